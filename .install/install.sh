@@ -1,0 +1,27 @@
+#!/bin/sh
+# Creates .venv and installs the project into it, editable, with the extra that fits the machine:
+# `cuda` where an NVIDIA driver answers, `cpu` elsewhere. Called by `make install`; PYTHON chooses the interpreter.
+set -eu
+PYTHON="${PYTHON:-python3}"
+EXTRAS="dev,analysis,wandb"
+HERE=".install"
+
+"$PYTHON" -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' || {
+  echo "grpo-aflow needs Python 3.11 to 3.13; '$PYTHON' is $("$PYTHON" -V 2>&1). Choose one: make install PYTHON=python3.12" >&2
+  exit 2
+}
+[ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
+.venv/bin/python -m pip install --quiet "uv>=0.9"
+export VIRTUAL_ENV="$PWD/.venv"
+
+if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then
+  .venv/bin/uv pip install --quiet -c "$HERE/constraints.txt" -e ".[cuda,$EXTRAS]"
+else
+  # uv does not read pip's find-links, where some machines keep the CPU build of torch; elsewhere
+  # --torch-backend knows its index. The override keeps the CUDA wheels of torchvision & co. out: beside CPU
+  # torch they break `import transformers`.
+  links=$(.venv/bin/python -m pip config list | sed -n "s/.*find-links='\(.*\)'/\1/p" | tail -n 1)
+  set -- -c "$HERE/constraints.txt" -c "$HERE/constraints-cpu.txt" --override "$HERE/overrides-cpu.txt" -e ".[cpu,$EXTRAS]"
+  UV_FIND_LINKS="$links" .venv/bin/uv pip install --quiet "$@" 2>.venv/install.log ||
+    .venv/bin/uv pip install --quiet --torch-backend=cpu "$@" || { cat .venv/install.log >&2; exit 5; }
+fi

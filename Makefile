@@ -1,0 +1,33 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-fast lint types selftest bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml .install/install.sh .install/constraints.txt .install/constraints-cpu.txt .install/overrides-cpu.txt
+	PYTHON=$(PYTHON) sh .install/install.sh
+	@touch $@
+
+install: $(STAMP) ## create .venv and install everything into it
+
+run: $(STAMP) ## install, then train the tiny policy on two CPU cores and evaluate it
+	$(BIN)/grpo-aflow-train
+
+test: $(STAMP) lint types ## install, then lint, types and all tests
+	$(BIN)/python -m pytest -q
+
+test-fast: $(STAMP) ## the tests that take no models and no long waits
+	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy
+	$(BIN)/mypy
+
+clean: ## remove what the build made (runs stay)
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,141 @@
+# ruff: noqa: TID253
+"""From one prompt and some of its completions to the hidden states that predict the completions' tokens.
+
+Letters: B rows, T tokens of the longest completion, P prompt, H hidden size, S all tokens of a packed sequence.
+
+A layout opens one prompt for several micro-batches of rows. `hidden(rows)` gives [B, T, H], position t of which predicts
+token t of the row (positions beyond a row's end mean nothing). `close()` ends the prompt's own backward. All layouts give
+the same log-probabilities and gradients:
+
+* `PaddedRows`: every row carries the prompt. The reference.
+* `SharedPrefix`: the prompt's forward fills a key/value cache; rows continue from it, so that the prompt is computed once
+  for all of them, attention included. Micro-batches add their gradients to the cache; `close()` carries the sum through
+  the prompt, so no graph is held or walked twice. transformers drops the cache under gradient checkpointing.
+* `PackedPrefix`: prompt and rows in one sequence under a mask that lets each row see the prompt and itself. Slower, and
+  holds under gradient checkpointing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Row = Sequence[int]
+
+
+class Layout(Protocol):
+    """One prompt, open for micro-batches of its completions."""
+
+    def hidden(self, rows: Sequence[Row]) -> Tensor:
+        """Hidden states [B, T, H] that predict the rows' tokens; T >= 1."""
+        ...
+
+    def close(self) -> None:
+        """Carry what the micro-batches' backwards left through the prompt, where gradients are on."""
+        ...
+
+
+class PaddedRows:
+    """Every row is prompt + completion, padded on the right to the micro-batch's longest."""
+
+    def __init__(self, backbone: PreTrainedModel, prompt: Row) -> None:
+        self._backbone = backbone
+        self._prompt = list(prompt)
+
+    def hidden(self, rows: Sequence[Row]) -> Tensor:
+        width = max(map(len, rows))
+        # The last token predicts nothing that is trained on. Padding stands behind every token, where causal
+        # attention never looks.
+        ids = torch.tensor([self._prompt + [*row, *[0] * (width - len(row))][:-1] for row in rows])
+        output = self._backbone(input_ids=ids.to(self._backbone.device), use_cache=False)
+        return output.last_hidden_state[:, len(self._prompt) - 1 :]
+
+    def close(self) -> None:
+        pass
+
+
+class PackedPrefix:
+    """One sequence: the prompt, then each completion, positions restarting behind the prompt."""
+
+    def __init__(self, backbone: PreTrainedModel, prompt: Row) -> None:
+        self._backbone = backbone
+        self._prompt = list(prompt)
+
+    def hidden(self, rows: Sequence[Row]) -> Tensor:
+        device = self._backbone.device
+        num_prompt, width = len(self._prompt), max(map(len, rows))
+        inputs = [list(row[:-1]) for row in rows]
+        ids = self._prompt + [token for row in inputs for token in row]
+        positions = list(range(num_prompt)) + [num_prompt + t for row in inputs for t in range(len(row))]
+        output = self._backbone(
+            input_ids=torch.tensor([ids], device=device),
+            position_ids=torch.tensor([positions], device=device),
+            attention_mask=self._mask([len(row) for row in inputs]).to(device),
+            use_cache=False,
+        ).last_hidden_state[0]  # [S, H]
+        states, start = [], num_prompt
+        for row in inputs:
+            own = torch.cat([output[num_prompt - 1 : num_prompt], output[start : start + len(row)]])  # [T_i, H]
+            states.append(torch.nn.functional.pad(own, (0, 0, 0, width - own.shape[0])))
+            start += len(row)
+        return torch.stack(states)
+
+    def _mask(self, lengths: Sequence[int]) -> Tensor:
+        """[1, 1, S, S], True = may attend: the prompt and one's own row, up to oneself."""
+        owner = torch.tensor([-1] * len(self._prompt) + [i for i, n in enumerate(lengths) for _ in range(n)])
+        visible = (owner[:, None] == owner[None, :]) | (owner[None, :] == -1)
+        return visible.tril()[None, None]
+
+    def close(self) -> None:
+        pass
+
+
+class SharedPrefix:
+    """The prompt once, then every micro-batch of rows on a copy of its cache."""
+
+    def __init__(self, backbone: PreTrainedModel, prompt: Row) -> None:
+        from transformers import DynamicCache
+
+        self._backbone = backbone
+        self._num_prompt = len(prompt)
+        cache = DynamicCache(config=backbone.config)
+        ids = torch.tensor([list(prompt)], device=backbone.device)
+        output = backbone(input_ids=ids, past_key_values=cache, use_cache=True)
+        states = [output.last_hidden_state[:, -1:]]  # [1, 1, H]: predicts every row's first token
+        for layer in cache.layers:
+            states += [layer.keys, layer.values]  # [1, heads, P, head size] each
+        self._states = states
+        # The rows' graphs end here: their gradients gather in the leaves until `close`.
+        self._leaves = [state.detach().requires_grad_(state.requires_grad) for state in states]
+
+    def hidden(self, rows: Sequence[Row]) -> Tensor:
+        num, width = len(rows), max(map(len, rows))
+        first = self._leaves[0].expand(num, -1, -1)  # [B, 1, H]
+        if width == 1:
+            return first
+        device = self._backbone.device
+        ids = torch.tensor([[*row, *[0] * (width - len(row))][:-1] for row in rows], device=device)
+        positions = torch.arange(self._num_prompt, self._num_prompt + width - 1, device=device)[None]
+        output = self._backbone(
+            input_ids=ids, position_ids=positions, past_key_values=self._cache(num), use_cache=True
+        )
+        return torch.cat([first, output.last_hidden_state], dim=1)
+
+    def _cache(self, num: int) -> Any:
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=self._backbone.config)
+        for index, (keys, values) in enumerate(zip(self._leaves[1::2], self._leaves[2::2], strict=True)):
+            cache.update(keys.expand(num, -1, -1, -1), values.expand(num, -1, -1, -1), index)
+        return cache
+
+    def close(self) -> None:
+        pairs = [(s, leaf.grad) for s, leaf in zip(self._states, self._leaves, strict=True) if leaf.grad is not None]
+        if pairs:
+            torch.autograd.backward([s for s, _ in pairs], [g for _, g in pairs])

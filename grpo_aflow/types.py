@@ -352,3 +352,5 @@ class TrainingGroup:
     completions: tuple[Completion, ...]  # G of them, in member order
     advantages: tuple[float, ...]  # [G]; NaN = masked: contributes nothing, neither to N nor to B
     temperature: float  # the sampling temperature, at which log-probabilities are taken
+    top_p: float = 1.0  # the sampler's truncation: its log-probs are over this support, the learner compares there
+    top_k: int = 0  # 0 = off

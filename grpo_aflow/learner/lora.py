@@ -65,7 +65,9 @@ class LoraSpec:
             try:
                 peft_model = get_peft_model(model, config)
             except ValueError as error:
-                raise UserError(f"lora.target_modules={list(self.target_modules)} does not fit the model: {error}") from error
+                raise UserError(
+                    f"lora.target_modules={list(self.target_modules)} does not fit the model: {error}"
+                ) from error
         _draw_start(peft_model, seed)
         key = _replace_dropout(peft_model)
         peft_model.eval()

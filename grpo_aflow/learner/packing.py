@@ -122,9 +122,7 @@ class SharedPrefix:
         device = self._backbone.device
         ids = torch.tensor([[*row, *[0] * (width - len(row))][:-1] for row in rows], device=device)
         positions = torch.arange(self._num_prompt, self._num_prompt + width - 1, device=device)[None]
-        output = self._backbone(
-            input_ids=ids, position_ids=positions, past_key_values=self._cache(num), use_cache=True
-        )
+        output = self._backbone(input_ids=ids, position_ids=positions, past_key_values=self._cache(num), use_cache=True)
         return torch.cat([first, output.last_hidden_state], dim=1)
 
     def _cache(self, num: int) -> Any:

@@ -1,0 +1,74 @@
+# ruff: noqa: TID253
+"""The frozen base model: loaded from a local folder, checked for what the learner can do with it, identified."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from grpo_aflow.learner.settings import Packing
+from grpo_aflow.types import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_base(path: Path, *, device: str, dtype: str, packing: Packing) -> PreTrainedModel:
+    """Load a causal language model, frozen and in eval mode. Raises UserError naming the mend."""
+    from transformers import AutoModelForCausalLM
+
+    if not (path / "config.json").is_file():
+        raise UserError(f"model folder {path} has no config.json: prepare the model first, or correct model.path")
+    if dtype not in DTYPES:
+        raise UserError(f"model.dtype must be one of {', '.join(DTYPES)}; got {dtype}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"model.device={device}, but no NVIDIA card answers here: set model.device=cpu")
+    model = AutoModelForCausalLM.from_pretrained(
+        path, dtype=DTYPES[dtype], attn_implementation="sdpa", local_files_only=True
+    )
+    _check_supported(model, packing)
+    model.requires_grad_(False)
+    return model.to(device).eval()
+
+
+def _check_supported(model: PreTrainedModel, packing: Packing) -> None:
+    head = model.get_output_embeddings()
+    name = type(model).__name__
+    if head is None or getattr(head, "bias", None) is not None:
+        raise UserError(f"{name} has no LM head without bias, which the learner needs: choose another model")
+    for scaling in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if getattr(model.config, scaling, None) not in (None, 1, 1.0):
+            raise UserError(
+                f"{name} scales its logits ({scaling}), which the learner does not do: choose another model"
+            )
+    layers = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+    if packing == Packing.shared_prefix and layers != {"full_attention"}:
+        raise UserError(f"{name} has {', '.join(sorted(layers))} layers: set learner.packing=padded")
+
+
+def use_checkpointing(model: PreTrainedModel) -> None:
+    """Recompute each decoder layer in the backward. Only its layers learn that they train: everything else stays eval."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    # The state of the process's generator need not be kept: LoRA dropout draws from its own key.
+    model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Identity of a base by content: its configuration and a sample of every weight. Equal folders agree anywhere."""
+    volatile = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
+    config = {key: value for key, value in model.config.to_dict().items() if key not in volatile}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, weight in model.named_parameters():
+        digest.update(name.encode())
+        digest.update(weight.detach().flatten()[:16].float().cpu().numpy().tobytes())
+    return f"{type(model).__name__}-{digest.hexdigest()[:16]}"

@@ -1,0 +1,219 @@
+"""The trainer's side of one fork server: starts it, passes it the sockets of a call, waits, starts it anew."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from grpo_aflow.sandbox.rings import (
+    bubblewrap_command,
+    environment,
+    make_site,
+    package_folders,
+    readable_paths,
+    server_command,
+)
+from grpo_aflow.sandbox.server import ORACLE_GRACE_S
+from grpo_aflow.sandbox.wire import WireError, receive_frame, send_frame
+
+START_S = 60.0  # a cold import of sympy from a network disk takes a while
+SLACK_S = 10.0  # a server that reports nothing for this long after a call's deadline is dead
+CLOSE_S = 2.0
+
+
+class ServerDied(Exception):
+    """The fork server is gone, hangs, or could not do its part of a call."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ServerSpec:
+    """How to start a fork server: the ring and the limits of its children."""
+
+    ring: str  # "sandlock", "bubblewrap" or "none"
+    program: str  # path of bwrap, for "bubblewrap"
+    packages: tuple[str, ...]
+    memory_bytes: int
+    disk_bytes: int
+    output_bytes: int
+    seccomp: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """The end of a call: the answering role's frame, if it gave one, and how each role's process ended."""
+
+    frame: dict[str, Any] | None
+    ended: dict[str, dict[str, Any]]  # role -> signal, timed_out, limit
+
+
+class ServerClient:
+    """One fork server. Serves one call at a time; not thread-safe."""
+
+    def __init__(self, spec: ServerSpec) -> None:
+        self.spec = spec
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._base: Path | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The launcher's process id, while it runs."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start the server and wait until it has preloaded its libraries. Raises ServerDied with the reason."""
+        self.close()
+        self._base = Path(tempfile.mkdtemp(prefix="grpo-aflow-sandbox-"))
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs, (self._base / "log").open("wb") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", str(Path(__file__).with_name("launch.py")), self._orders()],
+                    stdin=theirs,
+                    stdout=log,
+                    stderr=log,
+                    env={"PATH": "/usr/bin:/bin", "HOME": str(self._base), "LANG": "C.UTF-8"},
+                    start_new_session=True,  # an interrupt from the terminal is for the trainer, which closes us
+                )
+            self._control.settimeout(START_S)
+            if not self._control.recv(65536):
+                raise ServerDied(self._last_words())
+        except (OSError, ValueError) as error:
+            reason = f"{error}; {self._last_words()}"
+            self.close()
+            raise ServerDied(reason) from error
+        except ServerDied:
+            self.close()
+            raise
+
+    def _orders(self) -> str:
+        base, spec = self._base, self.spec
+        assert base is not None
+        work, site = base / "work", base / "site"
+        work.mkdir()
+        in_sandlock = spec.ring == "sandlock"
+        packages = package_folders([*spec.packages, *(["sandlock"] if in_sandlock else [])])
+        make_site(site, packages)
+        limits = {
+            "memory_bytes": spec.memory_bytes,
+            "file_bytes": spec.disk_bytes,
+            "num_files": 64,
+            "output_bytes": spec.output_bytes,
+            "landlock": in_sandlock,
+            "seccomp": spec.seccomp,
+        }
+        settings = {"root": str(work), "disk_bytes": spec.disk_bytes, "preload": spec.packages, "limits": limits}
+        orders: dict[str, Any] = {
+            "ring": spec.ring,
+            "readable": [*readable_paths(packages), *(["/proc/self"] if in_sandlock else [])],
+            "writable": [str(work), "/dev/null"],
+            "env": environment(work, site),
+            "cwd": str(work),
+            "total_memory_bytes": 4 * spec.memory_bytes + (8 << 30),
+            "command": server_command(json.dumps(settings)),
+        }
+        if in_sandlock:
+            orders["readable"].append(str(site))
+        elif spec.ring == "bubblewrap":
+            orders["command"] = bubblewrap_command(spec.program, orders, site, work, spec.disk_bytes)
+        return json.dumps(orders)
+
+    def _last_words(self) -> str:
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(CLOSE_S)
+        assert self._base is not None
+        lines = (self._base / "log").read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it ended without a word"
+
+    def call(self, roles: dict[str, dict[str, Any]], *, timeout_s: float, max_bytes: int) -> Reply:
+        """Give each role its request; wait for the last role's frame and the end of all. Raises ServerDied.
+
+        `roles` is {"program": request} or {"candidate": request, "oracle": request}.
+        """
+        if self._control is None or self._process is None or self._process.poll() is not None:
+            raise ServerDied("it does not run")
+        deadline = time.monotonic() + timeout_s + ORACLE_GRACE_S + SLACK_S
+        with contextlib.ExitStack() as stack:
+            channels, theirs = _connect(list(roles), stack)
+            try:
+                request = json.dumps({"roles": list(roles), "timeout_s": timeout_s}).encode()
+                socket.send_fds(self._control, [request], [end.fileno() for end in theirs])
+                for end in theirs:
+                    end.close()
+                for channel, payload in zip(channels, roles.values(), strict=True):
+                    channel.settimeout(timeout_s + ORACLE_GRACE_S)
+                    with contextlib.suppress(ConnectionError, TimeoutError):  # its end is reported below
+                        send_frame(channel, payload)
+                frame, report = self._collect(channels[-1], deadline, max_bytes)
+            except OSError as error:
+                raise ServerDied(str(error)) from error
+        if report["failure"] or not report["clean"]:
+            raise ServerDied(report["failure"] or "a process of the call could not be ended")
+        return Reply(frame=frame, ended={entry["role"]: entry for entry in report["ended"]})
+
+    def _collect(
+        self, channel: socket.socket, deadline: float, max_bytes: int
+    ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+        """Wait for the frame and for the server's report; the report alone ends the wait."""
+        control = self._control
+        assert control is not None
+        poll = select.poll()
+        poll.register(control, select.POLLIN)
+        poll.register(channel, select.POLLIN)
+        frame, read = None, False
+        while True:
+            events = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+            if not events:
+                raise ServerDied("it hangs")
+            reported = control.fileno() in events
+            if not read and (reported or channel.fileno() in events):
+                channel.settimeout(max(0.0, 0.2 if reported else deadline - time.monotonic()))
+                with contextlib.suppress(WireError, TimeoutError):
+                    frame = receive_frame(channel, max_bytes=max_bytes)
+                read = True
+                poll.unregister(channel)
+            if reported:
+                report = control.recv(65536)
+                if not report:
+                    raise ServerDied("it ended during a call")
+                return frame, json.loads(report)
+
+    def close(self) -> None:
+        """End the server with everything it runs, and remove its folder."""
+        if self._control is not None:
+            self._control.close()  # the server reads the end of its input, ends its children and itself
+            self._control = None
+        if self._process is not None:
+            try:
+                self._process.wait(CLOSE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        if self._base is not None:
+            shutil.rmtree(self._base, ignore_errors=True)
+            self._base = None
+
+
+def _connect(roles: list[str], stack: contextlib.ExitStack) -> tuple[list[socket.socket], list[socket.socket]]:
+    """Our end of each role's channel, and the ends to pass on, in the order in which the server deals them out."""
+    channels, theirs = [], []
+    links = socket.socketpair() if len(roles) > 1 else ()
+    for index, _ in enumerate(roles):
+        ours, other = socket.socketpair()
+        channels.append(stack.enter_context(ours))
+        theirs.append(stack.enter_context(other))
+        if links:
+            theirs.append(stack.enter_context(links[index]))
+    return channels, theirs

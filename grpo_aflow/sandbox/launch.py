@@ -1,0 +1,95 @@
+"""The small process between the trainer and a fork server: puts the server into its ring and watches over it.
+
+Run as a script with its orders (JSON) as the only argument and the server's socket as standard input. It is outside
+the ring, holds no keys, tests or golds, and runs no generated code. It ends the server when its own parent is gone,
+whatever became of it, and ends a child that starts too many threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+WATCH_S = 0.1
+MAX_THREADS = 64  # of one process; none of the limits of an unprivileged process counts them
+
+
+def watch(parent: int, end: Callable[[], None]) -> None:
+    """Every WATCH_S: end the server when `parent` is no longer ours, and any descendant with too many threads."""
+    while True:
+        if os.getppid() != parent:
+            end()
+            os._exit(0)
+        for pid in descendants(os.getpid())[1:]:
+            if num_threads(pid) > MAX_THREADS:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(WATCH_S)
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes below `pid`, the nearest first."""
+    found: list[int] = []
+    pending = [pid]
+    while pending:
+        parent = pending.pop(0)
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{parent}/task"):
+                with open(f"/proc/{parent}/task/{thread}/children") as file:
+                    children = [int(child) for child in file.read().split()]
+                found += children
+                pending += children
+    return found
+
+
+def num_threads(pid: int) -> int:
+    """Threads of a process; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rsplit(")", 1)[1].split()[17])
+    except OSError:
+        return 0
+
+
+def run_sandlock(orders: dict, parent: int) -> int:
+    """The server in a full sandlock ring: reads what it needs, writes one folder, no network."""
+    import sandlock
+
+    ring = sandlock.Sandbox(
+        fs_readable=orders["readable"],
+        fs_writable=orders["writable"],
+        max_memory=orders["total_memory_bytes"],
+        max_processes=16,
+        clean_env=True,
+        env=orders["env"],
+        cwd=orders["cwd"],
+    )
+    process = ring.popen(orders["command"])
+    threading.Thread(target=watch, args=(parent, process.kill), daemon=True).start()
+    result = process.wait()
+    return 0 if result.success else 1
+
+
+def run_command(orders: dict, parent: int) -> int:
+    """The server by a plain command, which may be bubblewrap's."""
+    process = subprocess.Popen(orders["command"], env=orders["env"], cwd=orders["cwd"])
+    threading.Thread(target=watch, args=(parent, process.kill), daemon=True).start()
+    return process.wait()
+
+
+def main() -> int:
+    """Read the orders, start the server, wait for its end."""
+    parent = os.getppid()
+    orders = json.loads(sys.argv[1])
+    return run_sandlock(orders, parent) if orders["ring"] == "sandlock" else run_command(orders, parent)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The `types.CodeRunner` of the project: a pool of fork servers, and the meaning of what comes back from them."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from typing import Any
+
+from grpo_aflow.sandbox.client import Reply, ServerClient, ServerDied, ServerSpec
+from grpo_aflow.types import CheckResult, CodeResult, CodeStatus
+
+FRAME_OVERHEAD = 6  # JSON's worst case for a byte of text
+MAX_VERDICT_BYTES = 1 << 20
+
+
+class SandboxPool:
+    """Runs generated code on `num_servers` confined fork servers. Thread-safe; calls wait for a free server."""
+
+    def __init__(self, spec: ServerSpec, *, name: str, num_servers: int, max_timeout_s: float) -> None:
+        self.name = name  # the backend, for the manifest
+        self._spec = spec
+        self._max_timeout_s = max_timeout_s
+        self._servers = [ServerClient(spec) for _ in range(num_servers)]
+        self._free: queue.LifoQueue[ServerClient] = queue.LifoQueue()
+        self._closed = False
+
+    def start(self) -> None:
+        """Start all servers side by side. Raises ServerDied with the first one's reason."""
+        failures: list[ServerDied] = []
+
+        def start(server: ServerClient) -> None:
+            try:
+                server.start()
+            except ServerDied as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=start, args=(server,)) for server in self._servers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            self.close()
+            raise failures[0]
+        for server in self._servers:
+            self._free.put(server)
+
+    def run(self, source: str, *, call: str = "", timeout_s: float = 5.0) -> CodeResult:
+        """Run `source` in a fresh confined process, then `call()` when a name is given; see `types.CodeRunner`."""
+        request = {"source": _clean(source), "call": call}
+        max_bytes = FRAME_OVERHEAD * self._spec.output_bytes + 65536
+        reply = self._call({"program": request}, timeout_s=timeout_s, max_bytes=max_bytes)
+        if isinstance(reply, _NoReply):
+            return CodeResult(status=reply.status, error=reply.reason)
+        return _code_result(reply)
+
+    def check(
+        self, candidate: str, test: str, *, entry_point: str, setup: str = "", timeout_s: float = 5.0
+    ) -> CheckResult:
+        """Run the trusted `test` in one process against `candidate` in another; see `types.CodeRunner`."""
+        timeout_s = min(timeout_s, self._max_timeout_s)
+        candidate, setup = _clean(candidate), _clean(setup)
+        roles = {
+            "candidate": {"source": candidate, "setup": setup, "entry_point": entry_point},
+            "oracle": {"test": test, "setup": setup, "entry_point": entry_point, "timeout_s": timeout_s},
+        }
+        reply = self._call(roles, timeout_s=timeout_s, max_bytes=MAX_VERDICT_BYTES)
+        if isinstance(reply, _NoReply):
+            return CheckResult(status=reply.status, error=reply.reason)
+        return _check_result(reply)
+
+    def close(self) -> None:
+        """End all servers with everything that they run."""
+        self._closed = True
+        for server in self._servers:
+            server.close()
+
+    def _call(self, roles: dict[str, dict[str, Any]], *, timeout_s: float, max_bytes: int) -> Reply | _NoReply:
+        """One call, tried again once on a fresh server: dying with two of them is the code's doing."""
+        timeout_s = min(timeout_s, self._max_timeout_s)
+        server = self._free.get()
+        try:
+            for _ in range(2):
+                if self._closed:
+                    return _NoReply(CodeStatus.INFRASTRUCTURE, "the sandbox is closed")
+                try:
+                    return server.call(roles, timeout_s=timeout_s, max_bytes=max_bytes)
+                except ServerDied:
+                    server.start()
+            return _NoReply(CodeStatus.ERROR, "the code ended its sandbox twice")
+        except ServerDied as error:
+            return _NoReply(CodeStatus.INFRASTRUCTURE, f"the sandbox cannot be started again: {error}")
+        finally:
+            self._free.put(server)
+
+
+class _NoReply:
+    def __init__(self, status: CodeStatus, reason: str) -> None:
+        self.status, self.reason = status, reason
+
+
+def _clean(text: str) -> str:
+    """The text without what no source file can hold (lone surrogates), which would end the child before it starts."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _text(frame: dict[str, Any], key: str) -> str:
+    value = frame.get(key)
+    return _clean(value) if isinstance(value, str) else ""
+
+
+def _death(ended: dict[str, Any]) -> tuple[CodeStatus, str]:
+    """What the end of a process says when it left no word of its own."""
+    if ended["timed_out"]:
+        return CodeStatus.TIMEOUT, "over the time limit"
+    if ended["limit"]:
+        return CodeStatus.LIMIT, f"over the limit: {ended['limit']}"
+    if ended["signal"] in (signal.SIGKILL, signal.SIGXCPU, signal.SIGXFSZ):
+        return CodeStatus.LIMIT, "over a limit of memory, files or threads"
+    if ended["signal"]:
+        return CodeStatus.ERROR, f"ended by {signal.Signals(ended['signal']).name}"
+    return CodeStatus.ERROR, "ended without a result"
+
+
+def _code_result(reply: Reply) -> CodeResult:
+    ended, frame = reply.ended["program"], reply.frame
+    if frame is None or ended["timed_out"]:
+        status, reason = _death(ended)
+        return CodeResult(status=status, error=reason)
+    known = {"ok": CodeStatus.OK, "limit": CodeStatus.LIMIT}
+    return CodeResult(
+        status=known.get(_text(frame, "status"), CodeStatus.ERROR),
+        value=_text(frame, "value"),
+        stdout=_text(frame, "stdout"),
+        error=_text(frame, "error"),
+    )
+
+
+def _check_result(reply: Reply) -> CheckResult:
+    frame = reply.frame
+    if frame is None:  # no verdict is a fail
+        status, reason = _death(reply.ended["oracle"])
+        return CheckResult(status=status, error=f"the test gave no verdict: {reason}")
+    status = CodeStatus(frame["status"])
+    if status is CodeStatus.ERROR:
+        death, _ = _death(reply.ended["candidate"])
+        status = CodeStatus.LIMIT if death is CodeStatus.LIMIT else status
+    return CheckResult(
+        status=status,
+        passed=frame["passed"],
+        num_passed=frame["num_passed"],
+        num_assertions=frame["num_assertions"],
+        defined=frame["defined"],
+        error=_text(frame, "error"),
+    )

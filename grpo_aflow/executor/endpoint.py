@@ -1,0 +1,246 @@
+"""One attempt: a request through the `openai` client over aiohttp, and what became of it as a value.
+
+`client` calls `Endpoint.send` once per attempt. Everything that an endpoint can do is sorted here into an answer, a
+fault worth another attempt, or a permanent misconfiguration, which is raised with its mend.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from grpo_aflow.executor.settings import EndpointSettings
+from grpo_aflow.types import ChatStatus, UserError
+
+if TYPE_CHECKING:
+    from openai import APIStatusError
+
+_TOO_LONG = ("context_length_exceeded", "string_above_max_length")
+_FILTERED = ("content_filter", "content_policy_violation")
+_RETRIED = (408, 409, 425, 429)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """What became of one request."""
+
+    kind: str  # "ok" or the fault: "http_429", "timeout", "connection", "malformed", "too_large" ...
+    status: ChatStatus
+    text: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error: str = ""  # one line
+    retry_after_s: float = 0.0
+    retriable: bool = False
+    sent: bool = True  # False: no connection, so nothing can be owed
+    latency_s: float = 0.0
+
+    @property
+    def received(self) -> bool:
+        """An answer of the model came back: it is paid for and kept."""
+        return self.kind in ("ok", "refused_request")
+
+    @property
+    def answered(self) -> bool:
+        """The endpoint said yes or no, or was never reached; else nobody knows what it did with the request."""
+        return self.received or not self.sent or self.kind.startswith("http_")
+
+
+class Endpoint:
+    """An OpenAI-compatible server and the key for it."""
+
+    def __init__(self, settings: EndpointSettings, base_url: str) -> None:
+        import httpx2
+        from openai import AsyncOpenAI, DefaultAioHttpClient
+
+        self._settings = settings
+        self._base_url = base_url
+        self._key = _key_of(settings)
+        self._ever_answered = False
+        self._response_type = httpx2.Response
+        connections = httpx2.Limits(
+            max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency, keepalive_expiry=60
+        )
+        http = DefaultAioHttpClient(
+            limits=connections,
+            timeout=httpx2.Timeout(settings.timeout_s),
+            trust_env=not _is_loopback(base_url),  # a proxy of the environment must not see the loopback
+        )
+        self._client = AsyncOpenAI(
+            base_url=base_url, api_key=self._key or "none", http_client=http, max_retries=0, timeout=settings.timeout_s
+        )
+
+    async def send(self, body: Mapping[str, Any]) -> Attempt:
+        """One request.
+
+        Raises:
+            UserError: trying again cannot help (wrong key, unknown model, wrong base_url, refused parameters).
+        """
+        import asyncio
+
+        import openai
+
+        start = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                response = await self._client.post("/chat/completions", cast_to=self._response_type, body=dict(body))
+            attempt = self._read(response.content, response.headers.get("content-type", ""))
+        except (TimeoutError, openai.APITimeoutError):
+            error = f"no answer within executor.timeout_s={self._settings.timeout_s:g}"
+            attempt = Attempt(kind="timeout", status=ChatStatus.TIMEOUT, error=error, retriable=True)
+        except openai.APIStatusError as error:
+            attempt = self._sort_status(error)
+        except openai.APIConnectionError as error:
+            attempt = self._sort_connection(error)
+        return _with_latency(attempt, time.perf_counter() - start)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    def _read(self, content: bytes, content_type: str) -> Attempt:
+        if len(content) > self._settings.max_answer_bytes:
+            limit = self._settings.max_answer_bytes
+            error = f"an answer of {len(content)} bytes, over executor.max_answer_bytes={limit}"
+            return Attempt(kind="too_large", status=ChatStatus.INFRASTRUCTURE, error=error)
+        if "html" in content_type or content[:1] == b"<":
+            if not self._ever_answered:
+                raise UserError(
+                    f"{self._base_url} answers with a web page, not with JSON; set executor.base_url to the API's "
+                    "address, which usually ends in /v1"
+                )
+            return _malformed("an HTML page instead of JSON")
+        try:
+            answer = json.loads(content)
+            choice, usage = answer["choices"][0], answer.get("usage") or {}
+            message = choice["message"]
+            text = message.get("content") or ""
+            if not isinstance(text, str):
+                return _malformed(f"content of type {type(text).__name__}")
+            prompt_tokens = int(usage.get("prompt_tokens") or 0)
+            completion_tokens = int(usage.get("completion_tokens") or 0)
+        except UnicodeDecodeError:
+            return _malformed("invalid UTF-8")
+        except ValueError:
+            return _malformed(f"{len(content)} bytes that are not JSON")
+        except (KeyError, IndexError, TypeError, AttributeError):
+            return _malformed("JSON that is no chat completion")
+        self._ever_answered = True
+        reason = choice.get("finish_reason")
+        status, error = ChatStatus.OK, ""
+        if reason == "content_filter" or message.get("refusal"):
+            status, text, error = ChatStatus.REFUSED, "", str(message.get("refusal") or "content filter")
+        elif not text.strip():
+            status, text, error = ChatStatus.EMPTY, "", f"no text (finish_reason={reason})"
+        return Attempt(
+            kind="ok",
+            status=status,
+            text=text,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            error=self._clean(error),
+        )
+
+    def _sort_status(self, error: APIStatusError) -> Attempt:
+        code, says = error.status_code, self._clean(_message_of(error))
+        reason = str(getattr(error, "code", None) or "")
+        settings = self._settings
+        if code in (401, 403):
+            name = settings.api_key_env
+            mend = f"set the environment variable {name} to a valid key" if name else "set executor.api_key_env"
+            raise UserError(f"{self._base_url} refuses the key (HTTP {code}); {mend}")
+        if code == 402 or reason == "insufficient_quota":
+            raise UserError(f"{self._base_url}: the account has no credit left (HTTP {code}); top it up, then resume")
+        if code in (404, 405):
+            raise UserError(
+                f"{self._base_url} does not serve the model {settings.model!r} (HTTP {code}: {says}); "
+                "set executor.model or executor.base_url"
+            )
+        if code in _RETRIED or code >= 500:
+            wait_s = _retry_after_s(error.response.headers)
+            text = f"HTTP {code}: {says}"
+            return Attempt(
+                kind=f"http_{code}", status=ChatStatus.INFRASTRUCTURE, error=text, retry_after_s=wait_s, retriable=True
+            )
+        if code == 413 or reason in (*_TOO_LONG, *_FILTERED) or "maximum context length" in says:
+            self._ever_answered = True
+            return Attempt(kind="refused_request", status=ChatStatus.REFUSED, error=f"HTTP {code}: {says}")
+        raise UserError(f"{self._base_url} refuses the request (HTTP {code}: {says}); check the executor's settings")
+
+    def _sort_connection(self, error: BaseException) -> Attempt:
+        causes = list(_causes(error))
+        unresolved = any(isinstance(cause, socket.gaierror) for cause in causes)
+        if unresolved and not self._ever_answered:
+            host = urlsplit(self._base_url).hostname
+            raise UserError(f"cannot resolve the host {host!r}; correct executor.base_url={self._base_url}") from None
+        detail = self._clean(str(causes[-1]) or type(causes[-1]).__name__)
+        refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+        text = f"no connection to {self._base_url}: {detail}"
+        return Attempt(
+            kind="connection", status=ChatStatus.INFRASTRUCTURE, error=text, retriable=True, sent=not refused
+        )
+
+    def _clean(self, text: str) -> str:
+        """One line of at most 300 characters without the key."""
+        line = " ".join(text.split())
+        if self._key:
+            line = line.replace(self._key, "<key>")
+        return line if len(line) <= 300 else line[:297] + "..."
+
+
+def _key_of(settings: EndpointSettings) -> str:
+    if settings.api_key_env is None:
+        return ""
+    key = os.environ.get(settings.api_key_env, "").strip()
+    if not key:
+        raise UserError(
+            f"the executor needs a key: set the environment variable {settings.api_key_env} "
+            "(or executor=simulated, which needs none)"
+        )
+    return key
+
+
+def _is_loopback(base_url: str) -> bool:
+    return urlsplit(base_url).hostname in ("127.0.0.1", "localhost", "::1")
+
+
+def _malformed(what: str) -> Attempt:
+    return Attempt(
+        kind="malformed", status=ChatStatus.INFRASTRUCTURE, error=f"the endpoint sent {what}", retriable=True
+    )
+
+
+def _message_of(error: APIStatusError) -> str:
+    body = error.body
+    if isinstance(body, dict):
+        inner = body.get("error", body)
+        return str(inner.get("message", inner) if isinstance(inner, dict) else inner)
+    text = str(body or error.message)
+    return "an HTML page" if "<html" in text.lower() else text
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float:
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) * unit_s)
+        except (KeyError, ValueError):
+            continue
+    return 0.0
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    return chain
+
+
+def _with_latency(attempt: Attempt, latency_s: float) -> Attempt:
+    from dataclasses import replace
+
+    return replace(attempt, latency_s=latency_s)

@@ -1,0 +1,216 @@
+"""The executor's ledger: one jsonl line when an attempt is about to be made, one when its outcome is known.
+
+`client` writes it, the reports read it: `read_costs` answers what any rollout, step, operator, dataset or domain cost.
+A line is one write to a file opened for appending. An attempt whose outcome is missing (the run was killed in between)
+is closed as unknown when the ledger is opened again: it may have been paid, at most `at_most_usd`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from grpo_aflow.types import CallContext, ChatReply, UserError
+
+FIELDS = ("rollout", "step", "task", "member", "operator", "dataset", "domain")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spend:
+    """What a set of calls cost."""
+
+    usd: float = 0.0  # of attempts whose answer was received
+    at_most_usd: float = 0.0  # further: the worst case of attempts whose outcome is unknown
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    attempts: int = 0  # requests sent
+    ok: int = 0  # requests answered
+    cached: int = 0  # calls answered without a request
+
+    def __add__(self, other: Spend) -> Spend:
+        mine, theirs = asdict(self), asdict(other)
+        return Spend(**{name: mine[name] + theirs[name] for name in mine})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerEntry:
+    """One attempt, or one call that the cache answered, with its context."""
+
+    step: int
+    task: str
+    member: int
+    operator: str
+    ordinal: tuple[int, ...]
+    dataset: str
+    domain: str
+    key: str  # content address of the call
+    outcome: str  # "ok", "failed", "unknown" or "cached"
+    reason: str  # of a failed or unknown one, for example "http_429"
+    latency_s: float
+    spend: Spend
+
+    @property
+    def rollout(self) -> tuple[int, str, int]:
+        return self.step, self.task, self.member
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Costs:
+    """A read ledger."""
+
+    entries: tuple[LedgerEntry, ...]
+
+    @property
+    def total(self) -> Spend:
+        return sum((entry.spend for entry in self.entries), Spend())
+
+    def by(self, field: str) -> dict[Any, Spend]:
+        """Spend by "rollout" (step, task, member), "step", "task", "member", "operator", "dataset" or "domain"."""
+        if field not in FIELDS:
+            raise ValueError(f"costs are kept by {', '.join(FIELDS)}; got {field!r}")
+        groups: dict[Any, Spend] = {}
+        for entry in self.entries:
+            key = getattr(entry, field)
+            groups[key] = groups.get(key, Spend()) + entry.spend
+        return groups
+
+
+class Ledger:
+    """The open ledger of a run; one writer."""
+
+    def __init__(self, path: Path, *, datasets: Mapping[str, str]) -> None:
+        self.path = path
+        self._datasets = datasets
+        _cut_torn_tail(path)
+        past = list(_lines(path))
+        self._next = 1 + max((line["attempt"] for line in past if "attempt" in line), default=0)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        closed = {line["attempt"] for line in past if line["event"] == "outcome"}
+        for line in past:
+            if line["event"] == "intent" and line["attempt"] not in closed:
+                self.unknown(line["attempt"], "interrupted", line["at_most_usd"])
+
+    def intent(self, key: bytes, context: CallContext, *, at_most_usd: float) -> int:
+        """An attempt is about to be sent; returns its number."""
+        attempt = self._next
+        self._next += 1
+        self._write(
+            {
+                "event": "intent",
+                "attempt": attempt,
+                "t": time.time(),
+                **self._who(key, context),
+                "at_most_usd": at_most_usd,
+            }
+        )
+        return attempt
+
+    def ok(self, attempt: int, reply: ChatReply) -> None:
+        """An answer was received and kept: ok, refused or empty."""
+        line = {"event": "outcome", "attempt": attempt, "outcome": "ok", "reply": reply.status.value}
+        self._write({**line, **_measure(reply)})
+
+    def failed(self, attempt: int, reason: str, latency_s: float) -> None:
+        """The endpoint said no; nothing is owed."""
+        line = {"event": "outcome", "attempt": attempt, "outcome": "failed", "reason": reason}
+        self._write({**line, "latency_s": round(latency_s, 6)})
+
+    def unknown(self, attempt: int, reason: str, at_most_usd: float, latency_s: float = 0.0) -> None:
+        """It was sent and nothing came back: it may be owed."""
+        line = {"event": "outcome", "attempt": attempt, "outcome": "unknown", "reason": reason}
+        self._write({**line, "at_most_usd": at_most_usd, "latency_s": round(latency_s, 6)})
+
+    def cached(self, key: bytes, context: CallContext) -> None:
+        self._write({"event": "cached", **self._who(key, context)})
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _who(self, key: bytes, context: CallContext) -> dict[str, Any]:
+        return {
+            "key": key.hex(),
+            "step": context.step,
+            "task": context.task_id,
+            "member": context.member,
+            "operator": context.operator,
+            "ordinal": context.ordinal,
+            "dataset": self._datasets.get(context.task_id) or context.task_id.partition("/")[0],
+            "domain": context.domain,
+        }
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        os.write(self._file, json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+
+def read_costs(path: Path) -> Costs:
+    """Read a ledger, a run's own or a finished one's; a last line cut short by a kill is left out."""
+    open_attempts: dict[int, LedgerEntry] = {}
+    entries: list[LedgerEntry] = []
+    for line in _lines(path):
+        if line["event"] == "intent":
+            open_attempts[line["attempt"]] = _entry(line, "unknown", Spend(attempts=1, at_most_usd=line["at_most_usd"]))
+        elif line["event"] == "cached":
+            entries.append(_entry(line, "cached", Spend(cached=1)))
+        else:
+            entries.append(_closed(open_attempts.pop(line["attempt"]), line))
+    return Costs(entries=(*entries, *open_attempts.values()))
+
+
+def _entry(line: Mapping[str, Any], outcome: str, spend: Spend) -> LedgerEntry:
+    names = ("step", "task", "member", "operator", "dataset", "domain", "key")
+    known = {name: line[name] for name in names}
+    return LedgerEntry(**known, ordinal=tuple(line["ordinal"]), outcome=outcome, reason="", latency_s=0.0, spend=spend)
+
+
+def _closed(entry: LedgerEntry, line: Mapping[str, Any]) -> LedgerEntry:
+    outcome = line["outcome"]
+    spend = Spend(
+        usd=line.get("usd", 0.0),
+        at_most_usd=line.get("at_most_usd", 0.0),
+        prompt_tokens=line.get("prompt_tokens", 0),
+        completion_tokens=line.get("completion_tokens", 0),
+        attempts=1,
+        ok=int(outcome == "ok"),
+    )
+    reason, latency_s = line.get("reason", ""), line.get("latency_s", 0.0)
+    return replace(entry, outcome=outcome, reason=reason, latency_s=latency_s, spend=spend)
+
+
+def _measure(reply: ChatReply) -> dict[str, Any]:
+    return {
+        "usd": reply.cost_usd,
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
+        "latency_s": round(reply.latency_s, 6),
+    }
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            if not raw.endswith(b"\n"):
+                return
+            try:
+                yield json.loads(raw)
+            except ValueError:
+                raise UserError(
+                    f"{path}: line {number} is not JSON; the ledger was edited or its disk failed"
+                ) from None
+
+
+def _cut_torn_tail(path: Path) -> None:
+    """Remove a last line that a kill cut short, so that the next one starts on its own."""
+    if not path.is_file():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)

@@ -1,0 +1,190 @@
+"""The config group `executor`: which endpoint runs the workflows, and within which limits.
+
+First station of the executor's data way: settings (here) -> `client.Executor` -> cache, limits, ledger -> endpoint.
+Each class is one frozen record of plain values, checked when it is made; `open` makes the running client. Nothing heavy
+is imported before `open`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from grpo_aflow.types import Task
+
+if TYPE_CHECKING:
+    from grpo_aflow.executor.client import Executor
+
+
+class CacheMode(StrEnum):
+    read_write = "read_write"  # answer from the cache where it can, keep every received answer
+    replay = "replay"  # answer from the cache only; a miss is an error
+    off = "off"  # ask the endpoint every time
+
+
+class PriceMode(StrEnum):
+    table = "table"  # usd_per_million_input and usd_per_million_output must know the model
+    free = "free"  # every call costs nothing: a server of one's own
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndpointSettings:
+    """An OpenAI-compatible endpoint: what to ask it, how fast, how often, for how much. Defaults: conf/executor/."""
+
+    model: str | None  # the endpoint's name of the executor model; null only in replay: the recorded one
+    base_url: str | None  # up to and including /v1; null only where the option starts its own server or needs none
+    api_key_env: str | None  # name of the environment variable that holds the key; null = the endpoint asks for none
+    send_seed: bool  # send the sample index as the request's `seed`
+    temperature: float
+    max_tokens: int  # per answer
+    concurrency: int  # most requests in flight; lowered for a while after a 429
+    timeout_s: float  # of one attempt
+    retries: int  # further attempts of a call after the first
+    backoff_s: float  # wait before the first retry; doubles, with jitter
+    max_backoff_s: float
+    requests_per_minute: int | None
+    tokens_per_minute: int | None  # prompt plus completion, reserved in advance
+    window_s: float  # the window over which the two limits are counted
+    breaker_failures: int  # attempts in a row that fail before the run pauses
+    breaker_pause_s: float  # first pause; doubles up to eight times while the outage lasts
+    max_outage_s: float  # longest wait of one call for the endpoint to come back or for a retry-after
+    max_answer_bytes: int  # a longer HTTP body is not read as an answer
+    max_usd: float | None  # hard cap of the run
+    max_usd_per_step: float | None  # hard cap of a training step
+    max_total_tokens: int | None  # hard cap of the run, prompt plus completion
+    max_step_tokens: int | None  # hard cap of a training step
+    max_masked_share: float  # of a step's rollouts; more of them masked stop the run
+    cache: CacheMode
+    cache_folder: str | None  # null = the run directory
+    price: PriceMode
+    prices_dated: str  # when the table was last read off the providers' pages
+    usd_per_million_input: dict[str, float]
+    usd_per_million_output: dict[str, float]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cache", CacheMode(self.cache))  # a plain string outside of the config's door
+        object.__setattr__(self, "price", PriceMode(self.price))
+        self._check_endpoint()
+        for name in ("concurrency", "max_tokens", "breaker_failures", "max_answer_bytes"):
+            _at_least(self, name, 1)
+        for name in ("retries", "temperature", "backoff_s", "max_backoff_s", "breaker_pause_s", "max_outage_s"):
+            _at_least(self, name, 0)
+        for name in ("requests_per_minute", "tokens_per_minute", "max_total_tokens", "max_step_tokens"):
+            _at_least(self, name, 1)
+        for name in ("max_usd", "max_usd_per_step"):
+            _at_least(self, name, 0)
+        for name in ("timeout_s", "window_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0; got {getattr(self, name)}")
+        if not 0 <= self.max_masked_share <= 1:
+            raise ValueError(f"max_masked_share must be between 0 and 1; got {self.max_masked_share}")
+        for name in ("usd_per_million_input", "usd_per_million_output"):
+            bad = {model: usd for model, usd in getattr(self, name).items() if usd < 0}
+            if bad:
+                raise ValueError(f"{name} must not be negative; got {bad}")
+
+    def _check_endpoint(self) -> None:
+        if self.model is not None and not self.model.strip():
+            raise ValueError("model must not be empty; name the endpoint's model")
+        if self.base_url is None:
+            return
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            hint = self.base_url.split("://")[-1] or "localhost:8000/v1"
+            raise ValueError(
+                f"base_url must start with http:// or https://; got {self.base_url!r}, write http://{hint}"
+            )
+        if parts.username or parts.password:
+            raise ValueError("base_url must not carry a password; put the key into the variable that api_key_env names")
+
+    async def open(
+        self, run_dir: Path, *, seed: int, tasks: Sequence[Task] = (), system_prompts: Mapping[str, str] | None = None
+    ) -> Executor:
+        """A client that keeps its cache and ledger in `run_dir`.
+
+        Args:
+            seed: the run's seed, part of every call's sample index.
+            tasks: whose dataset the ledger names; the simulated endpoint also plays the solver for exactly these.
+            system_prompts: system text -> operator slot; only the simulated endpoint reads it.
+
+        Raises:
+            UserError: no key in the environment, no price for the model, no base_url.
+        """
+        from grpo_aflow.executor.opening import open_endpoint
+
+        return await open_endpoint(self, run_dir, seed=seed, tasks=tasks)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplaySettings(EndpointSettings):
+    """Answers only from a recorded cache: costs nothing, needs no network and no key, and a miss is an error."""
+
+    def __post_init__(self) -> None:
+        EndpointSettings.__post_init__(self)
+        if self.cache is not CacheMode.replay:
+            raise ValueError(f"cache must be replay in executor=replay; got {self.cache}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimulatedSettings(EndpointSettings):
+    """A fallible solver for known tasks, served by a process of its own on loopback. See SIMULATED_WORLD.md."""
+
+    world_seed: int  # of the simulated solver itself
+    accuracy: dict[str, float]  # <domain>_<behaviour> -> probability
+    ensemble_power: dict[str, float]  # <domain>_<ensemble> -> exponent; 1 = no better than picking at random
+    median_latency_s: float  # lognormal
+    latency_sigma: float  # of the logarithm; 0 = constant
+    rate_429: float  # share of requests answered with 429 and a retry-after
+    retry_after_s: float
+    rate_500: float
+    rate_hang: float  # share of requests that are not answered for hang_s
+    hang_s: float
+    rate_empty: float  # share answered with no text and finish_reason=length
+    rate_malformed: float  # share answered with broken JSON
+    request_log: bool  # write endpoint.jsonl into the run directory: one line per request that arrived
+
+    def __post_init__(self) -> None:
+        from grpo_aflow.executor.world import BEHAVIOURS, ENSEMBLES
+
+        EndpointSettings.__post_init__(self)
+        _expect_keys("accuracy", self.accuracy, BEHAVIOURS)
+        _expect_keys("ensemble_power", self.ensemble_power, ENSEMBLES)
+        for name, value in self.accuracy.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"accuracy.{name} must be between 0 and 1; got {value}")
+        for name, value in self.ensemble_power.items():
+            if value < 0:
+                raise ValueError(f"ensemble_power.{name} must be at least 0; got {value}")
+        for name in ("median_latency_s", "latency_sigma", "retry_after_s", "hang_s"):
+            _at_least(self, name, 0)
+        rates = ("rate_429", "rate_500", "rate_hang", "rate_empty", "rate_malformed")
+        for name in rates:
+            _at_least(self, name, 0)
+        if sum(getattr(self, name) for name in rates) > 1:
+            raise ValueError(f"{' + '.join(rates)} must be at most 1; lower one of them")
+
+    async def open(
+        self, run_dir: Path, *, seed: int, tasks: Sequence[Task] = (), system_prompts: Mapping[str, str] | None = None
+    ) -> Executor:
+        """Start the simulated endpoint for `tasks` and connect to it; see EndpointSettings.open."""
+        from grpo_aflow.executor.opening import open_simulated
+
+        return await open_simulated(self, run_dir, seed=seed, tasks=tasks, system_prompts=system_prompts or {})
+
+
+def _at_least(settings: EndpointSettings, name: str, least: float) -> None:
+    value = getattr(settings, name)
+    if value is not None and not value >= least:
+        raise ValueError(f"{name} must be at least {least}; got {value}")
+
+
+def _expect_keys(name: str, given: Mapping[str, float], expected: Sequence[str]) -> None:
+    unknown, missing = sorted(set(given) - set(expected)), sorted(set(expected) - set(given))
+    if unknown:
+        raise ValueError(f"{name}.{unknown[0]} is unknown; known: {', '.join(expected)}")
+    if missing:
+        raise ValueError(f"{name}.{missing[0]} is missing; conf/executor/simulated.yaml has them all")

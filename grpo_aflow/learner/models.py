@@ -1,8 +1,8 @@
-"""The config group `model`: which base model a run trains on, and the folder that sampler and learner both load it from.
+"""The config group `model`: which base model a run trains on, and the folder that sampler and learner load it from.
 
-`prepare` builds or finds that folder, the warm start included. Results are cached by content: the key covers the settings,
-the corpus, the prompts, the versions of the libraries and our own code, and a folder appears under its name only when it
-is complete.
+`prepare` builds or finds that folder, the warm start included. Results are cached by content: the key covers the
+settings, the corpus, the prompts, the versions of the libraries and our own code, and a folder appears under its name
+only when it is complete.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any
 
 from grpo_aflow.learner.reference_workflows import corpus
 from grpo_aflow.learner.warmstart import (
-    NoWarmStart,
     Progress,
     Prompts,
     ReferenceWorkflows,
@@ -140,7 +139,7 @@ class Pretrained:
     def prepare(
         self, cache: Path, *, warmstart: WarmStart, prompts: Prompts, tasks: Sequence[Task], progress: Progress
     ) -> PreparedModel:
-        """Find the model, check that it is complete, fine-tune and merge if a warm start is asked for; see TinyPolicy."""
+        """Find the model, check that it is complete, fine-tune and merge where a warm start is asked for."""
         device = check_device(self.device)
         path = self.locate(progress)
         if isinstance(warmstart, ReferenceWorkflows):
@@ -158,9 +157,7 @@ class Pretrained:
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
             if folder.is_absolute() or self.path.startswith(("~", ".")) or self.path.count("/") != 1:
-                raise UserError(
-                    f"model.path: there is no folder {self.path}; give a model folder or a hub id (org/name)"
-                )
+                raise UserError(f"model.path: no folder {self.path} here; give a model folder or a hub id (org/name)")
             folder = _download(self.path, self.revision, progress)
         missing = [name for name in ("config.json", "tokenizer_config.json") if not (folder / name).is_file()]
         if missing:
@@ -269,6 +266,3 @@ def _download(hub_id: str, revision: str | None, progress: Progress) -> Path:
 def _check_dtype(dtype: str) -> None:
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype}")
-
-
-__all__ = ["NoWarmStart", "Pretrained", "PreparedModel", "TinyPolicy", "cached_folder", "check_device", "default_cache"]

@@ -1,8 +1,8 @@
 # ruff: noqa: TID253  (imported lazily, by models.py, when a model is built)
 """Builds the tiny policy: a Qwen2 model of a few million random weights, and its BPE tokenizer with a chat template.
 
-Pre-tokens are split at newlines only, so a line that stands often in the corpus becomes one token and a workflow is about
-ten tokens long: the largest speed-up that a CPU run has.
+Pre-tokens are split at newlines only, so a line that stands often in the corpus becomes one token and a workflow is
+about ten tokens long: the largest speed-up that a CPU run has.
 """
 
 from __future__ import annotations

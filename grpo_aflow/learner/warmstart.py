@@ -152,7 +152,7 @@ def _batches(
             order = order or list(draw.permutation(len(examples)))
             index = order.pop()
             source = str(draw.choice(np.array(examples[index].workflows, dtype=object), p=examples[index].shares))
-            completion = tokenizer.encode(source, add_special_tokens=False) + [tokenizer.eos_token_id]
+            completion = [*tokenizer.encode(source, add_special_tokens=False), tokenizer.eos_token_id]
             rows.append((prompts[index], completion))
         yield _collate(rows, tokenizer.pad_token_id)
 

@@ -1,8 +1,8 @@
 """The corpus of the warm start: short workflows, good and poor ones, written for this project.
 
 One file per workflow; this table says in which domains each one is shown and which ones a domain prefers. Every line
-stands in the corpus in exactly one spelling, so that the tiny policy's tokenizer makes one token of it. The poor ones are
-shared by all domains on purpose: what a domain should write is for the training to find out.
+stands in the corpus in exactly one spelling, so that the tiny policy's tokenizer makes one token of it. The poor ones
+are shared by all domains on purpose: what a domain should write is for the training to find out.
 """
 
 from __future__ import annotations

@@ -1,0 +1,138 @@
+"""The config group `sampler`: how the policy is sampled, and which engine serves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from grpo_aflow.types import Sampler, SamplingParams, UserError
+
+if TYPE_CHECKING:
+    from grpo_aflow.watchdog import Watchdog
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for max_lora_rank
+
+
+class ModelFolder(Protocol):
+    """The base model as the samplers need it; `learner.models.PreparedModel` is one."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def max_model_len(self) -> int: ...
+    @property
+    def enable_thinking(self) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """What both engines share: temperature schedule, truncation, length."""
+
+    temperature: float  # at step 0
+    final_temperature: float  # from step `temperature_steps` on, linear in between
+    temperature_steps: int  # 0: `temperature` throughout
+    top_p: float  # 1 = off
+    top_k: int  # 0 = off
+    max_tokens: int
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "final_temperature"):
+            if not 0 <= getattr(self, name) <= 10:
+                raise ValueError(f"{name} must be between 0 (greedy) and 10; got {getattr(self, name)}")
+        for name, least in (("temperature_steps", 0), ("top_k", 0), ("max_tokens", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1; got {self.top_p}")
+
+    def params(self, step: int) -> SamplingParams:
+        """The parameters at a training step (from 0).
+
+        Example: temperature 0.5, final 0.15, 150 steps: 0.5 at step 0, 0.325 at step 75, 0.15 from step 150 on.
+        """
+        temperature = self.temperature
+        if self.temperature_steps:
+            done = min(step, self.temperature_steps) / self.temperature_steps
+            temperature += (self.final_temperature - self.temperature) * done
+        return SamplingParams(temperature=temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=self.max_tokens)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hf(Sampling):
+    """`sampler=hf`: transformers' generate; slow, and reproducible to the bit on the CPU."""
+
+    async def start(
+        self, model: ModelFolder, *, max_lora_rank: int, max_loras: int, watchdog: Watchdog | None, seed: int
+    ) -> Sampler:
+        """Load the base model. `seed` has no use here: every member of a group brings its own."""
+        from grpo_aflow.sampler.hf import HfSampler
+
+        return await HfSampler.start(model)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vllm(Sampling):
+    """`sampler=vllm`: vLLM's AsyncLLM in its own process, on CPU and CUDA alike."""
+
+    kv_cache_gb: float | None  # null: vLLM measures, within gpu_memory_utilization
+    gpu_memory_utilization: float  # share of the device's memory for weights and KV cache when kv_cache_gb is null
+    max_num_seqs: int  # sequences in one batch
+    enforce_eager: bool  # no compilation and no CUDA graphs: starts faster, decodes slower; always so on the CPU
+    cpu_threads: int  # of the engine, on the CPU
+    log_file: str | None  # vLLM's own log; null: only its warnings, on stderr
+
+    def __post_init__(self) -> None:
+        super(Vllm, self).__post_init__()
+        if self.kv_cache_gb is not None and not self.kv_cache_gb > 0:
+            raise ValueError(f"kv_cache_gb must be positive or null; got {self.kv_cache_gb}")
+        if not 0 < self.gpu_memory_utilization < 1:
+            raise ValueError(f"gpu_memory_utilization must be between 0 and 1; got {self.gpu_memory_utilization}")
+        for name in ("max_num_seqs", "cpu_threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+
+    async def start(
+        self, model: ModelFolder, *, max_lora_rank: int, max_loras: int, watchdog: Watchdog | None, seed: int
+    ) -> Sampler:
+        """Start an engine; may be called again after one died.
+
+        Args:
+            max_lora_rank: the run's rank; rounded up to the next one that vLLM takes.
+            max_loras: versions served at once, max_staleness + 2.
+            watchdog: told of the engine's processes, to end them when this process is killed.
+            seed: of the engine's own random draws.
+
+        Raises:
+            UserError: a rank above 512, or an architecture that vLLM does not serve.
+            InfrastructureError: the engine does not start.
+        """
+        rank = vllm_rank(max_lora_rank)
+        from grpo_aflow.sampler.vllm import VllmSampler
+
+        return await VllmSampler.start(
+            self, model, max_lora_rank=rank, max_loras=max_loras, watchdog=watchdog, seed=seed
+        )
+
+
+def vllm_rank(rank: int) -> int:
+    """The next rank that vLLM takes for `max_lora_rank`; adapters of any rank up to it can be loaded."""
+    for allowed in LORA_RANKS:
+        if rank <= allowed:
+            return allowed
+    raise UserError(f"lora.rank={rank} is more than vLLM serves (512); lower it, or set sampler=hf")
+
+
+def fit(params: SamplingParams, num_prompt_tokens: int, max_model_len: int) -> SamplingParams:
+    """Shorten max_tokens to the room that a prompt leaves; refuse a prompt that leaves none."""
+    room = max_model_len - num_prompt_tokens
+    if room < 1:
+        raise UserError(
+            f"a prompt of {num_prompt_tokens} tokens leaves no room in model.max_model_len={max_model_len}; "
+            "raise that, or set prompt=compact"
+        )
+    return replace(params, max_tokens=min(params.max_tokens, room))

@@ -53,7 +53,7 @@ def _check_supported(model: PreTrainedModel, packing: Packing) -> None:
 
 
 def use_checkpointing(model: PreTrainedModel) -> None:
-    """Recompute each decoder layer in the backward. Only its layers learn that they train: everything else stays eval."""
+    """Recompute each decoder layer in the backward. Only the layers are told that they train; their parts stay eval."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     # The state of the process's generator need not be kept: LoRA dropout draws from its own key.

@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import RLock
@@ -21,13 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grpo_aflow.learner.base import fingerprint, load_base, use_checkpointing
-from grpo_aflow.learner.head import Scores, Truncation, token_scores
-from grpo_aflow.learner.lora import LoraSpec, adapter_parameters
+from grpo_aflow.learner.head import Scores, Truncation
+from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.loss_scale import LossScale
 from grpo_aflow.learner.losses import TokenBatch, token_losses, weighted_sum
 from grpo_aflow.learner.objectives import Objective, OldLogprobs, Totals
-from grpo_aflow.learner.packing import Layout, PackedPrefix, PaddedRows, SharedPrefix
+from grpo_aflow.learner.policy import Policy, spread
 from grpo_aflow.learner.ranks import reduce_sums
 from grpo_aflow.learner.rows import (
     Row,
@@ -38,7 +36,7 @@ from grpo_aflow.learner.rows import (
     token_mask,
     totals_of,
 )
-from grpo_aflow.learner.settings import LearnerSettings, Packing
+from grpo_aflow.learner.settings import LearnerSettings
 from grpo_aflow.learner.step_stats import StepStats, StepSums
 from grpo_aflow.types import Completion, SelfTestFailed, TrainingGroup, UserError
 
@@ -48,10 +46,9 @@ class NonFiniteSteps(SelfTestFailed):
 
 
 class Learner:
-    """Trains a LoRA adapter on `TrainingGroup`s.
+    """Trains a LoRA adapter on `TrainingGroup`s; `version` is the policy version that `model` is.
 
-    Public state: `version` (the policy version that `model` is), `model` (the PeftModel, in eval mode for good),
-    `base_id` (identity of the frozen base's content), `lora`, `objective`, `settings`.
+    `model` is the PeftModel, in eval mode for good; `base_id` identifies the frozen base by content.
     """
 
     def __init__(
@@ -77,31 +74,25 @@ class Learner:
         """
         self.lora, self.objective, self.settings = lora, objective, settings
         self.version = 0
-        base = load_base(Path(model_path), device=device, dtype=dtype, packing=settings.packing)
-        self.base_id = fingerprint(base)
-        self.model, self._dropout = lora.attach(base, seed=seed)
-        if settings.gradient_checkpointing:
-            use_checkpointing(base)
-        self._backbone = base.base_model
-        self._head = base.get_output_embeddings().weight
-        if settings.lm_head_fp32:
-            self._head = self._head.float()
-        self._device = self._head.device
+        num_rows = settings.num_rows(num_sequences) if num_sequences else settings.micro_batch
+        self._policy = Policy(
+            Path(model_path), lora, settings, device=device, dtype=dtype, seed=seed, num_rows=num_rows
+        )
+        self.model, self.base_id = self._policy.model, self._policy.base_id
+        self._device, self._parameters = self._policy.device, self._policy.parameters
         self._seed = seed
-        self._max_length = int(base.config.max_position_embeddings)
-        self._num_rows = settings.num_rows(num_sequences) if num_sequences else settings.micro_batch
         self._dump_dir = dump_dir
         self._process_group = process_group
-        self._parameters = adapter_parameters(self.model)
+        beta1, beta2 = settings.betas
         self._optimizer = torch.optim.AdamW(
-            self._parameters.values(), lr=0.0, betas=tuple(settings.betas), weight_decay=settings.weight_decay
+            self._parameters.values(), lr=0.0, betas=(beta1, beta2), weight_decay=settings.weight_decay
         )
         self._scale = LossScale(enabled=dtype == "float16")
         self._refused_in_a_row = 0
         self._lock = RLock()
-        self._begin_step()
+        self._pending = _Pending()
 
-    # --- an optimizer step ---------------------------------------------------------------------------------------------
+    # --- an optimizer step --------------------------------------------------------------------------------------------
 
     def backward(self, group: TrainingGroup, reference: Sequence[Sequence[float]] | None = None) -> None:
         """Forward and backward of one group; its unnormalised gradient sums are added to the step's.
@@ -111,14 +102,17 @@ class Learner:
         """
         with self._lock:
             started = time.perf_counter()
-            index, self._num_calls = self._num_calls, self._num_calls + 1
-            rows = contributing_rows(group, mask_truncated=self.objective.mask_truncated, max_length=self._max_length)
+            rows = contributing_rows(
+                group, mask_truncated=self.objective.mask_truncated, max_length=self._policy.max_length
+            )
+            index, self._pending.num_calls = self._pending.num_calls, self._pending.num_calls + 1
             if all(row.advantage == 0 for row in rows):
                 return
-            self._totals += totals_of(rows)
-            self._groups.append(group)
-            self._backward_rows(group, rows, index, self._reference(group, rows, reference))
-            self._busy_s += time.perf_counter() - started
+            self._pending.totals += totals_of(rows)
+            self._pending.groups.append(group)
+            if any(row.token_ids for row in rows):
+                self._backward_rows(group, rows, index, self._reference(group, rows, reference))
+            self._pending.busy_s += time.perf_counter() - started
 
     def step(self, lr: float) -> StepStats:
         """Divide by the step's normaliser, clip, apply AdamW at learning rate `lr`, and make the next version.
@@ -128,8 +122,9 @@ class Learner:
         """
         with self._lock:
             started = time.perf_counter()
+            pending = self._pending
             gradients = self._gradients()
-            totals, loss = reduce_sums(self._totals, self._sums.total_loss(), gradients, self._process_group)
+            totals, loss = reduce_sums(pending.totals, pending.sums.total_loss(), gradients, self._process_group)
             stats: StepStats = {
                 "update/made": 0.0,
                 "update/refused": 0.0,
@@ -138,31 +133,36 @@ class Learner:
                 "update/num_sequences": float(totals.num_sequences),
                 "update/num_groups": float(totals.num_groups),
             }
-            if totals.num_tokens > 0:
-                stats |= self._sums.metrics(self.objective, self._totals)
-                stats |= self._apply(gradients, totals, loss, lr)
+            try:
+                if totals.num_tokens > 0:
+                    stats |= pending.sums.metrics(self.objective, pending.totals)
+                    stats |= self._apply(gradients, totals, loss, lr)
+            finally:
+                self.discard()
             stats["update/version"] = float(self.version)
-            stats["time/learner_s"] = self._busy_s + time.perf_counter() - started
-            self._begin_step()
+            stats["time/learner_s"] = pending.busy_s + time.perf_counter() - started
             return stats
 
     def discard(self) -> None:
         """Forget the groups given since the last step."""
         with self._lock:
-            self._begin_step()
+            self._optimizer.zero_grad(set_to_none=True)
+            self._pending = _Pending()
 
-    # --- scoring -------------------------------------------------------------------------------------------------------
+    # --- scoring ------------------------------------------------------------------------------------------------------
 
     def score(self, token_ids: Sequence[int], adapter: bool = True) -> tuple[float, ...]:
         """Log-probabilities at temperature 1 of token_ids[1:] given what stands before, in eval mode.
 
         adapter=False scores under the base. Raises UserError for a sequence beyond the context.
         """
-        if len(token_ids) > self._max_length:
-            raise UserError(f"{len(token_ids)} tokens to score, the model's context holds {self._max_length}")
+        limit = self._policy.max_length
+        if len(token_ids) > limit:
+            raise UserError(f"{len(token_ids)} tokens to score, the model's context holds {limit}: shorten the probe")
         if len(token_ids) < 2:
             return ()
-        [scores] = self._evaluate(token_ids[:1], [tuple(token_ids[1:])], 1.0, None, adapter=adapter)
+        with self._lock:
+            [scores] = self._policy.evaluate(token_ids[:1], [tuple(token_ids[1:])], temperature=1.0, adapter=adapter)
         return tuple(scores.logprobs.tolist())
 
     def reference_logprobs(
@@ -170,10 +170,11 @@ class Learner:
     ) -> tuple[tuple[float, ...], ...]:
         """The base's log-probabilities of each completion's tokens at `temperature`; needs no rewards."""
         rows = [completion.token_ids for completion in completions]
-        scores = self._evaluate(prompt_ids, rows, temperature, None, adapter=False)
+        with self._lock:
+            scores = self._policy.evaluate(prompt_ids, rows, temperature=temperature, adapter=False)
         return tuple(tuple(score.logprobs.tolist()) for score in scores)
 
-    # --- state ---------------------------------------------------------------------------------------------------------
+    # --- state --------------------------------------------------------------------------------------------------------
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in PEFT's own format; plain `peft` and vLLM load it."""
@@ -181,9 +182,9 @@ class Learner:
             self.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next steps depend on. Between steps only: raises RuntimeError with gradients pending."""
+        """Everything that the next steps depend on. Between steps only: raises RuntimeError with groups pending."""
         with self._lock:
-            if self._num_calls:
+            if self._pending.num_calls:
                 raise RuntimeError("state_dict() is for between steps: call step() or discard() first")
             return {
                 "version": self.version,
@@ -204,60 +205,39 @@ class Learner:
             self._scale.load(state["loss_scale"])
             self._refused_in_a_row = state["refused_in_a_row"]
             self.version = state["version"]
-            self._begin_step()
+            self.discard()
 
-    # --- inside --------------------------------------------------------------------------------------------------------
-
-    def _begin_step(self) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-        self._totals = Totals()
-        self._sums = StepSums()
-        self._groups: list[TrainingGroup] = []
-        self._num_calls = 0
-        self._busy_s = 0.0
+    # --- inside -------------------------------------------------------------------------------------------------------
 
     def _backward_rows(
         self, group: TrainingGroup, rows: Sequence[Row], index: int, reference: dict[int, Tensor] | None
     ) -> None:
+        policy, objective = self._policy, self.objective
         truncation = _truncation(group)
-        batches = micro_batches(rows, self._num_rows)
-        if not batches:
-            return
-        evaluated = self._eval_logprobs(group, rows, truncation) if self.lora.dropout > 0 else None
+        evaluated = self._evaluated(group, rows, truncation) if self.lora.dropout > 0 else None
         num_group_tokens = totals_of(rows).num_tokens
         identity = (self._seed, self.version, index)
         with torch.enable_grad():
-            with self._dropout.active(*identity, "prompt"):
-                layout = self._layout(group.prompt_ids)
-            for number, batch_rows in enumerate(batches):
-                with self._dropout.active(*identity, number):
-                    mask = token_mask(batch_rows, self._device)
-                    scores = self._scores(layout, batch_rows, mask, group.temperature, truncation)
-                    batch = self._token_batch(batch_rows, mask, scores, reference, evaluated)
-                    losses = token_losses(self.objective, batch)
-                    weights = row_weights(batch_rows, self.objective.aggregation, num_group_tokens, batch.mask)
+            with policy.dropout.active(*identity, "prompt"):
+                layout = policy.layout(group.prompt_ids)
+            for number, part in enumerate(micro_batches(rows, policy.num_rows)):
+                with policy.dropout.active(*identity, number):
+                    mask = token_mask(part, self._device)
+                    scores = policy.scores(
+                        layout,
+                        part,
+                        mask,
+                        temperature=group.temperature,
+                        truncation=truncation,
+                        entropy_gradient=objective.entropy_coef > 0,
+                    )
+                    batch = self._token_batch(part, mask, scores, reference, evaluated)
+                    losses = token_losses(objective, batch)
+                    weights = row_weights(part, objective.aggregation, num_group_tokens, batch.mask)
                     total = weighted_sum(losses.total, batch.mask, weights)
-                    self._sums.add(batch, losses, weights)
+                    self._pending.sums.add(batch, losses, weights)
                     (total * self._scale.value).backward()
-            with self._dropout.active(*identity, "prompt"):
-                layout.close()
-
-    def _scores(
-        self, layout: Layout, rows: Sequence[Row], mask: Tensor, temperature: float, truncation: Truncation | None
-    ) -> Scores:
-        """Scores of the rows' tokens, [B, T] each, zero where masked."""
-        hidden = layout.hidden([row.token_ids for row in rows])[mask]  # [N, H]
-        targets = torch.tensor([token for row in rows for token in row.token_ids], device=self._device)
-        flat = token_scores(
-            hidden,
-            self._head,
-            targets,
-            temperature=temperature,
-            chunk=self.settings.logits_chunk,
-            entropy_gradient=self.objective.entropy_coef > 0,
-            truncation=truncation,
-        )
-        return Scores(*(torch.zeros(mask.shape, dtype=x.dtype, device=x.device).index_put((mask,), x) for x in flat))
+            layout.close()
 
     def _token_batch(
         self,
@@ -269,13 +249,13 @@ class Learner:
     ) -> TokenBatch:
         dtype = scores.logprobs.dtype
         sampled = padded([row.logprobs for row in rows], dtype, self._device)
-        learner = scores.sampler_logprobs if evaluated is None else _stacked(evaluated, rows, mask)
+        learner = scores.sampler_logprobs if evaluated is None else _of(rows, evaluated, mask)
         on_policy = self.objective.old_logprobs == OldLogprobs.learner
         return TokenBatch(
             logprobs=scores.logprobs,
             old=scores.logprobs.detach() if on_policy else sampled,
             log_mismatch=learner - sampled,
-            reference=None if reference is None else _stacked(reference, rows, mask),
+            reference=None if reference is None else _of(rows, reference, mask),
             entropy=scores.entropy,
             mask=mask.to(dtype),
             advantages=torch.tensor([row.advantage for row in rows], dtype=dtype, device=self._device),
@@ -287,56 +267,17 @@ class Learner:
         """The base's log-probabilities by member, where the objective needs them."""
         if not self.objective.needs_reference:
             return None
-        if given is not None:
-            return {row.member: torch.tensor(given[row.member], device=self._device) for row in rows}
-        scores = self._evaluate(
-            group.prompt_ids, [row.token_ids for row in rows], group.temperature, None, adapter=False
-        )
-        return {row.member: score.logprobs for row, score in zip(rows, scores, strict=True)}
+        if given is None:
+            given = self.reference_logprobs(group.prompt_ids, group.completions, group.temperature)
+        return {row.member: torch.tensor(given[row.member], device=self._device) for row in rows}
 
-    def _eval_logprobs(
-        self, group: TrainingGroup, rows: Sequence[Row], truncation: Truncation | None
-    ) -> dict[int, Tensor]:
+    def _evaluated(self, group: TrainingGroup, rows: Sequence[Row], truncation: Truncation | None) -> dict[int, Tensor]:
         """The policy's log-probabilities by member without dropout, over the sampler's support."""
         token_ids = [row.token_ids for row in rows]
-        scores = self._evaluate(group.prompt_ids, token_ids, group.temperature, truncation, adapter=True)
+        scores = self._policy.evaluate(
+            group.prompt_ids, token_ids, temperature=group.temperature, truncation=truncation
+        )
         return {row.member: score.sampler_logprobs for row, score in zip(rows, scores, strict=True)}
-
-    def _evaluate(
-        self,
-        prompt_ids: Sequence[int],
-        token_ids: Sequence[tuple[int, ...]],
-        temperature: float,
-        truncation: Truncation | None,
-        *,
-        adapter: bool,
-    ) -> list[Scores]:
-        """Scores [T_i] of each completion, in eval mode and without a graph."""
-        rows = [Row(member=i, token_ids=ids, logprobs=(), advantage=0.0) for i, ids in enumerate(token_ids)]
-        empty = torch.zeros(0, device=self._device)
-        found = [Scores(empty, empty, empty) for _ in rows]
-        batches = micro_batches(rows, self._num_rows)
-        with self._lock, torch.no_grad(), nullcontext() if adapter else self._base_alone():
-            layout = self._layout(prompt_ids) if batches else None
-            for batch_rows in batches:
-                assert layout is not None
-                mask = token_mask(batch_rows, self._device)
-                scores = self._scores(layout, batch_rows, mask, temperature, truncation)
-                for i, row in enumerate(batch_rows):
-                    found[row.member] = Scores(*(x[i, : len(row.token_ids)] for x in scores))
-        return found
-
-    @contextmanager
-    def _base_alone(self) -> Iterator[None]:
-        with self.model.disable_adapter():
-            yield
-
-    def _layout(self, prompt_ids: Sequence[int]) -> Layout:
-        if self.settings.packing == Packing.padded:
-            return PaddedRows(self._backbone, prompt_ids)
-        if self.settings.gradient_checkpointing:
-            return PackedPrefix(self._backbone, prompt_ids)
-        return SharedPrefix(self._backbone, prompt_ids)
 
     def _gradients(self) -> list[Tensor]:
         """The step's gradient sums, parameter by parameter; zeros where nothing came."""
@@ -348,8 +289,7 @@ class Learner:
     def _apply(self, gradients: list[Tensor], totals: Totals, loss: float, lr: float) -> StepStats:
         """Normalise, clip, and step; or refuse the step when loss or gradient is not finite."""
         denominator = self.objective.aggregation.denominator(totals, max_length=self.objective.max_length)
-        for gradient in gradients:
-            gradient /= denominator * self._scale.value
+        torch._foreach_div_(gradients, denominator * self._scale.value)
         norm = float(torch.nn.utils.get_total_norm(gradients))
         finite = math.isfinite(norm) and math.isfinite(loss)
         counts = self._scale.update(finite=finite)
@@ -369,18 +309,29 @@ class Learner:
     def _refuse(self, loss: float, norm: float, *, counts: bool) -> None:
         """Dump the batch of a step that is not finite; raise when there were too many in a row."""
         self._refused_in_a_row += counts
-        where = "set a dump folder to keep its batch"
+        where = "its batch was not kept"
         if self._dump_dir is not None:
             path = self._dump_dir / f"nonfinite_v{self.version}_{time.time_ns()}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            groups = [asdict(group) for group in self._groups]
+            groups = [asdict(group) for group in self._pending.groups]
             path.write_text(json.dumps({"loss": loss, "grad_norm": norm, "version": self.version, "groups": groups}))
             where = f"its batch is in {path}"
         if self._refused_in_a_row >= self.settings.max_nonfinite_steps:
             raise NonFiniteSteps(
-                f"loss {loss} with gradient norm {norm} in {self._refused_in_a_row} steps in a row from version "
-                f"{self.version}; {where}; lower schedule.learning_rate, or use model.dtype=float32"
+                f"loss {loss} and gradient norm {norm}: {self._refused_in_a_row} steps in a row from version "
+                f"{self.version} were refused; {where}; lower schedule.learning_rate or set model.dtype=float32"
             )
+
+
+class _Pending:
+    """What has gathered since the last step; the gradients themselves are in the parameters' `.grad`."""
+
+    def __init__(self) -> None:
+        self.totals = Totals()
+        self.sums = StepSums()
+        self.groups: list[TrainingGroup] = []
+        self.num_calls = 0
+        self.busy_s = 0.0
 
 
 def _truncation(group: TrainingGroup) -> Truncation | None:
@@ -389,10 +340,9 @@ def _truncation(group: TrainingGroup) -> Truncation | None:
     return Truncation(top_p=group.top_p, top_k=group.top_k)
 
 
-def _stacked(values: dict[int, Tensor], rows: Sequence[Row], mask: Tensor) -> Tensor:
-    """[B, T] of per-row values [T_i], zero where masked."""
-    flat = torch.cat([values[row.member] for row in rows])
-    return torch.zeros(mask.shape, dtype=flat.dtype, device=flat.device).index_put((mask,), flat)
+def _of(rows: Sequence[Row], values: dict[int, Tensor], mask: Tensor) -> Tensor:
+    """The rows' values [T_i], by member, as [B, T]."""
+    return spread(torch.cat([values[row.member] for row in rows]), mask)
 
 
 def _check_shapes(state: dict[str, Tensor], parameters: dict[str, torch.nn.Parameter]) -> None:

@@ -90,7 +90,7 @@ def weighted_sum(values: Tensor, mask: Tensor, row_weights: Tensor) -> Tensor:
 
 
 def clipped(batch: TokenBatch, ratio: Tensor, low: float, high: float, dual_clip: float | None) -> Surrogate:
-    """-min(r A, clip(r, 1 - low, 1 + high) A), with r at most `dual_clip` where given; r is token- or sequence-level."""
+    """-min(r A, clip(r, 1 - low, 1 + high) A), r at most `dual_clip` where given; r is per token or per sequence."""
     advantages = batch.row_advantages()
     bounded = ratio if dual_clip is None else ratio.clamp(max=dual_clip)
     loss = -torch.minimum(bounded * advantages, ratio.clamp(1 - low, 1 + high) * advantages)

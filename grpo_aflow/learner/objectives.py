@@ -231,7 +231,7 @@ class SequenceClip(Objective):
 class Cispo(Objective):
     """l = -sg[clamp(r, 1 - clip_low, 1 + clip_high)] A logp: clips the weight, never the gradient (arXiv 2506.13585).
 
-    clip_low = 1 leaves the weight unbounded from below, as the paper and TRL do (TRL's absolute bound is 1 + clip_high).
+    clip_low = 1 leaves the weight unbounded from below, as the paper and TRL do; TRL's absolute bound is 1 + clip_high.
     """
 
     clip_low: float

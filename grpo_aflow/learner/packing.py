@@ -3,14 +3,14 @@
 
 Letters: B rows, T tokens of the longest completion, P prompt, H hidden size, S all tokens of a packed sequence.
 
-A layout opens one prompt for several micro-batches of rows. `hidden(rows)` gives [B, T, H], position t of which predicts
-token t of the row (positions beyond a row's end mean nothing). `close()` ends the prompt's own backward. All layouts give
-the same log-probabilities and gradients:
+A layout opens one prompt for several micro-batches of rows. `hidden(rows)` gives [B, T, H], position t of which
+predicts token t of the row (positions beyond a row's end mean nothing). `close()` runs the prompt's own backward. All
+layouts give the same log-probabilities and gradients:
 
 * `PaddedRows`: every row carries the prompt. The reference.
-* `SharedPrefix`: the prompt's forward fills a key/value cache; rows continue from it, so that the prompt is computed once
-  for all of them, attention included. Micro-batches add their gradients to the cache; `close()` carries the sum through
-  the prompt, so no graph is held or walked twice. transformers drops the cache under gradient checkpointing.
+* `SharedPrefix`: the prompt's forward fills a key/value cache; rows continue from it, so that the prompt is computed
+  once for all of them. Micro-batches add their gradients to the cache, and `close()` carries the sum through the
+  prompt: no graph is held or walked twice. transformers drops the cache under gradient checkpointing.
 * `PackedPrefix`: prompt and rows in one sequence under a mask that lets each row see the prompt and itself. Slower, and
   holds under gradient checkpointing.
 """

@@ -1,0 +1,114 @@
+# ruff: noqa: TID253
+"""The policy as the learner sees it: frozen base and adapter, and the scores of completions under either.
+
+Letters: B rows, T tokens of the longest completion, N tokens of all rows, H hidden size.
+The model is in eval mode for good; LoRA dropout is switched on by its key alone, in the policy-gradient forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from grpo_aflow.learner.base import fingerprint, load_base, use_checkpointing
+from grpo_aflow.learner.head import Scores, Truncation, token_scores
+from grpo_aflow.learner.lora import LoraSpec, adapter_parameters
+from grpo_aflow.learner.packing import Layout, PackedPrefix, PaddedRows, SharedPrefix
+from grpo_aflow.learner.rows import Row, micro_batches, token_mask
+from grpo_aflow.learner.settings import LearnerSettings, Packing
+
+
+class Policy:
+    """A PEFT model with its adapter's parameters and the layouts that score completions."""
+
+    def __init__(
+        self,
+        path: Path,
+        lora: LoraSpec,
+        settings: LearnerSettings,
+        *,
+        device: str,
+        dtype: str,
+        seed: int,
+        num_rows: int,
+    ) -> None:
+        """Load the base from `path`, attach a fresh adapter drawn from `seed`; micro-batches hold `num_rows` rows."""
+        base = load_base(path, device=device, dtype=dtype, packing=settings.packing)
+        self.base_id = fingerprint(base)
+        self.model, self.dropout = lora.attach(base, seed=seed)
+        self.parameters = adapter_parameters(self.model)
+        if settings.gradient_checkpointing:
+            use_checkpointing(base)
+        self.num_rows = num_rows
+        self.max_length = int(base.config.max_position_embeddings)
+        self._backbone = base.base_model
+        head = base.get_output_embeddings().weight
+        self._head = head.float() if settings.lm_head_fp32 else head
+        self.device = head.device
+        self._settings = settings
+
+    def layout(self, prompt_ids: Sequence[int]) -> Layout:
+        """Open a prompt for micro-batches of its completions."""
+        if self._settings.packing == Packing.padded:
+            return PaddedRows(self._backbone, prompt_ids)
+        if self._settings.gradient_checkpointing:
+            return PackedPrefix(self._backbone, prompt_ids)
+        return SharedPrefix(self._backbone, prompt_ids)
+
+    def scores(
+        self,
+        layout: Layout,
+        rows: Sequence[Row],
+        mask: Tensor,
+        *,
+        temperature: float,
+        truncation: Truncation | None,
+        entropy_gradient: bool = False,
+    ) -> Scores:
+        """Scores of the rows' tokens under mask [B, T]: [B, T] each, zero where masked."""
+        hidden = layout.hidden([row.token_ids for row in rows])[mask]  # [N, H]
+        targets = torch.tensor([token for row in rows for token in row.token_ids], device=self.device)
+        flat = token_scores(
+            hidden,
+            self._head,
+            targets,
+            temperature=temperature,
+            chunk=self._settings.logits_chunk,
+            entropy_gradient=entropy_gradient,
+            truncation=truncation,
+        )
+        return Scores(*(spread(values, mask) for values in flat))
+
+    def evaluate(
+        self,
+        prompt_ids: Sequence[int],
+        token_ids: Sequence[tuple[int, ...]],
+        *,
+        temperature: float,
+        truncation: Truncation | None = None,
+        adapter: bool = True,
+    ) -> list[Scores]:
+        """Scores [T_i] of each completion, without dropout and without a graph; adapter=False: under the base."""
+        rows = [Row(member=i, token_ids=ids, logprobs=(), advantage=0.0) for i, ids in enumerate(token_ids)]
+        empty = torch.zeros(0, device=self.device)
+        found = [Scores(empty, empty, empty) for _ in rows]
+        batches = micro_batches(rows, self.num_rows)
+        if not batches:
+            return found
+        with torch.no_grad(), nullcontext() if adapter else self.model.disable_adapter():
+            layout = self.layout(prompt_ids)
+            for batch in batches:
+                mask = token_mask(batch, self.device)
+                scores = self.scores(layout, batch, mask, temperature=temperature, truncation=truncation)
+                for i, row in enumerate(batch):
+                    found[row.member] = Scores(*(values[i, : len(row.token_ids)] for values in scores))
+        return found
+
+
+def spread(values: Tensor, mask: Tensor) -> Tensor:
+    """Values [N] of the unmasked tokens, row by row, as [B, T] with zeros elsewhere."""
+    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).index_put((mask,), values)

@@ -65,6 +65,9 @@ class Task:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+BASE = -1  # the policy version that is no version: the base model without an adapter
+
+
 class Message(TypedDict):
     role: Literal["system", "user", "assistant"]
     content: str
@@ -125,7 +128,7 @@ class Sampler(Protocol):
     ) -> AsyncIterator[tuple[int, Completion]]:
         """Draw len(seeds) completions of one prompt; yields (member index, completion) as each one ends.
 
-        `seeds` fix the draw where the backend can (hf: to the bit; vLLM: not).
+        version: a published one, or BASE. `seeds` fix the draw where the backend can (hf: to the bit; vLLM: not).
         """
         ...
 

@@ -1,0 +1,214 @@
+"""A training run, put together: every part opened, resumed where there is something to resume, and handed to the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from grpo_aflow.config import TrainConfig
+from grpo_aflow.evaluate import Result, Scores, evaluate
+from grpo_aflow.interrupt import Interrupt
+from grpo_aflow.logger import Log
+from grpo_aflow.pipeline import Pipeline
+from grpo_aflow.progress import Progress
+from grpo_aflow.publisher import Publisher
+from grpo_aflow.record import RunDirectory, finite, replace
+from grpo_aflow.report import last_lines
+from grpo_aflow.resume import Checkpoints
+from grpo_aflow.rollout import FixedPolicy, Rollouter
+from grpo_aflow.schedule import temperature_at
+from grpo_aflow.stage import Ground, Served, open_ground, prepare_model, replayed, serve
+from grpo_aflow.types import RolloutGroup, SamplingParams, Task, TrainingGroup, UserError
+
+ORACLE = "oracle"
+
+
+@dataclass(kw_only=True, slots=True)
+class Training:
+    """What the loop works with. `finished` is the last step whose version is published."""
+
+    config: TrainConfig
+    run: RunDirectory
+    progress: Progress
+    log_to: Log
+    ground: Ground
+    served: Served
+    rollouter: Rollouter
+    learner: Any  # learner.learner.Learner
+    publisher: Publisher
+    checkpoints: Checkpoints
+    mix: Any  # tasks.mix.TaskMix
+    eval_tasks: list[Task]
+    learner_thread: ThreadPoolExecutor
+    finished: int
+    scores: dict[str, Scores] = field(default_factory=dict)  # evaluation name -> scores
+    last: dict[str, float] = field(default_factory=dict)
+
+    async def on_learner(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a piece of the learner's work on its own thread, one at a time and in order."""
+        return await asyncio.get_running_loop().run_in_executor(self.learner_thread, work, *arguments)
+
+    def sampling(self, step: int) -> SamplingParams:
+        sampler = self.config.sampler
+        temperature = temperature_at(
+            step,
+            initial=sampler.temperature,
+            final=sampler.final_temperature,
+            steps=sampler.temperature_steps,
+        )
+        return SamplingParams(
+            temperature=temperature, top_p=sampler.top_p, top_k=sampler.top_k, max_tokens=sampler.max_tokens
+        )
+
+    def pipeline(self) -> Pipeline:
+        size = self.config.schedule.group_size
+
+        def start(task: Task, step: int, index: int, version: int) -> Any:
+            params = self.sampling(step)
+            return self.rollouter.group(task, step=step, index=index, size=size, params=params, version=version)
+
+        return Pipeline(
+            schedule=self.config.schedule,
+            tasks=self._tasks,
+            start_group=start,
+            version=lambda: self.publisher.version,
+            finished=self.finished,
+        )
+
+    def _tasks(self, step: int, number: int, refill_round: int) -> list[Task]:
+        """Tasks of a step; refills come from streams of their own, so that the main one stays a function of the step."""
+        return list(self.mix.batch(step - 1, number, seed=self.config.seed + 1_000_003 * refill_round))
+
+    def record(self, step: int, group: RolloutGroup, batch: TrainingGroup) -> None:
+        for rollout, advantage in zip(group.rollouts, batch.advantages, strict=True):
+            self.run.rollout((group.step, group.index, rollout.member), rollout, advantage)
+
+    def log(self, step: int, figures: dict[str, float], *, num_rollouts: int) -> None:
+        figures["throughput/rollouts_per_s"] = num_rollouts / figures["time/step_s"]
+        figures["sampler/temperature"] = self.sampling(step).temperature
+        figures["learner/learning_rate"] = self.config.schedule.learning_rate_at(step)
+        self.run.metrics(figures)
+        self.log_to.log(step, figures)
+        self.progress.step(figures)
+        self.last = figures
+
+    async def save(self) -> Path:
+        return await self.on_learner(
+            self.checkpoints.save, self.finished, self.learner, {"base": str(self.served.model.path)}
+        )
+
+    async def evaluate(self, step: int, interrupt: Interrupt) -> None:
+        """Evaluate the current version on the held-out tasks, unless an earlier part of this run has done so."""
+        if self.eval_tasks:
+            result = await self._evaluated(f"step_{step:06d}", self.rollouter, interrupt)
+            accuracy = sum(map(sum, result.values())) / max(1, sum(map(len, result.values())))
+            if self.checkpoints.best is None or accuracy > self.checkpoints.best[0]:
+                self.checkpoints.best = (accuracy, step)
+                if step:
+                    await self.save()
+            if step == 0 and self.config.eval.oracle:
+                await self._evaluated(ORACLE, self._oracle(), interrupt)
+
+    async def _evaluated(self, name: str, rollouter: Rollouter, interrupt: Interrupt) -> Scores:
+        file = self.run.path / "evaluations" / f"{name}.json"
+        if not file.is_file():
+            result = await self._measured(name, rollouter, interrupt)
+            file.parent.mkdir(exist_ok=True)
+            for group in result.groups:
+                for rollout in group.rollouts:
+                    key = (group.step, group.index, rollout.member)
+                    self.run.rollout(key, rollout, None, file=f"evaluations/{name}.jsonl")
+            replace(file, json.dumps(finite({**result.summary(), "scores": result.scores}), indent=1))
+            self.progress.say(f"held-out accuracy, {name.replace('_', ' ')}: {result.accuracy}")
+        self.scores[name] = json.loads(file.read_text())["scores"]
+        return self.scores[name]
+
+    async def _measured(self, name: str, rollouter: Rollouter, interrupt: Interrupt) -> Result:
+        done = 0
+
+        def count(group: RolloutGroup) -> None:
+            nonlocal done
+            done += 1
+            self.progress.status(f"evaluating {name}: {done}/{len(self.eval_tasks)} tasks")
+
+        return await interrupt.until(
+            evaluate(
+                rollouter,
+                self.eval_tasks,
+                settings=self.config.eval,
+                version=self.publisher.version,
+                max_tokens=self.config.sampler.max_tokens,
+                on_group=count,
+            )
+        )
+
+    def _oracle(self) -> Rollouter:
+        from grpo_aflow.learner.reference_workflows import best
+
+        policy = FixedPolicy(sources={domain: best(domain) for domain in ("math", "qa", "code")})
+        return self.ground.rollouter(self.config, policy)
+
+    def report(self) -> float:
+        """Print the last lines of the run and return its value."""
+        lines, value = last_lines(self.run.path, self.scores, self.last)
+        for line in lines:
+            self.progress.say(line)
+            self.run.log(line)
+        return value
+
+
+async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExitStack, progress: Progress) -> Training:
+    """Open everything, cheapest first; take up the newest checkpoint when `run` is being resumed."""
+    progress.status("loading tasks")
+    eval_tasks = await asyncio.to_thread(config.eval.load)
+    mix = await asyncio.to_thread(config.data_mix.load, exclude=eval_tasks)
+    tasks = [*mix.tasks, *eval_tasks]
+    log_to = stack.enter_context(closing(config.logger.start(run.path, config.plain)))
+    ground = await stack.enter_async_context(open_ground(config, run.path, tasks, progress))
+    model = await asyncio.to_thread(prepare_model, config, mix.tasks, progress)
+    max_loras = config.schedule.max_staleness + 2
+    served = await stack.enter_async_context(
+        serve(config, model, ground, progress, max_loras=max_loras, max_rank=config.lora.rank)
+    )
+    progress.status("loading the learner")
+    thread = ThreadPoolExecutor(1, "learner")
+    stack.callback(thread.shutdown)
+    loop = asyncio.get_running_loop()
+    learner = await loop.run_in_executor(thread, _learner, config, model)
+    checkpoints = Checkpoints(run.path / "checkpoints", keep=config.schedule.keep_checkpoints)
+    state = await loop.run_in_executor(thread, checkpoints.load, learner, progress.say)
+    if run.resumed and state.get("base", str(model.path)) != str(model.path):
+        raise UserError(f"resume: the base model is now {model.path}, the checkpoint was trained on {state['base']}")
+    recorded = replayed(run.rewind(state["step"]), learner.version, config.schedule.group_size) if run.resumed else {}
+    store = stack.enter_context(closing(_store(ground)))
+    training = Training(
+        config=config,
+        run=run,
+        progress=progress,
+        log_to=log_to,
+        ground=ground,
+        served=served,
+        rollouter=ground.rollouter(
+            config, served.policy(config.prompt), record_ahead=run.completion, recorded=recorded
+        ),
+        learner=learner,
+        publisher=None,  # type: ignore[arg-type]
+        checkpoints=checkpoints,
+        mix=mix,
+        eval_tasks=eval_tasks,
+        learner_thread=thread,
+        finished=state["step"],
+    )
+    training.publisher = _publisher(training, store)
+    await training.publisher.publish()
+    run.update_manifest(
+        base_model=str(model.path), sandbox=config.sandbox.name, tasks=mix.fingerprint, probe=ground.executor.describe()
+    )
+    progress.status("")
+    return training

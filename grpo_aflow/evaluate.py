@@ -1,0 +1,132 @@
+"""Evaluation of a policy, through the same rollout path as training: what is measured is what was trained.
+
+Accuracy is the official verdict (`Grade.exact`) and nothing else. A rollout lost to infrastructure is masked and
+counted, never scored. Executor draws depend on the task and the sample alone, so two policies evaluated with one
+seed meet the same draws and can be compared in pairs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grpo_aflow import metrics
+from grpo_aflow.rollout import EVALUATION, Rollouter
+from grpo_aflow.statistics import Estimate, estimate
+from grpo_aflow.tasks import load_tasks
+from grpo_aflow.types import Rollout, RolloutGroup, RolloutStatus, SamplingParams, Task
+
+Scores = dict[str, list[float]]  # task id -> exactness of its unmasked rollouts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Config group `eval`: on which tasks, and with how many samples."""
+
+    datasets: list[str]
+    source: str | None
+    split: str
+    max_tasks_per_dataset: int | None
+    samples: int
+    temperature: float
+    top_p: float
+    top_k: int
+    concurrency: int
+    oracle: bool
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "concurrency"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.max_tasks_per_dataset is not None and self.max_tasks_per_dataset < 1:
+            raise ValueError(f"max_tasks_per_dataset must be at least 1 or null; got {self.max_tasks_per_dataset}")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive; got {self.temperature}")
+
+    def load(self) -> list[Task]:
+        tasks: list[Task] = []
+        for name in self.datasets:
+            tasks += load_tasks(name, split=self.split, source=self.source)[: self.max_tasks_per_dataset]
+        return tasks
+
+    def sampling(self, max_tokens: int) -> SamplingParams:
+        return SamplingParams(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=max_tokens)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What an evaluation found."""
+
+    groups: tuple[RolloutGroup, ...]
+    scores: Scores
+    accuracy: Estimate
+
+    @property
+    def rollouts(self) -> list[Rollout]:
+        return [rollout for group in self.groups for rollout in group.rollouts]
+
+    def summary(self) -> dict[str, Any]:
+        """Plain data for `evaluation.json`: overall, by dataset, and what it cost."""
+        datasets = sorted({group.task.dataset for group in self.groups})
+        parts = {name: _part([g for g in self.groups if g.task.dataset == name]) for name in datasets}
+        return {**_part(self.groups), **metrics.costs(self.rollouts), "datasets": parts}
+
+
+async def evaluate(
+    rollouter: Rollouter,
+    tasks: Sequence[Task],
+    *,
+    settings: Evaluation,
+    version: int,
+    max_tokens: int,
+    on_group: Callable[[RolloutGroup], None] = lambda group: None,
+) -> Result:
+    """Sample `settings.samples` workflows for each task, run and grade them."""
+    places = asyncio.Semaphore(settings.concurrency)
+    params = settings.sampling(max_tokens)
+
+    async def one(index: int, task: Task) -> RolloutGroup:
+        async with places:
+            group = await rollouter.group(
+                task, step=EVALUATION, index=index, size=settings.samples, params=params, version=version
+            )
+            on_group(group)
+            return group
+
+    try:
+        async with asyncio.TaskGroup() as running:
+            started = [running.create_task(one(index, task)) for index, task in enumerate(tasks)]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+    groups = tuple(task.result() for task in started)
+    return Result(groups=groups, scores=exact_scores(groups), accuracy=estimate(exact_scores(groups)))
+
+
+def exact_scores(groups: Sequence[RolloutGroup]) -> Scores:
+    scores: Scores = {}
+    for group in groups:
+        counted = [r for r in group.rollouts if r.status != RolloutStatus.MASKED]
+        scores[group.task.id] = [float(bool(r.grade and r.grade.exact)) for r in counted]
+    return scores
+
+
+def _part(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    masked = sum(rollout.status == RolloutStatus.MASKED for rollout in rollouts)
+    invalid = sum(rollout.status in (RolloutStatus.INVALID, RolloutStatus.TRUNCATED) for rollout in rollouts)
+    graded = [rollout.grade.score for rollout in rollouts if rollout.grade]
+    counted = len(rollouts) - masked
+    accuracy = estimate(exact_scores(groups))
+    return {
+        "accuracy": accuracy.mean,
+        "accuracy_low": accuracy.low,
+        "accuracy_high": accuracy.high,
+        "score": math.fsum(graded) / counted if counted else math.nan,
+        "valid_rate": 1 - invalid / counted if counted else math.nan,
+        "num_tasks": accuracy.num_tasks,
+        "num_rollouts": len(rollouts),
+        "num_masked": masked,
+    }

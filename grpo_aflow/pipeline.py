@@ -1,0 +1,146 @@
+"""The streaming pipeline: which groups are under way, and in which order the learner gets them.
+
+Groups of step k start as soon as step k-1-max_staleness is finished, all at once; the learner receives the groups of a
+step in task order, each the moment it and its predecessors are in. So at staleness 0 every group of a step is sampled
+from the version that the step before it made, and at staleness s up to s+1 steps are under way together. The number
+of groups in flight is bounded by that window; cancellation ends whatever is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grpo_aflow.advantage import is_zero_variance
+from grpo_aflow.schedule import Schedule
+from grpo_aflow.types import RolloutGroup, Task
+
+StartGroup = Callable[[Task, int, int, int], Coroutine[Any, Any, RolloutGroup]]  # (task, step, index, version)
+Running = asyncio.Task[RolloutGroup]
+
+
+@dataclass(slots=True)
+class GroupCounts:
+    """What became of a step's groups."""
+
+    refilled: int = 0
+    late_used: int = 0  # came after their own step's deadline and were trained on in this one
+    late_dropped: int = 0  # came too late for the staleness bound
+
+    def metrics(self) -> dict[str, float]:
+        return {f"groups/{name}": getattr(self, name) for name in ("refilled", "late_used", "late_dropped")}
+
+
+class Pipeline:
+    """Keeps the groups of up to max_staleness + 1 steps under way.
+
+    tasks: (step, number, refill round) -> the tasks of a batch, a pure function; round 0 is the step's own batch.
+    version: the policy version that is served now.
+    """
+
+    def __init__(
+        self,
+        *,
+        schedule: Schedule,
+        tasks: Callable[[int, int, int], Sequence[Task]],
+        start_group: StartGroup,
+        version: Callable[[], int],
+        finished: int,
+    ) -> None:
+        self._schedule = schedule
+        self._tasks = tasks
+        self._start_group = start_group
+        self._version = version
+        self._steps: dict[int, list[tuple[Running, int]]] = {}
+        self._late: list[tuple[Running, int]] = []  # with the version that it was started under
+        self._refills: list[Running] = []
+        self._launched = finished
+        self.counts = GroupCounts()
+        self.advance(finished)
+
+    def advance(self, finished: int) -> None:
+        """Start the groups of every step that may run now that step `finished` is done."""
+        last = min(self._schedule.num_steps, finished + 1 + self._schedule.max_staleness)
+        while self._launched < last:
+            self._launched += 1
+            step = self._launched
+            tasks = self._tasks(step, self._schedule.prompts_per_step, 0)
+            version = self._version()
+            self._steps[step] = [(self._launch(task, step, index), version) for index, task in enumerate(tasks)]
+
+    async def groups(self, step: int) -> AsyncIterator[RolloutGroup]:
+        """The groups to train on in `step`, in task order; then late ones of earlier steps, then refills."""
+        self.counts = GroupCounts()
+        deadline = self._deadline()
+        groups = self._steps.pop(step)
+        index, missing = len(groups), 0
+        for running, version in groups:
+            if not await _arrives(running, deadline):
+                self._late.append((running, version))
+                continue
+            group = running.result()
+            missing += not informative(group)
+            yield group
+        async for group in self._late_groups(step):
+            yield group
+        budget, round_ = self._schedule.refill, 0
+        while missing and budget:
+            round_ += 1
+            number = min(missing, budget)
+            budget -= number
+            tasks = self._tasks(step, number, round_)
+            self._refills = [self._launch(task, step, index + i) for i, task in enumerate(tasks)]
+            index += number
+            for running in self._refills:
+                group = await running
+                self.counts.refilled += 1
+                missing -= informative(group)
+                yield group
+
+    async def close(self) -> None:
+        groups = [*self._late, *(group for groups in self._steps.values() for group in groups)]
+        await _cancel([*self._refills, *(running for running, _ in groups)])
+        self._late.clear()
+        self._steps.clear()
+
+    def _launch(self, task: Task, step: int, index: int) -> Running:
+        return asyncio.create_task(self._start_group(task, step, index, self._version()))
+
+    def _deadline(self) -> float | None:
+        limit = self._schedule.group_deadline_s
+        return None if limit is None else asyncio.get_running_loop().time() + limit
+
+    async def _late_groups(self, step: int) -> AsyncIterator[RolloutGroup]:
+        waiting, self._late = self._late, []
+        for running, version in waiting:
+            if self._version() - version > self._schedule.max_staleness:
+                await _cancel([running])
+                self.counts.late_dropped += 1
+            elif running.done():
+                self.counts.late_used += 1
+                yield running.result()
+            else:
+                self._late.append((running, version))
+
+
+def informative(group: RolloutGroup) -> bool:
+    """Whether a group carries a signal: at least two unmasked rewards that are not all equal."""
+    return not is_zero_variance([rollout.reward for rollout in group.rollouts])
+
+
+async def _arrives(running: Running, deadline: float | None) -> bool:
+    """Wait for a group until the deadline; whether it is in (an exception of it counts, and shows at its result)."""
+    if deadline is None:
+        await asyncio.wait([running])
+        return True
+    left = max(0.0, deadline - asyncio.get_running_loop().time())
+    done, _ = await asyncio.wait([running], timeout=left)
+    return bool(done)
+
+
+async def _cancel(running: Sequence[Running]) -> None:
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

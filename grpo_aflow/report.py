@@ -1,0 +1,33 @@
+"""The last lines of a run: what it was, what it gained, with error bars. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from grpo_aflow.evaluate import Scores
+from grpo_aflow.statistics import estimate, paired_gain
+
+
+def last_lines(run: Path, scores: Mapping[str, Scores], last: Mapping[str, float]) -> tuple[list[str], float]:
+    """The lines to print, and the run's value: held-out accuracy, or the last mean reward where nothing was evaluated.
+
+    scores: evaluation name -> scores; "step_000000" is the policy before training, the highest step the one after it.
+    """
+    lines = [f"run folder: {run}"]
+    steps = sorted(name for name in scores if name.startswith("step_"))
+    if not steps:
+        return lines, last.get("reward/mean", math.nan)
+    before, after = scores[steps[0]], scores[steps[-1]]
+    gain = paired_gain(before, after)
+    if "oracle" in scores:
+        best = estimate(scores["oracle"])
+        gap = best.mean - estimate(before).mean
+        closed = f"; training closed {gain.mean / gap:.0%} of it" if gap > 0 and len(steps) > 1 else ""
+        lines.append(f"oracle gap: {gap:.3f} (best workflow per domain {best}, policy before training){closed}")
+    lines.append(
+        f"held-out accuracy: {estimate(before)} -> {estimate(after)}, gain {gain} "
+        f"(95 % intervals, {gain.num_rollouts} paired rollouts on {gain.num_tasks} tasks)"
+    )
+    return lines, estimate(after).mean

@@ -1,0 +1,139 @@
+"""What training and evaluation stand on, opened in order of price and closed in reverse.
+
+Cheap checks come first (sandbox, grader, executor), the model and its engine last, so that a run that cannot work
+says so within seconds and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from grpo_aflow import tasks as task_room
+from grpo_aflow.config import EvaluateConfig, TrainConfig
+from grpo_aflow.progress import Progress
+from grpo_aflow.rollout import Policy, Rollouter, SampledPolicy
+from grpo_aflow.tasks.selftest import self_test
+from grpo_aflow.timing import Timeline
+from grpo_aflow.types import CodeRunner, Completion, Sampler, Task, Tokenizer
+from grpo_aflow.watchdog import Watchdog
+
+BLOCKING_CALLS = 32  # sandbox calls and grades under way at once; each only waits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ground:
+    """Everything but the policy: enough to run and grade workflows."""
+
+    runner: CodeRunner
+    executor: Any  # executor.Executor, a types.ChatModel with its settings and totals
+    watchdog: Watchdog
+    timeline: Timeline
+
+    def rollouter(self, config: TrainConfig | EvaluateConfig, policy: Policy, **more: Any) -> Rollouter:
+        grade = partial(task_room.grade, runner=self.runner, tiers=config.reward.tiers)
+        return Rollouter(
+            policy=policy,
+            rules=config.workflow,
+            chat=self.executor,
+            temperature=self.executor.temperature,
+            max_tokens=self.executor.max_tokens,
+            runner=self.runner,
+            grade=grade,
+            normalise=task_room.normalise,
+            rubric=config.reward,
+            seed=config.seed,
+            timeline=self.timeline,
+            **more,
+        )
+
+
+@asynccontextmanager
+async def open_ground(
+    config: TrainConfig | EvaluateConfig, run_dir: Path, tasks: Sequence[Task], progress: Progress
+) -> AsyncIterator[Ground]:
+    """Sandbox (probed), grader (self-tested on a sample of `tasks`) and executor (reached)."""
+    from grpo_aflow.workflow.operators import system_prompts
+
+    async with AsyncExitStack() as stack:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(BLOCKING_CALLS, "blocking"))
+        watchdog = stack.enter_context(closing(Watchdog.start()))
+        progress.status("opening the sandbox")
+        runner = stack.enter_context(closing(await asyncio.to_thread(config.sandbox.open)))
+        progress.status("self-test of the graders")
+        await asyncio.to_thread(self_test, runner, tasks)
+        progress.status("reaching the executor")
+        executor = await config.executor.open(run_dir, seed=config.seed, tasks=tasks, system_prompts=system_prompts())
+        stack.push_async_callback(executor.close)
+        yield Ground(runner=runner, executor=executor, watchdog=watchdog, timeline=Timeline())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """A base model with a sampler that serves adapters of it."""
+
+    model: Any  # learner.models.PreparedModel
+    tokenizer: Tokenizer
+    sampler: Sampler
+
+    def policy(self, prompt: Any) -> SampledPolicy:
+        return SampledPolicy(sampler=self.sampler, tokenizer=self.tokenizer, prompt=prompt)
+
+
+def prepare_model(config: TrainConfig | EvaluateConfig, tasks: Sequence[Task], progress: Progress) -> Any:
+    """The folder of the base model, built or found; blocking."""
+    from grpo_aflow.learner.models import default_cache
+
+    def tell(what: str, done: int, total: int) -> None:
+        progress.status(f"{what} {done}/{total}")
+
+    cache = Path(config.paths.cache).expanduser() if config.paths.cache else default_cache()
+    return config.model.prepare(
+        cache, warmstart=config.warmstart, prompts=config.prompt.messages, tasks=tasks, progress=tell
+    )
+
+
+@asynccontextmanager
+async def serve(
+    config: TrainConfig | EvaluateConfig,
+    model: Any,
+    ground: Ground,
+    progress: Progress,
+    *,
+    max_loras: int,
+    max_rank: int,
+) -> AsyncIterator[Served]:
+    """Start the sampler on a prepared model."""
+    from grpo_aflow.sampler.tokenizer import ChatTokenizer
+
+    progress.status(f"starting the sampler ({type(config.sampler).__name__})")
+    tokenizer = await asyncio.to_thread(ChatTokenizer, model.path)
+    sampler = await config.sampler.start(
+        model, max_lora_rank=max_rank, max_loras=max_loras, watchdog=ground.watchdog, seed=config.seed
+    )
+    try:
+        yield Served(model=model, tokenizer=tokenizer, sampler=sampler)
+    finally:
+        await sampler.close()
+
+
+def replayed(recorded: Mapping[Any, Completion], version: int, group_size: int) -> dict[Any, Completion]:
+    """Of the completions that a killed run left behind, those that may be replayed when it resumes at `version`.
+
+    A group that is not whole and was begun under a version older than the checkpoint's cannot be finished under that
+    version any more: it is drawn anew.
+    """
+    members: dict[tuple[int, int], int] = {}
+    for step, index, _ in recorded:
+        members[step, index] = members.get((step, index), 0) + 1
+    return {
+        key: completion
+        for key, completion in recorded.items()
+        if members[key[0], key[1]] == group_size or completion.version >= version
+    }

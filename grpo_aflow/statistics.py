@@ -1,0 +1,71 @@
+"""Error bars for evaluations: means over tasks with 95 % intervals, and paired gains. Pure.
+
+Several rollouts of one task are not independent, so the task is the unit: a score per task (the mean over its
+rollouts), Student's t over tasks. With one rollout a task and 0/1 scores Wilson's interval is used instead, which
+stays inside [0, 1] and is right near its ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    mean: float
+    low: float
+    high: float
+    num_tasks: int
+    num_rollouts: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def estimate(scores: Mapping[str, Sequence[float]]) -> Estimate:
+    """Mean score with its 95 % interval. scores: task id -> the scores of its (unmasked) rollouts."""
+    tasks = {task: values for task, values in scores.items() if values}
+    num_rollouts = sum(len(values) for values in tasks.values())
+    flat = [value for values in tasks.values() for value in values]
+    if num_rollouts == len(tasks) and set(flat) <= {0.0, 1.0} and flat:
+        mean, low, high = wilson(int(sum(flat)), len(flat))
+    else:
+        mean, low, high = t_interval([math.fsum(values) / len(values) for values in tasks.values()])
+        low, high = max(0.0, low), min(1.0, high)
+    return Estimate(mean=mean, low=low, high=high, num_tasks=len(tasks), num_rollouts=num_rollouts)
+
+
+def paired_gain(before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]]) -> Estimate:
+    """The mean over tasks of (after - before), with its 95 % interval; only tasks that have both."""
+    both = [task for task in before if before[task] and after.get(task)]
+    gains = [_mean(after[task]) - _mean(before[task]) for task in both]
+    mean, low, high = t_interval(gains)
+    num = sum(len(after[task]) for task in both)
+    return Estimate(mean=mean, low=low, high=high, num_tasks=len(both), num_rollouts=num)
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """(mean, low, high) of Student's 95 % interval; infinite with fewer than two values."""
+    from scipy.stats import t
+
+    n = len(values)
+    if n < 2:
+        return (values[0] if n else math.nan), -math.inf, math.inf
+    mean = _mean(values)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+    return mean, mean - half, mean + half
+
+
+def wilson(successes: int, n: int) -> tuple[float, float, float]:
+    """(share, low, high) of Wilson's 95 % score interval (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(method="wilson")
+    return successes / n, float(interval.low), float(interval.high)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -1,0 +1,139 @@
+"""The training loop: GRPO over workflows, one optimizer step per training step, every step's adapter published.
+
+In short: draw `group_size` workflows for each task of the step; run each on its task; grade the answers; advantages are
+rewards relative to their group; one clipped policy-gradient step on the LoRA weights; publish; repeat. The loss is the
+config group `objective`; what runs ahead of the learner is `schedule.max_staleness` (see `pipeline`).
+
+    grpo-aflow-train                                  the tiny policy on two CPU cores
+    grpo-aflow-train experiment=seed_7b               Qwen2.5-7B on a GPU, gpt-4o-mini as executor
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+
+from grpo_aflow import metrics
+from grpo_aflow.assembly import Training, open_training
+from grpo_aflow.batching import batched
+from grpo_aflow.config import TrainConfig
+from grpo_aflow.interrupt import Interrupt, Interrupted
+from grpo_aflow.pipeline import informative
+from grpo_aflow.progress import Progress
+from grpo_aflow.record import RunDirectory
+from grpo_aflow.resume import open_run
+from grpo_aflow.schedule import due
+from grpo_aflow.types import BudgetReached, InfrastructureError, RolloutGroup, UserError
+
+
+def train(config: TrainConfig) -> float:
+    """Run the training that `config` describes.
+
+    Returns the held-out accuracy at its end (the mean reward of the last step where nothing is evaluated): a finite
+    number, for sweeps. Raises UserError and its kinds; whatever can be resumed is saved first.
+    """
+    return asyncio.run(_train(config))
+
+
+async def _train(config: TrainConfig) -> float:
+    run = open_run(Path(config.paths.runs), config.name, config.plain, config.resume)
+    with (
+        Interrupt() as interrupt,
+        Progress(num_steps=config.schedule.num_steps, log_every=config.schedule.log_every) as progress,
+    ):
+        try:
+            async with AsyncExitStack() as stack:
+                training = await open_training(config, run, stack, progress)
+                interrupt.graceful = True
+                value = await _run(training, interrupt)
+        except asyncio.CancelledError:
+            _leave(run, "interrupted")
+            interrupt.check("interrupted before the first step; nothing was kept")
+            raise
+        except BaseException as error:
+            _leave(run, _status(error))
+            raise
+        run.close("done")
+        return value
+
+
+async def _run(training: Training, interrupt: Interrupt) -> float:
+    """Evaluate, train, evaluate; on a signal or a reached budget, save and say how to resume."""
+    try:
+        await training.evaluate(0, interrupt)
+        await _loop(training, interrupt)
+        await training.evaluate(training.finished, interrupt)
+    except (Interrupted, BudgetReached, InfrastructureError) as error:
+        path = await training.save()
+        hint = f"saved {path.name}; resume with: grpo-aflow-train resume={training.run.path}"
+        error.args = (f"{error}; {hint}",)
+        raise
+    return training.report()
+
+
+async def _loop(training: Training, interrupt: Interrupt) -> None:
+    config, learner, pipeline = training.config, training.learner, training.pipeline()
+    schedule, timeline = config.schedule, training.ground.timeline
+    timeline.lap()
+    try:
+        for step in range(training.finished + 1, schedule.num_steps + 1):
+            version, groups = learner.version, []
+            batches = batched(
+                pipeline.groups(step),
+                kind=config.objective.advantage,
+                temperature=training.sampling(step).temperature,
+                permuted=config.reward.permuted,
+                seed=config.seed,
+                step=step,
+            )
+            async with aclosing(batches):
+                async for group, batch in interrupt.each(batches):
+                    groups.append(group)
+                    training.record(step, group, batch)
+                    if informative(group):
+                        with timeline.busy("learner"):
+                            await training.on_learner(learner.backward, batch)
+            _refuse_outage(groups, schedule.max_masked_share)
+            with timeline.busy("learner"):
+                stats = await training.on_learner(learner.step, schedule.learning_rate_at(step))
+            published = await training.publisher.publish()
+            training.finished = step
+            pipeline.advance(step)
+            figures = {"step": step, **metrics.summarise(groups, version=version), **stats, **published}
+            figures |= pipeline.counts.metrics() | timeline.lap()
+            training.log(step, figures, num_rollouts=sum(len(group.rollouts) for group in groups))
+            if due(step, schedule.save_every) or step == schedule.num_steps:
+                await training.save()
+            if due(step, schedule.eval_every) and step < schedule.num_steps:
+                await training.evaluate(step, interrupt)
+                timeline.lap()
+    finally:
+        await pipeline.close()
+
+
+def _refuse_outage(groups: list[RolloutGroup], limit: float) -> None:
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    masked = sum(math.isnan(rollout.reward) for rollout in rollouts)
+    if rollouts and masked / len(rollouts) > limit:
+        raise InfrastructureError(
+            f"{masked} of {len(rollouts)} rollouts of this step were lost to infrastructure, more than "
+            f"schedule.max_masked_share={limit}: see ledger.jsonl for the executor's errors"
+        )
+
+
+def _leave(run: RunDirectory, status: str) -> None:
+    """Close a run that ends early; one that never began leaves nothing behind."""
+    if run.resumed or (run.path / "metrics.jsonl").exists() or (run.path / "rollouts.jsonl").exists():
+        run.close(status)
+    else:
+        run.discard()
+
+
+def _status(error: BaseException) -> str:
+    if isinstance(error, Interrupted):
+        return "interrupted"
+    if isinstance(error, BudgetReached):
+        return "budget reached"
+    return "failed: " + (str(error).splitlines() or [""])[0] if isinstance(error, UserError) else "crashed"

@@ -1,0 +1,83 @@
+"""A process of its own that compares two LaTeX answers; `latex_equality` starts it and speaks to it.
+
+It runs as a plain script, `python -I latex_worker.py`, because math-verify bounds itself with `signal.alarm`, which
+only works in a main thread, and because the text it parses was written by a model: the process has a clean
+environment, limited memory and a CPU limit for every request. It reads JSON lines and ends when its input ends,
+which is also what happens when its parent is killed.
+"""
+
+import contextlib
+import json
+import math
+import re
+import resource
+import signal
+import sys
+import time
+
+MEMORY_BYTES = 3 << 30
+CPU_SECONDS = 4
+STEP_SECONDS = 2  # math-verify's own limit for each of parse, parse, verify
+_AFLOW_SAFE = re.compile(r"(?:sqrt|pi|[a-z]|\d|[\s+\-*/().])+")
+
+
+def verify(gold: str, answer: str) -> bool:
+    """math-verify's verdict, gold first."""
+    import math_verify
+
+    parsed_gold = math_verify.parse(f"${gold}$", parsing_timeout=STEP_SECONDS)
+    parsed_answer = math_verify.parse(f"${answer}$", parsing_timeout=STEP_SECONDS)
+    return bool(math_verify.verify(parsed_gold, parsed_answer, timeout_seconds=STEP_SECONDS))
+
+
+def aflow(gold: str, answer: str) -> bool:
+    """AFlow's symbolic comparison as it behaves without the antlr parser: sympy's own parser, then simplify.
+
+    That parser evaluates Python, so anything beyond numbers, operators and one-letter names counts as unparsable.
+    """
+    import sympy
+    from sympy.parsing.sympy_parser import parse_expr
+
+    def parse(text: str) -> object:
+        return parse_expr(text) if _AFLOW_SAFE.fullmatch(text) else text
+
+    left, right = parse(answer), parse(gold)
+    with contextlib.suppress(Exception):
+        if sympy.simplify(left - right) == 0:
+            return True
+    with contextlib.suppress(Exception):
+        return math.isclose(float(sympy.N(left)), float(sympy.N(right)), abs_tol=1e-3)
+    return False
+
+
+def answer_requests() -> None:
+    """One JSON line in, one out, until the input ends."""
+    print(json.dumps({"ready": True}), flush=True)
+    modes = {"verify": verify, "aflow": aflow}
+    for line in sys.stdin:
+        request = json.loads(line)
+        # A stuck C loop holds the interpreter, so no Python timer would fire: the kernel ends the process instead.
+        used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used) + CPU_SECONDS + 1, resource.RLIM_INFINITY))
+        started = time.monotonic()
+        try:
+            equal = modes[request["mode"]](request["gold"], request["answer"])
+        except (Exception, RecursionError, MemoryError):  # noqa: BLE001 - whatever a parser says of it, it is not equal
+            equal = False
+        signal.alarm(0)
+        print(json.dumps({"equal": equal, "seconds": time.monotonic() - started}), flush=True)
+
+
+def main() -> None:
+    """Limits first, then the slow imports, then the requests."""
+    import logging
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    logging.disable(logging.CRITICAL)
+    verify("\\frac{1}{2}", "0.5")
+    answer_requests()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""`load_tasks`: the one way in, from any source to validated tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from grpo_aflow.tasks import own
+from grpo_aflow.tasks.dataset import Origin
+from grpo_aflow.tasks.manifest import is_prepared, prepared_file
+from grpo_aflow.tasks.registry import DATASETS, dataset_named, own_dataset
+from grpo_aflow.tasks.rows import read_rows
+from grpo_aflow.tasks.sources import rows_of
+from grpo_aflow.types import Task, UserError
+
+
+def load_tasks(name: str, *, split: str, source: str | None = None, revision: str = "main") -> list[Task]:
+    """All tasks of one split of a dataset, in its own order, with unique ids.
+
+    `name`: gsm8k, math, squad2, hotpotqa, humaneval or mbpp; or the path of a jsonl file of one's own (`own.py`); or
+    "package.module:attribute" (`dataset.OwnDataset`). `split`: train, test (the official one; for SQuAD v2 and HotpotQA
+    the dev set), validation, aflow_validate or aflow_test. `source`: None or "hub", "bundled", a folder (in the hub's
+    layout, of the original files, of AFlow's files, or written by grpo-aflow-data) or a file.
+    Raises UserError, naming file, row and mend, for anything missing or broken.
+    """
+    if ":" in name:
+        tasks: Iterable[Task] = own_dataset(name).load(split)
+    elif name.endswith((".jsonl", ".jsonl.gz", ".parquet")):
+        tasks = _own_tasks(Path(name), split)
+    else:
+        tasks = _dataset_tasks(name, split, source, revision)
+    loaded = list(_with_unique_ids(tasks))
+    if not loaded:
+        raise UserError(f"{name}: split {split!r} of {source or 'the hub'} holds no tasks; check split and source")
+    return loaded
+
+
+@lru_cache(maxsize=2)
+def bundled(split: str) -> tuple[Task, ...]:
+    """The tasks that come with the package, of all six datasets; split "train" or "test"."""
+    return tuple(task for name in DATASETS for task in load_tasks(name, split=split, source="bundled"))
+
+
+def _dataset_tasks(name: str, split: str, source: str | None, revision: str) -> Iterator[Task]:
+    dataset = dataset_named(name)
+    if source is not None and is_prepared(Path(source)):
+        yield from _own_tasks(prepared_file(Path(source), name, split), split)
+        return
+    prefix = "bundled/" if source == "bundled" else ""
+    for index, row in enumerate(rows_of(dataset, split, source, revision)):
+        yield dataset.to_task(row, Origin(split=split, index=index, prefix=prefix))
+
+
+def _own_tasks(path: Path, split: str) -> Iterator[Task]:
+    """The tasks of a file in the own schema; parquet holds `metadata` as JSON text."""
+    if not path.is_file():
+        raise UserError(f"{path} is not a file; name an existing .jsonl file of tasks")
+    for row in read_rows(path, own.SCHEMA):
+        if row.values.get("split", split) != split:
+            continue
+        if isinstance(row.values.get("metadata"), str):
+            row.values["metadata"] = json.loads(row.values["metadata"])  # type: ignore[index]
+        yield own.to_task(row, own.own_name(path))
+
+
+def _with_unique_ids(tasks: Iterable[Task]) -> Iterator[Task]:
+    seen: set[str] = set()
+    for number, task in enumerate(tasks, start=1):
+        if task.id in seen:
+            raise UserError(f"task {number} repeats the id {task.id!r}; give every task an id of its own")
+        seen.add(task.id)
+        yield task

@@ -1,0 +1,151 @@
+"""The mix: which task comes at which position of a run, as a pure function of (seed, position).
+
+Config group `data_mix`. Domains are interleaved in fixed ratios, datasets in fixed weights within their domain, and
+each dataset's tasks are drawn without replacement in a seeded order, epoch after epoch. Nothing is kept between
+steps, so a run resumes at any step.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+
+from grpo_aflow.tasks.leaks import check_leaks, contaminated
+from grpo_aflow.tasks.loading import load_tasks
+from grpo_aflow.types import DOMAINS, Task, UserError
+
+
+class Interleaving:
+    """An endless sequence of names whose shares follow the weights at every point.
+
+    Tijdeman's rule for the chairman assignment problem: after n positions every name has been taken within
+    1 - 1/(2k - 2) of weight * n times (k names), so any prefix is within one of the ratio and any window within two.
+    R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32 (1980).
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        exact = {name: Fraction(str(weight)) for name, weight in weights.items() if weight > 0}
+        total = sum(exact.values())
+        self._weights = {name: weight / total for name, weight in exact.items()}
+        self._taken = dict.fromkeys(exact, 0)
+        self._sequence: list[tuple[str, int]] = []
+        self._lock = threading.Lock()
+
+    def at(self, position: int) -> tuple[str, int]:
+        """(name, how often it was taken before) at a position."""
+        with self._lock:
+            while len(self._sequence) <= position:
+                self._extend()
+            return self._sequence[position]
+
+    def _extend(self) -> None:
+        slack = Fraction(1, 2 * len(self._weights) - 2) if len(self._weights) > 1 else Fraction(0)
+        number = len(self._sequence) + 1
+        due = {name: weight * number - self._taken[name] for name, weight in self._weights.items()}
+        # Of those that may be taken now, the one whose share would run over soonest.
+        ripe = [name for name in due if due[name] >= slack]
+        name = min(ripe, key=lambda name: (1 - slack - due[name]) / self._weights[name])
+        self._sequence.append((name, self._taken[name]))
+        self._taken[name] += 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskMix:
+    """Loaded tasks and the rule that orders them."""
+
+    tasks: Mapping[str, tuple[Task, ...]]  # dataset -> its tasks
+    domains: Interleaving
+    datasets: Mapping[str, Interleaving]  # domain -> its datasets
+    num_excluded: int = 0  # tasks taken out because the evaluation uses them
+
+    def task_at(self, position: int, *, seed: int) -> Task:
+        """The task at a position of the run's endless stream."""
+        domain, domain_index = self.domains.at(position)
+        dataset, index = self.datasets[domain].at(domain_index)
+        tasks = self.tasks[dataset]
+        epoch, offset = divmod(index, len(tasks))
+        return tasks[_order(seed, dataset, epoch, len(tasks))[offset]]
+
+    def batch(self, step: int, num_prompts: int, *, seed: int) -> list[Task]:
+        """The tasks of one step: positions step * num_prompts and on. Steps count from 0."""
+        start = step * num_prompts
+        return [self.task_at(position, seed=seed) for position in range(start, start + num_prompts)]
+
+    @property
+    def num_tasks(self) -> int:
+        return sum(len(tasks) for tasks in self.tasks.values())
+
+
+@lru_cache(maxsize=256)
+def _order(seed: int, dataset: str, epoch: int, num_tasks: int) -> tuple[int, ...]:
+    order = list(range(num_tasks))
+    random.Random(f"{seed}/{dataset}/{epoch}").shuffle(order)
+    return tuple(order)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataMix:
+    """Which tasks a run trains on, and in which ratios."""
+
+    ratios: dict[str, float]  # share of each domain: math, qa, code
+    datasets: dict[str, float]  # weight of each dataset within its domain; 0 leaves it out
+    source: str  # bundled, hub, or a folder
+    split: str
+    revision: str  # of the hub's repositories
+    limit: int | None = field()  # at most so many tasks of each dataset, the first ones; null = all
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.ratios) - set(DOMAINS):
+            raise ValueError(f"ratios has no domain {', '.join(sorted(unknown))}; the domains are {', '.join(DOMAINS)}")
+        for name, weight in (*self.ratios.items(), *self.datasets.items()):
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"the weight of {name} must be 0 or more; got {weight}")
+        if not any(self.ratios.values()):
+            raise ValueError("ratios gives no domain a share; set at least one above 0")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be at least 1 or null; got {self.limit}")
+
+    def load(self, *, exclude: Collection[str] = (), evaluated: Sequence[Task] = ()) -> TaskMix:
+        """Loads the tasks. Left out: ids in `exclude`, and whatever is the same problem as one of `evaluated`.
+
+        Raises UserError for a domain with a ratio and no dataset, for a dataset without tasks, and for a leak of
+        hidden tests (`leaks.check_leaks`).
+        """
+        tasks: dict[str, tuple[Task, ...]] = {}
+        by_domain: dict[str, dict[str, float]] = {domain: {} for domain in self.ratios if self.ratios[domain] > 0}
+        num_excluded = 0
+        for name, weight in self.datasets.items():
+            if weight == 0:
+                continue
+            loaded = load_tasks(name, split=self.split, source=self.source, revision=self.revision)
+            domain = _one_domain(name, loaded)
+            if domain not in by_domain:
+                continue
+            drop = contaminated(loaded, evaluated) | set(exclude)
+            kept = [task for task in loaded if task.id not in drop]
+            num_excluded += len(loaded) - len(kept)
+            if not kept:
+                raise UserError(f"every {name} task of the mix is evaluated as well; set data_mix.datasets.{name}=0")
+            tasks[name] = tuple(kept[: self.limit])
+            by_domain[domain][name] = weight
+        for domain, weights in by_domain.items():
+            if not weights:
+                raise UserError(f"data_mix.ratios.{domain} is {self.ratios[domain]} but no dataset of it has a weight")
+        check_leaks([task for group in tasks.values() for task in group], evaluated)
+        return TaskMix(
+            tasks=tasks,
+            domains=Interleaving(self.ratios),
+            datasets={domain: Interleaving(weights) for domain, weights in by_domain.items()},
+            num_excluded=num_excluded,
+        )
+
+
+def _one_domain(name: str, tasks: Sequence[Task]) -> str:
+    domains = sorted({task.domain for task in tasks})
+    if len(domains) > 1:
+        raise UserError(f"{name} mixes the domains {' and '.join(domains)}; split it into one file for each")
+    return domains[0]

@@ -2,7 +2,8 @@
 
 Hub `hotpotqa/hotpot_qa`, config `distractor`, columns: id, question, answer, type, level,
 supporting_facts ({"title": [...], "sent_id": [...]}), context ({"title": [...], "sentences": [[...], ...]}).
-The original JSON and AFlow's files (validate 200, test 800) differ: `_id`, and context as [[title, [sentence, ...]], ...].
+The original JSON and AFlow's files (validate 200, test 800) differ: `_id`, and context as
+[[title, [sentence, ...]], ...].
 Prompt: all ten paragraphs with their titles, then the question. Grade: official EM and F1 with the special case for
 yes, no and noanswer (`qa_scoring`).
 

@@ -1,9 +1,11 @@
 """HumanEval: complete a Python function from its signature and docstring. Official split: test, 164.
 
 Hub `openai/openai_humaneval`, columns: task_id ("HumanEval/0"), prompt, canonical_solution (the body), test (defines
-`check(candidate)`), entry_point. The original HumanEval.jsonl.gz and AFlow's files (validate 33, test 131) are the same.
+`check(candidate)`), entry_point. The original HumanEval.jsonl.gz and AFlow's files (validate 33, test 131) are
+the same.
 Prompt: as it stands. What precedes the function in it (imports, and helpers such as `encode_cyclic`) is kept as
-`setup`. Public tests are the examples of the docstring; they stand in the prompt anyway. Grade: the two-process checker.
+`setup`. Public tests are the examples of the docstring; they stand in the prompt anyway.
+Grade: the two-process checker.
 
 Example:
     >>> from grpo_aflow.tasks import load_tasks

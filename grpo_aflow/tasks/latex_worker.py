@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import time
+from typing import Any
 
 MEMORY_BYTES = 3 << 30
 CPU_SECONDS = 4
@@ -38,7 +39,7 @@ def aflow(gold: str, answer: str) -> bool:
     import sympy
     from sympy.parsing.sympy_parser import parse_expr
 
-    def parse(text: str) -> object:
+    def parse(text: str) -> Any:
         return parse_expr(text) if _AFLOW_SAFE.fullmatch(text) else text
 
     left, right = parse(answer), parse(gold)

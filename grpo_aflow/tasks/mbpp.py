@@ -95,5 +95,5 @@ MBPP = Dataset(
     splits={"train": "train", "validation": "validation", "test": "test", "prompt": "prompt"},
     schema="task_id, text, code, test_list, test_setup_code, challenge_test_list",
     to_task=to_task,
-    files={split: ("mbpp_full.json",) for split in ("train", "validation", "test", "prompt")},
+    files=dict.fromkeys(("train", "validation", "test", "prompt"), ("mbpp_full.json",)),
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
@@ -96,7 +96,7 @@ class DataMix:
     source: str  # bundled, hub, or a folder
     split: str
     revision: str  # of the hub's repositories
-    limit: int | None = field()  # at most so many tasks of each dataset, the first ones; null = all
+    limit: int | None  # at most so many tasks of each dataset, the first ones; null = all
 
     def __post_init__(self) -> None:
         if unknown := set(self.ratios) - set(DOMAINS):

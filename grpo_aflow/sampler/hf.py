@@ -94,7 +94,7 @@ class _Cancelled(StoppingCriteria):
 
 
 class HfSampler:
-    """Implements `types.Sampler`; a negative version samples the base model. Make one with `start`."""
+    """Implements `types.Sampler`. Make one with `start`."""
 
     def __init__(self, model: Any, tokenizer: ChatTokenizer, *, max_model_len: int) -> None:
         self._model = model

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-BASE_VERSION = -1  # any negative version is the base model without an adapter
+from grpo_aflow.types import BASE
 
 Handle = TypeVar("Handle")  # what the engine calls a version
 
@@ -26,7 +26,7 @@ class ServedVersions(Generic[Handle]):
     def check_new(self, version: int) -> None:
         """Raise ValueError when a version cannot be added."""
         if version < 0:
-            raise ValueError(f"version must be at least 0 (negative ones mean the base model); got {version}")
+            raise ValueError(f"version must be at least 0; got {version}")
         if version in self._num_holds:
             raise ValueError(f"version {version} is served already; every publish needs a new version")
 
@@ -43,7 +43,7 @@ class ServedVersions(Generic[Handle]):
     @contextmanager
     def hold(self, version: int | None) -> Iterator[Handle | None]:
         """Keep a version alive while a request runs under it; yields None for the base model."""
-        if version is None or version < 0:
+        if version is None or version == BASE:
             yield None
             return
         handle = self.handle(version)

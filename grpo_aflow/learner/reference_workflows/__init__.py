@@ -34,6 +34,8 @@ TABLE: dict[str, tuple[tuple[Domain, ...], tuple[Domain, ...]]] = {
     "code_review_revise_test": (("code",), ("code",)),
 }
 
+BEST: dict[Domain, str] = {"math": "program", "qa": "answer_ensemble", "code": "code_review_revise_test"}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReferenceWorkflow:
@@ -66,3 +68,9 @@ def weights(domain: Domain, preference: float) -> dict[str, float]:
     return {name: preference / len(preferred) for name in preferred} | {
         name: (1.0 - preference) / len(others) for name in others
     }
+
+
+def best(domain: Domain) -> str:
+    """The source of the workflow that is best in a domain of the simulated world: its oracle."""
+    sources = {workflow.name: workflow.source for workflow in corpus()}
+    return sources[BEST[domain]]

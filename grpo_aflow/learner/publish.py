@@ -1,0 +1,81 @@
+"""Where adapters lie between learner and sampler: one new folder per version, in memory-backed storage.
+
+A folder is written under a temporary name and renamed when it is complete, so that what is visible is whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from grpo_aflow.types import Adapter, InfrastructureError
+
+SHARED_MEMORY = Path("/dev/shm")
+NEEDED_BYTES = 1 << 30  # free space from which shared memory is used: five rank-128 adapters of a 7B model
+
+logger = logging.getLogger(__name__)
+
+
+class AdapterStore:
+    """A folder of published versions, removed on `close`.
+
+    Args:
+        root: parent of the folder; None takes /dev/shm where it has `needed_bytes` free, else the temporary folder.
+    """
+
+    def __init__(self, root: Path | None = None, *, needed_bytes: int = NEEDED_BYTES) -> None:
+        parent = root or _memory_backed(needed_bytes)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            self.folder = Path(tempfile.mkdtemp(prefix="grpo-aflow-adapters-", dir=parent))
+        except OSError as error:
+            raise InfrastructureError(
+                f"cannot write adapters to {parent}: {error.strerror}; free space there"
+            ) from error
+
+    def publish(self, save: Callable[[Path], None], version: int) -> Adapter:
+        """Write one version with `save(folder)` and make it visible; a version is published once."""
+        target = self.folder / f"v{version}"
+        if target.exists():
+            raise ValueError(f"version {version} is published already; every publish needs a new version")
+        temporary = self.folder / f".v{version}"
+        try:
+            temporary.mkdir()
+            save(temporary)
+            temporary.rename(target)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise InfrastructureError(
+                f"cannot write the adapter of version {version} to {self.folder}: {error}; free space there"
+            ) from error
+        return Adapter(version=version, path=target)
+
+    def remove(self, version: int) -> None:
+        """Delete a version's files; the sampler must have retired it."""
+        shutil.rmtree(self.folder / f"v{version}")
+
+    def close(self) -> None:
+        """Delete everything. May be called again."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _memory_backed(needed_bytes: int) -> Path:
+    temporary = Path(tempfile.gettempdir())
+    try:
+        free = shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        logger.warning("no %s here: adapters are published through %s", SHARED_MEMORY, temporary)
+        return temporary
+    if free >= needed_bytes:
+        return SHARED_MEMORY
+    logger.warning(
+        "%s has %.1f GiB free, less than %.1f: adapters are published through %s",
+        SHARED_MEMORY,
+        free / 2**30,
+        needed_bytes / 2**30,
+        temporary,
+    )
+    return temporary

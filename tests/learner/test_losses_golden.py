@@ -129,7 +129,7 @@ class Case:
                 taus = (params.get("tau_pos", 1.0), params.get("tau_neg", 1.05))
                 return Sapo(**shared, tau_positive=taus[0], tau_negative=taus[1])
             case "dppo":
-                return Dppo(**shared, **clip, ratio_max=20.0)
+                return Dppo(**shared, **clip, ratio_max=params.get("ratio_max", 20.0))
             case "grpo" | "dapo" | "bnpo" | "dr_grpo" | "ppo clip":
                 return TokenClip(**shared, **clip, **dual)
             case other:

@@ -1,0 +1,106 @@
+# ruff: noqa: TID253
+"""Checkpoints: everything that the next step depends on, in a folder that is either whole or not there.
+
+    step_000020/adapter/         the adapter in PEFT's own format
+                learner.pt       version, adapter, optimizer, loss scale
+                extra.json       what the caller adds: data cursor, schedule, counters
+                checkpoint.json  base, rank and the SHA-256 of every file above
+
+A checkpoint is written beside its place, forced to disk and renamed; a damaged one is told by its checksums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from grpo_aflow.learner.learner import Learner
+from grpo_aflow.types import UserError
+
+MANIFEST = "checkpoint.json"
+
+
+def save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
+    """Write the learner's state and `extra` (JSON values) to `folder`, atomically, replacing what is there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        learner.save_adapter(temporary / "adapter")
+        torch.save(learner.state_dict(), temporary / "learner.pt")
+        (temporary / "extra.json").write_text(json.dumps(dict(extra)), encoding="utf-8")
+        manifest = {
+            "base": learner.base_id,
+            "rank": learner.lora.rank,
+            "version": learner.version,
+            "sha256": {name: _sha256(temporary / name) for name in _files(temporary)},
+        }
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        for path in [*temporary.rglob("*"), temporary]:
+            _force_to_disk(path)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+        _force_to_disk(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load(folder: Path, learner: Learner) -> dict[str, Any]:
+    """Put the learner where the checkpoint was and return its `extra`.
+
+    Raises UserError when the checkpoint is missing, damaged, or of another base or rank (both are named).
+    """
+    manifest = verify(folder)
+    if manifest["base"] != learner.base_id:
+        raise UserError(
+            f"checkpoint {folder} belongs to base {manifest['base']}, this run's is {learner.base_id}: "
+            "use the model and warm start that it was made with"
+        )
+    if manifest["rank"] != learner.lora.rank:
+        raise UserError(
+            f"checkpoint {folder} holds an adapter of rank {manifest['rank']}, this run's is of rank "
+            f"{learner.lora.rank}: set lora.rank={manifest['rank']}"
+        )
+    learner.load_state_dict(torch.load(folder / "learner.pt", map_location="cpu", weights_only=True))
+    extra: dict[str, Any] = json.loads((folder / "extra.json").read_text(encoding="utf-8"))
+    return extra
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The manifest of a whole checkpoint. Raises UserError when files are missing or damaged."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        expected = dict(manifest["sha256"])
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is no checkpoint: it has no {MANIFEST}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"checkpoint {folder} is damaged ({MANIFEST} cannot be read): resume from another") from error
+    for name, digest in expected.items():
+        if not (folder / name).is_file() or _sha256(folder / name) != digest:
+            raise UserError(f"checkpoint {folder} is damaged ({name} is missing or changed): resume from another")
+    return manifest
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _force_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,24 @@
+"""The workflow language: what the policy writes, checked before it costs anything, and run without being executed.
+
+`check_text` makes a `Workflow` of a policy's text, `run_workflow` runs it, `operators.OPERATORS` says what it can call.
+"""
+
+from grpo_aflow.workflow.check import Checked, check_text
+from grpo_aflow.workflow.interpret import run_workflow
+from grpo_aflow.workflow.language import WorkflowError
+from grpo_aflow.workflow.operators import OPERATORS, OperatorSpec, operator_table, system_prompts
+from grpo_aflow.workflow.program import Workflow
+from grpo_aflow.workflow.rules import WorkflowRules
+
+__all__ = [
+    "OPERATORS",
+    "Checked",
+    "OperatorSpec",
+    "Workflow",
+    "WorkflowError",
+    "WorkflowRules",
+    "check_text",
+    "operator_table",
+    "run_workflow",
+    "system_prompts",
+]

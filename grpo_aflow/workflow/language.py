@@ -1,0 +1,178 @@
+"""What the workflow language consists of: the whitelists and the codes of what is wrong.
+
+The language is a small part of Python's own syntax. Whatever is not listed here does not exist: the validator refuses
+it and the interpreter has no way to do it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from grpo_aflow.types import Finding, UserError
+
+CODES: Mapping[str, str] = MappingProxyType(
+    {
+        "E101": "syntax error",
+        "E102": "no class Workflow",
+        "E103": "no __init__, or one that cannot be read",
+        "E104": "no async __call__",
+        "E105": "signature of __call__",
+        "E201": "unknown name",
+        "E202": "unknown operator slot or attribute of self",
+        "E203": "operator call without await",
+        "E204": "unknown argument",
+        "E205": "missing argument",
+        "E206": "unknown result key",
+        "E207": "unknown operator class",
+        "E208": "misspelt or missing language model",
+        "E209": "await on something that cannot be awaited",
+        "E301": "a path without return",
+        "E302": "use before assignment",
+        "E401": "too many operator calls",
+        "E402": "too deeply nested",
+        "E403": "worst-case executor calls or tokens",
+        "E404": "worst-case cost",
+        "E405": "source too long",
+        "E501": "import",
+        "E502": "construct that the language does not have",
+        "E503": "call of something that the language does not have",
+        "E504": "attribute or method that the language does not have",
+        "E505": "format specification",
+        "E506": "shadowed builtin",
+        "E601": "operator not allowed in this domain",
+    }
+)
+"""Code -> what it stands for."""
+
+
+class WorkflowError(UserError):
+    """A workflow that was demanded to be valid is not: the first finding, and how many there are."""
+
+    def __init__(self, findings: tuple[Finding, ...]) -> None:
+        first = findings[0]
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        super().__init__(f"the workflow is not valid: line {first.line}: {first.code} {first.message}{more}")
+        self.findings = findings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Edit:
+    """Replace a piece of one line (1-based; columns in UTF-8 bytes as `ast` counts them), or insert a line above it."""
+
+    line: int
+    column: int
+    end_column: int
+    text: str
+    whole_line: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repair:
+    """How one finding can be mended without guessing."""
+
+    name: str  # one of rules.REPAIRS
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnosis:
+    """A finding with its repair, where there is exactly one."""
+
+    finding: Finding
+    repair: Repair | None = None
+
+
+HARMLESS_IMPORTS = frozenset(
+    "__future__ abc ast asyncio collections copy dataclasses datetime decimal enum fractions functools itertools json "
+    "logging math metagpt numpy operator operators prompt pydantic random re scripts statistics string sympy textwrap "
+    "time typing typing_extensions unittest workspace async_llm evaluator".split()
+)
+"""Top-level packages whose import is understood and does nothing. What they bind cannot be used."""
+
+BUILTINS = frozenset(
+    "abs all any bool dict enumerate float int isinstance len list map max min print range repr reversed round set "
+    "sorted str sum tuple zip".split()
+)
+
+TYPE_NAMES = frozenset("str int float bool list dict tuple set".split())
+"""Builtins that may stand as the second argument of isinstance."""
+
+KEY_FUNCTIONS = frozenset("len str int float abs bool repr".split())
+"""Builtins that may be handed over: key=len, map(str, …)."""
+
+KEY_METHODS = frozenset("count index get lower upper strip".split())
+"""Methods that may be handed over: key=answers.count."""
+
+METHODS: Mapping[type, frozenset[str]] = MappingProxyType(
+    {
+        str: frozenset(
+            "strip lstrip rstrip split rsplit splitlines join lower upper title capitalize casefold replace "
+            "startswith endswith find rfind index rindex count format isdigit isnumeric isdecimal isalpha isalnum "
+            "isspace islower isupper isidentifier partition rpartition removeprefix removesuffix".split()
+        ),
+        list: frozenset("append extend insert pop remove index count sort reverse copy clear".split()),
+        dict: frozenset("get keys values items pop update setdefault copy clear".split()),
+        tuple: frozenset("index count".split()),
+        set: frozenset(
+            "add discard remove pop update union intersection difference symmetric_difference issubset issuperset "
+            "isdisjoint copy clear".split()
+        ),
+        float: frozenset(["is_integer"]),
+        int: frozenset(["bit_length"]),
+    }
+)
+ALL_METHODS = frozenset().union(*METHODS.values())
+
+MUTATORS = frozenset(
+    "append extend insert pop remove sort reverse clear update setdefault add discard".split()
+)  # methods after which a condition on the object may have changed
+
+USAGE_KEYS = frozenset("total_input_tokens total_output_tokens total_tokens total_cost call_count history".split())
+"""Keys of `self.llm.get_usage_summary()`."""
+
+FORMAT_SPEC = re.compile(r"(?:.?[<>=^])?[-+ ]?#?0?\d{0,3}[,_]?(?:\.\d{1,2})?[bcdeEfFgGnosxX%]?", re.DOTALL)
+"""Format specifications short enough to be no bomb."""
+
+BINARY_OPERATORS = (
+    ast.Add,
+    ast.Sub,
+    ast.Mult,
+    ast.Div,
+    ast.FloorDiv,
+    ast.Mod,
+    ast.Pow,
+    ast.BitOr,
+    ast.BitAnd,
+    ast.BitXor,
+)
+
+REFUSED_NODES: Mapping[type[ast.AST], str] = MappingProxyType(
+    {
+        ast.AsyncFor: "`async for`: use `for` with `await` inside",
+        ast.AsyncWith: "`async with`: leave it out",
+        ast.With: "`with`: leave it out",
+        ast.Try: "`try`: leave it out, operators return values and never raise",
+        ast.TryStar: "`try`: leave it out, operators return values and never raise",
+        ast.Raise: "`raise`: return an answer instead",
+        ast.Assert: "`assert`: use `if`",
+        ast.Lambda: "`lambda`: use a loop or a comprehension",
+        ast.NamedExpr: "`:=`: assign on a line of its own",
+        ast.FunctionDef: "a function inside: write its lines in place",
+        ast.AsyncFunctionDef: "a function inside: write its lines in place",
+        ast.ClassDef: "a further class: leave it out",
+        ast.Global: "`global`: pass values by assignment",
+        ast.Nonlocal: "`nonlocal`: pass values by assignment",
+        ast.Delete: "`del`: leave it out",
+        ast.Match: "`match`: use if/elif/else",
+        ast.Yield: "`yield`: return the answer",
+        ast.YieldFrom: "`yield from`: return the answer",
+        ast.Import: "an import inside a function: leave it out",
+        ast.ImportFrom: "an import inside a function: leave it out",
+        ast.Starred: "`*` here: write the items out",
+    }
+)
+"""Nodes outside the language, with what to write instead."""

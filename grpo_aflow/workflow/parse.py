@@ -1,0 +1,108 @@
+"""From what the policy wrote to the Python source in it. Fences, prose and end tokens are everyday business."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+import warnings
+
+_END_TOKENS = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|</s>|<\|im_start\|>")
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w+.-]*)[ \t]*\r?$", re.MULTILINE)
+_CLASS = re.compile(r"^[ \t]*class[ \t]+Workflow\b", re.MULTILINE)
+_CALL = re.compile(r"\bdef[ \t]+__call__\b")
+_START = re.compile(
+    r"^[ \t]*(?:import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b|class[ \t]+Workflow\b|[A-Z][A-Z0-9_]*[ \t]*(?::[ \t]*str[ \t]*)?=)",
+    re.MULTILINE,
+)
+MAX_TRIES = 6
+
+
+def parse(source: str) -> ast.Module | SyntaxError:
+    """`ast.parse` that never raises and never warns: whatever the parser cannot take is a SyntaxError as a value."""
+    try:
+        if "\\" not in source and " is " not in source:
+            return ast.parse(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
+    except SyntaxError as error:
+        return error
+    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
+        return SyntaxError(f"the parser gave up: {type(error).__name__}", ("", 1, 0, ""))
+
+
+def extract_source(text: str) -> str:
+    """The workflow's source in a policy's output: the fence that has the class, or the text without its prose.
+
+    Returns the text itself, trimmed, where there is no class at all; never raises.
+    """
+    text = text.rpartition("</think>")[2] if "</think>" in text else text
+    text = text.replace("\r\n", "\n").replace("\ufeff", "")
+    ended = _END_TOKENS.search(text)
+    if ended and _CLASS.search(text, 0, ended.start()):
+        text = text[: ended.start()]
+    fenced = _fenced(text)
+    source = fenced if fenced is not None else _unfenced(text)
+    return textwrap.dedent(source).strip("\n").rstrip() + "\n"
+
+
+def _fenced(text: str) -> str | None:
+    """The first fence with class and `__call__`; else the first with the class."""
+    fences = list(_FENCE.finditer(text))
+    found: list[str] = []
+    i = 0
+    while i < len(fences):
+        opening = fences[i]
+        closings = [j for j in range(i + 1, len(fences)) if not fences[j].group(1)]
+        block, used = _block(text, opening.end() + 1, [fences[j].start() for j in closings])
+        if _CLASS.search(block):
+            if _CALL.search(block):
+                return block
+            found.append(block)
+        i = closings[used] + 1 if closings else len(fences)
+    return found[0] if found else None
+
+
+def _block(text: str, start: int, ends: list[int]) -> tuple[str, int]:
+    """The text of a fence and which closing it took: the first that leaves sound Python, since prompts hold fences."""
+    if not ends:
+        return text[start:], 0
+    first = text[start : ends[0]]
+    if len(ends) == 1 or not _CLASS.search(first) or isinstance(parse(textwrap.dedent(first)), ast.Module):
+        return first, 0
+    for i, end in enumerate(ends[1:MAX_TRIES], start=1):
+        if isinstance(parse(textwrap.dedent(text[start:end])), ast.Module):
+            return text[start:end], i
+    return first, 0
+
+
+def _unfenced(text: str) -> str:
+    """The text from the first line of code on, without the prose at its end."""
+    found = _CLASS.search(text)
+    if found is None:
+        return text
+    begin = _START.search(text)
+    source = textwrap.dedent(text[min(begin.start(), found.start()) if begin else found.start() :])
+    for _ in range(MAX_TRIES):
+        tree = parse(source)
+        if not isinstance(tree, SyntaxError) or not tree.lineno:
+            break
+        lines = source.split("\n")
+        cut = _prose_line(lines, tree.lineno)
+        if cut is None:
+            break
+        source = "\n".join(lines[:cut])
+    return source
+
+
+def _prose_line(lines: list[str], error_line: int) -> int | None:
+    """The index of the line at which prose after the class begins, if the error is in such a line.
+
+    Only a line at the margin, below the class, is prose: cutting inside the class would change what it does.
+    """
+    class_line = next((i for i, line in enumerate(lines) if _CLASS.match(line)), len(lines))
+    for i in (error_line - 1, error_line - 2):
+        if class_line < i < len(lines) and lines[i][:1].strip() and lines[i][0] not in ")]}#'\"@":
+            return i
+    return None

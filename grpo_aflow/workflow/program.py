@@ -1,0 +1,41 @@
+"""A workflow that has been understood: what `check` makes of a text and what `interpret`, `diagram` and metrics read."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from grpo_aflow.workflow.operators import OperatorSpec
+
+Position = tuple[int, int]
+"""Line and column of a loop's header: the key of its bound."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Workflow:
+    """A validated workflow: Python's own syntax trees (read only), and what is known of them before running.
+
+    Example: a workflow that calls `self.custom` in `for _ in range(3)` has max_operator_calls == 3.
+    """
+
+    source: str
+    constants: tuple[ast.stmt, ...]  # assignments of the module and of the class body, in order
+    init: tuple[ast.stmt, ...]  # data assignments of __init__
+    body: tuple[ast.stmt, ...]  # of __call__
+    parameters: tuple[tuple[str, str], ...]  # of __call__: (name, what is bound to it)
+    init_parameters: tuple[str, ...]
+    slots: Mapping[str, OperatorSpec]  # attribute -> operator
+    llm_names: frozenset[str]  # attributes that hold the language model
+    prompt_modules: frozenset[str]  # names whose attributes are the text's constants: prompt_custom.X
+    loop_bounds: Mapping[Position, int]  # the most iterations of a loop; absent: bounded by steps only
+    calls: tuple[str, ...]  # operators called, in source order, by canonical slot
+    max_operator_calls: int  # on the longest path
+    max_llm_calls: int
+    max_tokens: int  # worst case
+    max_usd: float  # worst case
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """The distinct operators called, by canonical slot, sorted."""
+        return tuple(sorted(set(self.calls)))

@@ -1,0 +1,85 @@
+"""Applies repairs to a source. What can be repaired is found by the validator; nothing here guesses.
+
+A repaired source is what is interpreted, never what is trained on.
+"""
+
+from __future__ import annotations
+
+from grpo_aflow.workflow.language import Edit, Repair
+from grpo_aflow.workflow.parse import parse
+
+MAX_INDENTATION_FIXES = 12
+
+
+def mended(source: str, repairs: list[Repair]) -> tuple[str, list[str]]:
+    """The source with all edits made, and the names of the repairs; the same edit demanded twice is one repair."""
+    lines = [line.encode() for line in source.split("\n")]
+    edits: dict[Edit, None] = {}
+    names: list[str] = []
+    for repair in repairs:
+        if not all(edit in edits for edit in repair.edits):
+            names.append(repair.name)
+        edits.update(dict.fromkeys(repair.edits))
+    # From the end to the beginning, so that an edit does not move the places of those still to come.
+    for edit in sorted(edits, key=lambda edit: (edit.line, edit.whole_line, edit.column), reverse=True):
+        index = edit.line - 1
+        if edit.whole_line:
+            lines.insert(index, edit.text.encode())
+        else:
+            line = lines[index]
+            lines[index] = line[: edit.column] + edit.text.encode() + line[edit.end_column :]
+    return b"\n".join(lines).decode(), names
+
+
+def mend_indentation(source: str) -> str | None:
+    """The source with tabs expanded and inner indentation set right; None if that does not make it parse."""
+    lines = source.expandtabs(4).split("\n")
+    for _ in range(MAX_INDENTATION_FIXES):
+        tree = parse("\n".join(lines))
+        if not isinstance(tree, SyntaxError):
+            return "\n".join(lines)
+        if not isinstance(tree, IndentationError) or not tree.lineno or not _fix_line(lines, tree.lineno - 1, tree.msg):
+            return None
+    return None
+
+
+def _fix_line(lines: list[str], index: int, message: str) -> bool:
+    """Set right the indentation that the parser complains of at a line; False if it is not that kind of fault."""
+    if not 0 < index < len(lines):
+        return False
+    above = [i for i in range(index) if lines[i].strip()]
+    if not above:
+        return False
+    width = _indent(lines[index])
+    if "unindent" in message:
+        levels = sorted({_indent(lines[i]) for i in above})
+        target = min(levels, key=lambda level: (abs(level - width), -level))
+    elif "unexpected indent" in message:
+        target = _indent(lines[above[-1]])
+    elif "expected an indented block" in message:
+        target = _indent(lines[above[-1]]) + 4
+    else:
+        return False
+    return _shift(lines, index, target - width)
+
+
+def _shift(lines: list[str], index: int, by: int) -> bool:
+    """Move the line and all that hangs below it at its own indentation or deeper."""
+    width = _indent(lines[index])
+    for i in range(index, len(lines)):
+        if lines[i].strip():
+            if _indent(lines[i]) < width:
+                break
+            if (
+                by > 0
+                and i > index
+                and _indent(lines[i]) == width
+                and lines[i].lstrip().startswith(("def ", "async def ", "class "))
+            ):
+                break
+            lines[i] = " " * (_indent(lines[i]) + by) + lines[i].lstrip()
+    return by != 0
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())

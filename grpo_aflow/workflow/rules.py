@@ -1,0 +1,80 @@
+"""The rules that every workflow is held to (config group `workflow`): static bounds, budgets, repairs, restrictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+
+from grpo_aflow.types import DOMAINS, Domain
+from grpo_aflow.workflow.operators import OPERATORS, OperatorSpec
+
+REPAIRS = ("indentation", "missing_slot", "misspelt_slot", "misspelt_llm", "missing_await")
+"""Names of the repairs, as they are counted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkflowRules:
+    """What a workflow may cost and do. Defaults: conf/workflow/default.yaml, where each field is explained."""
+
+    max_source_bytes: int
+    max_operator_calls: int
+    max_llm_calls: int
+    max_loop_iterations: int
+    max_nesting: int
+    max_depth: int
+    max_tokens: int
+    max_usd: float
+    call_prompt_tokens: int
+    call_completion_tokens: int
+    usd_per_million_prompt_tokens: float
+    usd_per_million_completion_tokens: float
+    deadline_s: float
+    max_steps: int
+    max_value_size: int
+    max_total_size: int
+    repair_indentation: bool
+    repair_missing_slot: bool
+    repair_misspelt_slot: bool
+    repair_misspelt_llm: bool
+    repair_missing_await: bool
+    operator_domains: dict[str, list[str]]
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            least = 0 if field.name.startswith(("usd_", "call_")) else 1 if isinstance(value, int) else 1e-9
+            if not value >= least:
+                raise ValueError(
+                    f"{field.name} must be {'at least' if least != 1e-9 else 'above'} {least:g}; got {value}"
+                )
+        if self.max_depth > 150:
+            raise ValueError(f"max_depth must be at most 150 (Python's own stack); got {self.max_depth}")
+        for slot, domains in self.operator_domains.items():
+            if slot not in OPERATORS:
+                raise ValueError(f"operator_domains names the operator {slot!r}; known are {', '.join(OPERATORS)}")
+            unknown = [domain for domain in domains if domain not in DOMAINS]
+            if unknown:
+                raise ValueError(f"operator_domains.{slot} names {unknown[0]!r}; domains are {', '.join(DOMAINS)}")
+
+    def allows(self, spec: OperatorSpec, domain: Domain | None) -> bool:
+        """Whether the operator may be called in the domain; no domain, no restriction."""
+        return domain is None or domain in self.operator_domains.get(spec.slot, spec.domains)
+
+    def repairs(self, name: str) -> bool:
+        """Whether the repair of that name is switched on."""
+        return bool(getattr(self, f"repair_{name}"))
+
+
+@cache
+def default_rules() -> WorkflowRules:
+    """The rules of conf/workflow/default.yaml, for the command line and notebooks that compose no configuration."""
+    import yaml
+
+    here = Path(__file__).resolve()
+    roots = (here.parents[1] / "conf", here.parents[2] / "conf")  # inside an installed package, or in a checkout
+    path = next(root / "workflow" / "default.yaml" for root in roots if (root / "workflow" / "default.yaml").exists())
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return WorkflowRules(**{key: value for key, value in values.items() if not key.startswith("_")})

@@ -1,10 +1,11 @@
-"""A training run, put together: every part opened, resumed where there is something to resume, and handed to the loop."""
+"""A training run, put together: every part opened, taken up where an earlier run left off, handed to the loop."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from typing import Any
 from grpo_aflow.config import TrainConfig
 from grpo_aflow.evaluate import Result, Scores, evaluate
 from grpo_aflow.interrupt import Interrupt
+from grpo_aflow.learner.gate import Gate
+from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.logger import Log
 from grpo_aflow.pipeline import Pipeline
 from grpo_aflow.progress import Progress
@@ -22,11 +25,12 @@ from grpo_aflow.record import RunDirectory, finite, replace
 from grpo_aflow.report import last_lines
 from grpo_aflow.resume import Checkpoints
 from grpo_aflow.rollout import FixedPolicy, Rollouter
-from grpo_aflow.schedule import temperature_at
+from grpo_aflow.seeds import derive_seed
 from grpo_aflow.stage import Ground, Served, open_ground, prepare_model, replayed, serve
-from grpo_aflow.types import RolloutGroup, SamplingParams, Task, TrainingGroup, UserError
+from grpo_aflow.types import Message, RolloutGroup, RolloutStatus, SamplingParams, Task, TrainingGroup, UserError
 
 ORACLE = "oracle"
+PROBE_TOKENS = 64
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,16 +59,7 @@ class Training:
         return await asyncio.get_running_loop().run_in_executor(self.learner_thread, work, *arguments)
 
     def sampling(self, step: int) -> SamplingParams:
-        sampler = self.config.sampler
-        temperature = temperature_at(
-            step,
-            initial=sampler.temperature,
-            final=sampler.final_temperature,
-            steps=sampler.temperature_steps,
-        )
-        return SamplingParams(
-            temperature=temperature, top_p=sampler.top_p, top_k=sampler.top_k, max_tokens=sampler.max_tokens
-        )
+        return self.config.sampler.params(step - 1)
 
     def pipeline(self) -> Pipeline:
         size = self.config.schedule.group_size
@@ -82,7 +77,7 @@ class Training:
         )
 
     def _tasks(self, step: int, number: int, refill_round: int) -> list[Task]:
-        """Tasks of a step; refills come from streams of their own, so that the main one stays a function of the step."""
+        """Tasks of a step; refills come from streams of their own: the main one stays a function of the step."""
         return list(self.mix.batch(step - 1, number, seed=self.config.seed + 1_000_003 * refill_round))
 
     def record(self, step: int, group: RolloutGroup, batch: TrainingGroup) -> None:
@@ -97,6 +92,12 @@ class Training:
         self.log_to.log(step, figures)
         self.progress.step(figures)
         self.last = figures
+
+    def refuse_outage(self, step: int, groups: list[RolloutGroup]) -> None:
+        """Stop when too large a share of a step was lost to infrastructure (a limit of the executor's settings)."""
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        masked = sum(rollout.status == RolloutStatus.MASKED for rollout in rollouts)
+        self.ground.executor.check_masked(step=step, num_masked=masked, num_rollouts=len(rollouts))
 
     async def save(self) -> Path:
         return await self.on_learner(
@@ -167,11 +168,11 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     """Open everything, cheapest first; take up the newest checkpoint when `run` is being resumed."""
     progress.status("loading tasks")
     eval_tasks = await asyncio.to_thread(config.eval.load)
-    mix = await asyncio.to_thread(config.data_mix.load, exclude=eval_tasks)
-    tasks = [*mix.tasks, *eval_tasks]
+    mix = await asyncio.to_thread(config.data_mix.load, evaluated=eval_tasks)
+    train_tasks = [task for tasks in mix.tasks.values() for task in tasks]
     log_to = stack.enter_context(closing(config.logger.start(run.path, config.plain)))
-    ground = await stack.enter_async_context(open_ground(config, run.path, tasks, progress))
-    model = await asyncio.to_thread(prepare_model, config, mix.tasks, progress)
+    ground = await stack.enter_async_context(open_ground(config, run.path, [*train_tasks, *eval_tasks], progress))
+    model = await asyncio.to_thread(prepare_model, config, train_tasks, progress)
     max_loras = config.schedule.max_staleness + 2
     served = await stack.enter_async_context(
         serve(config, model, ground, progress, max_loras=max_loras, max_rank=config.lora.rank)
@@ -180,13 +181,13 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     thread = ThreadPoolExecutor(1, "learner")
     stack.callback(thread.shutdown)
     loop = asyncio.get_running_loop()
-    learner = await loop.run_in_executor(thread, _learner, config, model)
+    learner = await loop.run_in_executor(thread, _learner, config, model, run)
     checkpoints = Checkpoints(run.path / "checkpoints", keep=config.schedule.keep_checkpoints)
     state = await loop.run_in_executor(thread, checkpoints.load, learner, progress.say)
     if run.resumed and state.get("base", str(model.path)) != str(model.path):
         raise UserError(f"resume: the base model is now {model.path}, the checkpoint was trained on {state['base']}")
     recorded = replayed(run.rewind(state["step"]), learner.version, config.schedule.group_size) if run.resumed else {}
-    store = stack.enter_context(closing(_store(ground)))
+    store = stack.enter_context(closing(AdapterStore()))
     training = Training(
         config=config,
         run=run,
@@ -208,7 +209,56 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     training.publisher = _publisher(training, store)
     await training.publisher.publish()
     run.update_manifest(
-        base_model=str(model.path), sandbox=config.sandbox.name, tasks=mix.fingerprint, probe=ground.executor.describe()
+        base_model=str(model.path), sandbox=config.sandbox.name, tasks=fingerprint(mix.tasks, eval_tasks)
     )
     progress.status("")
     return training
+
+
+def fingerprint(train: Mapping[str, Sequence[Task]], evaluated: Sequence[Task]) -> dict[str, str]:
+    """SHA-256 over ids and texts, by dataset: which tasks exactly a run trained on and was evaluated on."""
+    parts = {f"train/{name}": tasks for name, tasks in train.items()} | {"evaluated": evaluated}
+    return {
+        name: hashlib.sha256(repr([(t.id, t.problem, t.answers, t.hidden_tests) for t in tasks]).encode()).hexdigest()
+        for name, tasks in parts.items()
+    }
+
+
+def _learner(config: TrainConfig, model: Any, run: RunDirectory) -> Any:
+    from grpo_aflow.learner.learner import Learner
+
+    return Learner(
+        model.path,
+        config.lora,
+        config.objective,
+        config.learner,
+        model.device,
+        model.dtype,
+        derive_seed(config.seed, "learner"),
+        num_sequences=config.schedule.prompts_per_step * config.schedule.group_size,
+        dump_dir=run.path / "refused",
+    )
+
+
+def _publisher(training: Training, store: AdapterStore) -> Publisher:
+    """The gate's probe is a short text of the policy's own kind: a prompt and a reference workflow."""
+    from grpo_aflow.learner.reference_workflows import corpus
+
+    tokenizer = training.served.tokenizer
+    messages = training.config.prompt.messages(training.eval_tasks[0] if training.eval_tasks else _any(training.mix))
+    answer: Message = {"role": "user", "content": corpus()[0].source}
+    probe = (*tokenizer.encode_chat(messages), *tokenizer.encode_chat([answer]))[:PROBE_TOKENS]
+    return Publisher(
+        learner=training.learner,
+        sampler=training.served.sampler,
+        store=store,
+        gate=Gate(dtype=training.served.model.dtype),
+        probe=probe,
+        max_staleness=training.config.schedule.max_staleness,
+        timeline=training.ground.timeline,
+        on_learner=training.on_learner,
+    )
+
+
+def _any(mix: Any) -> Task:
+    return next(task for tasks in mix.tasks.values() for task in tasks)

@@ -7,49 +7,49 @@ permutation of rewards. Everything else streams.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from grpo_aflow.advantage import AdvantageKind, advantages, group_advantages
-from grpo_aflow.rollout import derive_seed
-from grpo_aflow.types import RolloutGroup, TrainingGroup
+from grpo_aflow.seeds import derive_seed
+from grpo_aflow.types import RolloutGroup, SamplingParams, TrainingGroup
 
 Batched = tuple[RolloutGroup, TrainingGroup]
 
 
 async def streamed(
-    groups: AsyncIterator[RolloutGroup], *, kind: AdvantageKind, temperature: float
-) -> AsyncIterator[Batched]:
+    groups: AsyncIterator[RolloutGroup], *, kind: AdvantageKind, params: SamplingParams
+) -> AsyncGenerator[Batched]:
     """Each group with its advantages, the moment it is in."""
     async for group in groups:
-        yield group, training_group(group, group_advantages(_rewards(group), kind), temperature)
+        yield group, training_group(group, group_advantages(_rewards(group), kind), params)
 
 
 async def gathered(
-    groups: AsyncIterator[RolloutGroup], *, kind: AdvantageKind, temperature: float, permutation_seed: int | None
-) -> AsyncIterator[Batched]:
+    groups: AsyncIterator[RolloutGroup], *, kind: AdvantageKind, params: SamplingParams, permutation_seed: int | None
+) -> AsyncGenerator[Batched]:
     """The groups of a step once all are in; with a seed, their rewards are first permuted across the whole step."""
     whole = [group async for group in groups]
     rewards = [_rewards(group) for group in whole]
     if permutation_seed is not None:
         rewards = permuted(rewards, permutation_seed)
     for group, values in zip(whole, advantages(rewards, kind), strict=True):
-        yield group, training_group(group, values, temperature)
+        yield group, training_group(group, values, params)
 
 
 def batched(
     groups: AsyncIterator[RolloutGroup],
     *,
     kind: AdvantageKind,
-    temperature: float,
+    params: SamplingParams,
     permuted: bool,
     seed: int,
     step: int,
-) -> AsyncIterator[Batched]:
+) -> AsyncGenerator[Batched]:
     """Choose between the two."""
     if permuted or kind == AdvantageKind.batch_std:
         permutation_seed = derive_seed(seed, "permutation", step) if permuted else None
-        return gathered(groups, kind=kind, temperature=temperature, permutation_seed=permutation_seed)
-    return streamed(groups, kind=kind, temperature=temperature)
+        return gathered(groups, kind=kind, params=params, permutation_seed=permutation_seed)
+    return streamed(groups, kind=kind, params=params)
 
 
 def permuted(rewards: Sequence[Sequence[float]], seed: int) -> list[list[float]]:
@@ -60,12 +60,14 @@ def permuted(rewards: Sequence[Sequence[float]], seed: int) -> list[list[float]]
     return [[next(rest) for _ in group] for group in rewards]
 
 
-def training_group(group: RolloutGroup, values: Sequence[float], temperature: float) -> TrainingGroup:
+def training_group(group: RolloutGroup, values: Sequence[float], params: SamplingParams) -> TrainingGroup:
     return TrainingGroup(
         prompt_ids=group.prompt_ids,
         completions=tuple(rollout.completion for rollout in group.rollouts),
         advantages=tuple(values),
-        temperature=temperature,
+        temperature=params.temperature,
+        top_p=params.top_p,
+        top_k=params.top_k,
     )
 
 

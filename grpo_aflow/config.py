@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -118,17 +118,17 @@ def parse(cfg: DictConfig, kind: type[C]) -> C:
     """Check a composed config and build the objects that it names; raises UserError with one clear line."""
     try:
         OmegaConf.set_struct(cfg, False)
-        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(first_line(error)) from error
-    assert isinstance(plain, dict)
     names = {field.name for field in dataclasses.fields(kind) if field.name != "plain"}  # type: ignore[arg-type]
     _refuse_unknown(plain, names, "")
     values = {name: _value(plain[name], name) for name in names if name in plain}
     values["paths"] = _checked(Paths, plain["paths"], "paths")
     scalars = {name: plain[name] for name in names if not isinstance(plain.get(name), Mapping)}
     _check_scalars(kind, scalars)
-    return kind(**values, plain=plain)
+    made: C = cast(Any, kind)(**values, plain=plain)
+    return made
 
 
 def compose(*overrides: str, config_name: str = "config") -> Any:
@@ -155,7 +155,7 @@ def build(node: Mapping[str, Any], where: str) -> Any:
         raise UserError(f"{where}._target_: {target} must be a dataclass")
     values = {key: value for key, value in node.items() if key != "_target_"}
     factory = instantiate({"_target_": target, "_partial_": True})
-    return _checked(cls, values, where, factory)
+    return _checked(cast(type, cls), values, where, factory)
 
 
 def options(group: str) -> list[str]:

@@ -9,7 +9,7 @@ of groups in flight is bounded by that window; cancellation ends whatever is und
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +70,7 @@ class Pipeline:
             version = self._version()
             self._steps[step] = [(self._launch(task, step, index), version) for index, task in enumerate(tasks)]
 
-    async def groups(self, step: int) -> AsyncIterator[RolloutGroup]:
+    async def groups(self, step: int) -> AsyncGenerator[RolloutGroup]:
         """The groups to train on in `step`, in task order; then late ones of earlier steps, then refills."""
         self.counts = GroupCounts()
         deadline = self._deadline()
@@ -112,7 +112,7 @@ class Pipeline:
         limit = self._schedule.group_deadline_s
         return None if limit is None else asyncio.get_running_loop().time() + limit
 
-    async def _late_groups(self, step: int) -> AsyncIterator[RolloutGroup]:
+    async def _late_groups(self, step: int) -> AsyncGenerator[RolloutGroup]:
         waiting, self._late = self._late, []
         for running, version in waiting:
             if self._version() - version > self._schedule.max_staleness:

@@ -1,4 +1,4 @@
-"""Which policy is evaluated or used: config group `policy`. Each opens into something that the rollout path draws from."""
+"""Which policy is evaluated or used: config group `policy`. Each opens into what the rollout path draws from."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Checkpoint:
         trained_on = adapter.get("base_model_name_or_path")
         if trained_on and Path(trained_on).resolve() != Path(model.path).resolve():
             raise UserError(
-                f"policy.path={self.path} was trained on the base model {trained_on}, but this config gives {model.path}: "
-                "choose the model, warmstart and prompt of the run that made it (its config.yaml has them)"
+                f"policy.path={self.path} was trained on the base model {trained_on}, but this config gives "
+                f"{model.path}: choose the model, warmstart and prompt of the run that made it (see its config.yaml)"
             )
         async with serve(config, model, ground, progress, max_loras=1, max_rank=int(adapter["r"])) as served:
             await served.sampler.publish(Adapter(version=1, path=folder))

@@ -59,7 +59,7 @@ class RunDirectory:
         except OSError as error:
             raise UserError(
                 f"cannot write a run folder under {root} ({error.strerror}); choose another: paths.runs=..."
-            )
+            ) from error
         run.update_manifest(status="running", start=now.isoformat(), argv=sys.argv, **_environment())
         return run
 

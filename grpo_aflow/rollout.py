@@ -7,14 +7,14 @@ completion that an earlier, killed run already recorded is replayed rather than 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from grpo_aflow import reward
 from grpo_aflow.record import RolloutKey
+from grpo_aflow.seeds import derive_seed
 from grpo_aflow.timing import Timeline
 from grpo_aflow.types import (
     ChatModel,
@@ -50,7 +50,7 @@ class Policy(Protocol):
 
     def draw(
         self, task: Task, *, seeds: Sequence[int], members: Sequence[int], params: SamplingParams, version: int
-    ) -> AsyncIterator[tuple[int, Completion]]: ...
+    ) -> AsyncGenerator[tuple[int, Completion]]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +66,7 @@ class SampledPolicy:
 
     async def draw(
         self, task: Task, *, seeds: Sequence[int], members: Sequence[int], params: SamplingParams, version: int
-    ) -> AsyncIterator[tuple[int, Completion]]:
+    ) -> AsyncGenerator[tuple[int, Completion]]:
         """Completions of the wanted members, each under `version`, as they end.
 
         All seeds are handed over even when some members are already known: the bits of a batched draw depend on the
@@ -89,7 +89,7 @@ class FixedPolicy:
 
     async def draw(
         self, task: Task, *, seeds: Sequence[int], members: Sequence[int], params: SamplingParams, version: int
-    ) -> AsyncIterator[tuple[int, Completion]]:
+    ) -> AsyncGenerator[tuple[int, Completion]]:
         text = self.sources[task.domain]
         for member in members:
             yield (
@@ -125,10 +125,12 @@ class Rollouter:
         """Sample `size` workflows for a task, run and grade each; rewards are filled in."""
         running: dict[int, asyncio.Task[Rollout]] = {}
         try:
-            async with asyncio.TaskGroup() as executions:
-                async with aclosing(self._completions(task, step, index, size, params, version)) as stream:
-                    async for member, completion in stream:
-                        running[member] = executions.create_task(self._execute(task, step, member, completion))
+            async with (
+                asyncio.TaskGroup() as executions,
+                aclosing(self._completions(task, step, index, size, params, version)) as stream,
+            ):
+                async for member, completion in stream:
+                    running[member] = executions.create_task(self._execute(task, step, member, completion))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
         rollouts = reward.score(self.rubric, [running[member].result() for member in range(size)])
@@ -143,7 +145,7 @@ class Rollouter:
 
     async def _completions(
         self, task: Task, step: int, index: int, size: int, params: SamplingParams, version: int
-    ) -> AsyncIterator[tuple[int, Completion]]:
+    ) -> AsyncGenerator[tuple[int, Completion]]:
         known = {m: self.recorded[step, index, m] for m in range(size) if (step, index, m) in self.recorded}
         for member, completion in known.items():
             yield member, completion
@@ -193,12 +195,6 @@ class Rollouter:
             execution=execution,
             grade=grade,
         )
-
-
-def derive_seed(*parts: object) -> int:
-    """A 63-bit seed that is a function of `parts` alone."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 def _status(execution: Execution) -> RolloutStatus:

@@ -1,4 +1,4 @@
-"""The rhythm of a run: how many steps of what size, and what the learning rate and temperature are at each.
+"""The rhythm of a run: how many steps of what size, and what the learning rate is at each.
 
 Pure functions of the step. Steps count from 1: step k turns policy version k-1 into version k.
 """
@@ -33,7 +33,6 @@ class Schedule:
     save_every: int
     eval_every: int
     keep_checkpoints: int
-    max_masked_share: float
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "prompts_per_step", "log_every", "save_every", "keep_checkpoints"):
@@ -50,8 +49,6 @@ class Schedule:
             raise ValueError(f"learning_rate must be a finite number >= 0; got {self.learning_rate}")
         if self.group_deadline_s is not None and self.group_deadline_s <= 0:
             raise ValueError(f"group_deadline_s must be positive or null; got {self.group_deadline_s}")
-        if not 0 < self.max_masked_share <= 1:
-            raise ValueError(f"max_masked_share must be in (0, 1]; got {self.max_masked_share}")
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up over `warmup_steps`, then the decay to 0 at the end of the run."""
@@ -64,13 +61,6 @@ class Schedule:
         if self.decay == Decay.COSINE:
             return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
         return self.learning_rate
-
-
-def temperature_at(step: int, *, initial: float, final: float, steps: int) -> float:
-    """Linear from `initial` at step 1 to `final` after `steps` steps, then constant; steps = 0: always initial."""
-    if steps <= 0:
-        return initial
-    return initial + (final - initial) * min(1.0, (step - 1) / steps)
 
 
 def due(step: int, every: int) -> bool:

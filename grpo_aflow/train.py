@@ -11,7 +11,6 @@ config group `objective`; what runs ahead of the learner is `schedule.max_stalen
 from __future__ import annotations
 
 import asyncio
-import math
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from grpo_aflow.progress import Progress
 from grpo_aflow.record import RunDirectory
 from grpo_aflow.resume import open_run
 from grpo_aflow.schedule import due
-from grpo_aflow.types import BudgetReached, InfrastructureError, RolloutGroup, UserError
+from grpo_aflow.types import BudgetReached, InfrastructureError, UserError
 
 
 def train(config: TrainConfig) -> float:
@@ -83,7 +82,7 @@ async def _loop(training: Training, interrupt: Interrupt) -> None:
             batches = batched(
                 pipeline.groups(step),
                 kind=config.objective.advantage,
-                temperature=training.sampling(step).temperature,
+                params=training.sampling(step),
                 permuted=config.reward.permuted,
                 seed=config.seed,
                 step=step,
@@ -95,7 +94,7 @@ async def _loop(training: Training, interrupt: Interrupt) -> None:
                     if informative(group):
                         with timeline.busy("learner"):
                             await training.on_learner(learner.backward, batch)
-            _refuse_outage(groups, schedule.max_masked_share)
+            training.refuse_outage(step, groups)
             with timeline.busy("learner"):
                 stats = await training.on_learner(learner.step, schedule.learning_rate_at(step))
             published = await training.publisher.publish()
@@ -111,16 +110,6 @@ async def _loop(training: Training, interrupt: Interrupt) -> None:
                 timeline.lap()
     finally:
         await pipeline.close()
-
-
-def _refuse_outage(groups: list[RolloutGroup], limit: float) -> None:
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    masked = sum(math.isnan(rollout.reward) for rollout in rollouts)
-    if rollouts and masked / len(rollouts) > limit:
-        raise InfrastructureError(
-            f"{masked} of {len(rollouts)} rollouts of this step were lost to infrastructure, more than "
-            f"schedule.max_masked_share={limit}: see ledger.jsonl for the executor's errors"
-        )
 
 
 def _leave(run: RunDirectory, status: str) -> None:

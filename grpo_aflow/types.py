@@ -9,7 +9,7 @@ the learner. Everything here is a frozen value or a protocol; nothing here does 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -125,7 +125,7 @@ class Sampler(Protocol):
 
     def sample(
         self, prompt_ids: Sequence[int], *, seeds: Sequence[int], params: SamplingParams, version: int
-    ) -> AsyncIterator[tuple[int, Completion]]:
+    ) -> AsyncGenerator[tuple[int, Completion]]:
         """Draw len(seeds) completions of one prompt; yields (member index, completion) as each one ends.
 
         version: a published one, or BASE. `seeds` fix the draw where the backend can (hf: to the bit; vLLM: not).

@@ -1,0 +1,74 @@
+import sys
+
+import pytest
+
+from grpo_aflow.config import CONF_DIR, compose
+from grpo_aflow.types import UserError
+
+EXTRA = {"hydra", "local", "sweep"}  # groups whose options need an extra, or are the user's own
+TRAIN = ("model", "lora", "objective", "learner", "sampler", "schedule", "data_mix", "prompt", "workflow", "executor")
+TRAIN += ("sandbox", "reward", "warmstart", "eval", "logger", "experiment")
+OPTIONS = sorted(
+    f"{path.parent.relative_to(CONF_DIR).as_posix()}={path.stem}"
+    for path in CONF_DIR.rglob("*.yaml")
+    if path.parent != CONF_DIR and path.relative_to(CONF_DIR).parts[0] not in EXTRA
+)
+NEEDS = {"executor=local": ["executor.model=m", "executor.base_url=http://localhost:1/v1"]}
+
+
+def test_every_group_has_options():
+    assert {option.split("=")[0] for option in OPTIONS} >= set(TRAIN) - {"experiment"}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes(option):
+    group = option.split("=")[0]
+    if group == "policy":
+        compose(option, *([] if option == "policy=base" else ["policy.path=x"]), config_name="evaluate")
+    else:
+        compose(option, *NEEDS.get(option, [])).check()
+
+
+def test_the_defaults_are_sound_and_light():
+    config = compose("lora=r8", "schedule.num_steps=2")
+    config.check()
+    assert (config.lora.rank, config.schedule.num_steps) == (8, 2)
+    assert config.plain["lora"]["rank"] == 8
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("lora.rnak=8", "rnak"),
+        ("+lora.rnak=8", r"lora\.rnak: unknown key; did you mean lora\.rank\?"),
+        ("+schedul.num_steps=8", r"schedul: unknown key; did you mean schedule\?"),
+        ("lora.rank=-1", r"lora\.rank must be from 1 to 512"),
+        ("lora.rank=513", r"lora\.rank must be from 1 to 512.*; got 513"),
+        ("lora.rank=abc", r"lora\.rank=abc: .*could not be converted to Integer"),
+        ("schedule.decay=steep", r"schedule\.decay=steep: .*expected one of \[CONSTANT, LINEAR, COSINE\]"),
+        ("schedule.group_size=1", r"schedule\.group_size must be at least 2"),
+        ("lora=r7", "r7"),
+        ("reward.tiers._target_=grpo_aflow.nothing.Tiers", r"reward\.tiers\._target_: .* cannot be imported"),
+        ("model=null", "model: must be chosen; options: .*tiny"),
+        ("seed=x", "config.seed=x"),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_the_mend(override, message):
+    with pytest.raises(UserError, match=message) as caught:
+        compose(override)
+    assert "\n" not in str(caught.value)
+    assert caught.value.code == 2
+
+
+def test_combinations_that_cannot_work_are_refused():
+    with pytest.raises(UserError, match=r"objective\..*max_staleness=2"):
+        compose("schedule.max_staleness=2", "objective.old_logprobs=learner", "objective.correction=none").check()
+
+
+def test_composing_needs_nothing_heavy():
+    code = "import sys; from grpo_aflow.config import compose; compose().check(); "
+    code += "print([m for m in ('torch', 'transformers', 'vllm', 'datasets', 'sympy', 'openai') if m in sys.modules])"
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,113 @@
+"""The whole self-test on real data, `make selftest`: every gold of every file, and golds exchanged between tasks.
+
+python -m grpo_aflow.tasks.selftest_full --data ../shared/data
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from grpo_aflow.tasks.grading import grade
+from grpo_aflow.tasks.loading import load_tasks
+from grpo_aflow.tasks.selftest import self_test
+from grpo_aflow.types import CodeRunner, Task, UserError
+
+NUM_THREADS = 4
+MAX_SHUFFLED = 0.02  # share of exchanged golds that may be exact by chance
+# dataset -> the splits that are joined, how many golds must be exact
+EXPECTED: dict[str, tuple[tuple[str, ...], int]] = {
+    "gsm8k": (("test",), 1319),
+    "math": (("aflow_validate", "aflow_test"), 605),
+    "squad2": (("test",), 6078),
+    "hotpotqa": (("aflow_validate",), 200),
+    "humaneval": (("test",), 164),
+    "mbpp": (("train", "test", "validation", "prompt"), 972),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GoldCheck:
+    """The result for one dataset."""
+
+    name: str
+    num_tasks: int
+    num_exact: int
+    num_expected: int
+    shuffled_rate: float
+    failing: tuple[str, ...]  # ids of golds that are not exact
+
+    @property
+    def passed(self) -> bool:
+        return self.num_exact >= self.num_expected and self.shuffled_rate < MAX_SHUFFLED
+
+
+def check_dataset(name: str, data: Path, runner: CodeRunner) -> GoldCheck:
+    """Grades each gold against its own task, and against its neighbour (SQuAD v2: among answerable questions)."""
+    splits, num_expected = EXPECTED[name]
+    tasks = [task for split in splits for task in load_tasks(name, split=split, source=str(data))]
+    failing = [task.id for task, exact in zip(tasks, _exact(tasks, tasks, runner), strict=True) if not exact]
+    answerable = [task for task in tasks if task.answers != ("",)]
+    shuffled = _exact(answerable, answerable[1:] + answerable[:1], runner)
+    return GoldCheck(
+        name=name,
+        num_tasks=len(tasks),
+        num_exact=len(tasks) - len(failing),
+        num_expected=num_expected,
+        shuffled_rate=sum(shuffled) / len(shuffled),
+        failing=tuple(failing),
+    )
+
+
+def answer_of(task: Task) -> str:
+    """The gold in the form in which a workflow would give it."""
+    gold = task.answers[0]
+    if task.domain == "math":
+        return f"Adding all of it up, we find $\\boxed{{{gold}}}$."
+    return f"```python\n{gold}\n```" if task.domain == "code" else gold
+
+
+def _exact(tasks: Sequence[Task], givers: Sequence[Task], runner: CodeRunner) -> list[bool]:
+    from rich.progress import track
+
+    with ThreadPoolExecutor(NUM_THREADS) as threads:
+        graded = threads.map(
+            lambda pair: grade(pair[0], answer_of(pair[1]), runner=runner).exact, zip(tasks, givers, strict=True)
+        )
+        return list(track(graded, description=tasks[0].dataset, total=len(tasks), disable=not sys.stderr.isatty()))
+
+
+def main() -> int:
+    """Prints the table; 0 when every line holds, 4 when one does not, 2 when the data are not there."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from grpo_aflow.sandbox import open_default
+
+    parser = argparse.ArgumentParser(description="Grade every gold of the real data against itself.")
+    parser.add_argument("--data", type=Path, required=True, help="folder with gsm8k/, math/, squad2/, ...")
+    parser.add_argument("--dataset", choices=sorted(EXPECTED), action="append", help="only these")
+    options = parser.parse_args()
+    table = Table("dataset", "golds exact", "expected", "shuffled", "", "not exact")
+    try:
+        runner = open_default()
+        report = self_test(runner, ())
+        checks = [check_dataset(name, options.data, runner) for name in options.dataset or EXPECTED]
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.code
+    for check in checks:
+        verdict = "ok" if check.passed else "FAILED"
+        counts = f"{check.num_exact}/{check.num_tasks}", f">= {check.num_expected}", f"{check.shuffled_rate:.2%}"
+        table.add_row(check.name, *counts, verdict, " ".join(check.failing[:6]))
+    Console().print(table)
+    print(f"self-test: {report.num_golds} golds, {report.num_attacks} attacks, {report.duration_s:.1f} s")
+    return 0 if all(check.passed for check in checks) else 4
+
+
+if __name__ == "__main__":
+    sys.exit(main())

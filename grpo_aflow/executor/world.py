@@ -38,6 +38,7 @@ _SECTION = re.compile(
 )
 _CANDIDATE = re.compile(r'<candidate id="([A-Z]+)">\n?(.*?)\n?</candidate>', re.DOTALL)
 _LOST = "I cannot tell which problem this is about."
+_NOTHING = "unclear"  # an empty reply would read as a fault of the endpoint
 _MISTAKE = "Mistake: a step does not follow from what is given; redo it from there."
 
 
@@ -103,7 +104,7 @@ class World:
             return self._review(task, sections, draw)
         if slot == "revise":
             return self._revise(task, sections, draw)
-        return final_answer(task.domain, sections.get("solution", "")).strip()  # format
+        return final_answer(task.domain, sections.get("solution", "")).strip() or _NOTHING  # format
 
     def _find(self, sections: Mapping[str, str], user: str) -> Task | None:
         for name in ("problem", "input"):

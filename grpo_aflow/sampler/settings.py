@@ -79,12 +79,11 @@ class Hf(Sampling):
 class Vllm(Sampling):
     """`sampler=vllm`: vLLM's AsyncLLM in its own process, on CPU and CUDA alike."""
 
-    kv_cache_gb: float | None  # null: vLLM measures, within gpu_memory_utilization
-    gpu_memory_utilization: float  # share of the device's memory for weights and KV cache when kv_cache_gb is null
+    kv_cache_gb: float | None  # null: CUDA: measured, within gpu_memory_utilization; CPU: 0.25
+    gpu_memory_utilization: float  # share of the card for weights and KV cache when kv_cache_gb is null
     max_num_seqs: int  # sequences in one batch
     enforce_eager: bool  # no compilation and no CUDA graphs: starts faster, decodes slower; always so on the CPU
     cpu_threads: int  # of the engine, on the CPU
-    log_file: str | None  # vLLM's own log; null: only its warnings, on stderr
 
     def __post_init__(self) -> None:
         super(Vllm, self).__post_init__()

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grpo_aflow.types import Domain, Finding
-from grpo_aflow.workflow.expressions import Cost, Expressions
-from grpo_aflow.workflow.facts import gather_facts
+from grpo_aflow.workflow.expressions import Expressions
+from grpo_aflow.workflow.facts import TooDeep, gather_facts
 from grpo_aflow.workflow.flow import Flow
 from grpo_aflow.workflow.language import Diagnosis, WorkflowError
 from grpo_aflow.workflow.parse import extract_source, parse
-from grpo_aflow.workflow.program import Workflow
+from grpo_aflow.workflow.program import Cost, Workflow
 from grpo_aflow.workflow.reader import Reading, read
 from grpo_aflow.workflow.repair import mend_indentation, mended
 from grpo_aflow.workflow.rules import WorkflowRules
@@ -70,31 +70,21 @@ def validate(source: str, *, domain: Domain | None, rules: WorkflowRules) -> tup
     if isinstance(tree, SyntaxError):
         finding = Finding(code="E101", line=tree.lineno or 1, message=f"syntax error: {tree.msg}")
         return None, [Diagnosis(finding=finding)]
-    deep = _too_deep(tree, rules.max_depth)
-    if deep is not None:
-        message = f"the syntax tree is deeper than {rules.max_depth}; split the expression or the block"
-        return None, [Diagnosis(finding=Finding(code="E402", line=deep, message=message))]
     reading = read(tree)
     if reading.call is None:
         return None, _sorted(reading)
-    workflow = _validate_call(reading, source, domain=domain, rules=rules)
+    try:
+        workflow = _validate_call(reading, source, domain=domain, rules=rules)
+    except TooDeep as deep:
+        reading.report(deep.line, "E402", f"the syntax tree is deeper than {rules.max_depth}; split the expression")
+        return None, _sorted(reading)
     return (None if reading.diagnoses else workflow), _sorted(reading)
-
-
-def _too_deep(tree: ast.Module, limit: int) -> int | None:
-    """The line at which the tree gets deeper than the limit; level by level, so that no recursion is needed."""
-    level: list[ast.AST] = [tree]
-    for _ in range(limit):
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-        if not level:
-            return None
-    return max(getattr(node, "lineno", 1) for node in level)
 
 
 def _validate_call(reading: Reading, source: str, *, domain: Domain | None, rules: WorkflowRules) -> Workflow:
     function = reading.call
     assert function is not None
-    facts = gather_facts(reading, function)
+    facts = gather_facts(reading, function, max_depth=rules.max_depth)
     parameters = {name for name, _ in reading.parameters}
     expressions = Expressions(
         reading=reading, facts=facts, rules=rules, domain=domain, parameters=frozenset(reading.init_names)
@@ -122,7 +112,7 @@ def _validate_call(reading: Reading, source: str, *, domain: Domain | None, rule
         llm_names=frozenset(reading.llm_names),
         prompt_modules=frozenset(reading.prompt_modules),
         loop_bounds=dict(expressions.loop_bounds),
-        calls=tuple(slot for _, slot in sorted(expressions.calls)),
+        calls=tuple(slot for _, slot in sorted(expressions.called)),
         max_operator_calls=paths.worst.operators,
         max_llm_calls=paths.worst.llm,
         max_tokens=tokens,

@@ -14,7 +14,7 @@ from grpo_aflow.workflow.operate import Call, Exhausted, Operating, Spent, all_o
 from grpo_aflow.workflow.operators import Kind, OperatorSpec
 from grpo_aflow.workflow.program import Workflow
 from grpo_aflow.workflow.rules import WorkflowRules
-from grpo_aflow.workflow.values import Exceeded, Failed, Values, plain
+from grpo_aflow.workflow.values import Exceeded, Failed, Values
 
 
 class Pending:
@@ -241,11 +241,10 @@ class Evaluator:
     # --- calls --------------------------------------------------------------------------------------------------------
 
     async def awaiting(self, node: ast.Await) -> Any:
-        return await self.finished(await self.value(node.value))
-
-    async def finished(self, value: Any) -> Any:
-        """The result of a pending call; what is no call stays what it is (the list that gather has given)."""
-        return (await self.finish_all([value]))[0] if isinstance(value, Pending) else value
+        value = await self.value(node.value)
+        if isinstance(value, list) and isinstance(node.value, ast.Call):
+            return value  # asyncio.gather has run its calls already
+        return (await self.finish_all([value]))[0]
 
     async def finish_all(self, pending: list[Any]) -> list[Any]:
         """Run calls side by side. Each sees what was spent before them, never what the others spend."""
@@ -283,13 +282,15 @@ class Evaluator:
         if name == "map" and node.args:
             function = await self._function(node.args[0])
             return call_builtin(self.values, name, [function, *await self.all_values(node.args[1:])], {})
-        return call_builtin(self.values, name, await self.all_values(node.args), await self._keywords(node))
+        return call_builtin(
+            self.values, name, await self.all_values(node.args), await self._keywords(node, keys=name != "dict")
+        )
 
-    async def _keywords(self, node: ast.Call) -> dict[str, Any]:
+    async def _keywords(self, node: ast.Call, *, keys: bool) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for keyword in node.keywords:
             assert keyword.arg is not None
-            is_key = keyword.arg == "key" and isinstance(keyword.value, ast.Name | ast.Attribute)
+            is_key = keyword.arg == "key" and keys and isinstance(keyword.value, ast.Name | ast.Attribute)
             found[keyword.arg] = await (self._function if is_key else self.value)(keyword.value)
         return found
 
@@ -309,7 +310,8 @@ class Evaluator:
     async def _method(self, node: ast.Call, function: ast.Attribute) -> Any:
         base = await self.value(function.value)
         args = await self.all_values(node.args)
-        return self.values.method(base, function.attr, args, await self._keywords(node))
+        keywords = await self._keywords(node, keys=function.attr == "sort")
+        return self.values.method(base, function.attr, args, keywords)
 
     async def _operator(self, node: ast.Call, spec: OperatorSpec) -> Pending:
         """Number the call once its arguments are known; it runs when it is awaited."""
@@ -332,7 +334,6 @@ class Evaluator:
             return [self._argument(Kind.TEXT, item) for item in items]
         return "" if value is None else self.values.text(value)
 
-    @plain
     def _usage(self) -> dict[str, Any]:
         prompt = sum(call.prompt_tokens for call in self.calls)
         completion = sum(call.completion_tokens for call in self.calls)

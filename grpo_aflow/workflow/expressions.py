@@ -9,46 +9,16 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any
 
 from grpo_aflow.types import Domain
+from grpo_aflow.workflow import calls
 from grpo_aflow.workflow.facts import Facts
-from grpo_aflow.workflow.language import (
-    ALL_METHODS,
-    BINARY_OPERATORS,
-    BUILTINS,
-    FORMAT_SPEC,
-    KEY_FUNCTIONS,
-    KEY_METHODS,
-    MUTATORS,
-    TYPE_NAMES,
-    USAGE_KEYS,
-    Edit,
-    Repair,
-)
-from grpo_aflow.workflow.operators import OPERATORS, OperatorSpec
-from grpo_aflow.workflow.program import Position
+from grpo_aflow.workflow.language import BINARY_OPERATORS, BUILTINS, FORMAT_SPEC, USAGE_KEYS, Repair
+from grpo_aflow.workflow.operators import OPERATORS
+from grpo_aflow.workflow.program import FREE, Cost, Position
 from grpo_aflow.workflow.reader import Reading, nearest, replace
 from grpo_aflow.workflow.rules import WorkflowRules
-
-
-class Cost(NamedTuple):
-    """The most calls that a piece of a workflow can make."""
-
-    operators: int = 0
-    llm: int = 0
-
-    def plus(self, other: Cost) -> Cost:
-        return Cost(self.operators + other.operators, self.llm + other.llm)
-
-    def times(self, n: int) -> Cost:
-        return Cost(self.operators * n, self.llm * n)
-
-    def or_(self, other: Cost) -> Cost:
-        return Cost(max(self.operators, other.operators), max(self.llm, other.llm))
-
-
-FREE = Cost()
 
 
 @dataclass(slots=True)
@@ -65,7 +35,7 @@ class Expressions:
     deferring: bool = False  # an operator call need not be awaited here
     writes: dict[str, int] = field(default_factory=dict)  # name -> how often it has been changed so far
     loop_bounds: dict[Position, int] = field(default_factory=dict)
-    calls: list[tuple[Position, str]] = field(default_factory=list)
+    called: list[tuple[Position, str]] = field(default_factory=list)
     attributes: set[str] = field(default_factory=set)  # self.x assigned in __call__, too
     module_level: bool = False
     reported: set[str] = field(default_factory=set)
@@ -97,10 +67,8 @@ class Expressions:
 
     def name(self, node: ast.Name) -> Cost:
         name = node.id
-        if (
-            any(name in scope for scope in self.inner)
-            or name in self.reading.constant_names
-            and (name not in self.facts.assigned)
+        if any(name in scope for scope in self.inner) or (
+            name in self.reading.constant_names and (name not in self.facts.assigned)
         ):
             return FREE
         if name in self.parameters or name in self.facts.assigned:
@@ -128,7 +96,7 @@ class Expressions:
             if node.attr not in self.reading.constant_names:
                 self.reading.report(node, "E201", f"{base.id}.{node.attr} is not defined; write it above the class")
             return FREE
-        if self._is_llm(base):
+        if self.is_llm(base):
             if node.attr == "cost_manager":
                 return FREE
             self.reading.report(node, "E504", f"the language model has no {node.attr}; call an operator instead")
@@ -154,7 +122,7 @@ class Expressions:
                 node, "E202", f"self.{name} is not set in __init__" + (f"; did you mean self.{near}?" if near else "")
             )
 
-    def _is_llm(self, node: ast.expr) -> bool:
+    def is_llm(self, node: ast.expr) -> bool:
         """Whether the node is the language model; a misspelt name is reported and counts."""
         match node:
             case ast.Attribute(value=ast.Name(id="self"), attr=name):
@@ -170,210 +138,6 @@ class Expressions:
                     )
                 return near is not None
         return False
-
-    # --- calls --------------------------------------------------------------------------------------------------------
-
-    def awaiting(self, node: ast.Await) -> Cost:
-        value = node.value
-        if isinstance(value, ast.Call):
-            if self._is_operator(value):
-                return self.operator(value, awaited=True)
-            if self._is_asyncio(value, "gather"):
-                return self.gather(value)
-            if self._is_asyncio(value, "create_task", "ensure_future"):
-                return self.call(value)
-        elif isinstance(value, ast.Name | ast.Subscript):
-            return self.visit(value)
-        self.reading.report(node, "E209", "only operator calls and asyncio.gather can be awaited; leave `await` out")
-        return self.visit(value)
-
-    def call(self, node: ast.Call) -> Cost:
-        if self._is_operator(node):
-            return self.operator(node, awaited=False)
-        if self._is_asyncio(node, "gather"):
-            self._missing_await(node, "asyncio.gather")
-            return self.gather(node)
-        if self._is_asyncio(node, "create_task", "ensure_future"):
-            before, self.deferring = self.deferring, True
-            cost = self.visit_all(node.args)
-            self.deferring = before
-            return cost
-        if isinstance(node.func, ast.Name):
-            return self.function(node, node.func)
-        if isinstance(node.func, ast.Attribute):
-            return self.method(node, node.func)
-        self.reading.report(node, "E503", "only operators, builtins and methods can be called")
-        return FREE
-
-    def function(self, node: ast.Call, function: ast.Name) -> Cost:
-        name = function.id
-        if name not in BUILTINS:
-            known = name in self.reading.imported or name in self.facts.assigned or name in self.parameters
-            why = "cannot be called here" if known else "is not a function of the language"
-            self.reading.report(node, "E503", f"{name} {why}; the builtins are {', '.join(sorted(BUILTINS))}")
-            return self.arguments(node)
-        if name in self.facts.assigned or name in self.reading.constant_names or name in self.parameters:
-            self.reading.report(
-                node, "E506", f"{name} is a variable here and cannot be called; give the variable another name"
-            )
-        if name == "isinstance" and len(node.args) == 2:
-            self._type_names(node.args[1])
-            return self.plainly(node.args[0])
-        if name == "map" and node.args and self._is_key(node.args[0]):
-            return self.arguments(node, skip=1)
-        return self.arguments(node, keys=name in ("min", "max", "sorted"))
-
-    def arguments(self, node: ast.Call, *, skip: int = 0, keys: bool = False) -> Cost:
-        """Visit the arguments of a builtin or method; `keys`: key= may be a function of the closed list."""
-        cost = FREE
-        for argument in node.args[skip:]:
-            cost = cost.plus(self.plainly(argument))
-        for keyword in node.keywords:
-            if keyword.arg is None:
-                self.reading.report(node, "E502", "the language does not have `**`; write the arguments out")
-            elif not (keys and keyword.arg == "key" and self._is_key(keyword.value)):
-                cost = cost.plus(self.plainly(keyword.value))
-        return cost
-
-    def _is_key(self, node: ast.expr) -> bool:
-        if isinstance(node, ast.Name):
-            return node.id in KEY_FUNCTIONS and node.id not in self.facts.assigned
-        if isinstance(node, ast.Attribute) and node.attr in KEY_METHODS:
-            if isinstance(node.value, ast.Name) and node.value.id == "str" and "str" not in self.facts.assigned:
-                return node.attr in ("lower", "upper", "strip")
-            self.visit(node.value)
-            return True
-        return False
-
-    def _type_names(self, node: ast.expr) -> None:
-        for item in node.elts if isinstance(node, ast.Tuple) else [node]:
-            if not (isinstance(item, ast.Name) and item.id in TYPE_NAMES):
-                self.reading.report(node, "E503", f"isinstance knows {', '.join(sorted(TYPE_NAMES))}")
-
-    def method(self, node: ast.Call, function: ast.Attribute) -> Cost:
-        if self._is_llm(function.value):
-            if function.attr != "get_usage_summary":
-                self.reading.report(
-                    node, "E503", f"the language model cannot be called by .{function.attr}; use an operator"
-                )
-            return self.arguments(node)
-        if function.attr not in ALL_METHODS:
-            self.reading.report(node, "E504", f"the language does not have the method .{function.attr}(); leave it out")
-            self._base(function.value)
-            return self.arguments(node)
-        cost = self._base(function.value)
-        if isinstance(function.value, ast.Name):
-            name = function.value.id
-            if function.attr in MUTATORS:
-                self.wrote(name)
-            if function.attr == "append" and name in self.facts.awaited and len(node.args) == 1:
-                before, self.deferring = self.deferring, True
-                cost = cost.plus(self.visit(node.args[0]))
-                self.deferring = before
-                return cost
-        return cost.plus(self.arguments(node, keys=function.attr == "sort"))
-
-    def _base(self, node: ast.expr) -> Cost:
-        if isinstance(node, ast.Name) and node.id in self.reading.imported | self.reading.operator_modules:
-            return self.name(node)
-        return self.plainly(node)
-
-    def _is_asyncio(self, node: ast.Call, *names: str) -> bool:
-        match node.func:
-            case ast.Attribute(value=ast.Name(id=module), attr=name):
-                return name in names and module in self.reading.asyncio_names
-            case ast.Name(id=name):
-                return name == "gather" in names and name in self.reading.gather_names
-        return False
-
-    def gather(self, node: ast.Call) -> Cost:
-        before, self.deferring = self.deferring, True
-        cost = FREE
-        for argument in node.args:
-            inner = argument.value if isinstance(argument, ast.Starred) else argument
-            cost = cost.plus(self.visit(inner))
-        self.deferring = before
-        for keyword in node.keywords:
-            if keyword.arg != "return_exceptions":
-                self.reading.report(node, "E204", "asyncio.gather takes operator calls only")
-        return cost
-
-    # --- operators ----------------------------------------------------------------------------------------------------
-
-    def _is_operator(self, node: ast.Call) -> bool:
-        """Whether the call is `self.<something>(...)`; what it is, `operator` says."""
-        match node.func:
-            case ast.Attribute(value=ast.Name(id="self"), attr=name):
-                return not name.startswith("__")
-        return False
-
-    def _missing_await(self, node: ast.Call, shown: str) -> None:
-        edit = Edit(line=node.lineno, column=node.col_offset, end_column=node.col_offset, text="await ")
-        repair = Repair(name="missing_await", edits=(edit,))
-        self.reading.report(node, "E203", f"{shown}(...) is not awaited; write `await {shown}(...)`", repair)
-
-    def operator(self, node: ast.Call, *, awaited: bool) -> Cost:
-        assert isinstance(node.func, ast.Attribute)
-        name, reading = node.func.attr, self.reading
-        deferring = self.deferring
-        spec = reading.slots.get(name) or self._unknown_slot(node, node.func)
-        if spec is None:
-            return self.arguments(node)
-        if not awaited and not deferring:
-            self._missing_await(node, f"self.{name}")
-        if not self.rules.allows(spec, self.domain):
-            message = f"{spec.class_name} is not allowed for {self.domain} tasks; use another operator"
-            reading.report(node, "E601", message)
-        self.calls.append(((node.lineno, node.col_offset), spec.slot))
-        cost = Cost(1, spec.max_calls)
-        if f"self.{name}" in reading.imported:  # an unknown class, reported where it is set
-            return cost.plus(self.arguments(node))
-        return cost.plus(self._operator_arguments(node, name, spec))
-
-    def _operator_arguments(self, node: ast.Call, name: str, spec: OperatorSpec) -> Cost:
-        cost, given = FREE, set()
-        names = [argument.name for argument in spec.arguments]
-        shown = f"{name}{spec.arguments_text}"
-        for i, value in enumerate(node.args):
-            cost = cost.plus(self.plainly(value))
-            if i < len(names):
-                given.add(names[i])
-            elif i == len(names):
-                self.reading.report(node, "E204", f"too many arguments for {shown}")
-        for keyword in node.keywords:
-            cost = cost.plus(self.plainly(keyword.value))
-            if keyword.arg is None:
-                self.reading.report(node, "E502", "the language does not have `**`; write the arguments out")
-                given.update(names)
-            elif keyword.arg in given:
-                self.reading.report(node, "E204", f"{keyword.arg} is given twice to {shown}")
-            elif keyword.arg in names:
-                given.add(keyword.arg)
-            elif keyword.arg not in spec.ignored:
-                self.reading.report(node, "E204", f"{keyword.arg} is not an argument of {shown}")
-        missing = [argument for argument in spec.required if argument not in given]
-        if missing:
-            self.reading.report(node, "E205", f"{', '.join(missing)} missing; the call is {shown}")
-        return cost
-
-    def _unknown_slot(self, node: ast.Call, function: ast.Attribute) -> OperatorSpec | None:
-        """Report a slot that `__init__` does not set, with its repair where there is exactly one."""
-        name, reading = function.attr, self.reading
-        if name in reading.llm_names or name in reading.data_names:
-            reading.report(node, "E503", f"self.{name} cannot be called; use an operator")
-            return None
-        spec, repair, mend = OPERATORS.get(name), None, ""
-        if spec is not None:
-            repair = missing_slot(reading, name, spec)
-            mend = f"; write `self.{name} = operator.{spec.class_name}(self.llm)` there"
-        else:
-            near = nearest(name, {*reading.slots, *OPERATORS})
-            if near:
-                spec = reading.slots.get(near) or OPERATORS[near]
-                repair = Repair(name="misspelt_slot", edits=(replace(function, name, near),))
-                mend = f"; did you mean self.{near}?"
-        reading.report(node, "E202", f"self.{name} is not an operator slot set in __init__{mend}", repair)
-        return spec
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
@@ -412,11 +176,13 @@ class Expressions:
         before = FREE  # the first iterable is evaluated once, each further one per turn of those before it
         turns: list[tuple[ast.comprehension, int]] = []
         self.inner.append(set())
-        opened = len(self.calls)
+        opened = len(self.called)
         cost = FREE
         for generator in node.generators:
             if generator.is_async:
-                self.reading.refuse(ast.AsyncFor(lineno=node.lineno))
+                self.reading.report(
+                    node, "E502", "the language does not have `async for`: use `for` with `await` inside"
+                )
             bound, once = self.iterable(generator.iter)
             before = before.plus(once.times(_product(turns)))
             turns.append((generator, bound))
@@ -428,7 +194,7 @@ class Expressions:
         else:
             cost = cost.plus(self.visit(node.elt))
         self.inner.pop()
-        if len(self.calls) > opened:
+        if len(self.called) > opened:
             for generator, bound in turns:
                 self.loop_bounds[generator.iter.lineno, generator.iter.col_offset] = bound
         return before.plus(cost.times(_product(turns)))
@@ -457,8 +223,9 @@ class Expressions:
                 return len(text)
             case ast.Call(func=ast.Name(id="range"), args=arguments, keywords=[]):
                 limits = [self.facts.constant(argument) for argument in arguments]
-                if limits and len(limits) <= 3 and all(type(x) is int for x in limits) and limits[2:] != [0]:
-                    span = range(*limits)  # type: ignore[arg-type]
+                numbers = [limit for limit in limits if isinstance(limit, int)]
+                if 0 < len(numbers) == len(limits) <= 3 and numbers[2:] != [0]:
+                    span = range(*numbers)
                     return len(span) if abs(span.start) + abs(span.stop) < 2**60 else 2**31
             case ast.Call(func=ast.Name(id="enumerate" | "list" | "reversed" | "sorted"), args=[first, *_]):
                 return self.literal_length(first)
@@ -505,19 +272,6 @@ class Expressions:
         return FREE
 
 
-def missing_slot(reading: Reading, name: str, spec: OperatorSpec) -> Repair | None:
-    """The repair that sets the slot at the end of `__init__`; None where there is no place or no language model."""
-    if reading.init is None or len(reading.llm_names) != 1:
-        return None
-    last = reading.init.body[-1]
-    if last.lineno == reading.init.lineno:
-        return None
-    (llm,) = reading.llm_names
-    text = " " * last.col_offset + f"self.{name} = operator.{spec.class_name}(self.{llm})"
-    edit = Edit(line=(last.end_lineno or last.lineno) + 1, column=0, end_column=0, text=text, whole_line=True)
-    return Repair(name="missing_slot", edits=(edit,))
-
-
 def _product(turns: list[tuple[ast.comprehension, int]]) -> int:
     total = 1
     for _, bound in turns:
@@ -539,11 +293,11 @@ def _each(*fields: str) -> Callable[[Expressions, ast.expr], Cost]:
     return check
 
 
-_CHECKS: Mapping[type[ast.AST], Callable[[Expressions, ast.expr], Cost]] = {
+_CHECKS: Mapping[type[ast.AST], Callable[[Expressions, Any], Cost]] = {
     ast.Name: Expressions.name,
     ast.Attribute: Expressions.attribute,
-    ast.Await: Expressions.awaiting,
-    ast.Call: Expressions.call,
+    ast.Await: calls.awaiting,
+    ast.Call: calls.call,
     ast.Subscript: Expressions.subscript,
     ast.ListComp: Expressions.comprehension,
     ast.SetComp: Expressions.comprehension,
@@ -561,4 +315,4 @@ _CHECKS: Mapping[type[ast.AST], Callable[[Expressions, ast.expr], Cost]] = {
     ast.Set: Expressions.display,
     ast.Dict: Expressions.dictionary,
     ast.Constant: Expressions.constant,
-}  # type: ignore[assignment]
+}

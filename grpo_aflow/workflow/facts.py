@@ -7,8 +7,9 @@ Constants that are assigned once, names that hold an operator's result, names th
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from grpo_aflow.workflow.language import MUTATORS
 from grpo_aflow.workflow.reader import Reading
@@ -21,6 +22,7 @@ class Facts:
     attributes: dict[str, list[ast.expr | None]] = field(default_factory=dict)  # the same for self.name
     awaited: set[str] = field(default_factory=set)  # names whose content is awaited or gathered
     steps: dict[str, list[ast.AugAssign]] = field(default_factory=dict)
+    loops: list[ast.For | ast.comprehension] = field(default_factory=list)
     mutated: set[str] = field(default_factory=set)  # names whose object a method changes
 
     def constant(self, node: ast.expr) -> object:
@@ -36,40 +38,95 @@ class Facts:
         return only.value if isinstance(only, ast.Constant) else None
 
 
-def gather_facts(reading: Reading, function: ast.AsyncFunctionDef) -> Facts:
-    """Walk constants, `__init__` and `__call__` once."""
+class TooDeep(Exception):
+    """The syntax tree is deeper than allowed; found here, where no recursion is needed yet."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
+
+
+def gather_facts(reading: Reading, function: ast.AsyncFunctionDef, *, max_depth: int) -> Facts:
+    """Walk constants, `__init__` and `__call__` once, level by level. Raises TooDeep."""
     facts = Facts()
-    for statement in (*reading.constants, *reading.init_body):
+    outside = [*reading.constants, *reading.init_body]
+    for statement in outside:
         for target, value in _targets(statement):
             _note(facts, target, value, local=False)
-    uses: list[tuple[ast.expr, ast.expr]] = []  # (loop variable, what it runs over)
-    # The walk is a plain stack: it is the hottest part of checking, and recursion depth is not checked yet.
-    stack: list[ast.AST] = list(function.body)
-    while stack:
-        node = stack.pop()
-        kind = type(node)
-        if kind is ast.Assign or kind is ast.AnnAssign or kind is ast.AugAssign:
-            for target, value in _targets(node):  # type: ignore[arg-type]
-                _note(facts, target, value)
-            if kind is ast.AugAssign and isinstance(node.target, ast.Name):  # type: ignore[attr-defined]
-                facts.steps.setdefault(node.target.id, []).append(node)  # type: ignore[attr-defined,arg-type]
-        elif kind is ast.For:
-            _note(facts, node.target, None)  # type: ignore[attr-defined]
-            uses.append((node.target, node.iter))  # type: ignore[attr-defined]
-        elif kind is ast.comprehension:
-            uses.append((node.target, node.iter))  # type: ignore[attr-defined]
-        elif kind is ast.Await:
-            facts.awaited.update(_awaited(node.value))  # type: ignore[attr-defined]
-        elif kind is ast.Call and isinstance(node.func, ast.Attribute):  # type: ignore[attr-defined]
-            if isinstance(node.func.value, ast.Name) and node.func.attr in MUTATORS:  # type: ignore[attr-defined]
-                facts.mutated.add(node.func.value.id)  # type: ignore[attr-defined]
-        elif kind is ast.Constant or kind is ast.Name:
-            continue
-        stack.extend(ast.iter_child_nodes(node))
-    for target, source in uses:
-        if isinstance(target, ast.Name) and target.id in facts.awaited and isinstance(source, ast.Name):
-            facts.awaited.add(source.id)
+    for node in _levels(list(outside), max_depth):
+        if type(node) is ast.Call:
+            _note_call(facts, node)
+    for node in _levels(list(function.body), max_depth):
+        note = _NOTES.get(type(node))
+        if note is not None:
+            note(facts, node)
+    for loop in facts.loops:
+        if isinstance(loop.target, ast.Name) and loop.target.id in facts.awaited and isinstance(loop.iter, ast.Name):
+            facts.awaited.add(loop.iter.id)
     return facts
+
+
+def _levels(level: list[ast.AST], max_depth: int) -> Iterator[ast.AST]:
+    """Every node that is not a leaf, breadth first. The hottest part of checking: fields without nodes are skipped."""
+    for _ in range(max_depth):
+        below: list[ast.AST] = []
+        for node in level:
+            yield node
+            for name in _CHILDREN.get(type(node)) or _children(type(node)):
+                value = getattr(node, name, None)
+                if type(value) is list:
+                    below += [child for child in value if type(child) not in _LEAVES]
+                elif value is not None and type(value) not in _LEAVES:
+                    below.append(value)
+        if not below:
+            return
+        level = below
+    raise TooDeep(max(getattr(node, "lineno", 1) for node in level))
+
+
+_LEAVES = frozenset((ast.Name, ast.Constant, str, int, type(None), ast.arguments))
+_NO_NODES = frozenset(("ctx", "op", "ops", "attr", "arg", "id", "kind", "conversion", "annotation", "type_comment"))
+_CHILDREN: dict[type, tuple[str, ...]] = {}
+
+
+def _children(kind: type[ast.AST]) -> tuple[str, ...]:
+    """The fields of a node type that can hold nodes that matter here."""
+    _CHILDREN[kind] = tuple(name for name in kind._fields if name not in _NO_NODES)
+    return _CHILDREN[kind]
+
+
+def _note_assignment(facts: Facts, node: Any) -> None:
+    for target, value in _targets(node):
+        _note(facts, target, value)
+    if type(node) is ast.AugAssign and isinstance(node.target, ast.Name):
+        facts.steps.setdefault(node.target.id, []).append(node)
+
+
+def _note_loop(facts: Facts, node: Any) -> None:
+    if type(node) is ast.For:
+        _note(facts, node.target, None)
+    facts.loops.append(node)
+
+
+def _note_call(facts: Facts, node: Any) -> None:
+    function = node.func
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.attr in MUTATORS:
+        facts.mutated.add(function.value.id)
+
+
+def _note_await(facts: Facts, node: Any) -> None:
+    facts.awaited.update(_awaited(node.value))
+
+
+_NOTES: dict[type[ast.AST], Callable[[Facts, Any], None]] = {
+    ast.Assign: _note_assignment,
+    ast.AnnAssign: _note_assignment,
+    ast.AugAssign: _note_assignment,
+    ast.For: _note_loop,
+    ast.comprehension: _note_loop,
+    ast.Call: _note_call,
+    ast.Await: _note_await,
+}
 
 
 def _targets(node: ast.stmt) -> Iterator[tuple[ast.expr, ast.expr | None]]:

@@ -11,7 +11,8 @@ import ast
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from grpo_aflow.workflow.expressions import FREE, Cost, Expressions
+from grpo_aflow.workflow.expressions import Expressions
+from grpo_aflow.workflow.program import FREE, Cost
 
 Names = set[str] | None  # the names assigned for certain; None: the point cannot be reached
 
@@ -222,7 +223,7 @@ class Flow:
 
     def _loop(self, node: ast.For | ast.While) -> Paths:
         expressions = self.expressions
-        calls_before = len(expressions.calls)
+        calls_before = len(expressions.called)
         bound, literal, entry = self._loop_header(node)
         before = _copy(expressions.assigned)
         if isinstance(node, ast.For):
@@ -242,7 +243,7 @@ class Flow:
         rest = self.block(node.orelse) if node.orelse else Paths()
         falls_through = expressions.assigned is not None or loop.broken
         expressions.assigned = _both(expressions.assigned, loop.breaks) if loop.broken else expressions.assigned
-        if isinstance(node, ast.While) or len(expressions.calls) > calls_before:
+        if isinstance(node, ast.While) or len(expressions.called) > calls_before:
             expressions.loop_bounds[node.lineno, node.col_offset] = bound
         per_turn = body.worst if isinstance(node, ast.For) else body.worst.plus(entry)
         total = per_turn.times(bound).plus(entry)

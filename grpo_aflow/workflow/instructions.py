@@ -66,7 +66,15 @@ def system_prompt(slot: str, domain: Domain) -> str:
     return _TEXTS[slot].replace("{subject}", _SUBJECT[domain]).replace("{form}", _ANSWER_FORM[domain])
 
 
-SECTIONS = ("instruction", "input", "problem", "entry_point", "analysis", "solution", "feedback", "candidates") + (
+SECTIONS = (
+    "instruction",
+    "input",
+    "problem",
+    "entry_point",
+    "analysis",
+    "solution",
+    "feedback",
+    "candidates",
     "code",
     "error",
 )

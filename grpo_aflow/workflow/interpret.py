@@ -1,4 +1,4 @@
-"""Runs a validated workflow on a task: statements, budgets, trace. Expressions are in `evaluate`, operators in `operate`.
+"""Runs a validated workflow on a task. Statements are here, expressions in `evaluate`, operators in `operate`.
 
 Nothing a workflow does can raise out of here, hang, or reach the host: it computes on plain data under a meter, and it
 acts through operators only. Everything is evaluated in program order by one coroutine; only the operator calls that

@@ -86,40 +86,44 @@ class Diagnosis:
     repair: Repair | None = None
 
 
-HARMLESS_IMPORTS = frozenset(
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+HARMLESS_IMPORTS = _words(
     "__future__ abc ast asyncio collections copy dataclasses datetime decimal enum fractions functools itertools json "
     "logging math metagpt numpy operator operators prompt pydantic random re scripts statistics string sympy textwrap "
-    "time typing typing_extensions unittest workspace async_llm evaluator".split()
+    "time typing typing_extensions unittest workspace async_llm evaluator"
 )
 """Top-level packages whose import is understood and does nothing. What they bind cannot be used."""
 
-BUILTINS = frozenset(
+BUILTINS = _words(
     "abs all any bool dict enumerate float int isinstance len list map max min print range repr reversed round set "
-    "sorted str sum tuple zip".split()
+    "sorted str sum tuple zip"
 )
 
-TYPE_NAMES = frozenset("str int float bool list dict tuple set".split())
+TYPE_NAMES = _words("str int float bool list dict tuple set")
 """Builtins that may stand as the second argument of isinstance."""
 
-KEY_FUNCTIONS = frozenset("len str int float abs bool repr".split())
+KEY_FUNCTIONS = _words("len str int float abs bool repr")
 """Builtins that may be handed over: key=len, map(str, …)."""
 
-KEY_METHODS = frozenset("count index get lower upper strip".split())
+KEY_METHODS = _words("count index get lower upper strip")
 """Methods that may be handed over: key=answers.count."""
 
 METHODS: Mapping[type, frozenset[str]] = MappingProxyType(
     {
-        str: frozenset(
+        str: _words(
             "strip lstrip rstrip split rsplit splitlines join lower upper title capitalize casefold replace "
             "startswith endswith find rfind index rindex count format isdigit isnumeric isdecimal isalpha isalnum "
-            "isspace islower isupper isidentifier partition rpartition removeprefix removesuffix".split()
+            "isspace islower isupper isidentifier partition rpartition removeprefix removesuffix"
         ),
-        list: frozenset("append extend insert pop remove index count sort reverse copy clear".split()),
-        dict: frozenset("get keys values items pop update setdefault copy clear".split()),
-        tuple: frozenset("index count".split()),
-        set: frozenset(
+        list: _words("append extend insert pop remove index count sort reverse copy clear"),
+        dict: _words("get keys values items pop update setdefault copy clear"),
+        tuple: _words("index count"),
+        set: _words(
             "add discard remove pop update union intersection difference symmetric_difference issubset issuperset "
-            "isdisjoint copy clear".split()
+            "isdisjoint copy clear"
         ),
         float: frozenset(["is_integer"]),
         int: frozenset(["bit_length"]),
@@ -127,11 +131,11 @@ METHODS: Mapping[type, frozenset[str]] = MappingProxyType(
 )
 ALL_METHODS = frozenset().union(*METHODS.values())
 
-MUTATORS = frozenset(
-    "append extend insert pop remove sort reverse clear update setdefault add discard".split()
+MUTATORS = _words(
+    "append extend insert pop remove sort reverse clear update setdefault add discard"
 )  # methods after which a condition on the object may have changed
 
-USAGE_KEYS = frozenset("total_input_tokens total_output_tokens total_tokens total_cost call_count history".split())
+USAGE_KEYS = _words("total_input_tokens total_output_tokens total_tokens total_cost call_count history")
 """Keys of `self.llm.get_usage_summary()`."""
 
 FORMAT_SPEC = re.compile(r"(?:.?[<>=^])?[-+ ]?#?0?\d{0,3}[,_]?(?:\.\d{1,2})?[bcdeEfFgGnosxX%]?", re.DOTALL)

@@ -94,7 +94,7 @@ class Operating:
     max_tokens: int
 
     async def run(self, call: Call, before: Spent) -> Result:
-        """Run the call; `before` is what the workflow had spent when the call began (itself and those beside it not)."""
+        """Run the call; `before` is what the workflow had spent when it began, without the calls beside it."""
         call.started = True
         call.result = await _RUN[call.spec.slot](_Operator(self, call, before), **call.arguments)
         return call.result
@@ -197,7 +197,7 @@ class _Operator:
 
 
 async def all_of(coroutines: Sequence[Awaitable[Any]]) -> list[Any]:
-    """The results in order, once all have ended; the first fault in that order is raised, so that speed decides nothing."""
+    """The results in order, once all have ended; of several faults the first in that order is raised, not in time."""
     outcomes = await asyncio.gather(*coroutines, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):

@@ -12,7 +12,8 @@ _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w+.-]*)[ \t]*\r?$", re.MULTILIN
 _CLASS = re.compile(r"^[ \t]*class[ \t]+Workflow\b", re.MULTILINE)
 _CALL = re.compile(r"\bdef[ \t]+__call__\b")
 _START = re.compile(
-    r"^[ \t]*(?:import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b|class[ \t]+Workflow\b|[A-Z][A-Z0-9_]*[ \t]*(?::[ \t]*str[ \t]*)?=)",
+    r"^[ \t]*(?:import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b|class[ \t]+Workflow\b"
+    r"|[A-Z][A-Z0-9_]*[ \t]*(?::[ \t]*str[ \t]*)?=)",
     re.MULTILINE,
 )
 MAX_TRIES = 6

@@ -1,15 +1,35 @@
-"""A workflow that has been understood: what `check` makes of a text and what `interpret`, `diagram` and metrics read."""
+"""A workflow that has been understood: what `check` makes of a text, and what `interpret` and `diagram` read."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from grpo_aflow.workflow.operators import OperatorSpec
 
 Position = tuple[int, int]
 """Line and column of a loop's header: the key of its bound."""
+
+
+class Cost(NamedTuple):
+    """The most calls that a piece of a workflow can make."""
+
+    operators: int = 0
+    llm: int = 0
+
+    def plus(self, other: Cost) -> Cost:
+        return Cost(self.operators + other.operators, self.llm + other.llm)
+
+    def times(self, n: int) -> Cost:
+        return Cost(self.operators * n, self.llm * n)
+
+    def or_(self, other: Cost) -> Cost:
+        return Cost(max(self.operators, other.operators), max(self.llm, other.llm))
+
+
+FREE = Cost()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -22,7 +22,7 @@ Rules:
 - Every operator that is called is set in `__init__`: `self.custom = operator.Custom(self.llm)`.
 - At most {max_operator_calls} operator calls; loops of fixed length are best: `for _ in range(3):`.
 - Allowed: assignments, if/elif/else, for, while, comprehensions, f-strings, asyncio.gather over operator calls, and
-  the usual functions and methods of str, list and dict. No try, no lambda, no further functions, no imports of your own.
+  the usual functions and methods of str, list and dict. No try, no lambda, no further functions, no other imports.
 - Every path ends with `return answer`.
 """
 
@@ -92,7 +92,7 @@ class Full:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compact:
-    """The prompt for a tiny policy that has been warm-started: domain, dataset and, if wanted, the problem's beginning."""
+    """The prompt for a tiny policy that has been warm-started: domain, dataset, the problem's beginning."""
 
     problem_chars: int
 

@@ -15,7 +15,7 @@ from grpo_aflow.workflow.operators import BY_CLASS, OPERATORS, OperatorSpec
 
 CREATE_LLM = "create_llm_instance"
 CALL_PARAMETERS = ("problem", "entry_point", "test")
-_TYPING = frozenset("Literal Union Optional Dict List Tuple Any TypeVar Callable Type".split())
+_TYPING = frozenset(("Literal", "Union", "Optional", "Dict", "List", "Tuple", "Any", "TypeVar", "Callable", "Type"))
 
 
 @dataclass(slots=True)
@@ -309,10 +309,8 @@ def _creates_llm(reading: Reading, value: ast.expr) -> bool:
     for argument in value.args:
         if isinstance(argument, ast.Name) and argument.id not in reading.init_names | reading.constant_names:
             near = nearest(argument.id, reading.init_parameters)
-            edit = replace(argument, argument.id, near) if near else None
-            _report_llm(
-                reading, argument, f"{argument.id} is not a parameter of __init__; write {near or 'llm_config'}", edit
-            )
+            message = f"{argument.id} is not a parameter of __init__; write {near or 'llm_config'}"
+            _report_llm(reading, argument, message, replace(argument, argument.id, near) if near else None)
     return True
 
 

@@ -166,7 +166,7 @@ def options(group: str) -> list[str]:
 
 def first_line(error: BaseException) -> str:
     """The first line of an exception's text, which for Hydra and OmegaConf is the part that a user needs."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "full_key:" not in line]
     return " ".join(lines[:2]) if lines else type(error).__name__
 
 

@@ -74,7 +74,7 @@ class Checkpoints:
         from grpo_aflow.learner import checkpoint
 
         path = self._folder / f"step_{step:06d}"
-        self._folder.mkdir(exist_ok=True)
+        learner.discard()  # an interrupted step's gradients: it is done again, from what was recorded
         if not path.exists():
             checkpoint.save(path, learner, {**extra, "step": step, "best": self.best})
         kept = self.steps()[-self._keep :] + ([self.best[1]] if self.best else [])
@@ -90,10 +90,12 @@ class Checkpoints:
         for step in reversed(self.steps()):
             path = self._folder / f"step_{step:06d}"
             try:
-                extra = dict(checkpoint.load(path, learner))
-            except checkpoint.Damaged as error:
-                say(f"{path.name} is damaged ({error}); falling back to the one before")
+                checkpoint.verify(path)
+            except UserError as error:
+                say(f"{error}; falling back to the checkpoint before it")
+                shutil.rmtree(path)
                 continue
+            extra = dict(checkpoint.load(path, learner))
             best = extra.get("best")
             self.best = (best[0], best[1]) if best else None
             return extra

@@ -11,9 +11,9 @@ from enum import StrEnum
 
 
 class Decay(StrEnum):
-    CONSTANT = "constant"
-    LINEAR = "linear"
-    COSINE = "cosine"
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,9 +56,9 @@ class Schedule:
             return self.learning_rate * step / self.warmup_steps
         rest = max(1, self.num_steps - self.warmup_steps)
         done = (step - self.warmup_steps - 1) / rest
-        if self.decay == Decay.LINEAR:
+        if self.decay == Decay.linear:
             return self.learning_rate * (1 - done)
-        if self.decay == Decay.COSINE:
+        if self.decay == Decay.cosine:
             return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
         return self.learning_rate
 

@@ -1,5 +1,6 @@
 """Advantages against numbers worked out by hand, and what holds of them for any rewards."""
 
+import itertools
 import math
 
 import pytest
@@ -76,7 +77,7 @@ def test_advantages_sum_to_zero_and_keep_the_order(rewards, kind):
     found = group_advantages(rewards, kind)
     assert math.fsum(found) == pytest.approx(0, abs=1e-6 * max(1, *map(abs, found)))
     ordered = [a for _, a in sorted(zip(rewards, found, strict=True))]
-    assert all(a <= b + 1e-9 for a, b in zip(ordered, ordered[1:], strict=False))
+    assert all(a <= b + 1e-9 for a, b in itertools.pairwise(ordered))
 
 
 @given(REWARDS, st.sampled_from(PER_GROUP), st.randoms())

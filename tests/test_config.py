@@ -45,7 +45,7 @@ def test_the_defaults_are_sound_and_light():
         ("lora.rank=-1", r"lora\.rank must be from 1 to 512"),
         ("lora.rank=513", r"lora\.rank must be from 1 to 512.*; got 513"),
         ("lora.rank=abc", r"lora\.rank=abc: .*could not be converted to Integer"),
-        ("schedule.decay=steep", r"schedule\.decay=steep: .*expected one of \[CONSTANT, LINEAR, COSINE\]"),
+        ("schedule.decay=steep", r"schedule\.decay=steep: .*expected one of \[constant, linear, cosine\]"),
         ("schedule.group_size=1", r"schedule\.group_size must be at least 2"),
         ("lora=r7", "r7"),
         ("reward.tiers._target_=grpo_aflow.nothing.Tiers", r"reward\.tiers\._target_: .* cannot be imported"),

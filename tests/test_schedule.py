@@ -6,7 +6,7 @@ from grpo_aflow.schedule import Decay, Schedule, due
 def schedule(**changes):
     values = {
         "num_steps": 12, "prompts_per_step": 4, "group_size": 4, "learning_rate": 1.0, "warmup_steps": 2,
-        "decay": Decay.LINEAR, "max_staleness": 0, "refill": 0, "group_deadline_s": None, "log_every": 1,
+        "decay": Decay.linear, "max_staleness": 0, "refill": 0, "group_deadline_s": None, "log_every": 1,
         "save_every": 5, "eval_every": 0, "keep_checkpoints": 2,
     }  # fmt: skip
     return Schedule(**{**values, **changes})
@@ -20,8 +20,8 @@ def test_warm_up_then_linear_decay():
 
 
 def test_cosine_and_constant():
-    assert schedule(decay=Decay.COSINE).learning_rate_at(8) == pytest.approx(0.5)
-    assert schedule(decay=Decay.CONSTANT).learning_rate_at(12) == 1.0
+    assert schedule(decay=Decay.cosine).learning_rate_at(8) == pytest.approx(0.5)
+    assert schedule(decay=Decay.constant).learning_rate_at(12) == 1.0
     assert schedule(warmup_steps=0).learning_rate_at(1) == 1.0
 
 

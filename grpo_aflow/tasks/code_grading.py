@@ -43,7 +43,11 @@ def grade_code(task: Task, answer: str, *, runner: CodeRunner, tiers: Tiers) -> 
     if not candidate.strip():
         return Grade(exact=False, score=0.0, tier=NOTHING, rule="no_code")
     result = runner.check(
-        candidate, "\n".join(task.hidden_tests), entry_point=task.entry_point, setup=task.setup, timeout_s=TIMEOUT_S
+        candidate,
+        "\n".join(task.hidden_tests),
+        entry_point=task.entry_point,
+        setup=task.setup,
+        timeout_s=float(task.metadata.get("timeout_s", TIMEOUT_S)),
     )
     if result.status is CodeStatus.INFRASTRUCTURE:
         return MASKED

@@ -27,6 +27,8 @@ from grpo_aflow.types import Task
 # Golds that do not pass their own tests: 630 (AFlow's copy renames a parameter), 367 and 927 (the set-up builds trees
 # of a class `Node` before any candidate could define it). They are graded like all others, and never exact.
 BROKEN_GOLDS = frozenset({"mbpp/367", "mbpp/630", "mbpp/927"})
+# Golds that need more than the grader's usual limit, in seconds: 123 tries all divisors of all numbers up to 9,999.
+SLOW_GOLDS = {"123": 30.0}
 
 
 def to_task(row: Row, origin: Origin) -> Task:
@@ -40,15 +42,17 @@ def to_task(row: Row, origin: Origin) -> Task:
         raise row.refusal("column 'code' defines no function that column 'test_list' calls")
     text = row.text("text" if row.has("text") else "prompt").strip()
     shown = [signature for signature in signatures(code, tests, entry_point) if signature not in text]
+    task_id = row.text("task_id")
     return Task(
-        id=f"{origin.prefix}mbpp/{row.text('task_id')}",
+        id=f"{origin.prefix}mbpp/{task_id}",
         dataset="mbpp",
         domain="code",
         problem=text if f"def {entry_point}" in text else "\n\n".join([text, *shown]),
         answers=(code,),
         entry_point=entry_point,
-        setup=_setup(row),
+        setup="\n".join(part for part in (_setup(row), *test_imports(code, tests)) if part),
         hidden_tests=tests,
+        metadata={"timeout_s": SLOW_GOLDS[task_id]} if task_id in SLOW_GOLDS else {},
     )
 
 
@@ -57,6 +61,14 @@ def find_entry_point(code: str, tests: Sequence[str]) -> str:
     functions = [node.name for node in _parse(code) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     called = [name for name in functions if all(re.search(rf"\b{name}\s*\(", test) for test in tests)]
     return called[-1] if called else ""
+
+
+def test_imports(code: str, tests: Sequence[str]) -> list[str]:
+    """The imports of modules that the tests themselves use (`== sys.getsizeof(...)`): theirs, not the candidate's."""
+    imports = [node for node in _parse(code) if isinstance(node, ast.Import)]
+    names = [(node, alias.asname or alias.name) for node in imports for alias in node.names]
+    used = [node for node, name in names if any(re.search(rf"(?<![\w.]){re.escape(name)}\.", test) for test in tests)]
+    return list(dict.fromkeys(ast.unparse(node) for node in used))
 
 
 def signatures(code: str, tests: Sequence[str], entry_point: str) -> list[str]:

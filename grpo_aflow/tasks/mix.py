@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from grpo_aflow.tasks.leaks import check_leaks, contaminated
 from grpo_aflow.tasks.loading import load_tasks
+from grpo_aflow.tasks.registry import DATASETS
 from grpo_aflow.types import DOMAINS, Task, UserError
 
 
@@ -79,6 +80,15 @@ class TaskMix:
     def num_tasks(self) -> int:
         return sum(len(tasks) for tasks in self.tasks.values())
 
+    def one_epoch(self, *, seed: int) -> list[Task]:
+        """The longest beginning of the stream in which no task comes twice."""
+        seen: set[str] = set()
+        epoch: list[Task] = []
+        while (task := self.task_at(len(epoch), seed=seed)).id not in seen:
+            seen.add(task.id)
+            epoch.append(task)
+        return epoch
+
 
 @lru_cache(maxsize=256)
 def _order(seed: int, dataset: str, epoch: int, num_tasks: int) -> tuple[int, ...]:
@@ -110,28 +120,39 @@ class DataMix:
             raise ValueError(f"limit must be at least 1 or null; got {self.limit}")
 
     def load(self, *, exclude: Collection[str] = (), evaluated: Sequence[Task] = ()) -> TaskMix:
-        """Loads the tasks. Left out: ids in `exclude`, and whatever is the same problem as one of `evaluated`.
+        """Loads the tasks and arranges them. Left out: ids in `exclude`, and whatever is the same problem as one of
+        `evaluated`.
 
         Raises UserError for a domain with a ratio and no dataset, for a dataset without tasks, and for a leak of
         hidden tests (`leaks.check_leaks`).
         """
+        loaded = {name: self._load_dataset(name) for name in self.names}
+        return self.arrange(loaded, exclude=exclude, evaluated=evaluated)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The datasets that have a weight, of the domains that have a ratio (as far as their domain is known)."""
+        with_weight = [name for name, weight in self.datasets.items() if weight > 0]
+        return tuple(name for name in with_weight if self._domain_is_used(name))
+
+    def arrange(
+        self, loaded: Mapping[str, Sequence[Task]], *, exclude: Collection[str] = (), evaluated: Sequence[Task] = ()
+    ) -> TaskMix:
+        """The mix of tasks that are loaded already, by dataset."""
         tasks: dict[str, tuple[Task, ...]] = {}
-        by_domain: dict[str, dict[str, float]] = {domain: {} for domain in self.ratios if self.ratios[domain] > 0}
+        by_domain: dict[str, dict[str, float]] = {domain: {} for domain in DOMAINS if self.ratios.get(domain)}
         num_excluded = 0
-        for name, weight in self.datasets.items():
-            if weight == 0:
-                continue
-            loaded = load_tasks(name, split=self.split, source=self.source, revision=self.revision)
-            domain = _one_domain(name, loaded)
+        for name, group in loaded.items():
+            domain = _one_domain(name, group)
             if domain not in by_domain:
                 continue
-            drop = contaminated(loaded, evaluated) | set(exclude)
-            kept = [task for task in loaded if task.id not in drop]
-            num_excluded += len(loaded) - len(kept)
+            drop = contaminated(group, evaluated) | set(exclude)
+            kept = [task for task in group if task.id not in drop]
+            num_excluded += len(group) - len(kept)
             if not kept:
                 raise UserError(f"every {name} task of the mix is evaluated as well; set data_mix.datasets.{name}=0")
             tasks[name] = tuple(kept[: self.limit])
-            by_domain[domain][name] = weight
+            by_domain[domain][name] = self.datasets[name]
         for domain, weights in by_domain.items():
             if not weights:
                 raise UserError(f"data_mix.ratios.{domain} is {self.ratios[domain]} but no dataset of it has a weight")
@@ -142,6 +163,15 @@ class DataMix:
             datasets={domain: Interleaving(weights) for domain, weights in by_domain.items()},
             num_excluded=num_excluded,
         )
+
+    def _load_dataset(self, name: str) -> list[Task]:
+        try:
+            return load_tasks(name, split=self.split, source=self.source, revision=self.revision)
+        except UserError as error:
+            raise UserError(f"{error} (leave it out of the mix with data_mix.datasets.{name}=0)") from error
+
+    def _domain_is_used(self, name: str) -> bool:
+        return name not in DATASETS or self.ratios.get(DATASETS[name].domain, 0) > 0
 
 
 def _one_domain(name: str, tasks: Sequence[Task]) -> str:

@@ -6,7 +6,6 @@ test, no gold, no key, no environment of the host.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import errno
 import io
@@ -23,7 +22,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from . import seccomp
+from . import landlock, seccomp
 from .wire import WireError, decode, encode, receive_frame, send_frame
 
 SOLUTION = "<solution>"  # the file name of generated code in tracebacks
@@ -40,16 +39,16 @@ class Limits:
     file_bytes: int  # the largest file
     num_files: int  # open at once
     output_bytes: int  # stdout and value together, as UTF-8
-    landlock: bool  # a Landlock domain of its own (sandlock.confine)
+    landlock: bool  # a Landlock domain of its own (see `landlock`)
     seccomp: bool  # the filter of `seccomp`
 
 
-def lock_in(limits: Limits, folder: str, *, cpu_s: float, server_pid: int, mapped_bytes: int) -> None:
+def lock_in(limits: Limits, folder: str, *, cpu_s: float | None, server_pid: int, mapped_bytes: int) -> None:
     """Confine this freshly forked process to `folder` and `limits`, irrevocably. Raises OSError or RuntimeError."""
     os.chdir(folder)
     os.environ["HOME"] = os.environ["TMPDIR"] = folder
-    seconds = math.ceil(cpu_s) + 1
-    _limit(resource.RLIMIT_CPU, seconds)
+    if cpu_s is not None:
+        _limit(resource.RLIMIT_CPU, math.ceil(cpu_s) + 1)
     _limit(resource.RLIMIT_AS, mapped_bytes + limits.memory_bytes)
     _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
     _limit(resource.RLIMIT_NOFILE, limits.num_files)
@@ -59,15 +58,13 @@ def lock_in(limits: Limits, folder: str, *, cpu_s: float, server_pid: int, mappe
     seccomp.call_prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: ends with the fork server
     if os.getppid() != server_pid:
         os._exit(1)
+    seccomp.forbid_new_rights()
     if limits.landlock:
-        import sandlock
-
-        # Reading is decided by the outer ring already; this inner domain shields the server and narrows writing.
-        sandlock.confine(sandlock.Sandbox(fs_readable=["/"], fs_writable=[folder, "/dev/null"]))
+        landlock.confine(folder)
     else:
         seccomp.call_prctl(4, 0)  # PR_SET_DUMPABLE: no reading of its memory by way of /proc
     if limits.seccomp:
-        _drop_capabilities()
+        seccomp.drop_capabilities()
         seccomp.install()
 
 
@@ -76,15 +73,6 @@ def _limit(what: int, value: int) -> None:
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
     resource.setrlimit(what, (value, value))
-
-
-def _drop_capabilities() -> None:
-    """Give up every capability: a container often runs as root, and root's calls would pass the limits."""
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
-    nothing = (ctypes.c_uint32 * 6)()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.capset(header, nothing) != 0:
-        raise OSError(ctypes.get_errno(), "capset was refused")
 
 
 class OutputLimit(OSError):
@@ -230,12 +218,11 @@ def run_candidate(channel: socket.socket, link: socket.socket, limits: Limits) -
     candidate.serve(MAX_SOURCE_BYTES)
 
 
-def run_oracle(channel: socket.socket, link: socket.socket, limits: Limits) -> None:
+def run_oracle(channel: socket.socket, link: socket.socket, _: Limits) -> None:
     """The role "oracle": the trusted test, imported only in its own process."""
     from .oracle import judge
 
     request = receive_frame(channel, max_bytes=MAX_SOURCE_BYTES)
-    _capture(limits)
     send_frame(channel, judge(link, request))
 
 

@@ -41,7 +41,10 @@ class ServerSpec:
 
     ring: str  # "sandlock", "bubblewrap" or "none"
     program: str  # path of bwrap, for "bubblewrap"
-    packages: tuple[str, ...]
+    packages: tuple[str, ...]  # importable
+    preload: tuple[str, ...]  # imported before the first call
+    roles: tuple[str, ...]  # what its children do: ("program",) or ("candidate", "oracle")
+    max_timeout_s: float
     memory_bytes: int
     disk_bytes: int
     output_bytes: int
@@ -66,7 +69,7 @@ class ServerClient:
         self._base: Path | None = None
 
     @property
-    def pid(self) -> int | None:
+    def launcher_pid(self) -> int | None:
         """The launcher's process id, while it runs."""
         return self._process.pid if self._process else None
 
@@ -79,7 +82,7 @@ class ServerClient:
             with theirs, (self._base / "log").open("wb") as log:
                 self._process = subprocess.Popen(
                     [sys.executable, "-I", str(Path(__file__).with_name("launch.py")), self._orders()],
-                    stdin=theirs,
+                    stdin=theirs.fileno(),
                     stdout=log,
                     stderr=log,
                     env={"PATH": "/usr/bin:/bin", "HOME": str(self._base), "LANG": "C.UTF-8"},
@@ -102,7 +105,7 @@ class ServerClient:
         work, site = base / "work", base / "site"
         work.mkdir()
         in_sandlock = spec.ring == "sandlock"
-        packages = package_folders([*spec.packages, *(["sandlock"] if in_sandlock else [])])
+        packages = package_folders([*spec.packages])
         make_site(site, packages)
         limits = {
             "memory_bytes": spec.memory_bytes,
@@ -112,14 +115,20 @@ class ServerClient:
             "landlock": in_sandlock,
             "seccomp": spec.seccomp,
         }
-        settings = {"root": str(work), "disk_bytes": spec.disk_bytes, "preload": spec.packages, "limits": limits}
+        settings = {
+            "root": str(work),
+            "disk_bytes": spec.disk_bytes,
+            "preload": spec.preload,
+            "limits": limits,
+            "roles": spec.roles,
+            "max_timeout_s": spec.max_timeout_s,
+        }
         orders: dict[str, Any] = {
             "ring": spec.ring,
             "readable": [*readable_paths(packages), *(["/proc/self"] if in_sandlock else [])],
             "writable": [str(work), "/dev/null"],
             "env": environment(work, site),
             "cwd": str(work),
-            "total_memory_bytes": 4 * spec.memory_bytes + (8 << 30),
             "command": server_command(json.dumps(settings)),
         }
         if in_sandlock:

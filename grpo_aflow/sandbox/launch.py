@@ -65,8 +65,6 @@ def run_sandlock(orders: dict, parent: int) -> int:
     ring = sandlock.Sandbox(
         fs_readable=orders["readable"],
         fs_writable=orders["writable"],
-        max_memory=orders["total_memory_bytes"],
-        max_processes=16,
         clean_env=True,
         env=orders["env"],
         cwd=orders["cwd"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import signal
 import threading
@@ -17,12 +18,17 @@ MAX_VERDICT_BYTES = 1 << 20
 class SandboxPool:
     """Runs generated code on `num_servers` confined fork servers. Thread-safe; calls wait for a free server."""
 
-    def __init__(self, spec: ServerSpec, *, name: str, num_servers: int, max_timeout_s: float) -> None:
+    def __init__(self, spec: ServerSpec, *, name: str, num_servers: int) -> None:
         self.name = name  # the backend, for the manifest
         self._spec = spec
-        self._max_timeout_s = max_timeout_s
-        self._servers = [ServerClient(spec) for _ in range(num_servers)]
-        self._free: queue.LifoQueue[ServerClient] = queue.LifoQueue()
+        # Checks run on servers that preload no packages: forking a process copies its page tables, which costs the
+        # larger part of a check where sympy is loaded. What a candidate imports is imported when it asks for it.
+        light = dataclasses.replace(spec, preload=(), roles=("candidate", "oracle"))
+        self._programs = [ServerClient(spec) for _ in range(num_servers)]
+        self._checks = [ServerClient(light) for _ in range(num_servers)]
+        self._servers = [*self._programs, *self._checks]
+        self._free_programs: queue.LifoQueue[ServerClient] = queue.LifoQueue()
+        self._free_checks: queue.LifoQueue[ServerClient] = queue.LifoQueue()
         self._closed = False
 
     def start(self) -> None:
@@ -43,14 +49,16 @@ class SandboxPool:
         if failures:
             self.close()
             raise failures[0]
-        for server in self._servers:
-            self._free.put(server)
+        for server in self._programs:
+            self._free_programs.put(server)
+        for server in self._checks:
+            self._free_checks.put(server)
 
     def run(self, source: str, *, call: str = "", timeout_s: float = 5.0) -> CodeResult:
         """Run `source` in a fresh confined process, then `call()` when a name is given; see `types.CodeRunner`."""
         request = {"source": _clean(source), "call": call}
         max_bytes = FRAME_OVERHEAD * self._spec.output_bytes + 65536
-        reply = self._call({"program": request}, timeout_s=timeout_s, max_bytes=max_bytes)
+        reply = self._call(self._free_programs, {"program": request}, timeout_s=timeout_s, max_bytes=max_bytes)
         if isinstance(reply, _NoReply):
             return CodeResult(status=reply.status, error=reply.reason)
         return _code_result(reply)
@@ -59,13 +67,13 @@ class SandboxPool:
         self, candidate: str, test: str, *, entry_point: str, setup: str = "", timeout_s: float = 5.0
     ) -> CheckResult:
         """Run the trusted `test` in one process against `candidate` in another; see `types.CodeRunner`."""
-        timeout_s = min(timeout_s, self._max_timeout_s)
+        timeout_s = min(timeout_s, self._spec.max_timeout_s)
         candidate, setup = _clean(candidate), _clean(setup)
-        roles = {
+        roles: dict[str, dict[str, Any]] = {
             "candidate": {"source": candidate, "setup": setup, "entry_point": entry_point},
             "oracle": {"test": test, "setup": setup, "entry_point": entry_point, "timeout_s": timeout_s},
         }
-        reply = self._call(roles, timeout_s=timeout_s, max_bytes=MAX_VERDICT_BYTES)
+        reply = self._call(self._free_checks, roles, timeout_s=timeout_s, max_bytes=MAX_VERDICT_BYTES)
         if isinstance(reply, _NoReply):
             return CheckResult(status=reply.status, error=reply.reason)
         return _check_result(reply)
@@ -76,10 +84,17 @@ class SandboxPool:
         for server in self._servers:
             server.close()
 
-    def _call(self, roles: dict[str, dict[str, Any]], *, timeout_s: float, max_bytes: int) -> Reply | _NoReply:
+    def _call(
+        self,
+        free: queue.LifoQueue[ServerClient],
+        roles: dict[str, dict[str, Any]],
+        *,
+        timeout_s: float,
+        max_bytes: int,
+    ) -> Reply | _NoReply:
         """One call, tried again once on a fresh server: dying with two of them is the code's doing."""
-        timeout_s = min(timeout_s, self._max_timeout_s)
-        server = self._free.get()
+        timeout_s = min(timeout_s, self._spec.max_timeout_s)
+        server = free.get()
         try:
             for _ in range(2):
                 if self._closed:
@@ -92,7 +107,7 @@ class SandboxPool:
         except ServerDied as error:
             return _NoReply(CodeStatus.INFRASTRUCTURE, f"the sandbox cannot be started again: {error}")
         finally:
-            self._free.put(server)
+            free.put(server)
 
 
 class _NoReply:

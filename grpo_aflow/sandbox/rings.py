@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 SERVER_PACKAGE = "sandbox_inside"
-_SYSTEM = ["/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/urandom", "/dev/random", "/dev/zero", "/dev/null"]  # fmt: skip
+_SYSTEM = (
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/usr/share/zoneinfo",
+    "/dev/urandom",
+    "/dev/random",
+    "/dev/zero",
+    "/dev/null",
+)
 _LIBRARY_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 
 
@@ -89,7 +97,8 @@ def environment(work: Path, site: Path) -> dict[str, str]:
 def server_command(settings_json: str) -> list[str]:
     """The fork server's command line.
 
-    These switches are `-I` without its `-E`: the environment is ours entirely, and the Python home and hash seed travel in it.
+    These switches are `-I` without its `-E`: the environment is ours entirely, and the Python home
+    and the hash seed travel in it.
     """
     boot = f"from {SERVER_PACKAGE}.server import main; main()"
     return [interpreter(), "-s", "-P", "-S", "-c", boot, settings_json]

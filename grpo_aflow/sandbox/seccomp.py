@@ -9,10 +9,13 @@ the wrong architecture would deny the wrong calls, so `is_supported` says which 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import struct
 
+LIBC = ctypes.CDLL(None, use_errno=True)
+_PLACEHOLDER = 0x5EEDF00D  # stands for the process id; no other step holds it
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _PR_SET_PDEATHSIG = 22, 38, 1
 _SECCOMP_MODE_FILTER = 2
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF: ld abs, jeq, jge, jset, ret
@@ -102,18 +105,39 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("steps", ctypes.c_void_p)]
 
 
+@functools.cache
+def _template(machine: str) -> bytes:
+    return build_filter(_PLACEHOLDER, machine)
+
+
+def prepare() -> None:
+    """Build the filter ahead, so that each child has only its process id to fill in."""
+    _template(platform.machine())
+
+
 def install() -> None:
     """Filter this thread and everything it starts, irrevocably. Raises OSError when the kernel refuses."""
-    steps = build_filter(os.getpid(), platform.machine())
+    steps = _template(platform.machine()).replace(struct.pack("=I", _PLACEHOLDER), struct.pack("=I", os.getpid()))
     buffer = ctypes.create_string_buffer(steps, len(steps))
     program = _Program(len(steps) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    call_prctl(_PR_SET_NO_NEW_PRIVS, 1)
     call_prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(program))
 
 
 def call_prctl(option: int, first: int = 0, second: int = 0) -> None:
     """prctl(2). Raises OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
     arguments = [ctypes.c_ulong(value) for value in (first, second, 0, 0)]
-    if libc.prctl(ctypes.c_int(option), *arguments) != 0:
+    if LIBC.prctl(ctypes.c_int(option), *arguments) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option}) was refused")
+
+
+def forbid_new_rights() -> None:
+    """No program started from here on gains rights; filters and Landlock domains ask for it."""
+    call_prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability: a container often runs as root, and root's calls would pass the limits."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    nothing = (ctypes.c_uint32 * 6)()
+    if LIBC.capset(header, nothing) != 0:
+        raise OSError(ctypes.get_errno(), "capset was refused")

@@ -1,9 +1,11 @@
-"""The fork server: preloads libraries inside its ring and forks one child per role of a call.
+"""The fork server: preloads libraries inside its ring and keeps a child ready for each of its roles.
 
 It takes requests from its standard input (a SOCK_SEQPACKET socket), each with the sockets of the call's children, and
 reads nothing from those sockets: a source, a test or a gold never enters its memory, which the next child inherits.
-One request at a time. It ends every child at its deadline, cleans up and reports; when its input closes, however its
-owner ended, it ends the children and itself.
+One request at a time. Children are forked and locked in ahead of their call, since that takes longer than most calls.
+One that ran generated code is used once; the trusted test's process is used again as long as it keeps its time. The
+server ends every child at its deadline, cleans up and reports; when its input closes, however its owner ended, it ends
+the children and itself.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import contextlib
 import gc
 import importlib
 import json
+import math
 import os
 import selectors
 import signal
@@ -22,36 +25,49 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from . import preload, seccomp
 from .child import ROLES, Limits, lock_in
+from .folder import remove, used_bytes
 
 ORACLE_GRACE_S = 1.0  # the test's process outlives the candidate's deadline by this, to say what was passed
-TICK_S = 0.05  # how often a running child's folder is looked at
-MAX_ENTRIES = 1000  # files and folders of one call
-STDLIB = ["abc", "array", "ast", "asyncio", "base64", "bisect", "calendar", "cmath", "collections", "copy", "csv", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "gc", "hashlib", "heapq", "inspect", "io", "itertools", "json", "keyword", "linecache", "math", "numbers", "operator", "os", "pprint", "queue", "random", "re", "secrets", "socket", "statistics", "string", "struct", "sys", "tempfile", "textwrap", "threading", "time", "traceback", "types", "typing", "unicodedata", "uuid", "zlib"]
+MAX_ORACLE_USES = 200
+TICK_S = 0.05  # how often a running call's folder is looked at
 
 
 @dataclass
 class Child:
-    """A forked child of the call at hand."""
+    """A forked child, ready for a call or in one."""
 
     pid: int
     role: str
-    deadline: float
+    folder: str
+    control: socket.socket  # it gets its call's sockets here; an oracle says here that it is done
+    deadline: float = math.inf
+    num_uses: int = 0
+    done: bool = False  # an oracle that has given its verdict and lives on
     timed_out: bool = False
     limit: str = ""  # which limit the server saw it pass
     status: int | None = None  # as waitpid gives it
 
     def reap(self) -> bool:
         """Whether it has ended."""
-        pid, status = os.waitpid(self.pid, os.WNOHANG)
-        if pid:
-            self.status = status
-        return pid != 0
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = status if pid else None
+        return self.status is not None
+
+    def end(self) -> None:
+        """End it now, with its process group."""
+        if not self.reap():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
+            _, self.status = os.waitpid(self.pid, 0)
 
     def report(self) -> dict[str, Any]:
-        code = os.waitstatus_to_exitcode(self.status if self.status is not None else 0)
-        signal_number = -code if code < 0 else 0
-        return {"role": self.role, "signal": signal_number, "timed_out": self.timed_out, "limit": self.limit}
+        """How it ended, for the trainer."""
+        code = os.waitstatus_to_exitcode(self.status or 0)
+        return {"role": self.role, "signal": max(0, -code), "timed_out": self.timed_out, "limit": self.limit}
 
 
 class Server:
@@ -59,11 +75,14 @@ class Server:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.root: str = settings["root"]
+        self.roles: list[str] = settings["roles"]
         self.disk_bytes: int = settings["disk_bytes"]
+        self.max_timeout_s: float = settings["max_timeout_s"]
         self.limits = Limits(**settings["limits"])
         self.requests = socket.socket(fileno=os.dup(0))
+        self.ready: dict[str, Child] = {}
         self.mapped_bytes = 0
-        self.num_calls = 0
+        self.num_forks = 0
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.requests, selectors.EVENT_READ)
         self.wakeup, self.alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -78,12 +97,16 @@ class Server:
         gc.collect()
         gc.freeze()  # the children do not touch, and so do not copy, what is here
         self.mapped_bytes = _mapped_bytes()
+        self._prepare()
         self.requests.send(json.dumps({"ready": True}).encode())
         while True:
             message, descriptors = self._receive()
             if not message:
-                return
+                break
             self.requests.send(json.dumps(self._serve(json.loads(message), descriptors)).encode())
+            self._prepare()
+        for child in self.ready.values():
+            child.end()
 
     def _receive(self) -> tuple[bytes, list[int]]:
         message, ancillary, _, _ = self.requests.recvmsg(65536, socket.CMSG_SPACE(8 * 4))
@@ -92,108 +115,150 @@ class Server:
             descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
         return message, list(descriptors)
 
+    def _prepare(self) -> None:
+        """Have a child ready for each role. A fork that fails here is tried again, and reported, with the call."""
+        for role in self.roles:
+            if role not in self.ready:
+                with contextlib.suppress(OSError):
+                    self.ready[role] = self._fork(role)
+
     def _serve(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-        self.num_calls += 1
-        folders = []
-        children = []
-        rest = list(descriptors)
+        children: list[Child] = []
         failure = ""
+        rest = list(descriptors)
         try:
             for role in request["roles"]:
-                folder = f"{self.root}/{self.num_calls}-{role}"
-                os.mkdir(folder, 0o700)
-                folders.append(folder)
+                child = self.ready.pop(role, None) or self._fork(role)
+                children.append(child)
                 sockets, rest = rest[: ROLES[role][0]], rest[ROLES[role][0] :]
-                children.append(self._fork(role, sockets, folder, request["timeout_s"]))
+                socket.send_fds(child.control, [b"go"], sockets)
+                grace_s = ORACLE_GRACE_S if role == "oracle" else 0.0
+                child.deadline = time.monotonic() + request["timeout_s"] + grace_s
         except OSError as error:
             failure = str(error)
         for descriptor in descriptors:
             os.close(descriptor)
         if not failure:
             self._attend(children)
-        clean = _end(children)
-        for folder in folders:
-            _remove(folder)
+        clean = self._finish(children)
         return {"ended": [child.report() for child in children], "clean": clean, "failure": failure}
 
-    def _fork(self, role: str, descriptors: list[int], folder: str, timeout_s: float) -> Child:
+    def _fork(self, role: str) -> Child:
+        self.num_forks += 1
+        folder = f"{self.root}/{self.num_forks}-{role}"
+        os.mkdir(folder, 0o700)
+        ours, theirs = socket.socketpair()
         server_pid = os.getpid()
-        deadline = time.monotonic() + timeout_s + (ORACLE_GRACE_S if role == "oracle" else 0.0)
         pid = os.fork()
         if pid:
-            return Child(pid, role, deadline)
+            theirs.close()
+            return Child(pid, role, folder, ours)
         try:
-            sockets = self._settle_in(descriptors)
-            lock_in(self.limits, folder, cpu_s=timeout_s, server_pid=server_pid, mapped_bytes=self.mapped_bytes)
-            ROLES[role][1](*sockets, self.limits)
+            control = self._settle_in(theirs.fileno())
+            # The test's process serves many calls; its deadline is enough.
+            cpu_s = None if role == "oracle" else self.max_timeout_s
+            lock_in(self.limits, folder, cpu_s=cpu_s, server_pid=server_pid, mapped_bytes=self.mapped_bytes)
+            _await_call(role, control, self.limits)
         finally:
             os._exit(0)
 
-    def _settle_in(self, descriptors: list[int]) -> list[socket.socket]:
-        """In the child: keep its own sockets, nothing else of the server's."""
+    def _settle_in(self, descriptor: int) -> socket.socket:
+        """In the child: keep this one socket, as descriptor 3, and nothing else of the server's."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
         nowhere = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(nowhere, standard)
-        first = 100  # above whatever is open
-        for offset, descriptor in enumerate(descriptors):
-            os.dup2(descriptor, first + offset)
-        os.closerange(3, first)
-        os.closerange(first + len(descriptors), first + 156)
-        for offset in range(len(descriptors)):
-            os.dup2(first + offset, 3 + offset)
-        os.closerange(first, first + len(descriptors))
-        return [socket.socket(fileno=3 + offset) for offset in range(len(descriptors))]
+        if descriptor != 3:
+            os.dup2(descriptor, 3)
+        os.closerange(4, 256)
+        return socket.socket(fileno=3)
 
     def _attend(self, children: list[Child]) -> None:
-        """Until the call's last role has ended: reap, and end who is over time or limits."""
-        while children[-1].status is None:
+        """Until the call's last role is done: reap, and end who is over time or limits."""
+        oracle = children[-1] if children[-1].role == "oracle" else None
+        if oracle:
+            self.selector.register(oracle.control, selectors.EVENT_READ)
+        while not children[-1].reap() and not children[-1].done:
             running = [child for child in children if child.status is None]
             wait_s = min(child.deadline for child in running) - time.monotonic()
             for key, _ in self.selector.select(max(0.0, min(wait_s, TICK_S))):
                 if key.fileobj is self.requests:  # the owner closed it: no one waits for an answer
-                    _end(children)
+                    for child in [*children, *self.ready.values()]:
+                        child.end()
                     os._exit(0)
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self.wakeup, 512)
+                if oracle and key.fileobj is oracle.control:
+                    oracle.done = oracle.control.recv(16) == b"done"
+                elif key.fileobj == self.wakeup:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self.wakeup, 512)
             for child in running:
                 self._look_after(child)
+        if oracle:
+            self.selector.unregister(oracle.control)
 
     def _look_after(self, child: Child) -> None:
-        if child.reap():
+        if child.done or child.reap():
             return
         if time.monotonic() >= child.deadline:
             child.timed_out = True
-        elif _used_bytes(self.root, self.disk_bytes) > self.disk_bytes:
+        elif child.role != "oracle" and used_bytes(self.root, self.disk_bytes) > self.disk_bytes:
             child.limit = "disk"
         else:
             return
-        os.kill(child.pid, signal.SIGKILL)
-        child.status = os.waitpid(child.pid, 0)[1]
+        child.end()
 
-
-def _end(children: list[Child]) -> bool:
-    """End whatever is left of a call, adopted descendants included. False when something could not be ended."""
-    for child in children:
-        if child.status is None and not child.reap():
-            os.kill(child.pid, signal.SIGKILL)
-            os.waitpid(child.pid, 0)
-            child.status = 0  # it was not its own fault
-    for _ in range(100):
+    def _finish(self, children: list[Child]) -> bool:
+        """End whatever is left of a call. False when something could not be ended or removed."""
         try:
-            if os.waitpid(-1, os.WNOHANG)[0]:
-                continue
-        except ChildProcessError:
-            return True
-        for pid in _descendants():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.005)
-    return False
+            for child in children:
+                if child.done and not child.reap() and child.num_uses < MAX_ORACLE_USES:
+                    child.done, child.deadline, child.num_uses = False, math.inf, child.num_uses + 1
+                    self.ready[child.role] = child
+                    continue
+                own_end = child.reap() or child.timed_out or child.limit
+                child.end()
+                if not own_end:
+                    child.status = 0  # ended because the call was over
+                child.control.close()
+                remove(child.folder)
+        except OSError:
+            return False
+        return self.limits.seccomp or self._end_strays()
+
+    def _end_strays(self) -> bool:
+        """End adopted descendants: where the filter does not forbid it, a child may have left some behind."""
+        known = {child.pid for child in self.ready.values()}
+        for _ in range(100):
+            strays = set(_children()) - known
+            if not strays:
+                return True
+            for pid in strays:
+                with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+        return False
 
 
-def _descendants() -> list[int]:
+def _await_call(role: str, control: socket.socket, limits: Limits) -> None:
+    """In the child: wait for the sockets of a call, play the role; an oracle then waits for the next call."""
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, 16, 4)
+        if not message:
+            return
+        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if role != "oracle":
+            control.close()
+            ROLES[role][1](*sockets, limits)
+            return
+        ROLES[role][1](*sockets, limits)
+        for connection in sockets:
+            connection.close()
+        control.send(b"done")
+
+
+def _children() -> list[int]:
     """Children of this process, those included that it adopted from a child that ended."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
@@ -204,9 +269,7 @@ def _descendants() -> list[int]:
 
 def _adopt_orphans() -> None:
     if sys.platform == "linux":
-        from .seccomp import call_prctl
-
-        call_prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+        seccomp.call_prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
 
 
 def _mapped_bytes() -> int:
@@ -218,51 +281,12 @@ def _mapped_bytes() -> int:
         return 4 << 30
 
 
-def _used_bytes(root: str, limit: int) -> int:
-    """Bytes under a folder; more than `limit` when it holds too many entries to count."""
-    total = num_entries = 0
-    folders = [root]
-    while folders:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                num_entries += 1
-                if num_entries > MAX_ENTRIES:
-                    return limit + 1
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                else:
-                    total += entry.stat(follow_symlinks=False).st_blocks * 512
-    return total
-
-
-def _remove(folder: str) -> None:
-    """Remove a folder however deep it is and whatever its modes are: what is nested moves up before it is emptied."""
-    pending = [folder]
-    num_moved = 0
-    while pending:
-        current = pending.pop()
-        os.chmod(current, 0o700)
-        with os.scandir(current) as entries:
-            found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        for path, is_folder in found:
-            if is_folder:
-                num_moved += 1
-                os.chmod(path, 0o700)
-                os.rename(path, f"{folder}.{num_moved}")
-                pending.append(f"{folder}.{num_moved}")
-            else:
-                os.unlink(path)
-        os.rmdir(current)
-
-
 def main() -> None:
     """Entered by `launch`: settings as JSON in the only argument."""
     settings = json.loads(sys.argv[1])
-    for name in STDLIB:
-        importlib.import_module(name)
-    for name in settings["preload"]:
-        importlib.import_module(name)
-    if settings["limits"]["landlock"]:
-        importlib.import_module("sandlock")
-    importlib.import_module(f"{__package__}.oracle")
+    preload.load(settings["preload"])
+    if settings["limits"]["seccomp"]:
+        seccomp.prepare()
+    if "oracle" in settings["roles"]:
+        importlib.import_module(f"{__package__}.oracle")
     Server(settings).run()

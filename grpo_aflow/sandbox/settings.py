@@ -25,7 +25,7 @@ _UNSAFE = "sandbox=unsafe_subprocess runs generated code with your own rights"
 class SandboxSettings:
     """What every backend has: size and limits. Use one of the classes below."""
 
-    num_servers: int  # fork servers = calls at a time
+    num_servers: int  # programs at a time, and checks at a time; each has a fork server of its own
     memory_mb: int  # of one call, beyond the preloaded libraries
     disk_mb: int  # of one call's own folder
     max_output_bytes: int  # stdout and returned value of one call
@@ -54,12 +54,15 @@ class SandboxSettings:
             ring=ring,
             program=program,
             packages=tuple(self.packages),
+            preload=tuple(self.packages),
+            roles=("program",),
+            max_timeout_s=self.max_timeout_s,
             memory_bytes=self.memory_mb << 20,
             disk_bytes=self.disk_mb << 20,
             output_bytes=self.max_output_bytes,
             seccomp=seccomp,
         )
-        pool = SandboxPool(spec, name=self.name, num_servers=self.num_servers, max_timeout_s=self.max_timeout_s)
+        pool = SandboxPool(spec, name=self.name, num_servers=self.num_servers)
         try:
             pool.start()
         except ServerDied as error:

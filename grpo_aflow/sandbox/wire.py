@@ -20,7 +20,7 @@ MAX_DEPTH = 64
 _HEADER = struct.Struct("!I")
 _SAFE_INT = 2**53
 _MAPPINGS = (dict, collections.Counter, collections.defaultdict, collections.OrderedDict)
-_SEQUENCES = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
+_SEQUENCES: dict[type, str] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
 _BUILDERS: dict[str, Callable[[list[Any]], Any]] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 
 

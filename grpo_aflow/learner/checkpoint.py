@@ -45,10 +45,11 @@ def save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         for path in [*temporary.rglob("*"), temporary]:
             _force_to_disk(path)
-        if folder.exists():
-            shutil.rmtree(folder)
+        replaced = folder.rename(temporary.with_suffix(".replaced")) if folder.exists() else None
         temporary.rename(folder)
         _force_to_disk(folder.parent)
+        if replaced is not None:
+            shutil.rmtree(replaced)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -63,9 +63,7 @@ class _TokenScores(torch.autograd.Function):
             hidden, head, targets, temperature, chunk, True, entropy_gradient, truncation
         )
         ctx.save_for_backward(d_logprob, d_entropy)
-        ctx.mark_non_differentiable(sampler)
-        if not entropy_gradient:
-            ctx.mark_non_differentiable(entropy)
+        ctx.mark_non_differentiable(*([sampler] if entropy_gradient else [sampler, entropy]))
         return logprobs, entropy, sampler
 
     @staticmethod

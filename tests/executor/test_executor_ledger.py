@@ -1,0 +1,123 @@
+"""Ledger and cache: what anything cost, and what a kill leaves behind."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grpo_aflow.executor.cache import Answer, AnswerCache, request_key, sample_index
+from grpo_aflow.executor.ledger import Ledger, Spend, read_costs
+from grpo_aflow.types import CallContext, ChatReply, ChatStatus, UserError
+
+
+def who(**changed: object) -> CallContext:
+    values = {"step": 2, "task_id": "t1", "member": 0, "operator": "custom", "ordinal": (0,), "domain": "math"}
+    return CallContext(**(values | changed))  # type: ignore[arg-type]
+
+
+def reply(usd: float) -> ChatReply:
+    return ChatReply(status=ChatStatus.OK, text="x", prompt_tokens=10, completion_tokens=5, cost_usd=usd, latency_s=0.5)
+
+
+def write(path: Path) -> Ledger:
+    ledger = Ledger(path, datasets={"t1": "gsm8k", "t2": "squad2"})
+    ledger.ok(ledger.intent(b"a", who(), at_most_usd=1.0), reply(0.25))
+    ledger.failed(ledger.intent(b"b", who(member=1), at_most_usd=1.0), "http_429", 0.1)
+    ledger.ok(ledger.intent(b"b", who(member=1), at_most_usd=1.0), reply(0.5))
+    ledger.unknown(ledger.intent(b"c", who(task_id="t2", step=3), at_most_usd=0.75), "timeout", 0.75)
+    ledger.cached(b"a", who(operator="review", ordinal=(1,)))
+    return ledger
+
+
+def test_costs_by_anything(tmp_path: Path) -> None:
+    write(tmp_path / "ledger.jsonl").close()
+    costs = read_costs(tmp_path / "ledger.jsonl")
+    paid = Spend(usd=0.75, prompt_tokens=20, completion_tokens=10, attempts=3, ok=2, cached=1)
+    lost = Spend(at_most_usd=0.75, attempts=1)
+    assert costs.total == paid + lost
+    assert costs.by("step") == {2: paid, 3: lost}
+    assert costs.by("dataset") == {"gsm8k": paid, "squad2": lost}
+    assert costs.by("operator")["review"] == Spend(cached=1)
+    assert costs.by("rollout")[2, "t1", 1] == Spend(usd=0.5, prompt_tokens=10, completion_tokens=5, attempts=2, ok=1)
+    with pytest.raises(ValueError, match="operator"):
+        costs.by("colour")
+
+
+def test_a_kill_leaves_no_torn_line_and_closes_open_attempts_as_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = write(path)
+    ledger.intent(b"d", who(), at_most_usd=0.1)
+    ledger.close()
+    with path.open("ab") as file:
+        file.write(b'{"event":"intent","attempt":99,"ste')
+    assert read_costs(path).total.at_most_usd == pytest.approx(0.85)
+    Ledger(path, datasets={}).close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines[-1]["outcome"] == "unknown"
+    assert lines[-1]["reason"] == "interrupted"
+    assert read_costs(path).total.at_most_usd == pytest.approx(0.85)
+    ledger = Ledger(path, datasets={})
+    assert ledger.intent(b"e", who(), at_most_usd=0.1) == 6
+    ledger.close()
+
+
+def test_an_edited_ledger_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text("not json\n")
+    with pytest.raises(UserError, match="line 1"):
+        read_costs(path)
+
+
+@given(st.text(max_size=60), st.sampled_from(["ok", "refused", "empty"]))
+def test_the_cache_returns_what_was_put(text: str, status: str) -> None:
+    cache = AnswerCache(Path(":memory:"))
+    answer = Answer(status=ChatStatus(status), text=text, prompt_tokens=3, completion_tokens=4, usd=0.1, error="e")
+    cache.put(b"k", answer)
+    cache.put(b"k", Answer(status=ChatStatus.OK, text="later", prompt_tokens=0, completion_tokens=0, usd=0))
+    kept = cache.get(b"k")
+    assert kept is not None
+    assert kept.text == text.encode("utf-8", "replace").decode()
+    assert kept.status == status
+    assert cache.get(b"other") is None
+
+
+def test_the_cache_is_in_wal_mode_and_survives_closing(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "cache.sqlite")
+    cache.put(b"k", Answer(status=ChatStatus.OK, text="a", prompt_tokens=1, completion_tokens=1, usd=0.1))
+    assert sqlite3.connect(tmp_path / "cache.sqlite").execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    cache.close()
+    assert len(AnswerCache(tmp_path / "cache.sqlite", read_only=True)) == 1
+
+
+def test_a_file_that_is_no_cache_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cache.sqlite").write_bytes(b"something else" * 100)
+    with pytest.raises(UserError, match="move the file away"):
+        AnswerCache(tmp_path / "cache.sqlite")
+    with pytest.raises(UserError, match="cache_folder"):
+        AnswerCache(tmp_path / "missing" / "cache.sqlite", read_only=True)
+
+
+def test_the_sample_index_tells_calls_apart() -> None:
+    changed = [{}, {"step": 3}, {"task_id": "t2"}, {"member": 1}, {"ordinal": (1,)}, {"ordinal": (0, 1)}]
+    indices = {sample_index(7, who(**c), 0.7) for c in changed} | {sample_index(8, who(), 0.7)}
+    assert len(indices) == 7
+    assert all(0 < index < 2**53 for index in indices)
+    assert sample_index(7, who(operator="review"), 0.7) == sample_index(7, who(), 0.7)
+    assert sample_index(7, who(), 0.0) == 0
+
+
+def test_the_key_covers_provider_request_and_index() -> None:
+    request = {"model": "m", "messages": [{"role": "user", "content": "a\ud800"}], "temperature": 0.7, "max_tokens": 8}
+    keys = {
+        request_key("p", request, 1),
+        request_key("q", request, 1),
+        request_key("p", request, 2),
+        *(request_key("p", request | {name: value}, 1) for name, value in
+          [("model", "n"), ("temperature", 0.8), ("max_tokens", 9), ("messages", [])]),
+    }  # fmt: skip
+    assert len(keys) == 7

@@ -1,0 +1,79 @@
+"""The config group: every option makes its record, and bad values name their mend."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grpo_aflow.executor.settings import EndpointSettings, SimulatedSettings
+from grpo_aflow.types import UserError
+
+
+@pytest.mark.parametrize("option", ["openai", "local", "replay", "simulated"])
+def test_every_option_makes_its_record(settings: Callable[..., Any], option: str) -> None:
+    record = settings(option)
+    assert isinstance(record, EndpointSettings)
+    assert not [f.name for f in dataclasses.fields(record) if f.default is not dataclasses.MISSING]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"base_url": "localhost:8000/v1"}, "write http://localhost:8000/v1"),
+        ({"base_url": "https://user:secret@host/v1"}, "api_key_env"),
+        ({"concurrency": 0}, "concurrency must be at least 1; got 0"),
+        ({"retries": -1}, "retries must be at least 0"),
+        ({"timeout_s": 0}, "timeout_s must be above 0"),
+        ({"max_usd": -1.0}, "max_usd must be at least 0"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"max_masked_share": 1.5}, "between 0 and 1"),
+        ({"model": " "}, "model must not be empty"),
+        ({"usd_per_million_input": {"m": -1.0}}, "must not be negative"),
+        ({"cache": "sometimes"}, "sometimes"),
+    ],
+)
+def test_bad_values_are_refused(settings: Callable[..., Any], changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("(", ".")):
+        settings("openai", **changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"rate_429": 0.6, "rate_500": 0.6}, "must be at most 1"),
+        ({"accuracy": {}}, "is missing"),
+        ({"median_latency_s": -1}, "median_latency_s"),
+    ],
+)
+def test_bad_worlds_are_refused(settings: Callable[..., Any], changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        settings("simulated", **changed)
+
+
+def test_an_unknown_behaviour_is_named(settings: Callable[..., Any]) -> None:
+    record: SimulatedSettings = settings()
+    with pytest.raises(ValueError, match="math_guess is unknown"):
+        settings(accuracy=record.accuracy | {"math_guess": 0.5})
+
+
+async def test_what_is_missing_is_said_at_opening(
+    settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(UserError, match="OPENAI_API_KEY"):
+        await settings("openai").open(tmp_path, seed=0)
+    with pytest.raises(UserError, match="no price for the model 'gpt-9'.*price=free"):
+        await settings("openai", model="gpt-9").open(tmp_path, seed=0)
+    with pytest.raises(UserError, match="cache_folder"):
+        await settings("replay").open(tmp_path, seed=0)
+
+
+def test_settings_are_light_to_import() -> None:
+    code = "import sys, grpo_aflow.executor.settings as s; print([m for m in ('openai','aiohttp','starlette','tenacity') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

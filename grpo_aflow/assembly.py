@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from grpo_aflow.interrupt import Interrupt
 from grpo_aflow.learner.gate import Gate
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.logger import Log
-from grpo_aflow.pipeline import Pipeline
+from grpo_aflow.pipeline import Pipeline, informative
 from grpo_aflow.progress import Progress
 from grpo_aflow.publisher import Publisher
 from grpo_aflow.record import RunDirectory, finite, replace
@@ -27,7 +28,16 @@ from grpo_aflow.resume import Checkpoints
 from grpo_aflow.rollout import FixedPolicy, Rollouter
 from grpo_aflow.seeds import derive_seed
 from grpo_aflow.stage import Ground, Served, open_ground, prepare_model, replayed, serve
-from grpo_aflow.types import Message, RolloutGroup, RolloutStatus, SamplingParams, Task, TrainingGroup, UserError
+from grpo_aflow.types import (
+    Completion,
+    Message,
+    RolloutGroup,
+    RolloutStatus,
+    SamplingParams,
+    Task,
+    TrainingGroup,
+    UserError,
+)
 
 ORACLE = "oracle"
 PROBE_TOKENS = 64
@@ -43,7 +53,8 @@ class Training:
     log_to: Log
     ground: Ground
     served: Served
-    rollouter: Rollouter
+    rollouter: Rollouter  # of training: records ahead, replays
+    evaluator: Rollouter
     learner: Any  # learner.learner.Learner
     publisher: Publisher
     checkpoints: Checkpoints
@@ -53,10 +64,33 @@ class Training:
     finished: int
     scores: dict[str, Scores] = field(default_factory=dict)  # evaluation name -> scores
     last: dict[str, float] = field(default_factory=dict)
+    finished_version: int = 0
+    _references: dict[tuple[int, int], asyncio.Task[Any]] = field(default_factory=dict)
 
     async def on_learner(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Run a piece of the learner's work on its own thread, one at a time and in order."""
         return await asyncio.get_running_loop().run_in_executor(self.learner_thread, work, *arguments)
+
+    def refer(self, step: int, index: int, prompt_ids: tuple[int, ...], completions: list[Completion]) -> None:
+        """Have the base score a group's completions while its rewards are still awaited."""
+        if self.config.objective.needs_reference:
+            self._references[step, index] = asyncio.create_task(self._reference(step, prompt_ids, completions))
+
+    async def _reference(self, step: int, prompt_ids: tuple[int, ...], completions: list[Completion]) -> Any:
+        with self.ground.timeline.busy("learner"):
+            temperature = self.sampling(step).temperature
+            return await self.on_learner(self.learner.reference_logprobs, prompt_ids, completions, temperature)
+
+    async def learn(self, group: RolloutGroup, batch: TrainingGroup) -> None:
+        """Forward and backward of one group; one without a signal costs nothing."""
+        reference = self._references.pop((group.step, group.index), None)
+        if not informative(group):
+            if reference is not None:
+                reference.cancel()
+            return
+        with self.ground.timeline.busy("learner"):
+            given = await reference if reference is not None else None
+            await self.on_learner(self.learner.backward, batch, given)
 
     def sampling(self, step: int) -> SamplingParams:
         return self.config.sampler.params(step - 1)
@@ -84,6 +118,20 @@ class Training:
         for rollout, advantage in zip(group.rollouts, batch.advantages, strict=True):
             self.run.rollout((group.step, group.index, rollout.member), rollout, advantage)
 
+    def finish(self, step: int) -> None:
+        """Step `step` is done: learned, published, and safe to be saved."""
+        self.finished, self.finished_version = step, self.learner.version
+
+    async def rescue(self) -> str:
+        """Save what an early end leaves, and say how to go on; a step that is half done is done again."""
+        for reference in self._references.values():
+            reference.cancel()
+        if self.learner.version == self.finished_version:
+            saved = (await self.save()).name
+        else:
+            saved = f"step {max(self.checkpoints.steps(), default=0)}"
+        return f"saved {saved}; resume with: grpo-aflow-train resume={self.run.path}"
+
     def log(self, step: int, figures: dict[str, float], *, num_rollouts: int) -> None:
         figures["throughput/rollouts_per_s"] = num_rollouts / figures["time/step_s"]
         figures["sampler/temperature"] = self.sampling(step).temperature
@@ -107,7 +155,7 @@ class Training:
     async def evaluate(self, step: int, interrupt: Interrupt) -> None:
         """Evaluate the current version on the held-out tasks, unless an earlier part of this run has done so."""
         if self.eval_tasks:
-            result = await self._evaluated(f"step_{step:06d}", self.rollouter, interrupt)
+            result = await self._evaluated(f"step_{step:06d}", self.evaluator, interrupt)
             accuracy = sum(map(sum, result.values())) / max(1, sum(map(len, result.values())))
             if self.checkpoints.best is None or accuracy > self.checkpoints.best[0]:
                 self.checkpoints.best = (accuracy, step)
@@ -188,6 +236,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
         raise UserError(f"resume: the base model is now {model.path}, the checkpoint was trained on {state['base']}")
     recorded = replayed(run.rewind(state["step"]), learner.version, config.schedule.group_size) if run.resumed else {}
     store = stack.enter_context(closing(AdapterStore()))
+    evaluator = ground.rollouter(config, served.policy(config.prompt))
     training = Training(
         config=config,
         run=run,
@@ -195,9 +244,8 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
         log_to=log_to,
         ground=ground,
         served=served,
-        rollouter=ground.rollouter(
-            config, served.policy(config.prompt), record_ahead=run.completion, recorded=recorded
-        ),
+        rollouter=evaluator,
+        evaluator=evaluator,
         learner=learner,
         publisher=None,  # type: ignore[arg-type]
         checkpoints=checkpoints,
@@ -205,6 +253,10 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
         eval_tasks=eval_tasks,
         learner_thread=thread,
         finished=state["step"],
+        finished_version=learner.version,
+    )
+    training.rollouter = dataclasses.replace(
+        evaluator, record_ahead=run.completion, recorded=recorded, on_sampled=training.refer
     )
     training.publisher = _publisher(training, store)
     await training.publisher.publish()

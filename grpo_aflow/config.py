@@ -227,13 +227,9 @@ def _refuse_unknown(values: Mapping[str, Any], known: Collection[str], prefix: s
 @cache
 def _field_types(cls: type) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
-    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
 
 
 def _optional(cls: type) -> set[str]:
     unset = dataclasses.MISSING
-    return {
-        f.name
-        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
-        if f.default is not unset or f.default_factory is not unset
-    }
+    return {f.name for f in dataclasses.fields(cls) if f.default is not unset or f.default_factory is not unset}

@@ -23,7 +23,7 @@ class Interrupted(UserError):
 
     def __init__(self, text: str, number: int) -> None:
         super().__init__(text)
-        self.code = 128 + number  # type: ignore[misc]
+        self.code = 128 + number
 
 
 class Interrupt:

@@ -8,13 +8,13 @@ adapter, or none, stops the run with both numbers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from grpo_aflow.learner.gate import Gate
+from grpo_aflow.learner.gate import FP32_TOLERANCE, LOW_PRECISION_FACTOR, Gate
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.timing import Timeline
-from grpo_aflow.types import Sampler
+from grpo_aflow.types import Sampler, SelfTestFailed
 
 T = TypeVar("T")
 
@@ -46,6 +46,7 @@ class Publisher:
         self._timeline = timeline
         self._on_learner = on_learner
         self._live: list[int] = []
+        self._trained_limit = 0.0
         self._base: tuple[Sequence[float], Sequence[float]] | None = None  # (sampler, learner), adapter off
 
     @property
@@ -66,6 +67,26 @@ class Publisher:
             figures = await self._check(version)
         await self._retire()
         return figures
+
+    def check_trained(self, stats: Mapping[str, float]) -> None:
+        """The free check behind the gate: sampled and learner's log-probabilities on every token just trained on.
+
+        Only where every completion was sampled from the version that learned from it (staleness 0). In fp32 the
+        largest difference must stay within the gate's tolerance; in lower precision, where single tokens differ
+        widely, the mean must stay within four times that of the first step. It sees what a probe cannot: a stale
+        KV cache, or a sequence that mixes versions. Raises SelfTestFailed with both numbers.
+        """
+        if self._max_staleness > 0 or "mismatch/max_abs_logp" not in stats:
+            return
+        name, limit = "mismatch/max_abs_logp", FP32_TOLERANCE
+        if self._gate.measured:
+            name = "mismatch/mean_abs_logp"
+            limit = self._trained_limit = self._trained_limit or max(limit, LOW_PRECISION_FACTOR * stats[name])
+        if not stats[name] <= limit:
+            raise SelfTestFailed(
+                f"what was sampled is not what the learner holds: {name} = {stats[name]:.2e} over the step's tokens, "
+                f"limit {limit:.2e}"
+            )
 
     async def _check(self, version: int) -> dict[str, float]:
         if self._base is None:

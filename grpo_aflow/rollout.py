@@ -98,6 +98,7 @@ class FixedPolicy:
             )
 
 
+Sampled = Callable[[int, int, tuple[int, ...], list[Completion]], None]  # step, group index, prompt, completions
 Recorded = Callable[[RolloutKey, str, tuple[int, ...], Completion], None]
 
 
@@ -118,19 +119,24 @@ class Rollouter:
     timeline: Timeline
     record_ahead: Recorded | None = None  # writes a completion before its execution starts
     recorded: Mapping[RolloutKey, Completion] = field(default_factory=dict)  # to be replayed
+    on_sampled: Sampled | None = None  # told of a group's completions as soon as all are there, rewards or not
 
     async def group(
         self, task: Task, *, step: int, index: int, size: int, params: SamplingParams, version: int
     ) -> RolloutGroup:
         """Sample `size` workflows for a task, run and grade each; rewards are filled in."""
         running: dict[int, asyncio.Task[Rollout]] = {}
+        sampled: dict[int, Completion] = {}
         try:
             async with (
                 asyncio.TaskGroup() as executions,
                 aclosing(self._completions(task, step, index, size, params, version)) as stream,
             ):
                 async for member, completion in stream:
+                    sampled[member] = completion
                     running[member] = executions.create_task(self._execute(task, step, member, completion))
+                if self.on_sampled is not None:
+                    self.on_sampled(step, index, self.policy.prompt_ids(task), [sampled[m] for m in range(size)])
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
         rollouts = reward.score(self.rubric, [running[member].result() for member in range(size)])

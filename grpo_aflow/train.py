@@ -19,7 +19,6 @@ from grpo_aflow.assembly import Training, open_training
 from grpo_aflow.batching import batched
 from grpo_aflow.config import TrainConfig
 from grpo_aflow.interrupt import Interrupt, Interrupted
-from grpo_aflow.pipeline import informative
 from grpo_aflow.progress import Progress
 from grpo_aflow.record import RunDirectory
 from grpo_aflow.resume import open_run
@@ -65,9 +64,7 @@ async def _run(training: Training, interrupt: Interrupt) -> float:
         await _loop(training, interrupt)
         await training.evaluate(training.finished, interrupt)
     except (Interrupted, BudgetReached, InfrastructureError) as error:
-        path = await training.save()
-        hint = f"saved {path.name}; resume with: grpo-aflow-train resume={training.run.path}"
-        error.args = (f"{error}; {hint}",)
+        error.args = (f"{error}; {await training.rescue()}",)
         raise
     return training.report()
 
@@ -91,14 +88,13 @@ async def _loop(training: Training, interrupt: Interrupt) -> None:
                 async for group, batch in interrupt.each(batches):
                     groups.append(group)
                     training.record(step, group, batch)
-                    if informative(group):
-                        with timeline.busy("learner"):
-                            await training.on_learner(learner.backward, batch)
+                    await training.learn(group, batch)
             training.refuse_outage(step, groups)
             with timeline.busy("learner"):
                 stats = await training.on_learner(learner.step, schedule.learning_rate_at(step))
+            training.publisher.check_trained(stats)
             published = await training.publisher.publish()
-            training.finished = step
+            training.finish(step)
             pipeline.advance(step)
             figures = {"step": step, **metrics.summarise(groups, version=version), **stats, **published}
             figures |= pipeline.counts.metrics() | timeline.lap()

@@ -10,9 +10,11 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
+import importlib
 import json
 import random
 import socket
+import sys
 import time
 from typing import Any
 
@@ -179,7 +181,8 @@ class Test:
         namespace: dict[str, Any] = {"__name__": "test"}
         exec(self.setup, namespace)
         for name in self._foreign_names(namespace):
-            namespace[name] = Remote(self.conversation, name)
+            standard = name in sys.stdlib_module_names  # a test may lean on an import of the solution's
+            namespace[name] = importlib.import_module(name) if standard else Remote(self.conversation, name)
         namespace[self.entry_point] = Remote(self.conversation, self.entry_point)
         namespace[_COUNT] = self._count
         exec(compile(tree, "<test>", "exec", dont_inherit=True), namespace)
@@ -207,10 +210,13 @@ class Test:
 
 
 def judge(link: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
-    """The verdict as the fields of a `types.CheckResult`. Raises only for a fault of the test itself (SyntaxError)."""
+    """The verdict as the fields of a `types.CheckResult`. Raises nothing that a candidate can cause."""
     conversation = Conversation(link, time.monotonic() + request["timeout_s"])
-    test = Test(request, conversation)
-    verdict = {"status": "ok", "passed": False, "num_passed": 0, "defined": False, "error": ""}
+    verdict: dict[str, Any] = {"status": "error", "passed": False, "num_passed": 0, "defined": False}
+    try:
+        test = Test(request, conversation)
+    except (SyntaxError, ValueError) as error:
+        return verdict | {"num_assertions": 0, "error": f"the test itself is broken: {error}"[:2000]}
     verdict["num_assertions"] = test.counters.num_assertions
     try:
         loaded = conversation.exchange(None)
@@ -222,7 +228,7 @@ def judge(link: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
     verdict["defined"] = True
     verdict |= _official(test)
     if verdict["passed"]:
-        return verdict | {"num_passed": test.counters.num_assertions}
+        return verdict | {"status": "ok", "error": "", "num_passed": test.counters.num_assertions}
     return verdict | _pass_rate(test)
 
 

@@ -2,7 +2,7 @@
 
 The reader of a frame never trusts its writer. Only None, bool, int, float, complex, str, bytes, list, tuple, set,
 frozenset and dict arrive as themselves (Counter, defaultdict and OrderedDict arrive as dict, numpy scalars as Python
-numbers). Everything else, subclasses of these types included, stays where it is and arrives as an opaque token, so
+numbers; the classes int, str and so on as themselves). Everything else, subclasses of these types included, stays where it is and arrives as an opaque token, so
 no object of a candidate can answer a comparison that the test makes.
 """
 
@@ -22,6 +22,7 @@ _SAFE_INT = 2**53
 _MAPPINGS = (dict, collections.Counter, collections.defaultdict, collections.OrderedDict)
 _SEQUENCES: dict[type, str] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
 _BUILDERS: dict[str, Callable[[list[Any]], Any]] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+_CLASSES = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict)}
 
 
 class WireError(Exception):
@@ -80,6 +81,8 @@ def encode(value: Any, keep: Callable[[Any], dict[str, Any]], depth: int = 0) ->
         return {_SEQUENCES[kind]: [encode(item, keep, depth + 1) for item in value]}
     if kind in _MAPPINGS:
         return {"dict": [[encode(k, keep, depth + 1), encode(v, keep, depth + 1)] for k, v in value.items()]}
+    if kind is type and _CLASSES.get(value.__name__) is value:
+        return {"class": value.__name__}
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic) and type(value.item()) is not kind:
         return encode(value.item(), keep, depth + 1)
@@ -115,6 +118,8 @@ def _decode_scalar(tag: str, body: Any, find: Callable[[dict[str, Any]], Any]) -
         return complex(float.fromhex(body[0]), float.fromhex(body[1]))
     if tag == "bytes":
         return bytes.fromhex(body)
+    if tag == "class" and body in _CLASSES:
+        return _CLASSES[body]
     if tag == "opaque":
         return find(body)
     raise WireError("not a tagged value")

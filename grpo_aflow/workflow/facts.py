@@ -33,7 +33,7 @@ class Facts:
         if isinstance(node, ast.Name):
             values = self.values.get(node.id, [])
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
-            values = self.attributes.get(node.attr, [])
+            values = self.attributes.get(node.attr) or self.values.get(node.attr, [])  # of __init__, or of the class
         only = values[0] if len(values) == 1 else None
         return only.value if isinstance(only, ast.Constant) else None
 

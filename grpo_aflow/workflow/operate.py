@@ -69,7 +69,7 @@ class Call:
             cost_usd=self.spent.usd,
             latency_s=self.latency_s,
             cached=self.spent.calls > 0 and self.all_cached,
-            error="; ".join(self.notes),
+            error="; ".join(self.notes) if self.notes or self.result else "not finished",
         )
 
 

@@ -81,7 +81,7 @@ def _block(text: str, start: int, ends: list[int]) -> tuple[str, int]:
 def _unfenced(text: str) -> str:
     """The text from the first line of code on, without the prose at its end."""
     found = _CLASS.search(text)
-    if found is None:
+    if found is None or isinstance(parse(text), ast.Module):
         return text
     begin = _START.search(text)
     source = textwrap.dedent(text[min(begin.start(), found.start()) if begin else found.start() :])

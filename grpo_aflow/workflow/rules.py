@@ -48,7 +48,7 @@ class WorkflowRules:
             least = 0 if field.name.startswith(("usd_", "call_")) else 1 if isinstance(value, int) else 1e-9
             if not value >= least:
                 raise ValueError(
-                    f"{field.name} must be {'at least' if least != 1e-9 else 'above'} {least:g}; got {value}"
+                    f"{field.name} must be {f'at least {least}' if least != 1e-9 else 'above 0'}; got {value}"
                 )
         if self.max_depth > 150:
             raise ValueError(f"max_depth must be at most 150 (Python's own stack); got {self.max_depth}")

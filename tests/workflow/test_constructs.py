@@ -1,0 +1,415 @@
+"""Every construct of the language runs as in Python, and every construct outside it is refused with code and line."""
+
+from __future__ import annotations
+
+import pytest
+from scripted_executor import CODE, FIRST_LINE, MATH, ScriptedChat, answer_of, codes, run, valid, workflow_text
+
+from grpo_aflow.types import ExecutionStatus
+
+RUNS = {
+    "assignment": ("x = problem\nreturn x", MATH.problem),
+    "chained assignment": ("a = b = 'x'\nreturn a + b", "xx"),
+    "annotated assignment": ("x: str = 'a'\nreturn x", "a"),
+    "bare annotation": ("x: str\nx = 'a'\nreturn x", "a"),
+    "augmented assignment": ("x = 1\nx += 2\nx *= 5\nx -= 1\nx //= 2\nreturn x", "7"),
+    "augmented item": ("d = {'n': 1}\nd['n'] += 2\nreturn d['n']", "3"),
+    "augmented list is in place": ("a = [1]\nb = a\na += [2]\nreturn b", "[1, 2]"),
+    "unpacking": ("a, (b, c) = 1, (2, 3)\nreturn f'{a}{b}{c}'", "123"),
+    "starred unpacking": ("a, *b, c = [1, 2, 3, 4]\nreturn b", "[2, 3]"),
+    "item assignment": ("d = {}\nd['k'] = 1\nl = [0]\nl[0] = d['k']\nreturn l", "[1]"),
+    "operator call": (
+        "r = await self.custom(input=problem, instruction='go')\nreturn r['response']",
+        "custom says \\boxed{4}",
+    ),
+    "positional arguments": ("r = await self.custom(problem, 'go')\nreturn r['response']", "custom says \\boxed{4}"),
+    "result at once": ("return (await self.answer_generate(input=problem))['answer']", "4"),
+    "get with default": (
+        "r = await self.answer_generate(input=problem)\nreturn r.get('nothing', 'd') + r.get('answer')",
+        "d4",
+    ),
+    "if": ("if 1 > 2:\n    return 'a'\nelif 2 > 1:\n    return 'b'\nelse:\n    return 'c'", "b"),
+    "conditional expression": ("return 'a' if not problem else 'b'", "b"),
+    "for": ("t = 0\nfor i in range(4):\n    t += i\nreturn t", "6"),
+    "for else": (
+        "for i in [1, 2]:\n    if i == 3:\n        break\nelse:\n    return 'no break'\nreturn 'break'",
+        "no break",
+    ),
+    "for over dict": ("s = ''\nfor k in {'a': 1, 'b': 2}:\n    s += k\nreturn s", "ab"),
+    "for unpacking": ("s = ''\nfor i, c in enumerate('ab', 1):\n    s += f'{i}{c}'\nreturn s", "1a2b"),
+    "while": ("i = 0\nwhile i < 5:\n    i += 1\nreturn i", "5"),
+    "while true with break": ("i = 0\nwhile True:\n    i += 1\n    if i == 3:\n        break\nreturn i", "3"),
+    "continue": ("t = 0\nfor i in range(4):\n    if i == 1:\n        continue\n    t += i\nreturn t", "5"),
+    "pass": ("if problem:\n    pass\nreturn 'x'", "x"),
+    "list": ("return [1, 'a', None, True, 2.5]", "[1, 'a', None, True, 2.5]"),
+    "dict": ("d = {'a': 1, **{'b': 2}}\nreturn d", "{'a': 1, 'b': 2}"),
+    "tuple": ("t = (1, 2, 3)\nreturn t", "(1, 2, 3)"),
+    "set": ("return len({1, 1, 2})", "2"),
+    "starred in a display": ("a = [1]\nreturn [*a, 2]", "[1, 2]"),
+    "list comprehension": ("return [x * 2 for x in range(4) if x % 2]", "[2, 6]"),
+    "nested comprehension": (
+        "return [(x, y) for x in range(2) for y in 'ab']",
+        "[(0, 'a'), (0, 'b'), (1, 'a'), (1, 'b')]",
+    ),
+    "dict comprehension": ("return {k: len(k) for k in ['a', 'bb']}", "{'a': 1, 'bb': 2}"),
+    "set comprehension": ("return sorted({x % 2 for x in range(5)})", "[0, 1]"),
+    "generator": ("return sum(x for x in [1, 2])", "3"),
+    "comprehension scope": ("x = 'outer'\ny = [x for x in 'ab']\nreturn x", "outer"),
+    "comprehension with await": (
+        "r = [(await self.custom(input=problem, instruction=i))['response'] for i in ['a', 'b']]\nreturn len(r)",
+        "2",
+    ),
+    "subscript": ("return 'abc'[1] + 'abc'[-1]", "bc"),
+    "slice": ("return 'abcdef'[1:5:2] + 'ab'[::-1]", "bdba"),
+    "f-string": ("return f'{problem!r:.5} {3.14159:.2f} {7:03d} {{x}}'", "'What 3.14 007 {x}"),
+    "comparison chain": ("return 1 < 2 <= 2 != 3", "True"),
+    "membership": ("return 'a' in 'abc' and 2 not in [1] and 'k' in {'k': 1}", "True"),
+    "identity": ("return None is None and 1 is not None", "True"),
+    "arithmetic": ("return 7 // 2 + 7 % 2 + 2 ** 3 - -1 + 6 / 4", "14.5"),
+    "bits": ("return (5 | 2) & 6 ^ 1", "7"),
+    "boolean logic": ("return '' or 'x' and not 0", "True"),
+    "short circuit": ("return 'ok' if True or 1 / 0 else ''", "ok"),
+    "len min max": ("return len('ab') + min(3, 4) + max([1, 9])", "14"),
+    "key function": ("a = ['x', 'yy', 'x']\nreturn max(set(a), key=a.count) + max(a, key=len)", "xyy"),
+    "sorted": ("return sorted(['b', 'C', 'a'], key=str.lower, reverse=True)", "['C', 'b', 'a']"),
+    "map and join": ("return ', '.join(map(str, [1, 2]))", "1, 2"),
+    "zip": ("return list(zip([1, 2], 'ab'))", "[(1, 'a'), (2, 'b')]"),
+    "any all": ("return any(x > 1 for x in [1, 2]) and not all([0, 1])", "True"),
+    "isinstance": ("return isinstance(problem, str) and not isinstance(problem, (int, list))", "True"),
+    "conversions": ("return int('7') + float('0.5') + len(str(12)) + int(bool('x'))", "10.5"),
+    "round abs sum": ("return round(2.567, 1) + abs(-1) + sum([1, 2])", "6.6"),
+    "reversed": ("return list(reversed([1, 2]))", "[2, 1]"),
+    "print does nothing": ("print('x', problem)\nreturn 'y'", "y"),
+    "string methods": ("return ' A b '.strip().lower().replace('b', 'c').split()", "['a', 'c']"),
+    "format": (
+        "return '{} {name} {1}'.format('a', 'b', name='n') if False else '{0} {name:>3}'.format('a', name='n')",
+        "a   n",
+    ),
+    "percent": ("return '%s is %.1f%%' % ('x', 2)", "x is 2.0%"),
+    "list methods": (
+        "a = [3]\na.append(1)\na.extend([2])\na.sort()\na.insert(0, 0)\na.remove(3)\nreturn [a.pop(), a]",
+        "[2, [0, 1]]",
+    ),
+    "dict methods": (
+        "d = {'a': 1}\nd.update({'b': 2})\nd.setdefault('c', 3)\nreturn [list(d.keys()), list(d.values()), d.items()]",
+        "[['a', 'b', 'c'], [1, 2, 3], [('a', 1), ('b', 2), ('c', 3)]]",
+    ),
+    "self attribute": ("self.seen = problem\nreturn self.seen", MATH.problem),
+    "answer and cost": ("return problem, self.llm.get_usage_summary()['total_cost']", MATH.problem),
+    "answer and cost by get": ("return problem, self.llm.get_usage_summary().get('total_cost', 0.0)", MATH.problem),
+    "answer and number": ("return 'a', 0.0", "a"),
+    "answer and None": ("return 'a', None", "a"),
+    "number as answer": ("return 4", "4"),
+    "usage is a number": (
+        "a = await self.custom(problem, '')\nreturn self.llm.get_usage_summary()['total_cost'] * 1000",
+        "1.0",
+    ),
+    "cost manager": ("return problem, self.llm.cost_manager.total_cost", MATH.problem),
+    "gather": (
+        "a, b = await asyncio.gather(self.custom(problem, 'a'), self.answer_generate(problem))\nreturn b['answer'] + a['response'][:3]",
+        "4cus",
+    ),
+    "gather starred": (
+        "r = await asyncio.gather(*[self.answer_generate(input=problem) for _ in range(3)])\nreturn ''.join([x['answer'] for x in r])",
+        "444",
+    ),
+    "gather a list": (
+        "t = []\nfor i in range(2):\n    t.append(self.answer_generate(input=problem))\nr = await asyncio.gather(*t)\nreturn len(r)",
+        "2",
+    ),
+    "create_task": ("t = asyncio.create_task(self.answer_generate(problem))\nr = await t\nreturn r['answer']", "4"),
+    "awaited later": ("t = self.answer_generate(problem)\nr = await t\nreturn r['answer']", "4"),
+    "awaited one by one": (
+        "t = [self.answer_generate(problem) for _ in range(2)]\nr = [await x for x in t]\nreturn r[1]['answer']",
+        "4",
+    ),
+    "docstring": ("'''What it does.'''\nreturn 'x'", "x"),
+    "comment": ("# why\nreturn 'x'  # so", "x"),
+    "unreachable code": ("return 'x'\nreturn 'y'", "x"),
+    "correlated conditions": (
+        "r = await self.review(problem, 'x')\nif not r['review_result']:\n    s = 'revised'\nif not r['review_result']:\n    return s\nreturn 'x'",
+        "revised",
+    ),
+    "assigned in a loop that runs": ("for i in range(2):\n    x = i\nreturn x", "1"),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+async def test_construct_runs_as_in_python(name: str) -> None:
+    body, expected = RUNS[name]
+    assert await answer_of(body) == expected
+
+
+REFUSED = {
+    "try": ("try:\n    x = 1\nexcept Exception:\n    x = 2\nreturn x", "E502", 0),
+    "raise": ("if not problem:\n    raise ValueError('x')\nreturn 'a'", "E502", 1),
+    "assert": ("assert problem\nreturn 'a'", "E502", 0),
+    "with": ("with open('x') as f:\n    pass\nreturn 'a'", "E502", 0),
+    "async with": ("async with problem as f:\n    pass\nreturn 'a'", "E502", 0),
+    "async for": ("async for x in problem:\n    pass\nreturn 'a'", "E502", 0),
+    "async comprehension": ("x = [y async for y in problem]\nreturn x", "E502", 0),
+    "lambda": ("x = lambda y: y\nreturn 'a'", "E502", 0),
+    "walrus": ("if (n := len(problem)) > 3:\n    pass\nreturn 'a'", "E502", 0),
+    "inner function": ("def f():\n    return 1\nreturn 'a'", "E502", 0),
+    "inner class": ("class A:\n    pass\nreturn 'a'", "E502", 0),
+    "global": ("global x\nreturn 'a'", "E502", 0),
+    "nonlocal": ("nonlocal x\nreturn 'a'", "E502", 0),
+    "del": ("x = 1\ndel x\nreturn 'a'", "E502", 1),
+    "match": ("match problem:\n    case _:\n        pass\nreturn 'a'", "E502", 0),
+    "yield": ("yield problem\nreturn", "E502", 0),
+    "import inside": ("import re\nreturn 'a'", "E502", 0),
+    "matrix product": ("return 1 @ 2", "E502", 0),
+    "shift": ("return 1 << 2", "E502", 0),
+    "bytes": ("return b'x'", "E502", 0),
+    "ellipsis": ("return ...", "E502", 0),
+    "complex": ("return 1j", "E502", 0),
+    "star call": ("a = ['x', 'y']\nr = await self.custom(*a)\nreturn 'a'", "E502", 1),
+    "double star call": ("a = {}\nr = await self.custom(**a)\nreturn 'a'", "E502", 1),
+    "slice assignment": ("a = [1]\na[0:1] = [2]\nreturn a", "E502", 1),
+    "unknown name": ("return solution", "E201", 0),
+    "unknown prompt constant": ("return prompt_custom.SOLVE", "E201", 0),
+    "unknown slot": ("r = await self.solver(problem)\nreturn r", "E202", 0),
+    "unknown attribute": ("return self.nothing", "E202", 0),
+    "missing await": ("r = self.custom(problem, 'x')\nreturn r['response']", "E203", 0),
+    "slot without call": ("f = self.custom\nreturn 'a'", "E203", 0),
+    "gather without await": ("r = asyncio.gather(self.custom(problem, 'x'))\nreturn 'a'", "E203", 0),
+    "unknown argument": ("r = await self.answer_generate(problem=problem)\nreturn 'a'", "E204", 0),
+    "too many arguments": ("r = await self.answer_generate(problem, 'x')\nreturn 'a'", "E204", 0),
+    "argument twice": ("r = await self.answer_generate(problem, input='x')\nreturn 'a'", "E204", 0),
+    "missing argument": ("r = await self.review(problem=problem)\nreturn 'a'", "E205", 0),
+    "isinstance without type": ("return isinstance(problem)", "E205", 0),
+    "unknown key": ("r = await self.review(problem, 'x')\nreturn r['result']", "E206", 1),
+    "unknown key at once": ("return (await self.custom(problem, 'x'))['answer']", "E206", 0),
+    "unknown usage key": ("return self.llm.get_usage_summary()['cost']", "E206", 0),
+    "misspelt llm": ("return problem, self.lll.get_usage_summary()['total_cost']", "E208", 0),
+    "await on a value": ("x = await len(problem)\nreturn x", "E209", 0),
+    "path without return": ("if problem:\n    return 'a'", "E301", 0),
+    "bare return": ("return", "E301", 0),
+    "loop that may not return": ("for x in problem:\n    return x", "E301", 0),
+    "use before assignment": ("x = y\ny = 1\nreturn x", "E302", 0),
+    "assigned on one path": ("if problem:\n    x = 1\nreturn x", "E302", 2),
+    "assigned in a loop that may not run": ("for c in problem:\n    x = c\nreturn x", "E302", 2),
+    "condition changed in between": (
+        "ok = problem\nif ok:\n    x = 1\nok = 'y'\nif ok:\n    return x\nreturn ''",
+        "E302",
+        5,
+    ),
+    "too many calls": (
+        "for i in range(17):\n    r = await self.custom(problem, 'x')\nreturn r['response']",
+        "E401",
+        -1,
+    ),
+    "unbounded loop of three calls": (
+        "while problem:\n    for i in range(3):\n        r = await self.custom(problem, 'x')\nreturn 'a'",
+        "E401",
+        -1,
+    ),
+    "eval": ("return eval('1')", "E503", 0),
+    "open": ("return open('x')", "E503", 0),
+    "getattr": ("return getattr(problem, 'x')", "E503", 0),
+    "llm call": ("r = await self.llm(problem)\nreturn r", "E503", 0),
+    "asyncio.sleep": ("await asyncio.sleep(1)\nreturn 'a'", "E209", 0),
+    "builtin as value": ("f = len\nreturn 'a'", "E503", 0),
+    "self as value": ("x = self\nreturn 'a'", "E504", 0),
+    "attribute": ("return problem.__class__", "E504", 0),
+    "unknown method": ("return problem.encode()", "E504", 0),
+    "changed slot": ("self.custom = 1\nreturn 'a'", "E504", 0),
+    "dynamic format": ("w = 9\nreturn f'{problem:{w}}'", "E505", 1),
+    "wide format": ("return f'{problem:>99999}'", "E505", 0),
+    "called variable": ("len = 3\nreturn len(problem)", "E506", 1),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_code_and_line(name: str) -> None:
+    body, code, offset = REFUSED[name]
+    assert (code, FIRST_LINE + offset) in codes(workflow_text(body))
+
+
+SHELL = """{above}class Workflow{bases}:
+    {inside}
+    def __init__(self, name: str, llm_config, dataset) -> None:
+        self.llm = create_llm_instance(llm_config)
+        self.custom = operator.Custom(self.llm)
+        {init}
+    {decorator}
+    async def __call__({signature}):
+        return problem
+"""
+
+
+@pytest.mark.parametrize(
+    ("parts", "code"),
+    [
+        ({"above": "import os\n"}, "E501"),
+        ({"above": "from subprocess import run\n"}, "E501"),
+        ({"above": "x = open('f')\n"}, "E503"),
+        ({"above": "print('x')\n"}, "E502"),
+        ({"above": "def helper():\n    return 1\n"}, "E502"),
+        ({"above": "class Other:\n    pass\n"}, "E502"),
+        ({"above": "class Workflow:\n    pass\n"}, "E102"),
+        ({"bases": "(Base)"}, "E502"),
+        ({"bases": "(metaclass=Meta)"}, "E502"),
+        ({"inside": "def helper(self): return 1"}, "E502"),
+        ({"inside": "for i in range(3): pass"}, "E502"),
+        ({"init": "self.solver = operator.Solver(self.llm)"}, "E207"),
+        ({"init": "self.review = operator.Review()"}, "E205"),
+        ({"init": "self.review = operator.Review(self.lm)"}, "E208"),
+        ({"init": "self.review = operator.Review(name)"}, "E208"),
+        ({"init": "if name: self.x = 1"}, "E502"),
+        ({"init": "self.x = eval('1')"}, "E503"),
+        ({"decorator": "@staticmethod"}, "E502"),
+        ({"signature": "self"}, "E105"),
+        ({"signature": "problem"}, "E105"),
+        ({"signature": "self, problem, *args"}, "E105"),
+        ({"signature": "self, problem, **kwargs"}, "E105"),
+        ({"signature": "self, problem, a, b, c"}, "E105"),
+    ],
+)
+def test_refused_around_the_body(parts: dict[str, str], code: str) -> None:
+    given = (
+        dict.fromkeys(["above", "bases", "inside", "init", "decorator"], "") | {"signature": "self, problem"} | parts
+    )
+    assert code in [found for found, _ in codes(SHELL.format(**given))]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("x = 1", "E102"),
+        ("class Workflow:\n    async def __call__(self, problem):\n        return problem", "E103"),
+        ("class Workflow:\n    def __init__(self, a, b, c):\n        pass\n", "E104"),
+        (
+            "class Workflow:\n    def __init__(self, a):\n        pass\n    def __call__(self, problem):\n        return 1",
+            "E104",
+        ),
+        ("class Workflow:\n    def __init__(self:\n        pass\n", "E101"),
+        ("class Workflow:\n    x = 'a' + 1" + " + 1" * 100 + "\n" + SHELL.split("\n", 2)[2], "E102"),
+        ("", "E102"),
+    ],
+)
+def test_refused_class(text: str, code: str) -> None:
+    found = [c for c, _ in codes(text)]
+    assert code in found or (code == "E102" and found)
+
+
+def test_all_findings_are_reported_in_order_of_lines() -> None:
+    body = "r = await self.solver(problem)\nx = open('f')\nr = self.custom(problem, 'x')\nreturn nothing"
+    lines = [line - FIRST_LINE for _, line in codes(workflow_text(body))]
+    assert [code for code, _ in codes(workflow_text(body))] == ["E202", "E503", "E203", "E201"]
+    assert lines == [0, 1, 2, 3]
+
+
+def test_operator_restrictions_depend_on_the_domain() -> None:
+    body = "r = await self.programmer(problem)\nt = await self.test(problem, r['code'], 'f')\nreturn r['output']"
+    text = workflow_text(body)
+    assert codes(text) == []
+    assert codes(text, domain="math") == [("E601", FIRST_LINE + 1)]
+    assert codes(text, domain="code") == [("E601", FIRST_LINE)]
+    assert codes(text, domain="qa") == [("E601", FIRST_LINE), ("E601", FIRST_LINE + 1)]
+
+
+@pytest.mark.parametrize(
+    ("signature", "expected"),
+    [
+        ("problem: str", CODE.problem + "||"),
+        ("question", CODE.problem + "||"),
+        ("problem, entry_point", CODE.problem + "|add|"),
+        ("problem: str, entry_point: str = None", CODE.problem + "|add|"),
+        ("problem, entry_point, test", CODE.problem + "|add|assert add(1, 2) == 3\nassert add(0, 0) == 0"),
+        ("problem, test", CODE.problem + "||assert add(1, 2) == 3\nassert add(0, 0) == 0"),
+    ],
+)
+async def test_signatures(signature: str, expected: str) -> None:
+    names = [part.split(":")[0].strip() for part in signature.split(",")]
+    shown = ["{%s}" % names[0]] + ["{%s}" % name if name in names else "" for name in ("entry_point", "test")]
+    body = f"return f'{shown[0]}|{shown[1]}|{shown[2]}'"
+    assert await answer_of(body, CODE, signature=signature) == expected
+
+
+async def test_the_third_argument_never_holds_hidden_tests() -> None:
+    assert "HIDDEN" not in await answer_of("return test", CODE, signature="problem, entry_point, test")
+    assert await answer_of("return test + 'x'", MATH, signature="problem, entry_point, test") == "x"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("return {}['x']", "failed:KeyError"),
+        ("return [][0]", "failed:IndexError"),
+        ("return 1 / 0", "failed:ZeroDivisionError"),
+        ("return 'a' + 1", "failed:TypeError"),
+        ("return int('x')", "failed:ValueError"),
+        ("return problem.append(1)", "failed:AttributeError"),
+        ("a, b = [1]\nreturn a", "failed:ValueError"),
+        ("return [x for x in 3]", "failed:TypeError"),
+        ("return None", "failed:NoAnswer"),
+        ("x = {}\nreturn x.get('a')", "failed:NoAnswer"),
+        ("t = self.custom(problem, '')\na = await t\nb = await t\nreturn a", "failed:TypeError"),
+        ("return '{0.__class__}'.format(problem)", "failed:KeyError"),
+        ("return '{x}'.format(y=1)", "failed:KeyError"),
+    ],
+)
+async def test_what_python_would_raise_is_a_status(body: str, reason: str) -> None:
+    execution = await run(valid(workflow_text(body)))
+    assert (execution.status, execution.reason, execution.answer) == (ExecutionStatus.FAILED, reason, "")
+
+
+async def test_calls_are_numbered_in_program_order_even_when_gathered() -> None:
+    body = (
+        "a, b = await asyncio.gather(self.custom(problem, 'slow'), self.answer_generate(problem))\n"
+        "c = await self.format(problem, a['response'])\nreturn c['solution']"
+    )
+    chat = ScriptedChat(delay_s=0.001)
+    execution = await run(valid(workflow_text(body)), chat=chat)
+    assert [(c.operator, c.ordinal) for c, _ in chat.calls] == [
+        ("custom", (1, 1)),
+        ("answer_generate", (2, 1)),
+        ("format", (3, 1)),
+    ]
+    assert [entry.slot for entry in execution.trace] == ["custom", "answer_generate", "format"]
+    assert chat.most_at_once == 2
+
+
+async def test_sequential_awaits_are_not_concurrent() -> None:
+    chat = ScriptedChat(delay_s=0.001)
+    await answer_of("a = [await self.custom(problem, i) for i in ['x', 'y']]\nreturn 'z'", chat=chat)
+    assert chat.most_at_once == 1
+
+
+async def test_constants_of_module_class_and_init() -> None:
+    text = '''
+TASK_PROMPT = "Solve: {problem}"
+STYLES = ["a", "b"]
+DatasetType = Literal["MATH", "GSM8K"]
+
+class Workflow:
+    """Doc."""
+    RETRIES = 2
+
+    def __init__(self, name: str, llm_config, dataset: DatasetType) -> None:
+        super().__init__()
+        self.name = name
+        self.dataset = dataset
+        self.llm = create_llm_instance(llm_config)
+        self.llm.cost_manager = CostManager()
+        self.custom = operator.Custom(self.llm)
+        self.hint = "Think. " + TASK_PROMPT
+        self.unused = None
+
+    async def __call__(self, problem: str) -> Tuple[str, float]:
+        out = []
+        for i in range(self.RETRIES):
+            r = await self.custom(input=problem, instruction=STYLES[i] + prompt_custom.TASK_PROMPT.format(problem="p"))
+            out.append(r["response"])
+        return f"{self.hint} {self.dataset} {len(out)}", self.llm.cost_manager.total_cost
+
+if __name__ == "__main__":
+    import os
+    os.system("never")
+'''
+    chat = ScriptedChat()
+    workflow = valid(text)
+    assert (await run(workflow, chat=chat)).answer == "Think. Solve: {problem} gsm8k 2"
+    assert chat.users("custom")[1].startswith("<instruction>\nbSolve: p\n</instruction>")
+    assert workflow.max_operator_calls == 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from grpo_aflow.types import Task
+from grpo_aflow.types import Domain, Task
 
 _ALWAYS_EQUAL = """class Yes{base}:
     def __eq__(self, other): return True
@@ -131,5 +131,5 @@ def code_attack(task: Task, source: str) -> str:
 
 def text_task(dataset: str, gold: str) -> Task:
     """A task that only has a gold, for grading a text attack."""
-    domain = "math" if dataset in ("gsm8k", "math") else "qa"
+    domain: Domain = "math" if dataset in ("gsm8k", "math") else "qa"
     return Task(id=f"attack/{dataset}", dataset=dataset, domain=domain, problem="", answers=(gold,))

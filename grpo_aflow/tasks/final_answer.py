@@ -61,10 +61,12 @@ def find_final_answer(text: str) -> FinalAnswer:
             return FinalAnswer(text=_unwrap(found), rule=rule)
     if matches := _ANSWER_IS.findall(tail):
         return FinalAnswer(text=_unwrap(_first_sentence(matches[-1])), rule="answer_is")
-    if "\n" not in tail and len(tail) <= _BARE and not _is_prose(tail):
+    formulas = list(_FORMULA.finditer(tail.splitlines()[-1]))
+    has_words_before = bool(formulas) and bool(re.search(r"[A-Za-z]", tail[: tail.rfind(formulas[-1].group())]))
+    if "\n" not in tail and len(tail) <= _BARE and not has_words_before and not _is_prose(tail):
         return FinalAnswer(text=_unwrap(tail), rule="bare")
-    if formulas := _FORMULA.findall(tail.splitlines()[-1]):
-        return FinalAnswer(text=next(part for part in formulas[-1] if part).strip(), rule="last_formula")
+    if formulas:
+        return FinalAnswer(text=next(part for part in formulas[-1].groups() if part).strip(), rule="last_formula")
     numbers = _NUMBER.findall(tail)
     return FinalAnswer(text=numbers[-1], rule="last_number") if numbers else FinalAnswer(text="", rule="none")
 

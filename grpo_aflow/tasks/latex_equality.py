@@ -1,7 +1,8 @@
 """A small pool of `latex_worker` processes: the only place where LaTeX answers are compared.
 
-`grade` is called from many threads; each call borrows one warm worker. A worker that does not answer in time is killed
-and replaced in the background, and its answer counts as not equal: only an answer that was written to be slow is.
+`grade` is called from many threads; each call borrows one warm worker. A worker that does not answer in time has its
+answering child killed and forks another, and the answer counts as not equal: only one that was written to be slow is.
+A worker that is gone altogether is replaced in the background.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import queue
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +25,7 @@ from typing import Literal
 from grpo_aflow.types import InfrastructureError
 
 ANSWER_S = 4.0  # longest wait for one comparison
+RECOVER_S = 0.5  # longest wait for the next child of a worker
 START_S = 90.0  # longest wait for the first worker: importing sympy on a busy machine is slow
 NUM_WORKERS = 2
 MAX_CHARS = 2_000  # a final answer longer than this equals nothing
@@ -45,6 +48,22 @@ class _Worker:
             cwd="/",
             start_new_session=True,
         )
+        self._child = 0  # the process id of the child that answers
+
+    def is_ready(self, timeout_s: float) -> bool:
+        """Waits until a child stands ready to answer."""
+        deadline = time.monotonic() + timeout_s
+        while (reply := self.read(deadline)) is not None:
+            if "ready" in reply:
+                self._child = int(str(reply["ready"]))
+                return True
+        return False
+
+    def recover(self) -> bool:
+        """Kills the child that is late; whether another one stands ready."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._child, signal.SIGKILL)
+        return self.is_ready(RECOVER_S)
 
     def read(self, deadline: float) -> dict[str, object] | None:
         """The next line that it writes, or None when it is late or dead."""
@@ -59,7 +78,10 @@ class _Worker:
             if not piece:
                 return None
             line += piece
-        reply: dict[str, object] = json.loads(line)
+        try:
+            reply: dict[str, object] = json.loads(line)
+        except ValueError:  # half a line of a child that was killed while it wrote
+            return None
         return reply
 
     def ask(self, request: dict[str, str], deadline: float) -> bool | None:
@@ -100,11 +122,11 @@ class LatexPool:
             return False
         worker = self._borrow()
         verdict = worker.ask({"mode": mode, "gold": gold, "answer": answer}, time.monotonic() + ANSWER_S)
-        if verdict is None:
+        if verdict is None and not worker.recover():
             self._replace(worker)
             return False
         self._ready.put(worker)
-        return verdict
+        return bool(verdict)
 
     def close(self) -> None:
         """Ends all workers; a later call of `equal` would start new ones."""
@@ -132,7 +154,7 @@ class LatexPool:
 
     def _start(self) -> None:
         worker = _Worker()
-        is_ready = worker.read(time.monotonic() + START_S) is not None
+        is_ready = worker.is_ready(START_S)
         with self._lock:
             self._starting -= 1
             keep = is_ready and not self._closed

@@ -2,18 +2,23 @@
 
 It runs as a plain script, `python -I latex_worker.py`, because math-verify bounds itself with `signal.alarm`, which
 only works in a main thread, and because the text it parses was written by a model: the process has a clean
-environment, limited memory and a CPU limit for every request. It reads JSON lines and ends when its input ends,
-which is also what happens when its parent is killed.
+environment, limited memory and a CPU limit for every request.
+
+The process imports sympy once and forks a child that answers; a child that has to be killed is replaced within
+milliseconds. The child reads JSON lines and ends when the input ends, which is also what happens when the trainer is
+killed; the parent ends with it.
 """
 
 import contextlib
 import json
 import math
+import os
 import re
 import resource
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 MEMORY_BYTES = 3 << 30
@@ -53,9 +58,14 @@ def aflow(gold: str, answer: str) -> bool:
 
 def answer_requests() -> None:
     """One JSON line in, one out, until the input ends."""
-    print(json.dumps({"ready": True}), flush=True)
+    print(json.dumps({"ready": os.getpid()}), flush=True)
     modes = {"verify": verify, "aflow": aflow}
-    for line in sys.stdin:
+    with os.fdopen(os.dup(0), "rb", buffering=0) as requests:
+        _answer_each(requests, modes)
+
+
+def _answer_each(requests: Iterable[bytes], modes: dict[str, Callable[[str, str], bool]]) -> None:
+    for line in requests:
         request = json.loads(line)
         # A stuck C loop holds the interpreter, so no Python timer would fire: the kernel ends the process instead.
         used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
@@ -77,7 +87,14 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     logging.disable(logging.CRITICAL)
     verify("\\frac{1}{2}", "0.5")
-    answer_requests()
+    while True:
+        child = os.fork()
+        if child == 0:
+            answer_requests()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status):
+            return
 
 
 if __name__ == "__main__":

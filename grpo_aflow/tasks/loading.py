@@ -45,7 +45,7 @@ def bundled(split: str) -> tuple[Task, ...]:
 
 def _dataset_tasks(name: str, split: str, source: str | None, revision: str) -> Iterator[Task]:
     dataset = dataset_named(name)
-    if source is not None and is_prepared(Path(source)):
+    if source not in (None, "hub", "bundled") and is_prepared(Path(str(source))):
         yield from _own_tasks(prepared_file(Path(source), name, split), split)
         return
     prefix = "bundled/" if source == "bundled" else ""

@@ -19,6 +19,14 @@ _AFLOW_NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?|\d+\.\d+")
 _AFLOW_BOXED = re.compile(r"\\boxed{((?:[^{}]|{[^{}]*})*)}")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textrm|mathrm)\s?\{([^{}]*)\}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
+_WITH_UNIT = re.compile(r"(\S+)((?: [A-Za-z]{2,20}){1,3})")
+# Words after a number that are part of its value, or of another answer, and no unit.
+_NO_UNITS = frozenset(
+    "pi sqrt root squared cubed times plus minus over divided by factorial choose mod or and to sin cos tan log ln "
+    "radians hundred hundreds thousand thousands million millions billion billions trillion dozen half halves third "
+    "thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh eighth ninth tenth tenths hundredth "
+    "hundredths thousandth thousandths".split()  # noqa: SIM905 - fifty quoted words read worse
+)
 
 
 def grade_number(gold: str, answer: str, tiers: Tiers) -> Grade:
@@ -83,10 +91,16 @@ def normalise_math(text: str) -> str:
 def _equal(gold: str, text: str) -> bool:
     if gold.strip() == text.strip() or normalise_math(f"\\boxed{{{gold}}}") == normalise_math(f"\\boxed{{{text}}}"):
         return True
-    left, right = parse_number(gold), parse_number(text)
+    left, right = parse_number(gold), parse_number(_without_unit(text))
     if left is not None and right is not None:
         return left == right
     return latex_pool().equal(gold, text.replace("$", ""))
+
+
+def _without_unit(text: str) -> str:
+    """ "18 square feet" -> "18"; a unit in the gold is compared by `_same_units`."""
+    match = _WITH_UNIT.fullmatch(text.strip())
+    return match[1] if match and not _NO_UNITS & set(match[2].lower().split()) else text
 
 
 def _same_units(gold: str, text: str) -> bool:

@@ -16,9 +16,8 @@ import os
 import re
 import resource
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 MEMORY_BYTES = 3 << 30
@@ -64,7 +63,7 @@ def answer_requests() -> None:
         _answer_each(requests, modes)
 
 
-def _answer_each(requests: Iterable[bytes], modes: dict[str, Callable[[str, str], bool]]) -> None:
+def _answer_each(requests: Iterable[bytes], modes: Mapping[str, Callable[[str, str], bool]]) -> None:
     for line in requests:
         request = json.loads(line)
         # A stuck C loop holds the interpreter, so no Python timer would fire: the kernel ends the process instead.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
@@ -126,7 +126,7 @@ class HfSampler:
 
     async def sample(
         self, prompt_ids: Sequence[int], *, seeds: Sequence[int], params: SamplingParams, version: int
-    ) -> AsyncIterator[tuple[int, Completion]]:
+    ) -> AsyncGenerator[tuple[int, Completion], None]:
         params = fit(params, len(prompt_ids), self._max_model_len)
         loop = asyncio.get_running_loop()
         ended: asyncio.Queue[tuple[int, Completion] | None] = asyncio.Queue()

@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CPU_KV_CACHE_GB = 0.25  # 43,000 tokens of the tiny policy
 MIN_SHARED_MEMORY = 16 << 20
+SHUTDOWN_S = 1.0  # then the engine's process is killed: it keeps nothing
 WATCH_EVERY_S = 0.5  # while the engine starts: its processes are recorded as they appear
 
 # Before vllm is imported; what the user has set in the environment stays.
@@ -91,7 +92,7 @@ class VllmSampler:
 
     async def sample(
         self, prompt_ids: Sequence[int], *, seeds: Sequence[int], params: SamplingParams, version: int
-    ) -> AsyncIterator[tuple[int, Completion]]:
+    ) -> AsyncGenerator[tuple[int, Completion], None]:
         params = fit(params, len(prompt_ids), self._max_model_len)
         with self._versions.hold(version) as lora:
             requests = [
@@ -118,7 +119,8 @@ class VllmSampler:
     async def close(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
-            await asyncio.to_thread(engine.shutdown)
+            await asyncio.to_thread(engine.shutdown, timeout=SHUTDOWN_S)
+            engine.shutdown = lambda timeout=None: None  # its finaliser calls it again, when its modules are gone
 
     async def _draw(
         self, member: int, prompt_ids: tuple[int, ...], params: SamplingParams, lora: Any, version: int
@@ -211,6 +213,7 @@ def _environment(settings: Vllm, model: ModelFolder) -> dict[str, str]:
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # for AsyncLLM this only lifts the ban on "uni" on the CPU
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(settings.cpu_threads),
+            "TORCHDYNAMO_DISABLE": "1",  # the sampler's few compiled helpers cost 5 s at the first request
             "PYTHONWARNINGS": "ignore",
         }
     environment = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", "PYTHONWARNINGS": "ignore"}

@@ -1,0 +1,79 @@
+"""A tiny policy, warm-started for a few steps, and adapters of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from grpo_aflow.learner.models import PreparedModel, TinyPolicy
+from grpo_aflow.learner.warmstart import ReferenceWorkflows
+
+MESSAGES = [{"role": "user", "content": "math gsm8k\n"}]
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="session")
+def tiny_policy(tmp_path_factory) -> PreparedModel:
+    tiny = TinyPolicy(
+        vocab_size=1024,
+        hidden_size=64,
+        num_layers=2,
+        num_heads=2,
+        intermediate_size=128,
+        max_model_len=128,
+        seed=0,
+        device="cpu",
+        dtype="float32",
+    )
+    warmstart = ReferenceWorkflows(
+        num_steps=10, batch_size=8, learning_rate=3e-3, preference=0.2, lora_rank=8, seed=0
+    )
+    return tiny.prepare(
+        tmp_path_factory.mktemp("cache"),
+        warmstart=warmstart,
+        prompts=lambda task: [{"role": "user", "content": f"{task.domain} {task.dataset}\n"}],
+        tasks=[],
+        progress=quiet,
+    )
+
+
+@pytest.fixture(scope="session")
+def make_adapter(tiny_policy, tmp_path_factory) -> Callable[[int], Path]:
+    """Writes an adapter of random weights on all linear layers, its effect a few nats."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    def make(seed: int, *, rank: int = 4) -> Path:
+        base = AutoModelForCausalLM.from_pretrained(tiny_policy.path)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", init_lora_weights=False)
+            model = get_peft_model(base, lora)
+        folder = tmp_path_factory.mktemp(f"adapter-{seed}")
+        model.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def peft_scores(tiny_policy) -> Callable[..., tuple[float, ...]]:
+    """Log-probabilities of token_ids[1:] by a PEFT model loaded afresh: what the learner would say."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    def score(token_ids, adapter: Path | None, *, temperature: float = 1.0) -> tuple[float, ...]:
+        model = AutoModelForCausalLM.from_pretrained(tiny_policy.path)
+        if adapter is not None:
+            model = PeftModel.from_pretrained(model, str(adapter))
+        with torch.inference_mode():
+            logits = model.eval()(torch.tensor([list(token_ids)])).logits[0, :-1] / temperature
+        logprobs = logits.log_softmax(dim=-1)
+        return tuple(logprobs.gather(-1, torch.tensor(list(token_ids))[1:, None])[:, 0].tolist())
+
+    return score

@@ -14,7 +14,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
 
 from grpo_aflow.executor.cache import Answer, AnswerCache, request_key, sample_index
 from grpo_aflow.executor.endpoint import Attempt, Endpoint
@@ -23,9 +25,6 @@ from grpo_aflow.executor.limits import Budget, CircuitBreaker, Concurrency, Rate
 from grpo_aflow.executor.prices import Price, estimate_tokens
 from grpo_aflow.executor.settings import EndpointSettings
 from grpo_aflow.types import CallContext, ChatReply, ChatStatus, InfrastructureError, Message, UserError
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
 
 log = logging.getLogger("grpo_aflow.executor")
 
@@ -86,6 +85,7 @@ class Executor:
     ) -> None:
         self.temperature = settings.temperature
         self.max_tokens = settings.max_tokens
+        self.base_url = endpoint.base_url if endpoint else ""
         self._settings, self._endpoint, self._cache, self._ledger = settings, endpoint, cache, ledger
         self._price, self._provider, self._model, self._seed = price, provider, model, seed
         self._on_close = on_close
@@ -256,8 +256,6 @@ class Executor:
 
     async def _fetch(self, call: _Call) -> ChatReply:
         """Send until an answer is received, the retries are used up, or trying again cannot help."""
-        from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt
-
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._settings.retries + 1),
             wait=self._wait_s,

@@ -6,12 +6,13 @@ fault worth another attempt, or a permanent misconfiguration, which is raised wi
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -60,7 +61,7 @@ class Endpoint:
         from openai import AsyncOpenAI, DefaultAioHttpClient
 
         self._settings = settings
-        self._base_url = base_url
+        self.base_url = base_url
         self._url = f"{base_url.rstrip('/')}/chat/completions"  # absolute: half the URL parsing per call
         self._key = _key_of(settings)
         self._ever_answered = False
@@ -71,6 +72,7 @@ class Endpoint:
         http = DefaultAioHttpClient(
             limits=connections,
             timeout=httpx2.Timeout(settings.timeout_s),
+            verify=urlsplit(base_url).scheme == "https",  # loading certificates takes a third of a second
             trust_env=not _is_loopback(base_url),  # a proxy of the environment must not see the loopback
         )
         self._client = AsyncOpenAI(
@@ -83,8 +85,7 @@ class Endpoint:
         Raises:
             UserError: trying again cannot help (wrong key, unknown model, wrong base_url, refused parameters).
         """
-        import asyncio
-
+        import aiohttp
         import openai
 
         start = time.perf_counter()
@@ -92,14 +93,13 @@ class Endpoint:
             async with asyncio.timeout(self._settings.timeout_s):
                 response = await self._client.post(self._url, cast_to=self._response_type, body=dict(body))
             attempt = self._read(response.content, response.headers.get("content-type", ""))
-        except (TimeoutError, openai.APITimeoutError):
-            error = f"no answer within executor.timeout_s={self._settings.timeout_s:g}"
-            attempt = Attempt(kind="timeout", status=ChatStatus.TIMEOUT, error=error, retriable=True)
+        except TimeoutError:
+            attempt = self._timed_out()
         except openai.APIStatusError as error:
             attempt = self._sort_status(error)
-        except openai.APIConnectionError as error:
+        except (openai.APIConnectionError, aiohttp.ClientError) as error:  # some of aiohttp's come through unwrapped
             attempt = self._sort_connection(error)
-        return _with_latency(attempt, time.perf_counter() - start)
+        return replace(attempt, latency_s=time.perf_counter() - start)
 
     async def close(self) -> None:
         await self._client.close()
@@ -112,7 +112,7 @@ class Endpoint:
         if "html" in content_type or content[:1] == b"<":
             if not self._ever_answered:
                 raise UserError(
-                    f"{self._base_url} answers with a web page, not with JSON; set executor.base_url to the API's "
+                    f"{self.base_url} answers with a web page, not with JSON; set executor.base_url to the API's "
                     "address, which usually ends in /v1"
                 )
             return _malformed("an HTML page instead of JSON")
@@ -154,12 +154,12 @@ class Endpoint:
         if code in (401, 403):
             name = settings.api_key_env
             mend = f"set the environment variable {name} to a valid key" if name else "set executor.api_key_env"
-            raise UserError(f"{self._base_url} refuses the key (HTTP {code}); {mend}")
+            raise UserError(f"{self.base_url} refuses the key (HTTP {code}); {mend}")
         if code == 402 or reason == "insufficient_quota":
-            raise UserError(f"{self._base_url}: the account has no credit left (HTTP {code}); top it up, then resume")
+            raise UserError(f"{self.base_url}: the account has no credit left (HTTP {code}); top it up, then resume")
         if code in (404, 405):
             raise UserError(
-                f"{self._base_url} does not serve the model {settings.model!r} (HTTP {code}: {says}); "
+                f"{self.base_url} does not serve the model {settings.model!r} (HTTP {code}: {says}); "
                 "set executor.model or executor.base_url"
             )
         if code in _RETRIED or code >= 500:
@@ -171,20 +171,29 @@ class Endpoint:
         if code == 413 or reason in (*_TOO_LONG, *_FILTERED) or "maximum context length" in says:
             self._ever_answered = True
             return Attempt(kind="refused_request", status=ChatStatus.REFUSED, error=f"HTTP {code}: {says}")
-        raise UserError(f"{self._base_url} refuses the request (HTTP {code}: {says}); check the executor's settings")
+        raise UserError(f"{self.base_url} refuses the request (HTTP {code}: {says}); check the executor's settings")
 
-    def _sort_connection(self, error: BaseException) -> Attempt:
+    def _sort_connection(self, error: Exception) -> Attempt:
+        """The transport calls a refused connection a timeout too, so what caused it decides."""
         causes = list(_causes(error))
-        unresolved = any(isinstance(cause, socket.gaierror) for cause in causes)
-        if unresolved and not self._ever_answered:
-            host = urlsplit(self._base_url).hostname
-            raise UserError(f"cannot resolve the host {host!r}; correct executor.base_url={self._base_url}") from None
+        failures = [cause for cause in causes if isinstance(cause, OSError) and not isinstance(cause, TimeoutError)]
+        if not failures and any("Timeout" in type(cause).__name__ for cause in causes):
+            return self._timed_out()
+        if any(isinstance(cause, socket.gaierror) for cause in failures) and not self._ever_answered:
+            host = urlsplit(self.base_url).hostname
+            raise UserError(f"cannot resolve the host {host!r}; correct executor.base_url={self.base_url}") from None
         detail = self._clean(str(causes[-1]) or type(causes[-1]).__name__)
-        refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes)
-        text = f"no connection to {self._base_url}: {detail}"
         return Attempt(
-            kind="connection", status=ChatStatus.INFRASTRUCTURE, error=text, retriable=True, sent=not refused
+            kind="connection",
+            status=ChatStatus.INFRASTRUCTURE,
+            error=f"no connection to {self.base_url}: {detail}",
+            retriable=True,
+            sent=not any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in failures),
         )
+
+    def _timed_out(self) -> Attempt:
+        error = f"no answer within executor.timeout_s={self._settings.timeout_s:g}"
+        return Attempt(kind="timeout", status=ChatStatus.TIMEOUT, error=error, retriable=True)
 
     def _clean(self, text: str) -> str:
         """One line of at most 300 characters without the key."""
@@ -239,9 +248,3 @@ def _causes(error: BaseException) -> list[BaseException]:
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
     return chain
-
-
-def _with_latency(attempt: Attempt, latency_s: float) -> Attempt:
-    from dataclasses import replace
-
-    return replace(attempt, latency_s=latency_s)

@@ -182,6 +182,9 @@ class Endpoint:
             fault = "404"
         self._counts["requests"] += 1
         self._counts[fault or "ok"] += 1
+        if self._log:
+            line = {"t": arrived, "body": digest, "nth": self._seen[digest], "fault": fault, "seed": body.get("seed")}
+            self._log.write(json.dumps(line) + "\n")
         self._in_flight += 1
         self._counts["most_in_flight"] = max(self._counts["most_in_flight"], self._in_flight)
         try:
@@ -192,15 +195,6 @@ class Endpoint:
             response, tokens = self._response(fault, body)
         finally:
             self._in_flight -= 1
-            if self._log:
-                line = {
-                    "t": arrived,
-                    "body": digest,
-                    "nth": self._seen[digest],
-                    "fault": fault,
-                    "seed": body.get("seed"),
-                }
-                self._log.write(json.dumps(line) + "\n")
         self._counts["tokens"] += tokens
         return response
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -154,10 +155,8 @@ def test_mutants_load_and_differ(variant: int) -> None:
     assert code != artefacts.mutant(CODE.answers[0], CODE.entry_point, variant + 1)
     scope: dict[str, object] = {}
     exec(ast.unparse(ast.parse(code)), scope)
-    try:
+    with contextlib.suppress(NotImplementedError):
         assert scope[CODE.entry_point](3) != 3 + 5  # type: ignore[operator]
-    except NotImplementedError:
-        pass
 
 
 @pytest.mark.parametrize(

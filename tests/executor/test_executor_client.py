@@ -1,0 +1,249 @@
+"""The executor against the real simulated endpoint: cache, single flight, replay, caps, limits, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grpo_aflow.executor.client import Executor
+from grpo_aflow.executor.ledger import read_costs
+from grpo_aflow.types import BudgetReached, ChatModel, ChatReply, ChatStatus, InfrastructureError, Task, UserError
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def opened(settings: Callable[..., Any], tasks: Any, prompts: Any, tmp_path: Path) -> Open:
+    """async with opened(option, seed=..., folder=..., **changed settings) as executor"""
+
+    @asynccontextmanager
+    async def make(
+        option: str = "simulated", *, seed: int = 1, folder: Path = tmp_path, **changed: Any
+    ) -> AsyncIterator[Executor]:
+        made = settings(option, **changed)
+        executor = await made.open(folder, seed=seed, tasks=tasks, system_prompts=prompts)
+        try:
+            yield executor
+        finally:
+            await executor.close()
+
+    return make
+
+
+def arrived(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "endpoint.jsonl").read_text().splitlines()]
+
+
+async def test_it_is_a_chat_model_and_counts(opened: Open, ask: Any, tasks: Any) -> None:
+    async with opened() as executor:
+        model: ChatModel = executor
+        replies = await asyncio.gather(*[ask(model, task, member=n) for n in range(3) for task in tasks[:10]])
+        again = [await ask(model, task, member=n) for n in range(3) for task in tasks[:10]]
+        totals = executor.totals()
+    assert [r.text for r in again] == [r.text for r in replies]
+    assert {r.status for r in replies} == {ChatStatus.OK}
+    assert len({r.text for r in replies}) > 10
+    assert (totals.calls, totals.cached_calls, totals.attempts, totals.shared_calls) == (60, 30, 30, 0)
+    assert totals.cost_usd == pytest.approx(sum(r.cost_usd for r in replies))
+    assert totals.prompt_tokens == sum(r.prompt_tokens for r in replies)
+    assert 0 < totals.busy_s < 60
+    assert executor.temperature == 0.7
+
+
+async def test_members_and_ensemble_calls_differ_and_a_new_seed_is_a_new_world(
+    opened: Open, ask: Any, tasks: Any
+) -> None:
+    async with opened() as executor:
+        members = {(await ask(executor, tasks[0], member=n)).text for n in range(16)}
+        ordinals = {(await ask(executor, tasks[0], ordinal=(0, n))).text for n in range(16)}
+        steps = [(await ask(executor, tasks[0], step=n)).text for n in range(16)]
+    async with opened(seed=2) as executor:
+        assert steps != [(await ask(executor, tasks[0], step=n)).text for n in range(16)]
+    assert min(len(members), len(ordinals), len(set(steps))) > 2
+
+
+async def test_equal_calls_at_temperature_zero_are_made_once(
+    opened: Open, ask: Any, tasks: Any, tmp_path: Path
+) -> None:
+    async with opened(request_log=True, median_latency_s=0.05) as executor:
+        flights = [ask(executor, tasks[0], member=n, temperature=0.0) for n in range(16)]
+        replies = await asyncio.gather(*flights)
+        later = await ask(executor, tasks[0], member=99, temperature=0.0)
+        totals = executor.totals()
+    assert len({r.text for r in [*replies, later]}) == 1
+    assert len(arrived(tmp_path)) == totals.attempts == 1
+    assert totals.shared_calls == totals.cached_calls == 16
+    assert Counter(r.cached for r in replies) == {True: 15, False: 1}
+
+
+async def test_cache_off_asks_every_time(opened: Open, ask: Any, tasks: Any, tmp_path: Path) -> None:
+    async with opened(request_log=True, cache="off") as executor:
+        replies = [await ask(executor, tasks[0], temperature=0.0) for _ in range(3)]
+    assert len(arrived(tmp_path)) == 3
+    assert len({r.text for r in replies}) == 1
+    assert not (tmp_path / "cache.sqlite").exists()
+
+
+async def test_a_cancelled_waiter_does_not_take_the_call_away_from_the_others(
+    opened: Open, ask: Any, tasks: Any
+) -> None:
+    async with opened(median_latency_s=0.2, latency_sigma=0.0) as executor:
+        first, second = (asyncio.create_task(ask(executor, tasks[0], temperature=0.0)) for _ in range(2))
+        await asyncio.sleep(0.1)
+        first.cancel()
+        assert (await second).status is ChatStatus.OK
+        alone = asyncio.create_task(ask(executor, tasks[1], temperature=0.0))
+        await asyncio.sleep(0.1)
+        alone.cancel()
+        await asyncio.sleep(0.3)
+        assert executor.totals().attempts == 2
+        assert (await ask(executor, tasks[1], temperature=0.0)).cached is False
+
+
+async def test_replay_gives_the_recorded_answers_for_nothing(
+    opened: Open, ask: Any, tasks: Any, tmp_path: Path
+) -> None:
+    async with opened() as executor:
+        recorded = await asyncio.gather(*[ask(executor, task, member=n) for n in range(2) for task in tasks])
+    async with opened("replay", folder=tmp_path / "again", cache_folder=str(tmp_path)) as executor:
+        replayed = await asyncio.gather(*[ask(executor, task, member=n) for n in range(2) for task in tasks])
+        totals = executor.totals()
+        with pytest.raises(UserError, match=r"replay: .* has no answer for call \(0,\) \(custom\) of math/0, step 7"):
+            await ask(executor, tasks[0], step=7)
+
+    def of_answer(reply: ChatReply) -> ChatReply:
+        return replace(reply, latency_s=0.0, cached=False)
+
+    assert [of_answer(r) for r in replayed] == [of_answer(r) for r in recorded]
+    assert (totals.cost_usd, totals.attempts, totals.cached_calls) == (0.0, 0, len(replayed))
+    assert read_costs(tmp_path / "again" / "ledger.jsonl").total.usd == 0
+
+
+async def test_the_runs_cap_is_never_passed_and_holds_after_a_restart(
+    opened: Open, ask: Any, tasks: Any, tmp_path: Path
+) -> None:
+    async def burst(executor: Executor, start: int) -> Counter[str]:
+        calls = [ask(executor, task, member=start + n) for n in range(5) for task in tasks[:20]]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        return Counter(type(outcome).__name__ for outcome in outcomes)
+
+    for start in (0, 100):
+        async with opened(max_usd=0.001) as executor:
+            outcomes = await burst(executor, start)
+            assert outcomes["BudgetReached"] > 0
+            assert set(outcomes) <= {"BudgetReached", "ChatReply"}
+            with pytest.raises(BudgetReached, match=r"executor.max_usd=0.001 reached"):
+                await ask(executor, tasks[0], member=500)
+        spent = read_costs(tmp_path / "ledger.jsonl").total.usd
+        assert 0.0009 < spent <= 0.001
+
+
+async def test_the_steps_caps(opened: Open, ask: Any, tasks: Any) -> None:
+    async with opened(max_step_tokens=200) as executor:
+        calls = [ask(executor, tasks[0], member=n) for n in range(20)]
+        with pytest.raises(BudgetReached, match="executor.max_step_tokens=200"):
+            await asyncio.gather(*calls)
+
+
+async def test_too_many_masked_rollouts_stop_the_run(opened: Open, ask: Any, tasks: Any) -> None:
+    async with opened(rate_empty=1.0) as executor:
+        assert (await ask(executor, tasks[0])).status is ChatStatus.EMPTY
+        executor.check_masked(step=3, num_masked=8, num_rollouts=16)
+        with pytest.raises(InfrastructureError, match=r"step 3: 9 of 16 rollouts are masked.*empty 1"):
+            executor.check_masked(step=3, num_masked=9, num_rollouts=16)
+
+
+async def test_an_unknown_model_stops_at_once(
+    opened: Open, settings: Any, ask: Any, tasks: Any, tmp_path: Path
+) -> None:
+    async with opened() as executor:
+        other = settings("local", base_url=executor.base_url, model="gpt-9")
+        stranger = await other.open(tmp_path / "other", seed=0)
+        with pytest.raises(UserError, match="does not serve the model 'gpt-9'"):
+            await ask(stranger, tasks[0])
+        assert stranger.totals().attempts == 1
+        await stranger.close()
+
+
+async def test_the_endpoint_speaks_openais_interface(opened: Open, tmp_path: Path) -> None:
+    async with opened() as executor:
+        models = json.load(await asyncio.to_thread(urllib.request.urlopen, f"{executor.base_url}/models"))
+        assert [model["id"] for model in models["data"]] == ["simulated-solver"]
+
+
+async def test_rates_hold_on_the_servers_own_clock(opened: Open, ask: Any, tasks: Any, tmp_path: Path) -> None:
+    limits = {"requests_per_minute": 30, "window_s": 0.5, "request_log": True, "rate_500": 0.1}
+    async with opened(**limits) as executor:
+        await asyncio.gather(*[ask(executor, task, member=n) for n in range(2) for task in tasks[:40]])
+    times = sorted(line["t"] for line in arrived(tmp_path))
+    assert len(times) >= 80
+    for first, later in zip(times, times[30:], strict=False):
+        assert later - first >= 0.5
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+PARENT = """
+import asyncio, os, sys, time, yaml
+sys.path.insert(0, {here!r})
+from conftest import values_of
+from pathlib import Path
+from grpo_aflow.executor.oracle import TASKS
+from grpo_aflow.executor.settings import SimulatedSettings
+from grpo_aflow.executor.server import start_server
+values = values_of("simulated"); values.pop("_target_")
+server = start_server(SimulatedSettings(**values), tasks=TASKS, system_prompts={{}}, log=None)
+if {fork}:
+    child = os.fork()
+    if child == 0:
+        time.sleep(30); os._exit(0)
+    print(server.process.pid, child, flush=True)
+else:
+    print(server.process.pid, 0, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("fork", [False, True])
+def test_the_endpoint_ends_when_its_parent_is_killed(fork: bool) -> None:
+    """Also when a child that the parent forked still holds the pipe open."""
+    source = PARENT.format(here=str(Path(__file__).parent), fork=fork)
+    parent = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    server, child = map(int, parent.stdout.readline().split())
+    assert alive(server)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 8
+    while alive(server) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(server)
+    if child:
+        os.kill(child, signal.SIGKILL)
+
+
+async def test_closing_ends_the_endpoint(settings: Any, tasks: tuple[Task, ...], prompts: Any, tmp_path: Path) -> None:
+    executor = await settings().open(tmp_path, seed=0, tasks=tasks, system_prompts=prompts)
+    await executor.close()
+    await executor.close()
+    with pytest.raises(OSError, match="refused"):
+        await asyncio.to_thread(urllib.request.urlopen, f"{executor.base_url}/models")

@@ -1,0 +1,239 @@
+"""Maths grades: what is equal, what is near, and which rule found the answer."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from grpo_aflow.tasks import grade, normalise
+from grpo_aflow.tasks.attacks import TEXT_ATTACKS, text_task
+from grpo_aflow.tasks.final_answer import find_final_answer, last_boxed, parse_number, read_number
+from grpo_aflow.tasks.latex_equality import latex_pool
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "rule"),
+    [
+        ("Answer: 5\nBecause 2 + 3 = 5.", "5", "declared"),
+        ("<answer> 12 </answer> as 3 * 4", "12", "declared"),
+        (r"so \boxed{\frac{1}{\frac{2}{3}}} it is", r"\frac{1}{\frac{2}{3}}", "boxed"),
+        (r"\boxed{1} and \boxed{2}", "1, 2", "boxed"),
+        (r"first \boxed{1}" + "\n" + r"then \boxed{2}", "2", "boxed"),
+        ("24 + 48\n#### 72", "72", "####"),
+        ("Thus the answer is 72. Done in 2 steps.", "72", "answer_is"),
+        ("72 clips", "72 clips", "bare"),
+        ("So each of the angles measures $135/2$.", "135/2", "last_formula"),
+        ("She sold 48 first\nand then 24, so 72 in all", "72", "last_number"),
+        ("no idea at all, sorry, it is hard\nreally", "", "none"),
+        ("", "", "none"),
+    ],
+)
+def test_the_final_answer_is_found_and_its_rule_recorded(text, answer, rule):
+    found = find_final_answer(text)
+    assert (found.text, found.rule) == (answer, rule)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "clean"),
+    [
+        ("18 (step 2 of 2)", 18, True),
+        ("12/4", 3, False),
+        ("1.5e3", 1500, True),
+        ("72 minutes (1.2 hours)", 72, True),
+        ("10-5", 5, False),
+        ("18 eggs were sold in 2024", 18, True),
+        ("5 + 3 = 8", 8, True),
+        ("$1,234.00", 1234, True),
+        ("\u22125", -5, True),
+        ("50%", 50, False),
+    ],
+)
+def test_numbers_are_read_as_they_are_meant(text, value, clean):
+    number = read_number(text)
+    assert number is not None
+    assert (number.value, number.clean) == (value, clean)
+
+
+def test_what_is_no_number():
+    assert read_number("1,2") is None
+    assert parse_number("1e99999") is None
+    assert parse_number("3/0") is None
+    assert parse_number("9" * 1000) is None
+
+
+def test_boxes_nest_to_any_depth():
+    assert last_boxed(r"\boxed{a{b{c{d}}}}") == "a{b{c{d}}}"
+    assert last_boxed(r"\boxed{open") == ""
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        (r"\frac{1}{2}", "0.5"),
+        (r"2\sqrt3", r"\sqrt{12}"),
+        ("(a+b)^2", "a^2+2ab+b^2"),
+        ("5", "x=5"),
+        ("5", r"5\text{ cm}"),
+        ("18", "18 dollars"),
+        ("90", r"90^\circ"),
+        ("2,-2", r"\pm2"),
+        (r"\{2,1\}", r"\{1,2\}"),
+        ("11.5", r"11\frac12"),
+        (r"\frac{\frac{\frac12}{3}}{4}", r"\frac{1}{24}"),
+        ("5, -2", r"The solutions are \boxed{5} and \boxed{-2}."),
+        (r"\frac{135}{2}", "So each measures $135/2$."),
+        ("10,\\!000", "10000"),
+        ("3 \\text{ hours}", "3 hours"),
+    ],
+)
+def test_equal_latex_is_exact(gold, answer):
+    graded = grade(text_task("math", gold), answer)
+    assert graded.exact
+    assert graded.tier == graded.score == 1.0
+
+
+@pytest.mark.parametrize(("dataset", "gold", "answer"), [row for row in TEXT_ATTACKS if row[0] in ("gsm8k", "math")])
+def test_no_text_attack_passes(dataset, gold, answer):
+    assert not grade(text_task(dataset, gold), answer).exact
+
+
+@pytest.mark.parametrize("word", ["thousand", "dozen", "pi", "squared", "or 7"])
+def test_words_that_change_the_value_are_no_units(word):
+    assert not grade(text_task("math", "2"), f"2 {word}").exact
+
+
+@pytest.mark.parametrize(
+    ("dataset", "gold", "answer", "tier"),
+    [
+        ("math", "3.14", "3.15", 0.7),  # 0.3 % off a rounded decimal
+        ("math", "3.14", "3.3", 0.4),  # 5 %
+        ("math", "3.14", "5", 0.2),
+        ("math", "314", "315", 0.2),  # an integer has no tolerance
+        ("gsm8k", "3", "12/4", 0.7),  # right value, not worked out
+        ("gsm8k", "72", "71", 0.2),
+        ("gsm8k", "72", "seventy-two", 0.0),
+    ],
+)
+def test_tiers_below_exact(dataset, gold, answer, tier):
+    graded = grade(text_task(dataset, gold), answer)
+    assert not graded.exact
+    assert graded.tier == tier
+
+
+def test_a_number_that_merely_occurs_is_not_exact_in_math():
+    graded = grade(text_task("math", "3"), "They painted the fence in 3 hours\nand then went home")
+    assert (graded.exact, graded.rule) == (False, "last_number:form")
+
+
+def test_aflow_profile_reproduces_its_quirks():
+    def exact(gold, answer):
+        return grade(text_task("math", gold), answer, profile="aflow").exact
+
+    assert exact("0.001", r"\boxed{0.0005}")  # within 1e-3
+    assert exact("12", r"\boxed{1,2}")  # commas are dropped
+    assert not exact("5", r"\boxed{x=5}")
+    assert exact("4", r"\boxed{2+2}")  # sympy's own parser
+    assert grade(text_task("gsm8k", "2"), "18 (step 2 of 2)", profile="aflow").exact
+
+
+def test_normalise_makes_equal_votes_equal():
+    assert normalise("The answer is 1,234.0", "math") == normalise(r"\boxed{1234}", "math") == "1234"
+    assert normalise(r"$\dfrac{a}{ b}$", "math") == normalise(r"\frac{a}{b}", "math")
+
+
+SLOW_ANSWERS = [
+    "9^{9^{9^{9^{9}}}}",
+    r"\boxed{\sum_{n=1}^{10^{12}} \sin(n^n)}",
+    r"\boxed{(x+y+z+w)^{500}}",
+    r"\boxed{" + r"\frac{1}{" * 180 + "1" + "}" * 181,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer", SLOW_ANSWERS)
+def test_slow_latex_is_bounded(answer):
+    latex_pool().equal("1", "2")  # warm
+    started = time.monotonic()
+    assert not grade(text_task("math", r"\frac{1}{2}"), answer).exact
+    assert time.monotonic() - started < 6
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["9" * 1_000_000, "\\boxed{" * 140_000, "answer: " * 120_000, "1," * 500_000, "\ud800" * 1000, "\0", "$" * 10**6],
+)
+@pytest.mark.parametrize(("dataset", "gold"), [("gsm8k", "72"), ("math", r"\frac{1}{2}"), ("hotpotqa", "yes")])
+def test_a_megabyte_of_anything_is_graded_quickly(dataset, gold, answer):
+    started = time.monotonic()
+    graded = grade(text_task(dataset, gold), answer)
+    assert not graded.exact
+    assert graded.rule != "grader_error"
+    assert time.monotonic() - started < 5
+
+
+def test_many_threads_share_the_workers():
+    def ask(number):
+        return grade(text_task("math", rf"\frac{{{number}}}{{7}}"), rf"\boxed{{{2 * number}/14}}").exact
+
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(ask, range(1, 60)))
+
+
+def test_a_killed_worker_is_replaced():
+    pool = latex_pool()
+    assert pool.equal("1", "\\frac{2}{2}")
+    for worker in list(pool._alive):
+        worker.process.kill()
+    for _ in range(4):  # the dead ones are noticed one by one
+        pool.equal("1", "\\frac{2}{2}")
+    assert pool.equal("1", "\\frac{2}{2}")
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_parent_and_see_none_of_its_keys():
+    program = (
+        "import time; from grpo_aflow.tasks.latex_equality import latex_pool\n"
+        "latex_pool().equal('1', '\\\\frac22')\n"
+        "print(*[w.process.pid for w in latex_pool()._alive], flush=True); time.sleep(60)"
+    )
+    environment = {**os.environ, "OPENAI_API_KEY": "secret-of-the-trainer"}
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+    workers = [int(pid) for pid in parent.stdout.readline().split()]
+    assert workers
+    for pid in workers:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            assert b"secret-of-the-trainer" not in file.read()
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 30
+    while any(_is_running(pid) for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_masked_is_neither_right_nor_wrong(monkeypatch):
+    from grpo_aflow.tasks import is_masked, math_grading
+    from grpo_aflow.types import InfrastructureError
+
+    class Broken:
+        def equal(self, gold, answer, mode="verify"):
+            raise InfrastructureError("no worker")
+
+    monkeypatch.setattr(math_grading, "latex_pool", Broken)
+    graded = grade(text_task("math", "x+1"), "1+x")
+    assert is_masked(graded)
+    assert math.isnan(graded.score)
+    assert not graded.exact

@@ -1,0 +1,79 @@
+"""Question answering: the step before the scorer, tiers, and the rows of the attack battery."""
+
+import pytest
+
+from grpo_aflow.tasks import grade, normalise
+from grpo_aflow.tasks.attacks import TEXT_ATTACKS, text_task
+from grpo_aflow.tasks.qa_scoring import hotpotqa_scores, is_no_answer, squad_scores
+from grpo_aflow.types import Task
+
+
+def squad(*golds):
+    return Task(id="s/0", dataset="squad2", domain="qa", problem="", answers=golds)
+
+
+@pytest.mark.parametrize(
+    "phrase", ["unanswerable", "No answer.", "N/A", "none", "Not mentioned in the context", "Unknown"]
+)
+def test_the_closed_list_is_read_as_no_answer(phrase):
+    graded = grade(squad(""), phrase)
+    assert (graded.exact, graded.score, graded.rule) == (True, 1.0, "no_answer")
+    assert not grade(squad("Paris"), phrase).exact
+
+
+def test_a_gold_that_looks_like_a_phrase_is_still_a_gold():
+    assert grade(squad("None"), "None").rule == "exact"
+    assert not grade(squad(""), "nothing much").exact
+
+
+def test_the_list_is_no_part_of_the_scorer():
+    assert squad_scores("no answer", [""]) == (0.0, 0.0)
+    assert squad_scores("", []) == (1.0, 1.0)
+    assert not is_no_answer("")
+    assert not is_no_answer("unknown " * 1000)
+
+
+def test_f1_counts_tokens_with_their_number():
+    # prediction: 4 tokens, 2 of them in the gold's 3: precision 1/2, recall 2/3, F1 = 4/7
+    assert squad_scores("big red dog barks", ["the red dog runs"])[1] == pytest.approx(4 / 7, abs=1e-12)
+    assert squad_scores("x", ["y", "x z"])[1] == pytest.approx(2 / 3, abs=1e-12)
+
+
+def test_yes_and_no_are_all_or_nothing_in_hotpotqa():
+    assert hotpotqa_scores("Yes, both are American", ["yes"]) == (0.0, 0.0)
+    assert hotpotqa_scores("YES.", ["yes"]) == (1.0, 1.0)
+    assert hotpotqa_scores("no", ["no way"]) == (0.0, 0.0)
+    assert hotpotqa_scores("A", ["the"]) == (1.0, 0.0)  # both normalise to nothing
+
+
+def test_aflow_gives_f1_where_the_official_scorer_gives_none():
+    task = text_task("hotpotqa", "yes")
+    assert grade(task, "Yes, both are American", profile="aflow").score == pytest.approx(0.4)
+    assert grade(task, "Yes, both are American").score == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "tier", "rule"),
+    [
+        ("red dog", 1.0, "exact"),
+        ("red dog barks", 0.7, "f1>=0.8"),  # 2 * (2/3) / (5/3) = 0.8
+        ("red cat", 0.4, "f1>=0.5"),
+        ("dog at one far end of town", 0.2, "f1>=0.2"),  # 2 * (1/7)(1/2) / (1/7 + 1/2) = 2/9
+        ("cat", 0.0, "f1<0.2"),
+    ],
+)
+def test_tiers(answer, tier, rule):
+    graded = grade(squad("the red dog"), answer)
+    assert (graded.tier, graded.rule, graded.exact) == (tier, rule, tier == 1.0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "gold", "answer"), [row for row in TEXT_ATTACKS if row[0] in ("hotpotqa", "squad2")]
+)
+def test_no_attack_passes(dataset, gold, answer):
+    assert not grade(text_task(dataset, gold), answer).exact
+
+
+def test_normalise_is_the_scorers_own():
+    assert normalise("The  Red, Dog!", "qa") == "red dog"
+    assert normalise("Unanswerable.", "qa") == ""

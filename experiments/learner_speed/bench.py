@@ -1,0 +1,209 @@
+"""How fast and how lean is the learner's step? Ours against TRL 1.16.0 on one random Qwen2 and one batch.
+
+    python experiments/learner_speed/bench.py                    # two CPU cores, about ten minutes
+    python experiments/learner_speed/bench.py --device cuda      # ours alone, Qwen2.5-7B's shape in bf16: MFU
+
+Times are taken alternately in one run, by three processes that wait for each other; memory is each side's peak above
+what was resident before the step, in a fresh process. Both sides' losses and gradient norms must agree.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TRL_VENV = HERE / ".venv-trl"
+TRL_PACKAGES = ("trl==1.16.0", "torch==2.13.0", "transformers==5.19.0", "peft==0.21.2")
+SIDES = ("ours", "trl", "trl_as_on_gpu")
+
+SMALL = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 6, "num_attention_heads": 8}
+SMALL |= {"num_key_value_heads": 2, "max_position_embeddings": 2048, "tie_word_embeddings": True}
+CASES = {
+    "V=8,192": {"model": SMALL | {"vocab_size": 8192}, "prompt": 1024, "completion": 192, "group": 8},
+    "V=151,936": {"model": SMALL | {"vocab_size": 151936}, "prompt": 512, "completion": 128, "group": 4},
+}
+QWEN_7B = {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28}
+QWEN_7B |= {"num_key_value_heads": 4, "vocab_size": 152064, "max_position_embeddings": 32768}
+GPU_CASE = {"model": QWEN_7B, "prompt": 1024, "completion": 512, "group": 8, "dtype": "bfloat16"}
+PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}  # bf16, dense
+
+
+def trl_python():
+    """The interpreter of TRL's own virtual environment, made when it is not there."""
+    python = TRL_VENV / "bin/python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(TRL_VENV)], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *TRL_PACKAGES], check=True)
+    return str(python)
+
+
+def make_case(folder, case):
+    """Write a random base and a batch for it."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    dtype = getattr(torch, case.get("dtype", "float32"))
+    with torch.device("cuda" if case.get("dtype") else "cpu"):
+        model = Qwen2ForCausalLM(Qwen2Config(**case["model"], dtype=dtype)).to(dtype)
+    model.save_pretrained(folder / "base")
+    vocab = case["model"]["vocab_size"]
+    size, length = case["group"], case["completion"]
+    batch = {
+        "prompt": torch.randint(2, vocab, (case["prompt"],)).tolist(),
+        "completions": torch.randint(2, vocab, (size, length)).tolist(),
+        "advantages": [1.0 - 2.0 * i / (size - 1) for i in range(size)],
+    }
+    options = {key: case[key] for key in ("dtype", "logits_chunk") if key in case}
+    (folder / "case.json").write_text(json.dumps(batch | options))
+
+
+class Side:
+    """A process that makes a step whenever it is asked to."""
+
+    def __init__(self, side, folder, device="cpu"):
+        python = sys.executable if side == "ours" else trl_python()
+        self._process = subprocess.Popen(
+            [python, str(HERE / "sides.py"), side, str(folder), device],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"},
+        )
+        self._answer()
+
+    def ask(self, command):
+        print(command, file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self):
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(f"{self._process.args} ended with {self._process.wait()}")
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@contextmanager
+def running(side, folder, device="cpu"):
+    process = Side(side, folder, device)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+def compare(case, rounds, memory_rounds):
+    """{side: {"seconds": [...], "peak_bytes": [...], "loss", "grad_norm"}} of one case."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_case(folder, case)
+        found = {side: {"seconds": [], "peak_bytes": []} for side in SIDES}
+        for _ in range(memory_rounds):
+            for side in SIDES:
+                with running(side, folder) as process:
+                    answer = process.ask("memory")
+                found[side]["peak_bytes"].append(answer["peak_bytes"])
+                print(f"{side}: memory {answer}", file=sys.stderr, flush=True)
+        processes = {side: Side(side, folder) for side in SIDES}
+        for number in range(rounds + 1):
+            for side, process in processes.items():
+                answer = process.ask("step")
+                print(f"{side}: {answer}", file=sys.stderr, flush=True)
+                if number == 0:  # warm-up; here all sides still have the same adapter
+                    found[side] |= {"loss": answer["loss"], "grad_norm": answer["grad_norm"]}
+                else:
+                    found[side]["seconds"].append(answer["seconds"])
+        for process in processes.values():
+            process.close()
+    return found
+
+
+def check_agreement(found):
+    ours = found["ours"]
+    for side in SIDES[1:]:
+        for key in ("loss", "grad_norm"):
+            if abs(found[side][key] - ours[key]) > 1e-4 * max(1.0, abs(ours[key])):
+                raise SystemExit(f"{side} and ours disagree on {key}: {found[side][key]} and {ours[key]}")
+
+
+def report(name, found):
+    ours = found["ours"]
+    print(f"\n{name}: loss {ours['loss']:.6f}, gradient norm {ours['grad_norm']:.4f} on all sides")
+    print(
+        "| side | step, median (min-max) | ours is faster by, median of ratios | peak above resident | ours / theirs |"
+    )
+    print("|---|---|---|---|---|")
+    for side in SIDES:
+        seconds, peak = found[side]["seconds"], statistics.median(found[side]["peak_bytes"])
+        speed = statistics.median(t / o for t, o in zip(seconds, ours["seconds"], strict=True))
+        share = statistics.median(ours["peak_bytes"]) / peak
+        times = f"{statistics.median(seconds):.2f} s ({min(seconds):.2f}-{max(seconds):.2f})"
+        print(f"| {side} | {times} | {speed:.2f} x | {peak / 2**20:.0f} MiB | {share:.2f} |")
+
+
+def on_gpu():
+    import torch
+
+    if not torch.cuda.is_available():
+        print("No NVIDIA card answers here: the GPU benchmark was not run.")
+        return
+    name = torch.cuda.get_device_name()
+    with tempfile.TemporaryDirectory() as folder_name:
+        folder = Path(folder_name)
+        make_case(folder, GPU_CASE)
+        torch.cuda.empty_cache()
+        with running("ours", folder, "cuda") as process:
+            seconds = [process.ask("step")["seconds"] for _ in range(8)][3:]
+    second = statistics.median(seconds)
+    trained = GPU_CASE["group"] * GPU_CASE["completion"]
+    computed = GPU_CASE["prompt"] + trained
+    flops = model_flops(QWEN_7B, GPU_CASE["prompt"], GPU_CASE["completion"], GPU_CASE["group"])
+    print(f"{name}: {second:.3f} s per step, {trained / second:.0f} trained tokens/s, {computed / second:.0f} computed")
+    peak = next((flops_s for card, flops_s in PEAK_FLOPS.items() if card in name), None)
+    share = f"{flops / second / peak:.1%} of {peak / 1e12:.0f} TFLOP/s" if peak else "peak of this card unknown"
+    print(f"{flops / second / 1e12:.1f} model TFLOP/s: {share}")
+
+
+def model_flops(model, prompt, completion, group):
+    """FLOPs of the step as computed: the prompt once; forward and activation gradients, for weights are frozen."""
+    hidden, inner, layers = model["hidden_size"], model["intermediate_size"], model["num_hidden_layers"]
+    kv = hidden * model["num_key_value_heads"] // model["num_attention_heads"]
+    weights = layers * (2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * inner)
+    tokens = prompt + group * completion
+    pairs = prompt**2 / 2 + group * (completion * prompt + completion**2 / 2)
+    attention = layers * 4 * pairs * hidden
+    head = 2 * group * completion * hidden * model["vocab_size"]
+    return 2 * (2 * weights * tokens + head) + 3 * attention
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--memory-rounds", type=int, default=3)
+    parser.add_argument("--case", choices=tuple(CASES), action="append", help="default: all")
+    arguments = parser.parse_args()
+    if arguments.device == "cuda":
+        on_gpu()
+        return
+    for name in arguments.case or CASES:
+        found = compare(CASES[name], arguments.rounds, arguments.memory_rounds)
+        check_agreement(found)
+        report(name, found)
+    print()
+    on_gpu()
+
+
+if __name__ == "__main__":
+    main()

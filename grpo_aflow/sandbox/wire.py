@@ -105,7 +105,7 @@ def decode(form: Any, find: Callable[[dict[str, Any]], Any], depth: int = 0) -> 
         if tag == "dict":
             return {decode(k, find, depth + 1): decode(v, find, depth + 1) for k, v in body}
         return _decode_scalar(tag, body, find)
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, LookupError) as error:
         raise WireError(f"not a value of type {tag[:20]}") from error
 
 

@@ -19,7 +19,7 @@ LIMITS = {
     "memory_mb": 512,
     "disk_mb": 8,
     "max_output_bytes": 1 << 20,
-    "max_timeout_s": 30.0,
+    "max_timeout_s": 120.0,
     "packages": ["numpy", "mpmath", "sympy"],
 }
 

@@ -20,6 +20,19 @@ ADD = Problem(
 )
 # Golds that need a class which this copy of the benchmark does not define.
 BROKEN_GOLDS = {"MBPP/367", "MBPP/927"}
+# Of the quick ones, those that vary another: they are tried on ten problems, for time's sake.
+VARIANTS = (
+    "os_exit_at_import",
+    "raise_inside",
+    "raise_keyboard_interrupt",
+    "always_equal_in_list",
+    "forge_done",
+    "not_a_number",
+    "recursion",
+    "replace_itself",
+    "nothing",
+    "defines_check",
+)
 
 
 def check_all(
@@ -65,12 +78,12 @@ def test_every_humaneval_gold_passes(runner: SandboxPool, humaneval: list[Proble
 @pytest.mark.slow
 def test_mbpp_golds_pass(runner: SandboxPool, mbpp: list[Problem]) -> None:
     assert len(mbpp) == 974
-    results = check_all(runner, mbpp, timeout_s=30.0)
+    results = check_all(runner, mbpp, timeout_s=120.0)  # 123 computes for 5 s on an idle core
     assert set(results) - passed(results) <= BROKEN_GOLDS
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", [name for name in QUICK if name not in VARIANTS])
 def test_quick_attack_passes_no_real_problem(
     runner: SandboxPool, humaneval: list[Problem], sanitised_mbpp: list[Problem], name: str
 ) -> None:
@@ -80,9 +93,9 @@ def test_quick_attack_passes_no_real_problem(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BLOCKING)
-def test_blocking_attack_passes_no_real_problem(
+@pytest.mark.parametrize("name", [*BLOCKING, *VARIANTS])
+def test_other_attack_passes_no_real_problem(
     runner: SandboxPool, humaneval: list[Problem], sanitised_mbpp: list[Problem], name: str
 ) -> None:
     problems = humaneval[:5] + sanitised_mbpp[:5]
-    assert passed(check_all(runner, problems, BLOCKING[name], timeout_s=0.4)) == set()
+    assert passed(check_all(runner, problems, (QUICK | BLOCKING)[name], timeout_s=0.4)) == set()

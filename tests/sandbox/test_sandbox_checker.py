@@ -1,0 +1,183 @@
+"""What the two-process checker says of right, wrong and half-right candidates, computed by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from grpo_aflow.sandbox.pool import SandboxPool
+from grpo_aflow.types import CheckResult, CodeStatus
+
+
+def outcome(result: CheckResult) -> tuple[bool, int, int, bool]:
+    return result.passed, result.num_passed, result.num_assertions, result.defined
+
+
+def test_right_candidate_passes(runner: SandboxPool) -> None:
+    test = "assert double(2) == 4\nassert double('a') == 'aa'"
+    result = runner.check("def double(x): return 2 * x", test, entry_point="double")
+    assert (result.status, outcome(result), result.error) == (CodeStatus.OK, (True, 2, 2, True), "")
+
+
+def test_pass_rate_counts_every_assertion(runner: SandboxPool) -> None:
+    test = "assert half(2) == 1\nassert half(3) == 1.5\nassert half(5) == 2.5\nassert half(8) == 4"
+    result = runner.check("def half(x): return x // 2", test, entry_point="half")
+    assert (result.status, outcome(result)) == (CodeStatus.OK, (False, 2, 4, True))
+
+
+def test_check_function_with_loop_and_constant_assertion(runner: SandboxPool) -> None:
+    test = (
+        "METADATA = {'author': 'x'}\n"
+        "def check(candidate):\n"
+        "    assert True, 'always holds and says nothing'\n"
+        "    for n in range(10):\n"
+        "        assert candidate(n) == n * n, n\n"
+    )
+    assert runner.check("def sq(n): return n * n", test, entry_point="sq").passed
+    wrong = runner.check("def sq(n): return n * n if n < 7 else 0", test, entry_point="sq")
+    assert outcome(wrong) == (False, 7, 10, True)
+
+
+def test_a_raising_call_fails_its_assertion_only(runner: SandboxPool) -> None:
+    test = "assert inverse(1) == 1\nassert inverse(0) == 0\nassert inverse(2) == 0.5"
+    result = runner.check("def inverse(x): return 1 / x", test, entry_point="inverse")
+    assert (result.status, outcome(result)) == (CodeStatus.ERROR, (False, 2, 3, True))
+    assert "ZeroDivisionError" in result.error
+
+
+def test_a_test_may_expect_an_exception(runner: SandboxPool) -> None:
+    test = "try:\n    f(-1)\n    raised = False\nexcept ValueError:\n    raised = True\nassert raised"
+    assert runner.check("def f(x):\n    if x < 0: raise ValueError", test, entry_point="f").passed
+    assert not runner.check("def f(x): return 0", test, entry_point="f").passed
+
+
+def test_what_died_half_way_keeps_what_it_earned(runner: SandboxPool) -> None:
+    source = "import os\ndef f(x):\n    if x == 3: os._exit(0)\n    return x"
+    test = "\n".join(f"assert f({n}) == {n}" for n in range(1, 6))
+    result = runner.check(source, test, entry_point="f")
+    assert (result.status, outcome(result)) == (CodeStatus.ERROR, (False, 2, 5, True))
+    slow = source.replace("os._exit(0)", "\n        while True: pass")
+    result = runner.check(slow, test, entry_point="f", timeout_s=1.0)
+    assert (result.status, outcome(result)) == (CodeStatus.TIMEOUT, (False, 2, 5, True))
+
+
+def test_calls_of_the_official_run_are_not_made_twice(runner: SandboxPool) -> None:
+    source = "calls = []\ndef f(x):\n    calls.append(x)\n    return len(calls)"
+    test = "assert f(1) == 1\nassert f(2) == 2\nassert f(3) == 0\nassert f(4) == 4"
+    assert outcome(runner.check(source, test, entry_point="f")) == (False, 3, 4, True)
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("def g(): pass", "defines no function f"),
+        ("def f(:", "SyntaxError"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("f = 3", ""),
+    ],
+)
+def test_what_does_not_load_is_not_defined(runner: SandboxPool, source: str, error: str) -> None:
+    result = runner.check(source, "assert f() == 1\nassert f() == 2", entry_point="f")
+    assert (result.status, outcome(result)) == (CodeStatus.ERROR, (False, 0, 2, False))
+    assert error in result.error
+
+
+def test_setup_is_there_on_both_sides(runner: SandboxPool) -> None:
+    setup = "import math\ndef encode(s):\n    return s[::-1]"
+    source = "def decode(s):\n    return encode(s) if math.pi > 3 else ''"
+    test = "def check(candidate):\n    for s in ('ab', 'xyz'):\n        assert candidate(encode(s)) == s"
+    assert runner.check(source, test, entry_point="decode", setup=setup).passed
+
+
+def test_objects_of_the_candidate_go_back_to_it(runner: SandboxPool) -> None:
+    source = "class Pair:\n    def __init__(self, a, b): self.a, self.b = a, b\ndef total(p): return p.a + p.b"
+    assert runner.check(source, "assert total(Pair(1, 2)) == 3", entry_point="total").passed
+    assert not runner.check(
+        source, "assert Pair(1, 2) == Pair(1, 2)\nassert total(Pair(1, 2)) == 3", entry_point="total"
+    ).passed
+
+
+def test_a_test_may_lean_on_a_standard_module_of_the_solution(runner: SandboxPool) -> None:
+    source = "import sys\ndef size(x): return sys.getsizeof(x)"
+    assert runner.check(source, "assert size((1, 2)) == sys.getsizeof((1, 2))", entry_point="size").passed
+    forged = "class sys:\n    getsizeof = lambda x: 0\ndef size(x): return 0"
+    assert not runner.check(forged, "assert size((1, 2)) == sys.getsizeof((1, 2))", entry_point="size").passed
+
+
+def test_truth_of_an_opaque_value_is_kept(runner: SandboxPool) -> None:
+    source = "import re\ndef found(s): return re.search('a', s)"
+    assert runner.check(source, "assert found('xa')\nassert not found('x')", entry_point="found").passed
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "None",
+        "True",
+        "-3",
+        "2**200",
+        "0.1",
+        "float('inf')",
+        "1j",
+        "'\\ud800'",
+        "b'\\xff'",
+        "[1, (2, {3})]",
+        "frozenset({1})",
+        "{(1,): [2]}",
+    ],
+)
+def test_plain_values_cross_unchanged(runner: SandboxPool, value: str) -> None:
+    test = f"assert same({value}) == {value}\nassert type(same({value})) is type({value})"
+    assert runner.check("def same(x): return x", test, entry_point="same").passed
+
+
+def test_kinds_of_dict_and_numpy_scalars_arrive_as_plain(runner: SandboxPool) -> None:
+    source = (
+        "from collections import Counter\nimport numpy as np\n"
+        "def count(s): return Counter(s)\ndef two(): return np.int64(2)"
+    )
+    assert runner.check(source, "assert count('aab') == {'a': 2, 'b': 1}", entry_point="count").passed
+    assert runner.check(source, "assert two() == 2", entry_point="two", timeout_s=20.0).passed
+
+
+def test_a_test_that_calls_nothing_passes_nothing(runner: SandboxPool) -> None:
+    for test in ("", "assert True", "def check(candidate):\n    pass", "x = 1\nassert x == 1"):
+        result = runner.check("def f(): return 1", test, entry_point="f")
+        assert not result.passed
+        assert "never called" in result.error
+
+
+def test_a_broken_test_is_said_to_be_broken(runner: SandboxPool) -> None:
+    result = runner.check("def f(): return 1", "assert f( == 1", entry_point="f")
+    assert (result.status, result.passed) == (CodeStatus.ERROR, False)
+    assert "the test itself is broken" in result.error
+
+
+def test_any_text_is_a_candidate(runner: SandboxPool) -> None:
+    for source in ("\0", "\ud800", "é" * 1000, "x" * (1 << 20), "(" * 5000, "# coding: nonsense", "lambda: " * 3000):
+        result = runner.check(source, "assert f() == 1", entry_point="f")
+        assert (result.passed, result.defined) == (False, False)
+        assert result.status in (CodeStatus.ERROR, CodeStatus.LIMIT)
+
+
+def test_errors_name_no_path_of_the_host(runner: SandboxPool) -> None:
+    result = runner.run("import json\ndef solve():\n    return json.loads('{')", call="solve")
+    assert result.status is CodeStatus.ERROR
+    assert 'File "<solution>", line 3, in solve' in result.error
+    assert "/" not in result.error
+
+
+def test_value_and_output_of_a_program(runner: SandboxPool) -> None:
+    result = runner.run("print('seen')\ndef solve():\n    print('é')\n    return [1, 2.5]", call="solve")
+    assert (result.status, result.value, result.stdout, result.error) == (CodeStatus.OK, "[1, 2.5]", "seen\né\n", "")
+    assert runner.run("if __name__ == '__main__':\n    print('main')").stdout == "main\n"
+    assert runner.run("import sys\nprint(1)\nsys.exit()").status is CodeStatus.OK
+    assert runner.run("def solve():\n    raise SystemExit(0)", call="solve").status is CodeStatus.ERROR
+    assert "defines no function solve" in runner.run("x = 1", call="solve").error
+    assert runner.run("input()").status is CodeStatus.ERROR
+
+
+def test_programs_are_reproducible(runner: SandboxPool) -> None:
+    source = (
+        "import random\ndef solve():\n    return [random.random(), list({'a', 'b', 'c', 'dd', 'ee'}), 2 ** 20000 > 0]"
+    )
+    assert len({runner.run(source, call="solve").value for _ in range(4)}) == 1

@@ -1,0 +1,171 @@
+"""Servers that die, owners that die, escapees, many callers: what is left afterwards, and what callers see."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+from conftest import LIMITS
+
+from grpo_aflow.sandbox import Sandlock, UnsafeSubprocess
+from grpo_aflow.sandbox.pool import SandboxPool
+from grpo_aflow.sandbox.probe import find_leaks
+from grpo_aflow.types import CodeRunner, CodeStatus
+
+LIGHT = LIMITS | {"num_servers": 1, "packages": []}
+
+
+@pytest.fixture
+def pool() -> Iterator[SandboxPool]:
+    opened = Sandlock(**LIGHT).open()
+    yield opened
+    opened.close()
+
+
+def family(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def wait_until_gone(processes: list[psutil.Process], seconds: float = 20.0) -> list[psutil.Process]:
+    return psutil.wait_procs(processes, timeout=seconds)[1]
+
+
+def test_it_is_a_code_runner(pool: SandboxPool) -> None:
+    assert isinstance(pool, CodeRunner)
+    assert pool.name == "sandlock"
+
+
+def test_a_dead_server_is_replaced_and_the_call_repeated(pool: SandboxPool) -> None:
+    for server, call in ((pool._programs[0], "run"), (pool._checks[0], "check")):
+        assert server.launcher_pid is not None
+        doomed = [psutil.Process(server.launcher_pid), *family(server.launcher_pid)]
+        for process in doomed:
+            process.kill()
+        assert wait_until_gone(doomed) == []
+        if call == "run":
+            assert pool.run("def solve(): return 1", call="solve").value == "1"
+        else:
+            assert pool.check("def f(): return 1", "assert f() == 1", entry_point="f").passed
+
+
+def test_a_server_killed_during_a_call_is_replaced(pool: SandboxPool) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        pending = thread.submit(pool.run, "import time\ndef solve():\n    time.sleep(1)\n    return 5", call="solve")
+        time.sleep(0.3)
+        launcher = pool._programs[0].launcher_pid
+        assert launcher is not None
+        for process in psutil.Process(launcher).children():
+            process.kill()
+        assert pending.result().value == "5"
+
+
+def test_a_sandbox_that_cannot_be_restarted_is_an_infrastructure_fault(pool: SandboxPool) -> None:
+    server = pool._programs[0]
+    server.close()
+    server.spec = dataclasses.replace(server.spec, packages=("no_such_package",))
+    result = pool.run("1")
+    assert result.status is CodeStatus.INFRASTRUCTURE
+    assert "no_such_package" in result.error
+
+
+def test_closing_leaves_nothing(tmp_path: object) -> None:
+    before = {process.pid for process in family(os.getpid())}
+    opened = Sandlock(**LIGHT).open()
+    bases = [server._base for server in opened._servers]
+    started = [process for process in family(os.getpid()) if process.pid not in before]
+    assert len(started) >= 4
+    opened.close()
+    assert wait_until_gone(started) == []
+    assert not any(base is not None and base.exists() for base in bases)
+    assert opened.run("1").status is CodeStatus.INFRASTRUCTURE
+
+
+OWNER = """
+import sys, threading, time
+from grpo_aflow.sandbox import Sandlock
+pool = Sandlock(**{limits!r}).open()
+threading.Thread(target=pool.run, args=("while True: pass",), kwargs={{"timeout_s": 100}}, daemon=True).start()
+threading.Thread(
+    target=pool.check, args=("while True: pass", "f()"), kwargs={{"entry_point": "f", "timeout_s": 100}}, daemon=True
+).start()
+time.sleep(0.5)
+print("busy", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_servers_end_with_their_owner_however_it_ends(number: signal.Signals) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", OWNER.format(limits=LIGHT)], stdout=subprocess.PIPE)
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == b"busy\n"
+    processes = family(owner.pid)
+    assert len(processes) >= 7  # two launchers, two servers, three children at work
+    owner.send_signal(number)
+    owner.wait()
+    owner.stdout.close()
+    assert wait_until_gone(processes) == []
+
+
+def test_children_end_when_the_launcher_is_killed(pool: SandboxPool) -> None:
+    launcher = pool._programs[0].launcher_pid
+    assert launcher is not None
+    below = family(launcher)
+    pool._programs[0]._process.kill()  # type: ignore[union-attr]
+    assert pool.run("def solve(): return 1", call="solve").value == "1"
+    assert wait_until_gone(below) == []
+
+
+def test_many_threads_share_few_servers(pool: SandboxPool) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(lambda n: pool.run(f"def solve(): return {n}", call="solve"), range(40)))
+    assert [result.value for result in results] == [str(n) for n in range(40)]
+
+
+def test_calls_leave_no_process_and_no_file(pool: SandboxPool) -> None:
+    def count() -> tuple[int, int]:
+        me = psutil.Process()
+        processes = [me, *family(me.pid)]
+        return len(processes), sum(process.num_fds() for process in processes)
+
+    for _ in range(3):
+        pool.run("print(1)")
+        pool.check("def f(): return 1", "assert f() == 1", entry_point="f")
+    time.sleep(0.3)
+    before = count()
+    for _ in range(50):
+        pool.run("open('x', 'w').write('x')")
+        pool.check("def f(): return 1", "assert f() == 2", entry_point="f")
+    time.sleep(0.3)  # the next children are being made ready
+    assert count() == before
+    assert all(len(list((server._base / "work").iterdir())) <= 2 for server in pool._servers if server._base)
+
+
+def test_unsafe_subprocess_runs_code_and_ends_escapees() -> None:
+    opened = UnsafeSubprocess(**LIGHT).open()
+    try:
+        assert opened.name == "unsafe_subprocess"
+        assert opened.run("def solve(): return 2", call="solve").value == "2"
+        assert opened.check("def f(): return 1", "assert f() == 1", entry_point="f").passed
+        assert find_leaks(opened, confined=True) != []  # the probe finds what is not confined
+    finally:
+        opened.close()
+    unfiltered = UnsafeSubprocess(**LIGHT)._open("none", seccomp=False, instead="")
+    try:
+        before = len(family(os.getpid()))
+        escape = (
+            "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(60)\n    os._exit(0)\nprint('left')"
+        )
+        assert unfiltered.run(escape).stdout == "left\n"
+        time.sleep(0.3)
+        assert len(family(os.getpid())) <= before
+    finally:
+        unfiltered.close()

@@ -14,9 +14,9 @@ from grpo_aflow.workflow.expressions import Expressions
 from grpo_aflow.workflow.facts import TooDeep, gather_facts
 from grpo_aflow.workflow.flow import Flow
 from grpo_aflow.workflow.language import Diagnosis, WorkflowError
-from grpo_aflow.workflow.parse import extract_source, parse
+from grpo_aflow.workflow.parse import extract_source, has_class, parse
 from grpo_aflow.workflow.program import Cost, Workflow
-from grpo_aflow.workflow.reader import Reading, read
+from grpo_aflow.workflow.reader import NO_CLASS, Reading, read
 from grpo_aflow.workflow.repair import mend_indentation, mended
 from grpo_aflow.workflow.rules import WorkflowRules
 
@@ -69,6 +69,8 @@ def validate(source: str, *, domain: Domain | None, rules: WorkflowRules) -> tup
     tree = parse(source)
     if isinstance(tree, SyntaxError):
         finding = Finding(code="E101", line=tree.lineno or 1, message=f"syntax error: {tree.msg}")
+        if not has_class(source):
+            finding = Finding(code="E102", line=1, message=NO_CLASS)
         return None, [Diagnosis(finding=finding)]
     reading = read(tree)
     if reading.call is None:

@@ -31,6 +31,11 @@ def parse(source: str) -> ast.Module | SyntaxError:
         return SyntaxError(f"the parser gave up: {type(error).__name__}", ("", 1, 0, ""))
 
 
+def has_class(text: str) -> bool:
+    """Whether a line begins a `class Workflow`."""
+    return _CLASS.search(text) is not None
+
+
 def extract_source(text: str) -> str:
     """The workflow's source in a policy's output: the fence that has the class, or the text without its prose.
 
@@ -47,9 +52,10 @@ def extract_source(text: str) -> str:
 
 
 def _fenced(text: str) -> str | None:
-    """The first fence with class and `__call__`; else the first with the class."""
+    """The first fence with class and `__call__`; else the first with the class; else, if none has one, the first."""
     fences = list(_FENCE.finditer(text))
     found: list[str] = []
+    others: list[str] = []
     i = 0
     while i < len(fences):
         opening = fences[i]
@@ -59,7 +65,10 @@ def _fenced(text: str) -> str | None:
             if _CALL.search(block):
                 return block
             found.append(block)
+        others.append(block)
         i = closings[used] + 1 if closings else len(fences)
+    if not found and others and not has_class(text):
+        return others[0]
     return found[0] if found else None
 
 

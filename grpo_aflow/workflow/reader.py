@@ -13,6 +13,7 @@ from grpo_aflow.types import Finding
 from grpo_aflow.workflow.language import HARMLESS_IMPORTS, REFUSED_NODES, Diagnosis, Edit, Repair
 from grpo_aflow.workflow.operators import BY_CLASS, OPERATORS, OperatorSpec
 
+NO_CLASS = "there is no `class Workflow`; write one with __init__ and async __call__"
 CREATE_LLM = "create_llm_instance"
 CALL_PARAMETERS = ("problem", "entry_point", "test")
 _TYPING = frozenset(("Literal", "Union", "Optional", "Dict", "List", "Tuple", "Any", "TypeVar", "Callable", "Type"))
@@ -61,13 +62,15 @@ def replace(node: ast.expr, old: str, new: str, *, at_end: bool = True) -> Edit:
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The one candidate that `name` is a misspelling of; None if there is none or more than one."""
-    near = {
-        c for c in candidates if c != name and _distance(_plain(name), _plain(c)) <= (1 if len(_plain(c)) < 6 else 2)
-    }
-    exact = {c for c in near if _plain(c) == _plain(name)}
-    found = exact or near
-    return found.pop() if len(found) == 1 else None
+    """The one candidate that `name` is a misspelling of; None if none is near, or several are equally near."""
+    distances: dict[int, set[str]] = {}
+    for candidate in candidates:
+        far = 1 if len(_plain(candidate)) < 6 else 2
+        distance = _distance(_plain(name), _plain(candidate))
+        if candidate != name and distance <= far:
+            distances.setdefault(distance, set()).add(candidate)
+    closest = distances[min(distances)] if distances else set()
+    return closest.pop() if len(closest) == 1 else None
 
 
 def _plain(name: str) -> str:
@@ -96,7 +99,7 @@ def read(tree: ast.Module) -> Reading:
         else:
             _module_statement(reading, node)
     if workflow is None:
-        reading.report(1, "E102", "there is no `class Workflow`; write one with __init__ and async __call__")
+        reading.report(1, "E102", NO_CLASS)
         return reading
     _class(reading, workflow)
     return reading

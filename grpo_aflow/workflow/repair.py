@@ -33,7 +33,12 @@ def mended(source: str, repairs: list[Repair]) -> tuple[str, list[str]]:
 
 def mend_indentation(source: str) -> str | None:
     """The source with tabs expanded and inner indentation set right; None if that does not make it parse."""
-    lines = source.expandtabs(4).split("\n")
+    return _mend_lines(source.expandtabs(4).split("\n")) or (
+        _mend_lines(source.expandtabs(8).split("\n")) if "\t" in source else None
+    )
+
+
+def _mend_lines(lines: list[str]) -> str | None:
     for _ in range(MAX_INDENTATION_FIXES):
         tree = parse("\n".join(lines))
         if not isinstance(tree, SyntaxError):
@@ -47,37 +52,32 @@ def _fix_line(lines: list[str], index: int, message: str) -> bool:
     """Set right the indentation that the parser complains of at a line; False if it is not that kind of fault."""
     if not 0 < index < len(lines):
         return False
-    above = [i for i in range(index) if lines[i].strip()]
+    above = [_indent(line) for line in lines[:index] if line.strip() and not line.lstrip().startswith("#")]
     if not above:
         return False
     width = _indent(lines[index])
     if "unindent" in message:
-        levels = sorted({_indent(lines[i]) for i in above})
-        target = min(levels, key=lambda level: (abs(level - width), -level))
-    elif "unexpected indent" in message:
-        target = _indent(lines[above[-1]])
-    elif "expected an indented block" in message:
-        target = _indent(lines[above[-1]]) + 4
-    else:
-        return False
-    return _shift(lines, index, target - width)
+        target = min(set(above), key=lambda level: (abs(level - width), -level))
+        return _shift(lines, index, target - width, known=set(above))
+    if "unexpected indent" in message:
+        return _shift(lines, index, above[-1] - width, known=set())
+    if "expected an indented block" in message:
+        return _shift(lines, index, above[-1] + 4 - width, known=set())
+    return False
 
 
-def _shift(lines: list[str], index: int, by: int) -> bool:
-    """Move the line and all that hangs below it at its own indentation or deeper."""
+def _shift(lines: list[str], index: int, by: int, *, known: set[int]) -> bool:
+    """Move the line and what hangs below it: as deep or deeper, up to a line at a `known` indentation or a new `def`."""
     width = _indent(lines[index])
     for i in range(index, len(lines)):
-        if lines[i].strip():
-            if _indent(lines[i]) < width:
-                break
-            if (
-                by > 0
-                and i > index
-                and _indent(lines[i]) == width
-                and lines[i].lstrip().startswith(("def ", "async def ", "class "))
-            ):
-                break
-            lines[i] = " " * (_indent(lines[i]) + by) + lines[i].lstrip()
+        indent, text = _indent(lines[i]), lines[i].lstrip()
+        if not text:
+            continue
+        if indent < width or indent in known:
+            break
+        if by > 0 and i > index and indent == width and text.startswith(("def ", "async def ", "class ")):
+            break
+        lines[i] = " " * (indent + by) + text
     return by != 0
 
 

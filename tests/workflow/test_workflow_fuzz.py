@@ -72,6 +72,7 @@ class Writer:
             )
         inner = lambda: self.expression(depth - 1)  # noqa: E731
         form = self.draw.randrange(17)
+        form -= 14 if form >= 14 and self.draw.random() < 0.6 else 0
         if form == 0:
             return f"({inner()} {self.pick(['+', '-', '*', '/', '//', '%', '**', '|', '&'])} {inner()})"
         if form == 1:

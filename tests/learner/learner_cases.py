@@ -109,3 +109,23 @@ def normalised(made, groups):
 def assert_same_step(one, other, tolerance=1e-6):
     assert math.isclose(one[0], other[0], abs_tol=tolerance)
     torch.testing.assert_close(one[1], other[1], atol=tolerance, rtol=1e-5)
+
+
+def adapter_after(path, aggregation, *, members, process_group=None):
+    """(adapter, [N, B, groups] per step) after two steps: the first on three groups, the second on group 0 alone."""
+    made = learner(path, objective_=objective(aggregation=aggregation), process_group=process_group)
+    groups = [group(seed=0), group((3, 12), (0.4, -0.4), seed=1), group((8, 4, 6), (-1.0, 1.0, 0.2), seed=2)]
+    counts = []
+    for step in (groups, groups[:1]):
+        for i in members:
+            if i < len(step):
+                made.backward(step[i])
+        stats = made.step(1e-3)
+        counts.append([stats[f"update/num_{name}"] for name in ("tokens", "sequences", "groups")])
+    return torch.cat([p.detach().flatten() for p in made._parameters.values()]), counts
+
+
+def free_port(socket):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,14 +1,13 @@
 """A tiny policy, warm-started for a few steps, and adapters of it."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from grpo_aflow.learner.models import PreparedModel, TinyPolicy
 from grpo_aflow.learner.warmstart import ReferenceWorkflows
-
-MESSAGES = [{"role": "user", "content": "math gsm8k\n"}]
 
 
 def quiet(what: str, done: int, total: int) -> None:
@@ -28,9 +27,7 @@ def tiny_policy(tmp_path_factory) -> PreparedModel:
         device="cpu",
         dtype="float32",
     )
-    warmstart = ReferenceWorkflows(
-        num_steps=10, batch_size=8, learning_rate=3e-3, preference=0.2, lora_rank=8, seed=0
-    )
+    warmstart = ReferenceWorkflows(num_steps=10, batch_size=8, learning_rate=3e-3, preference=0.2, lora_rank=8, seed=0)
     return tiny.prepare(
         tmp_path_factory.mktemp("cache"),
         warmstart=warmstart,
@@ -67,12 +64,14 @@ def peft_scores(tiny_policy) -> Callable[..., tuple[float, ...]]:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    def score(token_ids, adapter: Path | None, *, temperature: float = 1.0) -> tuple[float, ...]:
+    @cache
+    def load(adapter: Path | None):
         model = AutoModelForCausalLM.from_pretrained(tiny_policy.path)
-        if adapter is not None:
-            model = PeftModel.from_pretrained(model, str(adapter))
+        return (model if adapter is None else PeftModel.from_pretrained(model, str(adapter))).eval()
+
+    def score(token_ids, adapter: Path | None, *, temperature: float = 1.0) -> tuple[float, ...]:
         with torch.inference_mode():
-            logits = model.eval()(torch.tensor([list(token_ids)])).logits[0, :-1] / temperature
+            logits = load(adapter)(torch.tensor([list(token_ids)])).logits[0, :-1] / temperature
         logprobs = logits.log_softmax(dim=-1)
         return tuple(logprobs.gather(-1, torch.tensor(list(token_ids))[1:, None])[:, 0].tolist())
 

@@ -9,7 +9,13 @@ PLAIN = SamplingParams(temperature=1.0, top_p=1.0, top_k=0, max_tokens=40)
 
 
 async def draw(
-    sampler: Sampler, prompt: tuple[int, ...], version: int, *, n: int = 8, params: SamplingParams = PLAIN, seed: int = 0
+    sampler: Sampler,
+    prompt: tuple[int, ...],
+    version: int,
+    *,
+    n: int = 8,
+    params: SamplingParams = PLAIN,
+    seed: int = 0,
 ) -> dict[int, Completion]:
     """One group, by member."""
     stream = sampler.sample(prompt, seeds=range(seed, seed + n), params=params, version=version)

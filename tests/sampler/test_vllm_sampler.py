@@ -1,0 +1,177 @@
+"""The real engine on the CPU, one start for all tests; the last one kills it and starts another."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from sampler_cases import MESSAGES, PLAIN, draw
+
+from grpo_aflow.learner.gate import Gate
+from grpo_aflow.sampler.settings import Vllm
+from grpo_aflow.sampler.tokenizer import ChatTokenizer
+from grpo_aflow.types import (
+    BASE,
+    Adapter,
+    InfrastructureError,
+    Sampler,
+    SamplingParams,
+    SelfTestFailed,
+    UserError,
+)
+from grpo_aflow.watchdog import descendants
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+pytest.importorskip("vllm", reason="vLLM is not installed")
+
+SETTINGS = Vllm(
+    temperature=1.0,
+    final_temperature=1.0,
+    temperature_steps=0,
+    top_p=1.0,
+    top_k=0,
+    max_tokens=40,
+    kv_cache_gb=0.1,
+    gpu_memory_utilization=0.5,
+    max_num_seqs=64,
+    enforce_eager=True,
+    cpu_threads=1,
+)
+PROBE = tuple(range(5, 69))
+TOLERANCE = 1e-4
+
+
+async def start(model) -> Sampler:
+    return await SETTINGS.start(model, max_lora_rank=4, max_loras=3, watchdog=None, seed=0)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def sampler(tiny_policy):
+    sampler = await start(tiny_policy)
+    yield sampler
+    await sampler.close()
+
+
+@pytest.fixture(scope="module")
+def prompt(tiny_policy):
+    return ChatTokenizer(tiny_policy.path).encode_chat(MESSAGES)
+
+
+@pytest.fixture(scope="module")
+def adapters(make_adapter):
+    return {seed: make_adapter(seed) for seed in (1, 2)}
+
+
+async def test_a_changed_adapter_changes_the_scores_to_the_learners(sampler, adapters, peft_scores):
+    assert isinstance(sampler, Sampler)
+    base = await sampler.score(PROBE, version=None)
+    assert base == pytest.approx(peft_scores(PROBE, None), abs=TOLERANCE)
+    for version, seed in ((1, 1), (2, 2)):
+        await sampler.publish(Adapter(version=version, path=adapters[seed]))
+        scores = await sampler.score(PROBE, version=version)
+        assert scores == pytest.approx(peft_scores(PROBE, adapters[seed]), abs=TOLERANCE)
+        assert max(abs(on - off) for on, off in zip(scores, base, strict=True)) > 0.1
+    again = await sampler.score(PROBE, version=1)
+    assert again == pytest.approx(peft_scores(PROBE, adapters[1]), abs=TOLERANCE)
+    await sampler.retire(1)
+    await sampler.retire(2)
+
+
+async def test_a_stale_and_a_dropped_adapter_are_caught(sampler, adapters, peft_scores):
+    gate = Gate(dtype="float32")
+    off = {"sampler_off": await sampler.score(PROBE, version=None), "learner_off": peft_scores(PROBE, None)}
+    await sampler.publish(Adapter(version=1, path=adapters[1]))
+    good = await sampler.score(PROBE, version=1)
+    report = gate.check(sampler_on=good, learner_on=peft_scores(PROBE, adapters[1]), **off)
+    assert report.disagreement < TOLERANCE < report.learner_effect
+    await sampler.publish(Adapter(version=2, path=adapters[1]))  # version 2 with the weights of version 1
+    stale = await sampler.score(PROBE, version=2)
+    with pytest.raises(SelfTestFailed, match="does not serve the learner's policy"):
+        gate.check(sampler_on=stale, learner_on=peft_scores(PROBE, adapters[2]), **off)
+    dropped = await sampler.score(PROBE, version=BASE)  # version 2 answered by the base model
+    with pytest.raises(SelfTestFailed, match="does not serve the learner's policy"):
+        gate.check(sampler_on=dropped, learner_on=peft_scores(PROBE, adapters[2]), **off)
+    await sampler.retire(1)
+    await sampler.retire(2)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+async def test_sampled_logprobs_are_the_learners(sampler, prompt, adapters, peft_scores, tiny_policy, temperature):
+    await sampler.publish(Adapter(version=3, path=adapters[1]))
+    params = SamplingParams(temperature=temperature, top_p=1.0, top_k=0, max_tokens=40)
+    group = await draw(sampler, prompt, 3, params=params)
+    assert sorted(group) == list(range(8))
+    tokenizer = ChatTokenizer(tiny_policy.path)
+    for completion in group.values():
+        text = prompt + completion.token_ids
+        expected = peft_scores(text, adapters[1], temperature=temperature)[len(prompt) - 1 :]
+        assert completion.logprobs == pytest.approx(expected, abs=TOLERANCE)
+        assert (completion.token_ids[-1] in tokenizer.eos_ids) == (completion.finish_reason == "stop")
+        assert completion.text == tokenizer.decode(completion.token_ids)
+        assert completion.version == 3
+    await sampler.retire(3)
+
+
+async def test_requests_in_flight_finish_under_their_own_version(sampler, prompt, adapters, peft_scores):
+    await sampler.publish(Adapter(version=4, path=adapters[1]))
+    long = SamplingParams(temperature=1.0, top_p=1.0, top_k=0, max_tokens=100)
+    old = asyncio.create_task(draw(sampler, prompt, 4, n=24, params=long))
+    await asyncio.sleep(0.1)
+    assert not old.done()
+    await sampler.publish(Adapter(version=5, path=adapters[2]))
+    new = asyncio.create_task(draw(sampler, prompt, 5, n=24, params=long))
+    await asyncio.sleep(0.05)
+    retirement = asyncio.create_task(sampler.retire(4))
+    for group, adapter in ((await old, adapters[1]), (await new, adapters[2])):
+        for completion in group.values():
+            expected = peft_scores(prompt + completion.token_ids, adapter)[len(prompt) - 1 :]
+            assert completion.logprobs == pytest.approx(expected, abs=TOLERANCE)
+    await asyncio.wait_for(retirement, 10)
+    with pytest.raises(ValueError, match="version 4 is not served"):
+        await draw(sampler, prompt, 4, n=1)
+    await sampler.retire(5)
+
+
+async def test_leaving_early_aborts_the_requests(sampler, prompt, adapters):
+    await sampler.publish(Adapter(version=6, path=adapters[1]))
+    long = SamplingParams(temperature=1.0, top_p=1.0, top_k=0, max_tokens=120)
+    stream = sampler.sample(prompt, seeds=range(48), params=long, version=6)
+    await anext(stream)
+    await stream.aclose()
+    assert sampler._engine.get_num_unfinished_requests() == 0
+    await asyncio.wait_for(sampler.retire(6), 10)
+
+
+async def test_a_broken_adapter_is_one_clear_line(sampler, tmp_path):
+    with pytest.raises(InfrastructureError, match="cannot load the adapter"):
+        await sampler.publish(Adapter(version=7, path=tmp_path / "nothing"))
+
+
+async def test_an_architecture_that_vllm_does_not_serve_is_refused(tiny_policy, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_policy.path, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = ["NobodysForCausalLM"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="vLLM cannot serve .*NobodysForCausalLM.*; choose another model or sampler=hf"):
+        await start(replace(tiny_policy, path=folder))
+
+
+async def test_a_dead_engine_is_reported_and_another_can_be_started(sampler, prompt, tiny_policy):
+    engines = [pid for pid in descendants(os.getpid()) if "EngineCore" in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert engines
+    for pid in engines:
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(InfrastructureError, match="the engine has died; resume the run"):
+        await draw(sampler, prompt, BASE, params=PLAIN)
+    with pytest.raises(InfrastructureError):
+        await sampler.score(PROBE, version=None)
+    await sampler.close()
+    another = await start(tiny_policy)
+    assert len(await draw(another, prompt, BASE)) == 8
+    await another.close()

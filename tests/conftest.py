@@ -1,6 +1,40 @@
-"""What all tests share: modules of this folder are importable by name."""
+"""What all tests share: modules of this folder are importable by name, and one small trained run."""
 
+import os
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+SMALL = (
+    "sampler=hf",
+    "schedule=short",
+    "schedule.num_steps=3",
+    "schedule.prompts_per_step=3",
+    "schedule.group_size=4",
+    "schedule.save_every=1",
+    "eval.max_tasks_per_dataset=1",
+    "eval.samples=2",
+)
+
+
+@pytest.fixture(scope="session")
+def model_cache(tmp_path_factory):
+    """Models are built once per test session, apart from the user's own cache."""
+    if "GRPO_AFLOW_CACHE" not in os.environ:
+        os.environ["GRPO_AFLOW_CACHE"] = str(tmp_path_factory.mktemp("models"))
+    return Path(os.environ["GRPO_AFLOW_CACHE"])
+
+
+@pytest.fixture(scope="session")
+def trained_run(model_cache, tmp_path_factory):
+    """The folder of a run of three small steps with the hf sampler, everything real."""
+    from grpo_aflow.config import compose
+    from grpo_aflow.train import train
+
+    root = tmp_path_factory.mktemp("trained")
+    train(compose(*SMALL, f"paths.runs={root}"))
+    [manifest] = root.rglob("manifest.json")
+    return manifest.parent

@@ -9,6 +9,7 @@ import ast
 import math
 import re
 
+from grpo_aflow.tasks.source_code import parse_source
 from grpo_aflow.tasks.tiers import EXACT, NOTHING, Tiers
 from grpo_aflow.types import CodeRunner, CodeStatus, Grade, Task
 
@@ -64,7 +65,8 @@ def normalise_code(text: str) -> str:
     code = fences[-1].partition("\n")[2] if fences else text
     if len(code) > _MAX_PARSED:
         return code.strip()
+    tree = parse_source(code)
     try:
-        return ast.unparse(ast.parse(code))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return code.strip() if tree is None else ast.unparse(tree)
+    except RecursionError:
         return code.strip()

@@ -22,9 +22,12 @@ import re
 
 from grpo_aflow.tasks.dataset import Dataset, Origin
 from grpo_aflow.tasks.rows import Row
+from grpo_aflow.tasks.source_code import parse_source
 from grpo_aflow.types import Task
 
-_ARROW = r"(?:==|=>|->|➞|→|returns|should return|should be equal to|=)"
+_ARROW = r"(?:==|=>|->|➞|→|returns|should return|should be equal to)"
+# Examples that the reference solution itself contradicts.
+_WRONG_EXAMPLES = frozenset({"assert median([-10, 4, 6, 1000, 10, 20]) == 15.0"})
 
 
 def to_task(row: Row, origin: Origin) -> Task:
@@ -58,7 +61,8 @@ def docstring_tests(prompt: str, entry_point: str) -> tuple[str, ...]:
     pairs += [(example.source.strip(), example.want.strip()) for example in examples]
     one_line = rf"^[ \t]*(?:[*\-•] )?({re.escape(entry_point)}\(.*\))[ \t]*{_ARROW}[ \t]*(.+?)[ \t.]*$"
     pairs += [(match[1], match[2]) for match in re.finditer(one_line, docstring, re.M)]
-    return tuple(dict.fromkeys(f"assert {call} == {want}" for call, want in pairs if _is_pair(call, want, entry_point)))
+    tests = [f"assert {call} == {want}" for call, want in pairs if _is_pair(call, want, entry_point)]
+    return tuple(test for test in dict.fromkeys(tests) if test not in _WRONG_EXAMPLES)
 
 
 def _before(prompt: str, entry_point: str) -> str:
@@ -68,11 +72,9 @@ def _before(prompt: str, entry_point: str) -> str:
 
 
 def _docstring(prompt: str, entry_point: str) -> str:
-    try:
-        module = ast.parse(prompt)
-    except SyntaxError:
-        return ""
-    functions = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == entry_point]
+    module = parse_source(prompt)
+    body = [] if module is None else module.body
+    functions = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == entry_point]
     return (ast.get_docstring(functions[0]) or "") if functions else ""
 
 

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 
+from grpo_aflow.tasks.source_code import parse_source
 from grpo_aflow.types import Task, UserError
 
 _NOT_WORDS = re.compile(r"[\W_]+")
@@ -54,19 +55,16 @@ def check_leaks(train: Sequence[Task], evaluated: Sequence[Task] = ()) -> None:
 
 def _assertions(test: str) -> list[str]:
     """The single assertions of a hidden test, which may be one function with many."""
-    try:
-        nodes = [node for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Assert)]
-    except (SyntaxError, ValueError, RecursionError):
+    tree = parse_source(test)
+    if tree is None:
         return [test]
-    return [ast.unparse(node) for node in nodes]
+    return [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Assert)]
 
 
 def _spelling(test: str, task: Task) -> str:
     """One spelling per assertion: the entry point is called `candidate`, `is` counts as `==`."""
-    try:
-        text = ast.unparse(ast.parse(test.strip()))
-    except (SyntaxError, ValueError, RecursionError):
-        text = test
+    tree = parse_source(test.strip())
+    text = test if tree is None else ast.unparse(tree)
     return (
         re.sub(rf"\b{re.escape(task.entry_point)}\b", "candidate", text).replace(" is ", " == ")
         if task.entry_point

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 from grpo_aflow.tasks.dataset import Dataset, Origin
 from grpo_aflow.tasks.rows import Row
+from grpo_aflow.tasks.source_code import parse_source
 from grpo_aflow.types import Task
 
 # Golds that do not pass their own tests: 630 (AFlow's copy renames a parameter), 367 and 927 (the set-up builds trees
@@ -88,10 +89,8 @@ def _signature(node: ast.FunctionDef) -> str:
 
 
 def _parse(code: str) -> list[ast.stmt]:
-    try:
-        return ast.parse(code).body
-    except SyntaxError:
-        return []
+    tree = parse_source(code)
+    return [] if tree is None else tree.body
 
 
 def _setup(row: Row) -> str:

@@ -1,0 +1,90 @@
+"""The graders and loaders on the real files, where they lie beside the checkout."""
+
+from pathlib import Path
+
+import pytest
+
+from grpo_aflow.tasks import load_tasks
+from grpo_aflow.tasks.latex_equality import latex_pool
+from grpo_aflow.tasks.leaks import contaminated, leaked_tests
+from grpo_aflow.tasks.selftest_full import EXPECTED, check_dataset
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not here")
+
+
+@pytest.fixture(scope="module")
+def runner():
+    from grpo_aflow.sandbox import open_default
+
+    return open_default()
+
+
+def load(name, split):
+    return load_tasks(name, split=split, source=str(DATA))
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "num_tasks"),
+    [
+        ("gsm8k", "train", 7473),
+        ("gsm8k", "test", 1319),
+        ("math", "aflow_validate", 119),
+        ("math", "aflow_test", 486),
+        ("squad2", "test", 6078),
+        ("hotpotqa", "aflow_validate", 200),
+        ("humaneval", "test", 164),
+        ("humaneval", "aflow_validate", 33),
+        ("humaneval", "aflow_test", 131),
+        ("mbpp", "train", 374),
+        ("mbpp", "test", 500),
+        ("mbpp", "validation", 90),
+        ("mbpp", "prompt", 10),
+        ("mbpp", "aflow_validate", 86),
+        ("mbpp", "aflow_test", 341),
+    ],
+)
+def test_every_split_is_whole(name, split, num_tasks):
+    assert len(load(name, split)) == num_tasks
+
+
+def test_half_of_squads_questions_are_unanswerable():
+    assert sum(task.answers == ("",) for task in load("squad2", "test")) == 3168
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPECTED)
+def test_golds_are_exact_and_exchanged_golds_are_not(name, runner):
+    check = check_dataset(name, DATA, runner)
+    assert check.passed, check
+
+
+@pytest.mark.slow
+def test_math_verify_itself_agrees_with_every_gold():
+    golds = [task.answers[0] for split in EXPECTED["math"][0] for task in load("math", split)]
+    assert [gold for gold in golds if not latex_pool().equal(gold, gold)] == []
+
+
+@pytest.mark.slow
+def test_public_tests_of_humaneval_pass_and_leak_nothing(runner):
+    tasks = load("humaneval", "test")
+    assert sum(bool(task.public_tests) for task in tasks) >= 110
+    for task in tasks:
+        assert leaked_tests(task) == []
+        if task.public_tests:
+            result = runner.check(
+                task.answers[0], "\n".join(task.public_tests), entry_point=task.entry_point, setup=task.setup
+            )
+            assert result.passed, (task.id, task.public_tests)
+
+
+def test_aflows_mbpp_test_holds_97_problems_of_the_train_split():
+    assert len(contaminated(load("mbpp", "train"), load("mbpp", "aflow_test"))) == 97
+
+
+def test_one_mbpp_training_problem_is_a_test_problem_word_by_word():
+    assert contaminated(load("mbpp", "train"), load("mbpp", "test")) == {"mbpp/704"}
+
+
+def test_gsm8ks_official_splits_are_apart():
+    assert contaminated(load("gsm8k", "train"), load("gsm8k", "test")) == set()

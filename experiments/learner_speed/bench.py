@@ -58,7 +58,7 @@ def make_case(folder, case):
     batch = {
         "prompt": torch.randint(2, vocab, (case["prompt"],)).tolist(),
         "completions": torch.randint(2, vocab, (size, length)).tolist(),
-        "advantages": [1.0 - 2.0 * i / (size - 1) for i in range(size)],
+        "advantages": [1.0 - 1.5 * i / (size - 1) for i in range(size)],
     }
     options = {key: case[key] for key in ("dtype", "logits_chunk") if key in case}
     (folder / "case.json").write_text(json.dumps(batch | options))

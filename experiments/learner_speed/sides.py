@@ -44,14 +44,14 @@ def ours(folder, device):
         dual_clip=None,
     )
     settings = LearnerSettings(
-        micro_batch=case.get("micro_batch", 16),
+        micro_batch=case.get("micro_batch", 8),
         accumulation=1,
         packing=Packing(case.get("packing", "shared_prefix")),
         max_grad_norm=MAX_GRAD_NORM,
         weight_decay=0.01,
         betas=[0.9, 0.999],
         gradient_checkpointing=case.get("gradient_checkpointing", False),
-        logits_chunk=case.get("logits_chunk", 256),
+        logits_chunk=case.get("logits_chunk", 128),
         lm_head_fp32=False,
         max_nonfinite_steps=1,
     )

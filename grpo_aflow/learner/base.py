@@ -16,6 +16,14 @@ from grpo_aflow.types import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# Names under which architectures scale or bend their logits behind the LM head.
+LOGIT_SCALINGS = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "output_multiplier",
+    "lm_head_multiplier",
+)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -42,7 +50,7 @@ def _check_supported(model: PreTrainedModel, packing: Packing) -> None:
     name = type(model).__name__
     if head is None or getattr(head, "bias", None) is not None:
         raise UserError(f"{name} has no LM head without bias, which the learner needs: choose another model")
-    for scaling in ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier"):
+    for scaling in LOGIT_SCALINGS:
         if getattr(model.config, scaling, None) not in (None, 1, 1.0):
             raise UserError(
                 f"{name} scales its logits ({scaling}), which the learner does not do: choose another model"

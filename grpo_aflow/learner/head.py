@@ -93,18 +93,21 @@ def _in_chunks(
     for start in range(0, num, chunk):
         part = slice(start, start + chunk)
         y = targets[part].unsqueeze(1)  # [C, 1]
-        logits = (hidden[part].to(head.dtype) @ head.T).to(dtype)  # [C, V]
+        logits = (hidden[part].to(head.dtype) @ head.T).to(dtype)  # [C, V]; one more like it, p, and no third
         logits /= temperature
-        log_z = torch.logsumexp(logits, dim=1, keepdim=True)  # [C, 1]
-        logprobs[part] = (logits.gather(1, y) - log_z).squeeze(1)
-        sampler[part] = logprobs[part] if truncation is None else _truncated(logits, y, truncation)
-        logits -= log_z  # log p
+        logits -= logits.amax(dim=1, keepdim=True)
         p = logits.exp()  # [C, V]
-        entropy[part] = -torch.linalg.vecdot(p, logits)
+        mass = p.sum(dim=1, keepdim=True)  # [C, 1]
+        p /= mass
+        log_z = mass.log().squeeze(1)
+        logprobs[part] = logits.gather(1, y).squeeze(1) - log_z
+        sampler[part] = logprobs[part] if truncation is None else _truncated(logits, y, truncation)
+        entropy[part] = log_z - torch.linalg.vecdot(p, logits)
         if d_logprob is not None:
             d_logprob[part] = ((head[y.squeeze(1)] - p.to(head.dtype) @ head) / temperature).to(hidden.dtype)
         if d_entropy is not None:
-            pull = logits.add_(entropy[part].unsqueeze(1)).mul_(p)  # p (log p + H): minus the gradient to the logits
+            # Minus the gradient to the logits: p (log p + H).
+            pull = logits.add_((entropy[part] - log_z).unsqueeze(1)).mul_(p)
             d_entropy[part] = (-(pull.to(head.dtype) @ head) / temperature).to(hidden.dtype)
     return logprobs, entropy, sampler, d_logprob, d_entropy
 

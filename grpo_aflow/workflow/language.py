@@ -91,9 +91,9 @@ def _words(text: str) -> frozenset[str]:
 
 
 HARMLESS_IMPORTS = _words(
-    "__future__ abc ast asyncio collections copy dataclasses datetime decimal enum fractions functools itertools json "
-    "logging math metagpt numpy operator operators prompt pydantic random re scripts statistics string sympy textwrap "
-    "time typing typing_extensions unittest workspace async_llm evaluator"
+    "__future__ abc ast asyncio collections copy dataclasses datetime decimal enum examples fractions functools "
+    "itertools json logging math metagpt numpy operator operators prompt pydantic random re scripts statistics "
+    "string sympy textwrap time typing typing_extensions unittest workspace async_llm evaluator"
 )
 """Top-level packages whose import is understood and does nothing. What they bind cannot be used."""
 

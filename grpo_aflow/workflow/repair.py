@@ -67,7 +67,7 @@ def _fix_line(lines: list[str], index: int, message: str) -> bool:
 
 
 def _shift(lines: list[str], index: int, by: int, *, known: set[int]) -> bool:
-    """Move the line and what hangs below it: as deep or deeper, up to a line at a `known` indentation or a new `def`."""
+    """Move the line and what hangs below it, up to a line at a `known` indentation or a new `def`."""
     width = _indent(lines[index])
     for i in range(index, len(lines)):
         indent, text = _indent(lines[i]), lines[i].lstrip()

@@ -1,0 +1,62 @@
+"""Fences, prose and end tokens around a workflow are everyday business, and never a repair."""
+
+from __future__ import annotations
+
+import pytest
+from scripted_executor import RULES, workflow_text
+
+from grpo_aflow.workflow import check_text
+from grpo_aflow.workflow.parse import extract_source
+
+SOURCE = workflow_text("return problem")
+HEADER = "from typing import List\nTASK_PROMPT = 'x'\n"
+
+AROUND = {
+    "bare": SOURCE,
+    "fence": f"```python\n{SOURCE}```",
+    "fence without language": f"```\n{SOURCE}```",
+    "fence in capitals": f"```Python\n{SOURCE}```",
+    "tildes": f"~~~python\n{SOURCE}~~~",
+    "prose around": f"Here it is:\n\n```python\n{SOURCE}```\n\nIt's done. Don't worry!",
+    "prose around without fence": f"Here it is:\n\n{SOURCE}\nIt's done. Don't worry!",
+    "prose with a list": f"{SOURCE}\n1. **First**: a step\n- second\n",
+    "unclosed fence": f"Sure.\n```python\n{SOURCE}",
+    "end token": f"```python\n{SOURCE}```<|im_end|>\n<|im_start|>user\nclass Workflow",
+    "end token without fence": f"{SOURCE}<|endoftext|>garbage (",
+    "windows lines": f"```python\n{SOURCE}```".replace("\n", "\r\n"),
+    "byte order mark": "\ufeff" + SOURCE,
+    "indented": "\n".join("    " + line for line in f"```python\n{SOURCE}```".split("\n")),
+    "other fences before": f"```python\nx = 1\n```\nand\n```python\n{SOURCE}```",
+    "other fences after": f"```python\n{SOURCE}```\nand\n```python\nx = (\n```",
+    "a sketch before": f"```python\nclass Workflow:\n    ...\n```\nIn full:\n```python\n{SOURCE}```",
+    "thinking": f"<think>\nclass Workflow: no\n```python\n</think>\n```python\n{SOURCE}```",
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_the_source_is_found(name: str) -> None:
+    assert extract_source(AROUND[name]).strip() == SOURCE.strip()
+    checked = check_text(AROUND[name], domain=None, rules=RULES)
+    assert (checked.valid, checked.repairs) == (True, ())
+
+
+def test_the_header_above_the_class_belongs_to_it() -> None:
+    assert extract_source(f"Here:\n\n{HEADER}{SOURCE}\nThe end!").strip() == (HEADER + SOURCE).strip()
+
+
+def test_a_fence_inside_a_prompt_does_not_end_the_fence() -> None:
+    inner = f'P = """\n```python\nx = 1\n```\n"""\n{SOURCE}'
+    assert extract_source(f"```python\n{inner}```\nDone.\n```\nother\n```").strip() == inner.strip()
+
+
+def test_a_broken_class_is_not_cut_to_a_sound_one() -> None:
+    broken = SOURCE.replace("return problem", "x = (\n        return problem")
+    checked = check_text(f"```python\n{broken}```", domain=None, rules=RULES)
+    assert [finding.code for finding in checked.findings] == ["E101"]
+
+
+@pytest.mark.parametrize("text", ["", "no class at all", "```python\n```", "```", "class Workflow", "\x00", "\ud800"])
+def test_texts_without_a_workflow(text: str) -> None:
+    checked = check_text(text, domain=None, rules=RULES)
+    assert not checked.valid
+    assert checked.findings

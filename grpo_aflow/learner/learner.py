@@ -182,7 +182,10 @@ class Learner:
             self.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next steps depend on. Between steps only: raises RuntimeError with groups pending."""
+        """Everything that the next steps depend on; the optimizer's tensors are live, so write them before the next step.
+
+        Between steps only: raises RuntimeError with groups pending.
+        """
         with self._lock:
             if self._pending.num_calls:
                 raise RuntimeError("state_dict() is for between steps: call step() or discard() first")

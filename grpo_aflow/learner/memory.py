@@ -9,8 +9,10 @@ layer, and what exists twice for a moment. Allocator fragmentation and the drive
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from grpo_aflow.learner.lora import LoraSpec
@@ -156,6 +158,25 @@ def memory_plan(
         "reserve": int(RESERVE * device_bytes),
     }
     return MemoryPlan(parts=parts, device_bytes=device_bytes)
+
+
+def device_memory(device: str) -> int:
+    """Bytes of memory that `device` has in all: a card's, or the machine's for "cpu"."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[1])
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+def model_shape(folder: Path) -> ModelShape:
+    """The shape of the model in a local folder. Raises UserError when its config.json is not of a kind known here."""
+    try:
+        return ModelShape.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"the memory plan cannot read {folder}/config.json ({error!r}): check model.path") from error
 
 
 def _activations(shape: ModelShape, lora: LoraSpec, settings: LearnerSettings, load: Load, size: int) -> int:

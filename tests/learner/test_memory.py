@@ -1,11 +1,9 @@
 """The memory plan: known parameter counts, monotone in what it depends on, refused with numbers and the mend."""
 
-import json
-
 import pytest
 from learner_cases import settings, spec
 
-from grpo_aflow.learner.memory import GIB, Load, ModelShape, memory_plan
+from grpo_aflow.learner.memory import GIB, Load, ModelShape, device_memory, memory_plan, model_shape
 from grpo_aflow.learner.settings import Packing
 from grpo_aflow.types import UserError
 
@@ -40,7 +38,7 @@ def test_weights_are_those_of_the_model_card():
 def test_counts_equal_a_real_model(random_base):
     from learner_cases import learner
 
-    shape = ModelShape.from_config(json.loads((random_base / "config.json").read_text()))
+    shape = model_shape(random_base)
     made = learner(random_base)
     adapter = sum(p.numel() for p in made._parameters.values())
     assert shape.num_adapter_weights(made.lora) == adapter
@@ -84,3 +82,10 @@ def test_sharing_the_prompt_and_checkpointing_need_less():
     assert plan(gradient_checkpointing=True).parts["activations"] < activations
     assert plan(micro_batch=1).parts["activations"] < activations
     assert plan(lm_head_fp32=True).parts["base weights"] > plan().parts["base weights"]
+
+
+def test_the_machine_and_its_folders_are_read(tmp_path):
+    assert device_memory("cpu") > GIB // 4
+    (tmp_path / "config.json").write_text('{"hidden_size": 64}')
+    with pytest.raises(UserError, match="memory plan cannot read .*check model.path"):
+        model_shape(tmp_path)

@@ -125,16 +125,14 @@ class ServerClient:
         }
         orders: dict[str, Any] = {
             "ring": spec.ring,
-            "readable": [*readable_paths(packages), *(["/proc/self"] if in_sandlock else [])],
+            "readable": [*readable_paths(packages), str(site)],
             "writable": [str(work), "/dev/null"],
             "env": environment(work, site),
             "cwd": str(work),
             "command": server_command(json.dumps(settings)),
         }
-        if in_sandlock:
-            orders["readable"].append(str(site))
-        elif spec.ring == "bubblewrap":
-            orders["command"] = bubblewrap_command(spec.program, orders, site, work, spec.disk_bytes)
+        if spec.ring == "bubblewrap":
+            orders["command"] = bubblewrap_command(spec.program, orders, work, spec.disk_bytes)
         return json.dumps(orders)
 
     def _last_words(self) -> str:

@@ -8,6 +8,7 @@ whatever became of it, and ends a child that starts too many threads.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -58,26 +59,21 @@ def num_threads(pid: int) -> int:
         return 0
 
 
-def run_sandlock(orders: dict, parent: int) -> int:
-    """The server in a full sandlock ring: reads what it needs, writes one folder, no network."""
-    import sandlock
+def run_server(orders: dict, parent: int) -> int:
+    """Start the server's command, confined by sandlock when the orders say so; returns its exit status."""
 
-    ring = sandlock.Sandbox(
-        fs_readable=orders["readable"],
-        fs_writable=orders["writable"],
-        clean_env=True,
-        env=orders["env"],
-        cwd=orders["cwd"],
-    )
-    process = ring.popen(orders["command"])
-    threading.Thread(target=watch, args=(parent, process.kill), daemon=True).start()
-    result = process.wait()
-    return 0 if result.success else 1
+    def prepare() -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: the server ends with this process
+        if orders["ring"] != "sandlock":
+            return
+        import sandlock
 
+        # Landlock alone: sandlock's full sandbox, with a supervisor for every fork, costs a fifth more CPU and (0.9.0)
+        # keeps a descriptor of each ended process. The seccomp filters are ours, see `seccomp`.
+        sandlock.confine(sandlock.Sandbox(fs_readable=orders["readable"], fs_writable=orders["writable"]))
 
-def run_command(orders: dict, parent: int) -> int:
-    """The server by a plain command, which may be bubblewrap's."""
-    process = subprocess.Popen(orders["command"], env=orders["env"], cwd=orders["cwd"])
+    process = subprocess.Popen(orders["command"], env=orders["env"], cwd=orders["cwd"], preexec_fn=prepare)
     threading.Thread(target=watch, args=(parent, process.kill), daemon=True).start()
     return process.wait()
 
@@ -85,8 +81,7 @@ def run_command(orders: dict, parent: int) -> int:
 def main() -> int:
     """Read the orders, start the server, wait for its end."""
     parent = os.getppid()
-    orders = json.loads(sys.argv[1])
-    return run_sandlock(orders, parent) if orders["ring"] == "sandlock" else run_command(orders, parent)
+    return run_server(json.loads(sys.argv[1]), parent)
 
 
 if __name__ == "__main__":

@@ -104,13 +104,13 @@ def server_command(settings_json: str) -> list[str]:
     return [interpreter(), "-s", "-P", "-S", "-c", boot, settings_json]
 
 
-def bubblewrap_command(program: str, orders: dict[str, Any], site: Path, work: Path, disk_bytes: int) -> list[str]:
+def bubblewrap_command(program: str, orders: dict[str, Any], work: Path, disk_bytes: int) -> list[str]:
     """Wrap the server's command: new namespaces, read-only binds of the closed list, a memory-backed work folder."""
     arguments = [program, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
     for name, value in orders["env"].items():
         arguments += ["--setenv", name, value]
-    for path in [*orders["readable"], str(site)]:
+    for path in orders["readable"]:
         if not path.startswith("/dev/"):
             arguments += ["--ro-bind", path, path]
-    arguments += ["--dev", "/dev", "--proc", "/proc", "--size", str(4 * disk_bytes), "--tmpfs", str(work)]
+    arguments += ["--dev", "/dev", "--size", str(4 * disk_bytes), "--tmpfs", str(work)]
     return [*arguments, "--chdir", str(work), "--", *orders["command"]]

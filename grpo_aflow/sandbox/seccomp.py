@@ -1,9 +1,9 @@
-"""The innermost lock of a child: a seccomp filter that takes away system calls no generated program needs.
+"""The innermost lock: a seccomp filter that takes away system calls no generated program needs.
 
-Installed after the fork, in addition to whatever ring the fork server is in. It denies (EPERM) new processes, exec,
-sockets, signals to anybody else, tracing, mounts and namespaces, kernel keyrings, shared memory that would outlive
-the process or escape its memory limit, and raising or lowering anybody's limits. Threads stay possible. A filter for
-the wrong architecture would deny the wrong calls, so `is_supported` says which are known.
+The fork server has one that leaves it processes, signals and limits; each child adds the full one. It denies (EPERM)
+new processes, exec, sockets, signals to anybody else, tracing, mounts and namespaces, kernel keyrings, shared memory
+that would outlive the process or escape its memory limit, and raising or lowering anybody's limits. Threads stay
+possible. A filter for the wrong architecture would deny the wrong calls, so `is_supported` says which are known.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "quotactl": (179, 60), "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265),
     "mknod": (133, None), "mknodat": (259, 33),
 }  # fmt: skip
+_SERVER_NEEDS = ("fork", "vfork", "setsid", "setpgid", "setrlimit")
 _CLONE, _CLONE3, _KILL_CALLS = (56, 220), 435, ((62, 129), (234, 131))  # kill, tgkill
 _PRCTL, _FCNTL, _PRLIMIT = (157, 167), (72, 25), (302, 261)
 
@@ -70,8 +71,8 @@ def _deny_unless(number: int, checks: list[bytes]) -> list[bytes]:
     return [_step(_EQUAL, number, 0, len(body)), *body]
 
 
-def build_filter(pid: int, machine: str) -> bytes:
-    """The filter program for the process `pid`, which may send signals to itself alone."""
+def build_filter(pid: int | None, machine: str) -> bytes:
+    """The filter program for a child `pid`, which may send signals to itself alone; None: for the fork server."""
     column = 0 if machine == "x86_64" else 1
     program = [
         _step(_LOAD, _ARCH),
@@ -81,10 +82,17 @@ def build_filter(pid: int, machine: str) -> bytes:
     ]
     if machine == "x86_64":  # the x32 table has numbers of its own
         program += [_step(_AT_LEAST, 0x40000000, 0, 1), _step(_RETURN, _ERRNO | _EPERM)]
-    for numbers in _DENIED.values():
+    for name, numbers in _DENIED.items():
         number = numbers[column]
-        if number is not None:
+        if number is not None and not (pid is None and name in _SERVER_NEEDS):
             program += [_step(_EQUAL, number, 0, 1), _step(_RETURN, _ERRNO | _EPERM)]
+    if pid is not None:
+        program += _deny_by_argument(pid, column)
+    return b"".join([*program, _step(_RETURN, _ALLOW)])
+
+
+def _deny_by_argument(pid: int, column: int) -> list[bytes]:
+    program: list[bytes] = []
     # libc falls back from clone3, whose flags a filter cannot read, to clone.
     program += [_step(_EQUAL, _CLONE3, 0, 1), _step(_RETURN, _ERRNO | _ENOSYS)]
     program += _deny_unless(_CLONE[column], [_step(_LOAD, _ARGS), _step(_ANY_BIT, _CLONE_THREAD, 1, 0)])
@@ -97,8 +105,7 @@ def build_filter(pid: int, machine: str) -> bytes:
     program += _deny_unless(_FCNTL[column], owner_checks)
     new_limit = _ARGS + 16  # prlimit64: reading (a null pointer for the new limit) is allowed
     checks = [_step(_LOAD, new_limit), _step(_EQUAL, 0, 0, 2), _step(_LOAD, new_limit + 4), _step(_EQUAL, 0, 1, 0)]
-    program += _deny_unless(_PRLIMIT[column], checks)
-    return b"".join([*program, _step(_RETURN, _ALLOW)])
+    return program + _deny_unless(_PRLIMIT[column], checks)
 
 
 class _Program(ctypes.Structure):
@@ -116,8 +123,17 @@ def prepare() -> None:
 
 
 def install() -> None:
-    """Filter this thread and everything it starts, irrevocably. Raises OSError when the kernel refuses."""
-    steps = _template(platform.machine()).replace(struct.pack("=I", _PLACEHOLDER), struct.pack("=I", os.getpid()))
+    """Filter this child and everything it starts, irrevocably. Raises OSError when the kernel refuses."""
+    _install(_template(platform.machine()).replace(struct.pack("=I", _PLACEHOLDER), struct.pack("=I", os.getpid())))
+
+
+def install_for_server() -> None:
+    """Filter the fork server, which runs no generated code: no program, no socket, no tracing, no mounts."""
+    forbid_new_rights()
+    _install(build_filter(None, platform.machine()))
+
+
+def _install(steps: bytes) -> None:
     buffer = ctypes.create_string_buffer(steps, len(steps))
     program = _Program(len(steps) // 8, ctypes.cast(buffer, ctypes.c_void_p))
     call_prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(program))

@@ -16,7 +16,9 @@ import gc
 import importlib
 import json
 import math
+import mmap
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -273,12 +275,20 @@ def _adopt_orphans() -> None:
 
 
 def _mapped_bytes() -> int:
-    """Address space of this process, on top of which a child's memory limit counts."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 4 << 30
+    """Address space of this process, on top of which a child's memory limit counts: the least limit under which a page
+    can still be mapped (/proc, which would tell, is outside the ring)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    too_little, enough = 0, 1 << 42
+    while enough - too_little > 1 << 20:
+        middle = (too_little + enough) // 2
+        try:
+            resource.setrlimit(resource.RLIMIT_AS, (middle, hard))
+            mmap.mmap(-1, mmap.PAGESIZE).close()
+            enough = middle
+        except (OSError, MemoryError, ValueError):
+            too_little = middle
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    return enough
 
 
 def main() -> None:
@@ -287,6 +297,7 @@ def main() -> None:
     preload.load(settings["preload"])
     if settings["limits"]["seccomp"]:
         seccomp.prepare()
+        seccomp.install_for_server()
     if "oracle" in settings["roles"]:
         importlib.import_module(f"{__package__}.oracle")
     Server(settings).run()

@@ -1,9 +1,9 @@
 """What crosses between processes: length-prefixed JSON frames, and plain values tagged with their exact type.
 
 The reader of a frame never trusts its writer. Only None, bool, int, float, complex, str, bytes, list, tuple, set,
-frozenset and dict arrive as themselves (Counter, defaultdict and OrderedDict arrive as dict, numpy scalars as Python
-numbers; the classes int, str and so on as themselves). Everything else, subclasses of these types included, stays where it is and arrives as an opaque token, so
-no object of a candidate can answer a comparison that the test makes.
+frozenset and dict, and these classes, arrive as themselves (Counter, defaultdict and OrderedDict arrive as dict, numpy
+scalars as Python numbers). Everything else, subclasses of these types included, stays where it is and arrives as an
+opaque token, so no object of a candidate can answer a comparison that the test makes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ _SAFE_INT = 2**53
 _MAPPINGS = (dict, collections.Counter, collections.defaultdict, collections.OrderedDict)
 _SEQUENCES: dict[type, str] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
 _BUILDERS: dict[str, Callable[[list[Any]], Any]] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
-_CLASSES = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict)}
+_CLASSES: dict[str, type] = {
+    kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict)
+}
 
 
 class WireError(Exception):
@@ -81,7 +83,7 @@ def encode(value: Any, keep: Callable[[Any], dict[str, Any]], depth: int = 0) ->
         return {_SEQUENCES[kind]: [encode(item, keep, depth + 1) for item in value]}
     if kind in _MAPPINGS:
         return {"dict": [[encode(k, keep, depth + 1), encode(v, keep, depth + 1)] for k, v in value.items()]}
-    if kind is type and _CLASSES.get(value.__name__) is value:
+    if kind is type and any(value is known for known in _CLASSES.values()):
         return {"class": value.__name__}
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic) and type(value.item()) is not kind:

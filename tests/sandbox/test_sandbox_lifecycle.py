@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
-from conftest import LIMITS
+from conftest import LIMITS, footprint
 
 from grpo_aflow.sandbox import Sandlock, UnsafeSubprocess
 from grpo_aflow.sandbox.pool import SandboxPool
@@ -131,21 +131,14 @@ def test_many_threads_share_few_servers(pool: SandboxPool) -> None:
 
 
 def test_calls_leave_no_process_and_no_file(pool: SandboxPool) -> None:
-    def count() -> tuple[int, int]:
-        me = psutil.Process()
-        processes = [me, *family(me.pid)]
-        return len(processes), sum(process.num_fds() for process in processes)
-
     for _ in range(3):
         pool.run("print(1)")
         pool.check("def f(): return 1", "assert f() == 1", entry_point="f")
-    time.sleep(0.3)
-    before = count()
+    before = footprint()
     for _ in range(50):
         pool.run("open('x', 'w').write('x')")
         pool.check("def f(): return 1", "assert f() == 2", entry_point="f")
-    time.sleep(0.3)  # the next children are being made ready
-    assert count() == before
+    assert footprint() == before
     assert all(len(list((server._base / "work").iterdir())) <= 2 for server in pool._servers if server._base)
 
 
@@ -160,12 +153,11 @@ def test_unsafe_subprocess_runs_code_and_ends_escapees() -> None:
         opened.close()
     unfiltered = UnsafeSubprocess(**LIGHT)._open("none", seccomp=False, instead="")
     try:
-        before = len(family(os.getpid()))
+        before = footprint()
         escape = (
             "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(60)\n    os._exit(0)\nprint('left')"
         )
         assert unfiltered.run(escape).stdout == "left\n"
-        time.sleep(0.3)
-        assert len(family(os.getpid())) <= before
+        assert footprint() == before
     finally:
         unfiltered.close()

@@ -6,8 +6,8 @@ import os
 import time
 from pathlib import Path
 
-import psutil
 import pytest
+from conftest import footprint
 
 from grpo_aflow.sandbox.pool import SandboxPool
 from grpo_aflow.types import CodeStatus
@@ -60,7 +60,7 @@ def test_reading_is_denied(runner: SandboxPool, tmp_path: Path) -> None:
 
 
 def test_environments_are_out_of_reach(runner: SandboxPool) -> None:
-    for pid in ("1", str(os.getpid())):
+    for pid in ("1", "self", str(os.getpid())):
         body = f"open('/proc/{pid}/environ').read()"
         assert attempt(runner, body) in ("PermissionError", "FileNotFoundError"), pid
     body = "import os\nopen(f'/proc/{os.getppid()}/environ').read()"
@@ -71,7 +71,7 @@ def test_environments_are_out_of_reach(runner: SandboxPool) -> None:
 
 def test_environment_is_clean(runner: SandboxPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")  # the servers were started without it in any case
-    result = runner.run("import os\nprint(open('/proc/self/environ').read())\nprint(*os.environ)")
+    result = runner.run("import os\nprint(*os.environ)")
     assert result.status is CodeStatus.OK
     assert "OPENAI_API_KEY" not in result.stdout
     allowed = {"HOME", "PATH", "LANG", "TMPDIR", "PYTHONHOME", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE"}
@@ -147,11 +147,12 @@ def test_two_gigabytes_are_refused(runner: SandboxPool) -> None:
 
 
 def test_fork_bomb_makes_no_process(runner: SandboxPool) -> None:
-    before = len(psutil.Process().children(recursive=True))
+    runner.run("1")
+    before = footprint()
     result = runner.run("import os\nwhile True:\n    os.fork()", timeout_s=2.0)
     assert result.status in (CodeStatus.ERROR, CodeStatus.LIMIT)
     assert "PermissionError" in result.error
-    assert len(psutil.Process().children(recursive=True)) <= before
+    assert footprint() == before
 
 
 def test_thread_bomb_is_ended(runner: SandboxPool) -> None:

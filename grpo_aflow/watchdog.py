@@ -107,20 +107,21 @@ def descendants(pid: int) -> list[int]:
 
 
 def mapped_segments(pid: int) -> set[str]:
-    """Files of /dev/shm that a process maps and that its user owns."""
+    """Files of /dev/shm that a process maps and that its user owns.
+
+    Found by inode: a semaphore is mapped under a temporary name and then linked to its real one.
+    """
     try:
         lines = (PROC / str(pid) / "maps").read_text().splitlines()
     except OSError:
         return set()
-    paths = {line.split(maxsplit=5)[5] for line in lines if f" {SHARED_MEMORY}/" in line}
-    return {path for path in paths if _owned(path)}
-
-
-def _owned(path: str) -> bool:
-    try:
-        return os.stat(path).st_uid == os.getuid()
-    except OSError:  # unlinked already: "(deleted)" is part of the name in maps
-        return False
+    inodes = {int(line.split(maxsplit=5)[4]) for line in lines if f" {SHARED_MEMORY}/" in line}
+    found = set()
+    for entry in os.scandir(SHARED_MEMORY) if inodes else ():
+        with suppress(OSError):  # unlinked meanwhile
+            if entry.inode() in inodes and entry.stat().st_uid == os.getuid():
+                found.add(entry.path)
+    return found
 
 
 def _stat(pid: int) -> list[str] | None:

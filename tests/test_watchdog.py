@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from grpo_aflow.watchdog import Watchdog, descendants, identity, mapped_segments
 RUN = """
 import os, subprocess, sys, time
 from multiprocessing import resource_tracker
+from multiprocessing import get_context
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from grpo_aflow.watchdog import Watchdog
@@ -107,9 +109,12 @@ def test_an_id_that_was_given_to_another_process_is_left_alone(tmp_path: Path) -
 def test_descendants_and_segments_are_seen() -> None:
     child = subprocess.Popen(["sleep", "600"])
     segment = SharedMemory(create=True, size=4096)
+    before = mapped_segments(os.getpid())
+    semaphore = get_context("spawn").Semaphore()
     try:
         assert child.pid in descendants(os.getpid())
-        assert f"/dev/shm/{segment.name}" in mapped_segments(os.getpid())
+        assert f"/dev/shm/{segment.name}" in before
+        assert mapped_segments(os.getpid()) - before == {f"/dev/shm/sem.{semaphore._semlock.name.strip('/')}"}
     finally:
         child.kill()
         child.wait()

@@ -35,8 +35,8 @@ class Gate:
     """
 
     def __init__(self, *, dtype: str, tolerance: float | None = None) -> None:
-        self._measure = dtype != "float32"
-        self.tolerance = tolerance if tolerance is not None or self._measure else FP32_TOLERANCE
+        self.measured = dtype != "float32"  # the tolerance is this machine's own, not a constant
+        self.tolerance = tolerance if tolerance is not None or self.measured else FP32_TOLERANCE
 
     def check(
         self,

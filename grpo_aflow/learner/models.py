@@ -241,7 +241,9 @@ def check_device(device: str) -> str:
 
 def _save(model: Any, tokenizer: Any, folder: Path, *, dtype: str) -> None:
     import torch
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # the caller's display shows progress
     model.to(getattr(torch, dtype)).cpu().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -24,6 +24,7 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+from transformers.utils import logging
 
 from grpo_aflow.sampler.settings import ModelFolder, fit
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
@@ -106,6 +107,7 @@ class HfSampler:
     @classmethod
     async def start(cls, model: ModelFolder) -> HfSampler:
         def load() -> HfSampler:
+            logging.disable_progress_bar()
             weights = AutoModelForCausalLM.from_pretrained(model.path, dtype=getattr(torch, model.dtype))
             weights.to(model.device).eval().requires_grad_(False)
             weights.generation_config = GenerationConfig()  # a model's own sampling defaults must not act here

@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import os
 import shutil
+import signal
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -239,7 +240,8 @@ def _start_engine(arguments: dict[str, Any], environment: dict[str, str]) -> Any
                 f"vLLM cannot serve {arguments['model']}: {_first_line(error)}; choose another model or sampler=hf"
             ) from error
         try:
-            return AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+            with _interrupts_blocked():
+                return AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         except (RuntimeError, OSError) as error:
             raise InfrastructureError(
                 f"vLLM's engine did not start: {_first_line(error)}; its own messages stand above "
@@ -251,6 +253,16 @@ def _start_engine(arguments: dict[str, Any], environment: dict[str, str]) -> Any
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes started inside inherit the mask: a Ctrl-C reaches the run, which decides, and not the engine."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _check_shared_memory() -> None:

@@ -46,6 +46,10 @@ PROBE = tuple(range(5, 69))
 TOLERANCE = 1e-4
 
 
+def engine_pids() -> list[int]:
+    return [pid for pid in descendants(os.getpid()) if "EngineCore" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
 async def start(model) -> Sampler:
     return await SETTINGS.start(model, max_lora_rank=4, max_loras=3, watchdog=None, seed=0)
 
@@ -147,6 +151,13 @@ async def test_leaving_early_aborts_the_requests(sampler, prompt, adapters):
     await asyncio.wait_for(sampler.retire(6), 10)
 
 
+async def test_an_interrupt_from_the_terminal_does_not_reach_the_engine(sampler, prompt):
+    (engine,) = engine_pids()
+    os.kill(engine, signal.SIGINT)  # what Ctrl-C sends to every process of the terminal's group
+    await asyncio.sleep(0.5)
+    assert len(await draw(sampler, prompt, BASE)) == 8
+
+
 async def test_a_broken_adapter_is_one_clear_line(sampler, tmp_path):
     with pytest.raises(InfrastructureError, match="cannot load the adapter"):
         await sampler.publish(Adapter(version=7, path=tmp_path / "nothing"))
@@ -163,10 +174,8 @@ async def test_an_architecture_that_vllm_does_not_serve_is_refused(tiny_policy, 
 
 
 async def test_a_dead_engine_is_reported_and_another_can_be_started(sampler, prompt, tiny_policy):
-    engines = [pid for pid in descendants(os.getpid()) if "EngineCore" in Path(f"/proc/{pid}/cmdline").read_text()]
-    assert engines
-    for pid in engines:
-        os.kill(pid, signal.SIGKILL)
+    (engine,) = engine_pids()
+    os.kill(engine, signal.SIGKILL)
     with pytest.raises(InfrastructureError, match="the engine has died; resume the run"):
         await draw(sampler, prompt, BASE, params=PLAIN)
     with pytest.raises(InfrastructureError):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from grpo_aflow.workflow.language import BUILTINS
-from grpo_aflow.workflow.values import ITEM_SIZE, Exceeded, Failed, Values, plain, size_of
+from grpo_aflow.workflow.limits import ITEM_SIZE, SIZE_PER_STEP, Exceeded, Failed, plain, size_of
+from grpo_aflow.workflow.values import Values
 
 MAX_DIGITS = 100  # of round(x, n)
 TYPES: Mapping[str, type] = {
@@ -26,7 +27,7 @@ TYPES: Mapping[str, type] = {
 def call_builtin(values: Values, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """Call a builtin by name. Raises Failed and Exceeded."""
     for argument in args:
-        values.step(size_of(argument) // 256)
+        values.step(size_of(argument) // SIZE_PER_STEP)
     return _BUILTINS[name](values, *args, **kwargs)
 
 

@@ -4,46 +4,18 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from grpo_aflow.types import OperatorCall
 from grpo_aflow.workflow.builtin import TYPES, call_builtin
+from grpo_aflow.workflow.environment import Environment, Pending
 from grpo_aflow.workflow.language import BUILTINS
+from grpo_aflow.workflow.limits import Exceeded, Failed
 from grpo_aflow.workflow.operate import Call, Exhausted, Operating, Spent, all_of
 from grpo_aflow.workflow.operators import Kind, OperatorSpec
 from grpo_aflow.workflow.program import Workflow
 from grpo_aflow.workflow.rules import WorkflowRules
-from grpo_aflow.workflow.values import Exceeded, Failed, Values
-
-
-class Pending:
-    """An operator call that has its number and its arguments, and is not awaited yet."""
-
-    __slots__ = ("call", "done")
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.done = False
-
-    def __repr__(self) -> str:
-        return f"<call of {self.call.spec.slot}, not awaited>"
-
-
-@dataclass(slots=True)
-class Environment:
-    """Where names are looked up: innermost comprehension first, then locals, then the text's constants."""
-
-    globals: dict[str, Any] = field(default_factory=dict)
-    locals: dict[str, Any] = field(default_factory=dict)
-    attributes: dict[str, Any] = field(default_factory=dict)  # self.name
-    inner: list[dict[str, Any]] = field(default_factory=list)
-
-    def look_up(self, name: str) -> Any:
-        for scope in (*reversed(self.inner), self.locals, self.globals):
-            if name in scope:
-                return scope[name]
-        raise Failed("UnboundLocalError", name)
+from grpo_aflow.workflow.values import Values
 
 
 class Evaluator:

@@ -14,10 +14,10 @@ from typing import Any
 
 from grpo_aflow.types import ChatModel, CodeRunner, Domain, Execution, ExecutionStatus, Task
 from grpo_aflow.workflow.evaluate import Evaluator
+from grpo_aflow.workflow.limits import Exceeded, Failed
 from grpo_aflow.workflow.operate import Exhausted, Masked, Operating
 from grpo_aflow.workflow.program import Workflow
 from grpo_aflow.workflow.rules import WorkflowRules
-from grpo_aflow.workflow.values import Exceeded, Failed
 
 
 class _Break(Exception):

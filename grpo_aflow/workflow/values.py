@@ -12,64 +12,18 @@ import operator
 import re
 import string
 from collections.abc import Callable, Mapping
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from grpo_aflow.workflow.language import FORMAT_SPEC, METHODS, MUTATORS
+from grpo_aflow.workflow.limits import CONTAINERS, ITEM_SIZE, SIZE_PER_STEP, Exceeded, Failed, plain, size_of
 from grpo_aflow.workflow.rules import WorkflowRules
 
-ITEM_SIZE = 64  # what an item of a container counts: about what it takes in memory
-SIZE_PER_STEP = 256  # going through a value of this size is one step
+R = TypeVar("R")
+
 MAX_INT_BITS = 65_536
 MAX_REVERSE_SEARCH = 10_000_000  # searching from the right takes len(text) * len(part) in the worst case
 MAX_STRIPPED = 200  # distinct characters of strip()
 _PERCENT = re.compile(r"%(?:\(\w+\))?[-+ 0#]*\d{0,3}(?:\.\d{1,2})?[sdifgGeExXr%]")
-_CONTAINERS = (list, tuple, dict, set)
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-class Failed(Exception):
-    """The workflow did what Python would raise for; `name` is the exception's."""
-
-    def __init__(self, name: str, detail: str = "") -> None:
-        super().__init__(f"{name}: {detail}")
-        self.name = name
-
-
-class Exceeded(Exception):
-    """The workflow's own computation got too long or too large; the text names what."""
-
-
-def plain(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn what Python raises for plain data into `Failed`. Only for functions that call no foreign code."""
-
-    @wraps(function)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except (
-            ArithmeticError,
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            RecursionError,
-            MemoryError,
-        ) as error:
-            raise Failed(type(error).__name__, str(error)[:200]) from None
-
-    return guarded
-
-
-def size_of(value: Any) -> int:
-    """The size of a value itself, without what it refers to."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, _CONTAINERS):
-        return ITEM_SIZE * len(value)
-    return value.bit_length() // 8 if isinstance(value, int) else 1
 
 
 class Values:
@@ -157,7 +111,7 @@ class Values:
     def compare(self, kind: type[ast.cmpop], a: Any, b: Any) -> bool:
         if kind is not ast.Is and kind is not ast.IsNot:
             for value in (a, b):
-                if isinstance(value, _CONTAINERS):
+                if isinstance(value, CONTAINERS):
                     self.weigh(value)
                 else:
                     self.step(size_of(value) // SIZE_PER_STEP)
@@ -277,7 +231,7 @@ class Values:
         self.step(size_of(value) // SIZE_PER_STEP)
         if isinstance(value, str):
             return self._text_method(value, name, args, kwargs)
-        if isinstance(value, _CONTAINERS):
+        if isinstance(value, CONTAINERS):
             return self._container_method(value, name, args, kwargs)
         return getattr(value, name)()
 

@@ -40,7 +40,7 @@ class Workflow:
         """
 {body}
 '''
-OLD_HEADER = HEADER.replace("from scripts.async_llm import", "from metagpt.provider.llm_provider_registry import").replace(
+OLD_HEADER = HEADER.replace("scripts.async_llm", "metagpt.provider.llm_provider_registry").replace(
     "import workspace.{dataset}.workflows", "import examples.aflow.scripts.optimized.{dataset}.workflows"
 ).replace(
     "from scripts.evaluator import DatasetType",
@@ -114,7 +114,8 @@ GRAPHS: dict[str, tuple[Task, str, str, str, str, list[str]]] = {
         """
         thoughts = []
         for i in range(4):
-            thought = await self.custom(input=problem, instruction=prompt_custom.STEPS[i % 2] + prompt_custom.SOLVE_PROMPT)
+            instruction = prompt_custom.STEPS[i % 2] + prompt_custom.SOLVE_PROMPT
+            thought = await self.custom(input=problem, instruction=instruction)
             thoughts.append(thought['response'])
         best = await self.sc_ensemble(solutions=thoughts)
         return best['response'], self.llm.cost_manager.total_cost

@@ -15,7 +15,7 @@ MENDABLE = GOOD.replace("await self.custom", "self.custom")
 BAD = workflow_text("r = await self.programmer(problem)\nreturn nothing")
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "good.py").write_text(GOOD, encoding="utf-8")
     (tmp_path / "mendable.py").write_text(MENDABLE, encoding="utf-8")

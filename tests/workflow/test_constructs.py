@@ -106,15 +106,18 @@ RUNS = {
     ),
     "cost manager": ("return problem, self.llm.cost_manager.total_cost", MATH.problem),
     "gather": (
-        "a, b = await asyncio.gather(self.custom(problem, 'a'), self.answer_generate(problem))\nreturn b['answer'] + a['response'][:3]",
+        "a, b = await asyncio.gather(self.custom(problem, 'a'), self.answer_generate(problem))\n"
+        "return b['answer'] + a['response'][:3]",
         "4cus",
     ),
     "gather starred": (
-        "r = await asyncio.gather(*[self.answer_generate(input=problem) for _ in range(3)])\nreturn ''.join([x['answer'] for x in r])",
+        "r = await asyncio.gather(*[self.answer_generate(input=problem) for _ in range(3)])\n"
+        "return ''.join([x['answer'] for x in r])",
         "444",
     ),
     "gather a list": (
-        "t = []\nfor i in range(2):\n    t.append(self.answer_generate(input=problem))\nr = await asyncio.gather(*t)\nreturn len(r)",
+        "t = []\nfor i in range(2):\n    t.append(self.answer_generate(input=problem))\n"
+        "r = await asyncio.gather(*t)\nreturn len(r)",
         "2",
     ),
     "create_task": ("t = asyncio.create_task(self.answer_generate(problem))\nr = await t\nreturn r['answer']", "4"),
@@ -127,7 +130,8 @@ RUNS = {
     "comment": ("# why\nreturn 'x'  # so", "x"),
     "unreachable code": ("return 'x'\nreturn 'y'", "x"),
     "correlated conditions": (
-        "r = await self.review(problem, 'x')\nif not r['review_result']:\n    s = 'revised'\nif not r['review_result']:\n    return s\nreturn 'x'",
+        "r = await self.review(problem, 'x')\nif not r['review_result']:\n    s = 'revised'\n"
+        "if not r['review_result']:\n    return s\nreturn 'x'",
         "revised",
     ),
     "assigned in a loop that runs": ("for i in range(2):\n    x = i\nreturn x", "1"),
@@ -280,7 +284,8 @@ def test_refused_around_the_body(parts: dict[str, str], code: str) -> None:
         ("class Workflow:\n    async def __call__(self, problem):\n        return problem", "E103"),
         ("class Workflow:\n    def __init__(self, a, b, c):\n        pass\n", "E104"),
         (
-            "class Workflow:\n    def __init__(self, a):\n        pass\n    def __call__(self, problem):\n        return 1",
+            "class Workflow:\n    def __init__(self, a):\n        pass\n"
+            "    def __call__(self, problem):\n        return 1",
             "E104",
         ),
         ("class Workflow:\n    def __init__(self:\n        pass\n", "E101"),
@@ -322,8 +327,8 @@ def test_operator_restrictions_depend_on_the_domain() -> None:
 )
 async def test_signatures(signature: str, expected: str) -> None:
     names = [part.split(":")[0].strip() for part in signature.split(",")]
-    shown = ["{%s}" % names[0]] + ["{%s}" % name if name in names else "" for name in ("entry_point", "test")]
-    body = f"return f'{shown[0]}|{shown[1]}|{shown[2]}'"
+    shown = [names[0], *(name if name in names else "''" for name in ("entry_point", "test"))]
+    body = f"return {shown[0]} + '|' + {shown[1]} + '|' + {shown[2]}"
     assert await answer_of(body, CODE, signature=signature) == expected
 
 

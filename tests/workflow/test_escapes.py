@@ -1,4 +1,4 @@
-"""The escape battery: hostile workflows are refused or bounded, each within a second and 200 MB, in a limited process."""
+"""The escape battery: hostile workflows are refused or bounded, each within a second and 200 MB."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from scripted_executor import workflow_text
 from grpo_aflow.types import ExecutionStatus
 
 BOMB = "x = 'a' * 500000\n"
+
+GOOD = workflow_text("return 'a'")
 
 IN_CALL = {
     "class chain": "return ().__class__.__bases__[0].__subclasses__()",
@@ -187,36 +189,47 @@ WHOLE = {
     "constant bomb": "X = 'a' * 10 ** 10\n" + workflow_text("return X"),
     "constant from a comprehension": "X = [y for y in range(10 ** 9)]\n" + workflow_text("return X"),
     "decorated class": "@eval\n" + workflow_text("return 'a'"),
-    "metaclass": workflow_text("return 'a'").replace("class Workflow:", "class Workflow(metaclass=eval):"),
-    "base class": workflow_text("return 'a'").replace("class Workflow:", "class Workflow(eval('object')):"),
-    "decorated call": workflow_text("return 'a'").replace("    async def __call__", "    @eval\n    async def __call__"),
+    "metaclass": GOOD.replace("class Workflow:", "class Workflow(metaclass=eval):"),
+    "base class": GOOD.replace("class Workflow:", "class Workflow(eval('object')):"),
+    "decorated call": GOOD.replace("    async def __call__", "    @eval\n    async def __call__"),
     "default value": workflow_text("return x", signature="problem, x=open('/etc/passwd').read()"),
     "annotation": workflow_text("return 'a'", signature="problem: eval('1')"),
     "getattr method": workflow_text("return self.nothing") + "    def __getattr__(self, name):\n        return eval\n",
-    "class body": workflow_text("return 'a'").replace("class Workflow:", "class Workflow:\n    print(open('/etc/passwd'))"),
-    "init code": workflow_text("return self.x").replace("    async def", "        self.x = __import__('os')\n    async def"),
-    "init loop": workflow_text("return 'a'").replace("    async def", "        while True: pass\n    async def"),
-    "llm by attribute": workflow_text("return 'a'").replace("create_llm_instance(", "__import__('os').system("),
-    "slot by eval": workflow_text("return 'a'").replace("operator.Custom(self.llm)", "eval('1')"),
+    "class body": GOOD.replace("class Workflow:", "class Workflow:\n    print(open('/etc/passwd'))"),
+    "init code": GOOD.replace("    async def", "        self.x = __import__('os')\n    async def"),
+    "init loop": GOOD.replace("    async def", "        while True: pass\n    async def"),
+    "llm by attribute": GOOD.replace("create_llm_instance(", "__import__('os').system("),
+    "slot by eval": GOOD.replace("operator.Custom(self.llm)", "eval('1')"),
     "null byte": workflow_text("return 'a\0b'"),
     "lone surrogate": workflow_text("return '\ud800'"),
     "coding cookie": "# -*- coding: rot13 -*-\n" + workflow_text("return 'a'"),
     "form feeds": "\f" * 1000 + workflow_text("return 'a'"),
     "many classes": "class Workflow:\n    pass\n" * 3000,
     "many names": workflow_text("\n".join(f"x{i} = x{i + 1}" for i in range(2500)) + "\nreturn 'a'"),
-    "many misspelt slots": workflow_text("\n".join(f"x = await self.custon{i % 7}(problem)" for i in range(1200)) + "\nreturn 'a'"),
-    "many missing awaits": workflow_text("\n".join("x = self.custom(problem, '')" for _ in range(1500)) + "\nreturn 'a'"),
+    "many misspelt slots": workflow_text("x = await self.custon1(problem)\nx = await self.revize(problem)\n" * 600),
+    "many missing awaits": workflow_text("x = self.custom(problem, '')\n" * 1500),
     "backtracking": "```python\n" + "class Workflow" + " " * 50000 + "\n" + "<" * 50000,
-    "bad indentation everywhere": workflow_text("return 'a'") + "\n".join(" " * (i % 13) + "x = 1" for i in range(3000)),
+    "bad indentation everywhere": GOOD + "\n".join(" " * (i % 13) + "x = 1" for i in range(3000)),
 }  # fmt: skip
 
 HOSTILE = {**{name: workflow_text(body) for name, body in IN_CALL.items()}, **WHOLE}
 BOUNDED = frozenset(status.value for status in ExecutionStatus if status is not ExecutionStatus.OK)
 HARMLESS = frozenset(
     # What looks hostile here has no effect (annotations and defaults are never evaluated), or is small after all.
-    ["annotation", "default value", "coding cookie", "form feeds", "bad indentation everywhere"]
-    + ["deep parentheses", "deep f-strings", "long comparison", "huge negative power"]
-    + ["string bomb by repr", "strip of many", "growing while looped over"]
+    (
+        "annotation",
+        "default value",
+        "coding cookie",
+        "form feeds",
+        "bad indentation everywhere",
+        "deep parentheses",
+        "deep f-strings",
+        "long comparison",
+        "huge negative power",
+        "string bomb by repr",
+        "strip of many",
+        "growing while looped over",
+    )
 )
 
 PROBE = """

@@ -1,4 +1,4 @@
-"""Labelled policy outputs, after the failure classes that predecessors logged: every file has exactly its codes and repairs.
+"""Labelled policy outputs, after the failure classes of predecessors: each has exactly its codes and repairs.
 
 `labels.json`: file -> the codes without repair (empty: valid), and the repairs that make it valid (empty: none do).
 """

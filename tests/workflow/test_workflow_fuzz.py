@@ -190,18 +190,38 @@ def test_generated_programs_are_a_fair_mixture() -> None:
 
 
 GOOD = [
-    "for i in range(3):\n    r = await self.custom(input=problem, instruction=f'try {i}')\n    if r['response']:\n        break\n"
+    "for i in range(3):\n    r = await self.custom(input=problem, instruction=f'try {i}')\n"
+    "    if r['response']:\n        break\n"
     "return r['response'], self.llm.get_usage_summary()['total_cost']",
     "xs = []\nfor i in ['a', 'b']:\n    r = await self.answer_generate(input=problem + i)\n    xs.append(r['answer'])\n"
     "best = await self.sc_ensemble(solutions=xs, problem=problem)\nreturn best.get('response', '')",
     "r = await self.review(problem=problem, solution='x')\nif not r['review_result']:\n"
-    "    v = await self.revise(problem=problem, solution='x', feedback=r['feedback'])\n    return v['solution']\nreturn 'x'",
+    "    v = await self.revise(problem=problem, solution='x', feedback=r['feedback'])\n"
+    "    return v['solution']\nreturn 'x'",
     "rs = await asyncio.gather(*[self.programmer(problem=problem) for _ in range(2)])\n"
-    "v = await self.majority_vote(solutions=[r['output'] for r in rs])\nreturn v['response'] if v['agreement'] > 0.5 else ''",
+    "v = await self.majority_vote(solutions=[r['output'] for r in rs])\n"
+    "return v['response'] if v['agreement'] > 0.5 else ''",
 ]  # fmt: skip
 PIECES = re.compile(r"\w+|\s+|[^\w\s]")
-NOISE = ["", " ", "\n", "    ", "\t", "(", ")", ":", ",", "'", '"', "await ", "self", ".", "[0]", "**", "lambda: ", "import os\n",
-         "while True:", "return", "not ", "{", "}", "#", "\\", "async ", "`", "```", "é", "\0", "= ", "1e999", "__class__"]  # fmt: skip
+NOISE = ["", " ", "\n", "    ", "\t", "(", ")", ":", ",", "'", '"', "await ", "self", ".", "[0]", "**", "lambda: "]
+NOISE += [
+    "import os\n",
+    "while True:",
+    "return",
+    "not ",
+    "{",
+    "}",
+    "#",
+    "\\",
+    "async ",
+    "`",
+    "```",
+    "é",
+    "\0",
+    "= ",
+    "1e999",
+]
+NOISE += ["__class__"]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The prompts: shared part first and equal within a domain, operators from the specification, examples that are valid."""
+"""The prompts: shared part first and equal within a domain, operators as specified, examples that are valid."""
 
 from __future__ import annotations
 

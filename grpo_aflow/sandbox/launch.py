@@ -62,16 +62,19 @@ def num_threads(pid: int) -> int:
 def run_server(orders: dict, parent: int) -> int:
     """Start the server's command, confined by sandlock when the orders say so; returns its exit status."""
 
-    def prepare() -> None:
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: the server ends with this process
-        if orders["ring"] != "sandlock":
-            return
+    confined = orders["ring"] == "sandlock"
+    if confined:
         import sandlock
 
         # Landlock alone: sandlock's full sandbox, with a supervisor for every fork, costs a fifth more CPU and (0.9.0)
         # keeps a descriptor of each ended process. The seccomp filters are ours, see `seccomp`.
-        sandlock.confine(sandlock.Sandbox(fs_readable=orders["readable"], fs_writable=orders["writable"]))
+        ring = sandlock.Sandbox(fs_readable=orders["readable"], fs_writable=orders["writable"])
+
+    def prepare() -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: the server ends with this process
+        if confined:
+            sandlock.confine(ring)
 
     process = subprocess.Popen(orders["command"], env=orders["env"], cwd=orders["cwd"], preexec_fn=prepare)
     threading.Thread(target=watch, args=(parent, process.kill), daemon=True).start()

@@ -111,9 +111,10 @@ class DataMix:
     def __post_init__(self) -> None:
         if unknown := set(self.ratios) - set(DOMAINS):
             raise ValueError(f"ratios has no domain {', '.join(sorted(unknown))}; the domains are {', '.join(DOMAINS)}")
-        for name, weight in (*self.ratios.items(), *self.datasets.items()):
-            if not 0 <= weight < float("inf"):
-                raise ValueError(f"the weight of {name} must be 0 or more; got {weight}")
+        for field, weights in (("ratios", self.ratios), ("datasets", self.datasets)):
+            for name, weight in weights.items():
+                if not 0 <= weight < float("inf"):
+                    raise ValueError(f"{field}.{name} must be 0 or more; got {weight}")
         if not any(self.ratios.values()):
             raise ValueError("ratios gives no domain a share; set at least one above 0")
         if self.limit is not None and self.limit < 1:

@@ -34,8 +34,8 @@ from grpo_aflow.types import Task, UserError
 
 
 class FileFormat(StrEnum):
-    JSONL = "jsonl"
-    PARQUET = "parquet"
+    jsonl = "jsonl"
+    parquet = "parquet"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +139,7 @@ class Prepare:
     def _write(self, staging: Path, stem: str, tasks: Sequence[Task]) -> dict[str, Any]:
         """One file of tasks, named by its content, so that a new version never overwrites one that is being read."""
         temporary = staging / f"{stem}.{self.format}"
-        chunks = _jsonl(tasks) if self.format is FileFormat.JSONL else _parquet(tasks)
+        chunks = _jsonl(tasks) if self.format is FileFormat.jsonl else _parquet(tasks)
         manifests.write_atomically(temporary, chunks)
         digest = manifests.sha256(temporary)
         path = temporary.with_name(f"{stem}-{digest[:12]}.{self.format}")

@@ -70,8 +70,11 @@ def find_files(dataset: Dataset, split: str, folder: Path) -> list[Path]:
             if files:
                 _check_shards(files)
                 return files
-    wanted = ", ".join(pattern for patterns in _patterns(dataset, split) for pattern in patterns)
-    raise UserError(f"{folder} holds no {dataset.name} split {split!r}; looked in {roots[0]} for {wanted}")
+    wanted = ", ".join(dict.fromkeys(pattern for patterns in _patterns(dataset, split) for pattern in patterns))
+    raise UserError(
+        f"{folder} holds no {dataset.name} split {split!r}; looked in {roots[0]} for {wanted}; "
+        f"name another source, or leave {dataset.name} out"
+    )
 
 
 def _patterns(dataset: Dataset, split: str) -> list[tuple[str, ...]]:

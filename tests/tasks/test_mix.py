@@ -115,8 +115,8 @@ def test_limit_keeps_the_first_tasks():
     ("changes", "match"),
     [
         ({"ratios": {"maths": 1.0}}, "ratios has no domain maths"),
-        ({"ratios": {"math": -1.0}}, "the weight of math must be 0 or more; got -1.0"),
-        ({"ratios": {"math": float("nan")}}, "the weight of math"),
+        ({"ratios": {"math": -1.0}}, "ratios.math must be 0 or more; got -1.0"),
+        ({"ratios": {"math": float("nan")}}, "ratios.math must be 0 or more; got nan"),
         ({"ratios": {"math": 0.0}}, "gives no domain a share"),
         ({"limit": 0}, "limit must be at least 1 or null; got 0"),
     ],

@@ -26,7 +26,7 @@ def mix(**changes):
 def prepare(output, **changes):
     names = ("gsm8k", "math", "squad2", "hotpotqa", "humaneval", "mbpp")
     fields = {"mix": mix(), "test_splits": dict.fromkeys(names, "test"), "output": str(output)}
-    return Prepare(**fields | {"format": FileFormat.JSONL, "mix_size": 0, "seed": 0} | changes)
+    return Prepare(**fields | {"format": FileFormat.jsonl, "mix_size": 0, "seed": 0} | changes)
 
 
 def test_the_yaml_names_every_field():

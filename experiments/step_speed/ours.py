@@ -1,0 +1,122 @@
+"""Our side of the step benchmark: the shipped loop, sampler, learner and publisher on workload W1.
+
+`python ours.py FOLDER STALENESS [MEAN_WAIT_S]` reads `block N` from stdin, trains N steps, answers with a line of JSON.
+One thing is not the shipped one: a rollout's execution is a wait (lognormal, sigma 0.5), its reward a coin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import math
+import random
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from grpo_aflow import train
+from grpo_aflow.assembly import Training, open_training
+from grpo_aflow.config import compose
+from grpo_aflow.interrupt import Interrupt
+from grpo_aflow.progress import Progress
+from grpo_aflow.record import RunDirectory, read_jsonl
+from grpo_aflow.rollout import Rollouter, SampledPolicy
+from grpo_aflow.types import Completion, Execution, ExecutionStatus, Grade, Rollout, RolloutStatus, Task
+
+PROMPTS, GROUP, PROMPT_TOKENS, COMPLETION_TOKENS = 4, 8, 768, 128
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RandomPrompts(SampledPolicy):
+    """Prompts of random tokens, a function of the task."""
+
+    vocabulary: int
+
+    def prompt_ids(self, task: Task) -> tuple[int, ...]:
+        draw = random.Random(task.id)
+        return tuple(draw.randrange(300, self.vocabulary) for _ in range(PROMPT_TOKENS))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting(Rollouter):
+    """Executions that only wait."""
+
+    mean_s: float
+
+    async def _execute(self, task: Task, step: int, member: int, completion: Completion) -> Rollout:
+        draw = random.Random(f"{task.id}/{step}/{member}")
+        with self.timeline.busy("executor"):
+            await asyncio.sleep(self.mean_s * draw.lognormvariate(-0.125, 0.5))  # mean 1 at sigma 0.5
+        right = draw.random() < 0.5
+        return Rollout(
+            task=task,
+            member=member,
+            completion=completion,
+            status=RolloutStatus.COMPLETED,
+            source="-",
+            execution=Execution(status=ExecutionStatus.OK, answer=""),
+            grade=Grade(exact=right, score=float(right), tier=float(right), rule="coin"),
+        )
+
+
+def configuration(folder: Path, staleness: int) -> list[str]:
+    return [
+        "model=qwen25_7b", f"model.path={folder / 'base'}", "model.device=cpu", "model.dtype=float32",
+        "model.max_model_len=1024", "warmstart=none", "eval=none", "lora=r16",
+        "lora.target_modules=[q_proj,k_proj,v_proj,o_proj]", "objective.kl_coef=0.02",
+        f"sampler.max_tokens={COMPLETION_TOKENS}",
+        f"schedule.prompts_per_step={PROMPTS}", f"schedule.group_size={GROUP}", f"schedule.max_staleness={staleness}",
+        "schedule.num_steps=1000000", "schedule.save_every=1000000", "schedule.learning_rate=1e-5",
+        "sampler.cpu_threads=1", f"paths.runs={folder / 'runs'}", f"name=staleness_{staleness}",
+    ]  # fmt: skip
+
+
+async def main() -> None:
+    folder, staleness = Path(sys.argv[1]), int(sys.argv[2])
+    mean_s = float(sys.argv[3]) if len(sys.argv) > 3 else 1.5
+    config = compose(*configuration(folder, staleness))
+    run = RunDirectory.create(Path(config.paths.runs), config.name, config.plain)
+    quiet = Progress(num_steps=1, log_every=10**9)
+    quiet.console.quiet = True
+    async with AsyncExitStack() as stack:
+        training = await open_training(config, run, stack, quiet)
+        policy = RandomPrompts(
+            sampler=training.served.sampler, tokenizer=training.served.tokenizer, prompt=config.prompt, vocabulary=2048
+        )
+        shipped = {f.name: getattr(training.rollouter, f.name) for f in dataclasses.fields(Rollouter)}
+        training.rollouter = Waiting(**{**shipped, "policy": policy}, mean_s=mean_s)
+        print(json.dumps({"ready": True}), flush=True)
+        for line in iter(sys.stdin.readline, ""):
+            print(json.dumps(await block(training, int(line.split()[1]), staleness)), flush=True)
+    run.close("done")
+
+
+async def block(training: Training, number: int, staleness: int) -> dict:
+    """Train `number` steps; figures of those after the pipeline has filled."""
+    schedule = dataclasses.replace(training.config.schedule, num_steps=training.finished + number)
+    training.config = dataclasses.replace(training.config, schedule=schedule)
+    first = training.finished + staleness + 2
+    before = cpu_seconds()
+    with Interrupt() as interrupt:
+        await train._loop(training, interrupt)
+    cpu_s = (cpu_seconds() - before) / number
+    lines = [line for line in read_jsonl(training.run.path / "metrics.jsonl") if line["step"] >= first]
+    keys = ["time/step_s", *(f"time/{r}_busy_s" for r in ("sampler", "executor", "learner", "publish", "gate"))]
+    keys += ["completion/mean_tokens", "staleness/mean"]
+    figures = {key: sum(line[key] for line in lines) / len(lines) for key in keys}
+    return {**figures, "steps": len(lines), "cpu_s": cpu_s, "rollouts_per_s": PROMPTS * GROUP / figures["time/step_s"]}
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process and its children, the engine among them."""
+    own = psutil.Process()
+    times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+    return math.fsum(t.user + t.system for t in times)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -104,11 +104,11 @@ def running(side, folder, device="cpu"):
 
 
 def compare(case, rounds, memory_rounds):
-    """{side: {"seconds": [...], "peak_bytes": [...], "loss", "grad_norm"}} of one case."""
+    """{side: {"seconds", "cpu_seconds", "peak_bytes": lists; "loss", "grad_norm"}} of one case."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_case(folder, case)
-        found = {side: {"seconds": [], "peak_bytes": []} for side in SIDES}
+        found = {side: {"seconds": [], "cpu_seconds": [], "peak_bytes": []} for side in SIDES}
         for _ in range(memory_rounds):
             for side in SIDES:
                 with running(side, folder) as process:
@@ -123,7 +123,8 @@ def compare(case, rounds, memory_rounds):
                 if number == 0:  # warm-up; here all sides still have the same adapter
                     found[side] |= {"loss": answer["loss"], "grad_norm": answer["grad_norm"]}
                 else:
-                    found[side]["seconds"].append(answer["seconds"])
+                    for key in ("seconds", "cpu_seconds"):
+                        found[side][key].append(answer[key])
         for process in processes.values():
             process.close()
     return found
@@ -140,16 +141,26 @@ def check_agreement(found):
 def report(name, found):
     ours = found["ours"]
     print(f"\n{name}: loss {ours['loss']:.6f}, gradient norm {ours['grad_norm']:.4f} on all sides")
-    print(
-        "| side | step, median (min-max) | ours is faster by, median of ratios | peak above resident | ours / theirs |"
-    )
-    print("|---|---|---|---|---|")
+    print("| side | step, median (min-max) | theirs / ours | CPU time | theirs / ours | peak memory | ours / theirs |")
+    print("|---|---|---|---|---|---|---|")
     for side in SIDES:
         seconds, peak = found[side]["seconds"], statistics.median(found[side]["peak_bytes"])
-        speed = statistics.median(t / o for t, o in zip(seconds, ours["seconds"], strict=True))
-        share = statistics.median(ours["peak_bytes"]) / peak
-        times = f"{statistics.median(seconds):.2f} s ({min(seconds):.2f}-{max(seconds):.2f})"
-        print(f"| {side} | {times} | {speed:.2f} x | {peak / 2**20:.0f} MiB | {share:.2f} |")
+        speed, cpu_speed = (ratio(found[side][key], ours[key]) for key in ("seconds", "cpu_seconds"))
+        row = (
+            side,
+            f"{statistics.median(seconds):.2f} s ({min(seconds):.2f}-{max(seconds):.2f})",
+            f"{speed:.2f}",
+            f"{statistics.median(found[side]['cpu_seconds']):.2f} s",
+            f"{cpu_speed:.2f}",
+            f"{peak / 2**20:.0f} MiB",
+            f"{statistics.median(ours['peak_bytes']) / peak:.2f}",
+        )
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
+def ratio(theirs, ours):
+    """Median of the ratios of neighbouring measurements."""
+    return statistics.median(t / o for t, o in zip(theirs, ours, strict=True))
 
 
 def on_gpu():

@@ -1,7 +1,7 @@
 """One side of the benchmark in a process of its own: ours, or TRL's `_compute_loss`, on the same model and batch.
 
 `python sides.py SIDE FOLDER DEVICE` reads commands from stdin and answers each with a line of JSON:
-    step     forward, loss, backward and optimizer: seconds, loss, gradient norm
+    step     forward, loss, backward and optimizer: seconds, CPU seconds of all threads, loss, gradient norm
     memory   the same, with the peak of resident memory above what was resident before, in bytes
     end
 TRL runs in a virtual environment of its own, so this file imports neither side at its top.
@@ -195,9 +195,10 @@ def main(side, folder, device):
         if command == "memory":
             Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again at what is resident now
             before = resident("VmRSS")
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         loss, norm = synchronised(step, device)
-        answer = {"seconds": time.perf_counter() - started, "loss": loss, "grad_norm": norm}
+        times = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu_started}
+        answer = times | {"loss": loss, "grad_norm": norm}
         if command == "memory":
             answer["peak_bytes"] = resident("VmHWM") - before
         print(json.dumps(answer), flush=True)

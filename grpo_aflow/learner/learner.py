@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from grpo_aflow.learner.head import Scores, Truncation
-from grpo_aflow.learner.lora import LoraSpec
+from grpo_aflow.learner.lora import LoraSpec, check_shapes
 from grpo_aflow.learner.loss_scale import LossScale
 from grpo_aflow.learner.losses import TokenBatch, token_losses, weighted_sum
 from grpo_aflow.learner.objectives import Objective, OldLogprobs, Totals
@@ -182,7 +182,7 @@ class Learner:
             self.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next steps depend on; the optimizer's tensors are live, so write them before the next step.
+        """Everything that the next steps depend on. The optimizer's tensors are live: write them before the next step.
 
         Between steps only: raises RuntimeError with groups pending.
         """
@@ -200,7 +200,7 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`, to the bit on CPU. Raises UserError when the adapter's shapes differ."""
         with self._lock:
-            _check_shapes(state["adapter"], self._parameters)
+            check_shapes(state["adapter"], self._parameters)
             with torch.no_grad():
                 for name, parameter in self._parameters.items():
                     parameter.copy_(state["adapter"][name])
@@ -346,15 +346,3 @@ def _truncation(group: TrainingGroup) -> Truncation | None:
 def _of(rows: Sequence[Row], values: dict[int, Tensor], mask: Tensor) -> Tensor:
     """The rows' values [T_i], by member, as [B, T]."""
     return spread(torch.cat([values[row.member] for row in rows]), mask)
-
-
-def _check_shapes(state: dict[str, Tensor], parameters: dict[str, torch.nn.Parameter]) -> None:
-    theirs = {name: tuple(value.shape) for name, value in state.items()}
-    ours = {name: tuple(value.shape) for name, value in parameters.items()}
-    if theirs == ours:
-        return
-    name = next(n for n in sorted({*theirs, *ours}) if theirs.get(n) != ours.get(n))
-    raise UserError(
-        f"the saved adapter does not fit: {name} is {theirs.get(name, 'absent')} there and {ours.get(name, 'absent')} "
-        "here; use the run's own lora.rank, lora.target_modules and model"
-    )

@@ -113,3 +113,16 @@ def _replace_dropout(model: PeftModel) -> DropoutKey:
 def adapter_parameters(model: PeftModel) -> dict[str, torch.nn.Parameter]:
     """The trainable parameters by name, in the model's order."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def check_shapes(state: dict[str, torch.Tensor], parameters: dict[str, torch.nn.Parameter]) -> None:
+    """Raise UserError when a saved adapter's tensors are not those of `parameters`, name by name."""
+    theirs = {name: tuple(value.shape) for name, value in state.items()}
+    ours = {name: tuple(value.shape) for name, value in parameters.items()}
+    if theirs == ours:
+        return
+    name = next(n for n in sorted({*theirs, *ours}) if theirs.get(n) != ours.get(n))
+    raise UserError(
+        f"the saved adapter does not fit: {name} is {theirs.get(name, 'absent')} there and {ours.get(name, 'absent')} "
+        "here; use the run's own lora.rank, lora.target_modules and model"
+    )

@@ -67,6 +67,7 @@ class ServerClient:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._base: Path | None = None
+        self._in_call = False  # stays set when a call was left half-way, by an interrupt for example
 
     @property
     def launcher_pid(self) -> int | None:
@@ -76,6 +77,7 @@ class ServerClient:
     def start(self) -> None:
         """Start the server and wait until it has preloaded its libraries. Raises ServerDied with the reason."""
         self.close()
+        self._in_call = False
         self._base = Path(tempfile.mkdtemp(prefix="grpo-aflow-sandbox-"))
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -125,6 +127,7 @@ class ServerClient:
         }
         orders: dict[str, Any] = {
             "ring": spec.ring,
+            "base": str(base),
             "readable": [*readable_paths(packages), str(site)],
             "writable": [str(work), "/dev/null"],
             "env": environment(work, site),
@@ -148,53 +151,31 @@ class ServerClient:
 
         `roles` is {"program": request} or {"candidate": request, "oracle": request}.
         """
-        if self._control is None or self._process is None or self._process.poll() is not None:
+        control = self._control
+        if control is None or self._process is None or self._process.poll() is not None:
             raise ServerDied("it does not run")
+        if self._in_call:
+            raise ServerDied("its last call was left half-way")
+        self._in_call = True
         deadline = time.monotonic() + timeout_s + ORACLE_GRACE_S + SLACK_S
         with contextlib.ExitStack() as stack:
             channels, theirs = _connect(list(roles), stack)
             try:
                 request = json.dumps({"roles": list(roles), "timeout_s": timeout_s}).encode()
-                socket.send_fds(self._control, [request], [end.fileno() for end in theirs])
+                socket.send_fds(control, [request], [end.fileno() for end in theirs])
                 for end in theirs:
                     end.close()
                 for channel, payload in zip(channels, roles.values(), strict=True):
                     channel.settimeout(timeout_s + ORACLE_GRACE_S)
                     with contextlib.suppress(ConnectionError, TimeoutError):  # its end is reported below
                         send_frame(channel, payload)
-                frame, report = self._collect(channels[-1], deadline, max_bytes)
+                frame, report = _collect(control, channels[-1], deadline, max_bytes)
             except OSError as error:
                 raise ServerDied(str(error)) from error
+        self._in_call = False
         if report["failure"] or not report["clean"]:
             raise ServerDied(report["failure"] or "a process of the call could not be ended")
         return Reply(frame=frame, ended={entry["role"]: entry for entry in report["ended"]})
-
-    def _collect(
-        self, channel: socket.socket, deadline: float, max_bytes: int
-    ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-        """Wait for the frame and for the server's report; the report alone ends the wait."""
-        control = self._control
-        assert control is not None
-        poll = select.poll()
-        poll.register(control, select.POLLIN)
-        poll.register(channel, select.POLLIN)
-        frame, read = None, False
-        while True:
-            events = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
-            if not events:
-                raise ServerDied("it hangs")
-            reported = control.fileno() in events
-            if not read and (reported or channel.fileno() in events):
-                channel.settimeout(max(0.0, 0.2 if reported else deadline - time.monotonic()))
-                with contextlib.suppress(WireError, TimeoutError):
-                    frame = receive_frame(channel, max_bytes=max_bytes)
-                read = True
-                poll.unregister(channel)
-            if reported:
-                report = control.recv(65536)
-                if not report:
-                    raise ServerDied("it ended during a call")
-                return frame, json.loads(report)
 
     def close(self) -> None:
         """End the server with everything it runs, and remove its folder."""
@@ -224,3 +205,29 @@ def _connect(roles: list[str], stack: contextlib.ExitStack) -> tuple[list[socket
         if links:
             theirs.append(stack.enter_context(links[index]))
     return channels, theirs
+
+
+def _collect(
+    control: socket.socket, channel: socket.socket, deadline: float, max_bytes: int
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Wait for the frame and for the server's report; the report alone ends the wait."""
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(channel, select.POLLIN)
+    frame, read = None, False
+    while True:
+        events = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+        if not events:
+            raise ServerDied("it hangs")
+        reported = control.fileno() in events
+        if not read and (reported or channel.fileno() in events):
+            channel.settimeout(max(0.0, 0.2 if reported else deadline - time.monotonic()))
+            with contextlib.suppress(WireError, TimeoutError):
+                frame = receive_frame(channel, max_bytes=max_bytes)
+            read = True
+            poll.unregister(channel)
+        if reported:
+            report = control.recv(65536)
+            if not report:
+                raise ServerDied("it ended during a call")
+            return frame, json.loads(report)

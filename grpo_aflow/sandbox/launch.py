@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def watch(parent: int, end: Callable[[], None]) -> None:
     while True:
         if os.getppid() != parent:
             end()
-            os._exit(0)
+            return
         for pid in descendants(os.getpid())[1:]:
             if num_threads(pid) > MAX_THREADS:
                 with contextlib.suppress(ProcessLookupError):
@@ -61,7 +62,6 @@ def num_threads(pid: int) -> int:
 
 def run_server(orders: dict, parent: int) -> int:
     """Start the server's command, confined by sandlock when the orders say so; returns its exit status."""
-
     confined = orders["ring"] == "sandlock"
     if confined:
         import sandlock
@@ -78,7 +78,10 @@ def run_server(orders: dict, parent: int) -> int:
 
     process = subprocess.Popen(orders["command"], env=orders["env"], cwd=orders["cwd"], preexec_fn=prepare)
     threading.Thread(target=watch, args=(parent, process.kill), daemon=True).start()
-    return process.wait()
+    status = process.wait()
+    if os.getppid() != parent:  # nobody else is left to clean up
+        shutil.rmtree(orders["base"], ignore_errors=True)
+    return status
 
 
 def main() -> int:

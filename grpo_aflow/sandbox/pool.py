@@ -102,11 +102,14 @@ class SandboxPool:
                 try:
                     return server.call(roles, timeout_s=timeout_s, max_bytes=max_bytes)
                 except ServerDied:
-                    server.start()
+                    if not self._closed:
+                        server.start()
             return _NoReply(CodeStatus.ERROR, "the code ended its sandbox twice")
         except ServerDied as error:
             return _NoReply(CodeStatus.INFRASTRUCTURE, f"the sandbox cannot be started again: {error}")
         finally:
+            if self._closed:
+                server.close()
             free.put(server)
 
 
@@ -158,9 +161,9 @@ def _check_result(reply: Reply) -> CheckResult:
         status, reason = _death(reply.ended["oracle"])
         return CheckResult(status=status, error=f"the test gave no verdict: {reason}")
     status = CodeStatus(frame["status"])
-    if status is CodeStatus.ERROR:
-        death, _ = _death(reply.ended["candidate"])
-        status = CodeStatus.LIMIT if death is CodeStatus.LIMIT else status
+    death, _ = _death(reply.ended["candidate"])
+    if status is CodeStatus.ERROR and death in (CodeStatus.LIMIT, CodeStatus.TIMEOUT):
+        status = death  # why the candidate stopped answering
     return CheckResult(
         status=status,
         passed=frame["passed"],

@@ -119,6 +119,9 @@ class UnsafeSubprocess(SandboxSettings):
         """Start the servers. Raises InfrastructureError."""
         from grpo_aflow.sandbox import seccomp
 
+        if sys.platform != "linux":
+            raise InfrastructureError(f"sandbox={self.name} needs Linux, not {sys.platform}; run in a Linux container")
+
         return self._open("none", seccomp=seccomp.is_supported(), instead="sandbox=sandlock or sandbox=bubblewrap")
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
 from conftest import LIMITS, footprint
 
-from grpo_aflow.sandbox import Sandlock, UnsafeSubprocess
+from grpo_aflow.sandbox import Bubblewrap, Sandlock, UnsafeSubprocess
 from grpo_aflow.sandbox.pool import SandboxPool
 from grpo_aflow.sandbox.probe import find_leaks
 from grpo_aflow.types import CodeRunner, CodeStatus
@@ -97,7 +99,7 @@ threading.Thread(
     target=pool.check, args=("while True: pass", "f()"), kwargs={{"entry_point": "f", "timeout_s": 100}}, daemon=True
 ).start()
 time.sleep(0.5)
-print("busy", flush=True)
+print("busy", *[server._base for server in pool._servers], flush=True)
 time.sleep(600)
 """
 
@@ -106,13 +108,37 @@ time.sleep(600)
 def test_servers_end_with_their_owner_however_it_ends(number: signal.Signals) -> None:
     owner = subprocess.Popen([sys.executable, "-c", OWNER.format(limits=LIGHT)], stdout=subprocess.PIPE)
     assert owner.stdout is not None
-    assert owner.stdout.readline() == b"busy\n"
+    busy, *bases = owner.stdout.readline().decode().split()
+    assert (busy, len(bases)) == ("busy", 2)
     processes = family(owner.pid)
     assert len(processes) >= 7  # two launchers, two servers, three children at work
     owner.send_signal(number)
     owner.wait()
     owner.stdout.close()
     assert wait_until_gone(processes) == []
+    assert not any(Path(base).exists() for base in bases)
+
+
+def test_a_call_left_half_way_does_not_spoil_the_next(pool: SandboxPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("grpo_aflow.sandbox.client._collect", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pool.run("def solve(): return 'stale'", call="solve")
+    assert pool.run("def solve(): return 'fresh'", call="solve").value == "fresh"
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_bubblewrap_holds(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    opened = Bubblewrap(**LIGHT).open()  # probes what must be denied, and refuses to open otherwise
+    try:
+        assert opened.check("def f(): return 1", "assert f() == 1", entry_point="f").passed
+        assert opened.run(f"open({str(tmp_path / 'secret')!r})").status is CodeStatus.ERROR
+    finally:
+        opened.close()
 
 
 def test_children_end_when_the_launcher_is_killed(pool: SandboxPool) -> None:

@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS answers (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sources (provider TEXT, model TEXT, PRIMARY KEY (provider, model)) WITHOUT ROWID;
 """
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +54,7 @@ def sample_index(seed: int, context: CallContext, temperature: float) -> int:
 
 def request_key(provider: str, request: Mapping[str, Any], index: int) -> bytes:
     """The content address of a call: provider, model, messages, sampling parameters and sample index."""
-    content = json.dumps([provider, index, request], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    content = _CANONICAL.encode([provider, index, request])
     return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=20).digest()
 
 

@@ -256,15 +256,10 @@ class Executor:
 
     async def _fetch(self, call: _Call) -> ChatReply:
         """Send until an answer is received, the retries are used up, or trying again cannot help."""
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._settings.retries + 1),
-            wait=self._wait_s,
-            retry=retry_if_result(self._worth_retrying),
-            before_sleep=self._count_retry,
-            retry_error_callback=_last_attempt,
-        )
         try:
-            attempt: Attempt = await retrying(self._attempt, call)
+            attempt = await self._attempt(call)
+            if self._worth_retrying(attempt):
+                attempt = await self._retry(call, attempt)
         except UserError as error:
             self._fatal = self._fatal or error
             raise
@@ -272,6 +267,23 @@ class Executor:
             who = call.context
             log.warning("executor: gave up %s %s of %s: %s", who.operator, who.ordinal, who.task_id, attempt.error)
         return _reply_of(self._priced(attempt), latency_s=attempt.latency_s, cached=False)
+
+    async def _retry(self, call: _Call, first: Attempt) -> Attempt:
+        """Further attempts after a first one that failed; only those pay for the retry library."""
+        made = [first]
+
+        async def attempt() -> Attempt:
+            return made.pop() if made else await self._attempt(call)
+
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self._settings.retries + 1),
+            wait=self._wait_s,
+            retry=retry_if_result(self._worth_retrying),
+            before_sleep=self._count_retry,
+            retry_error_callback=_last_attempt,
+        )
+        last: Attempt = await retrying(attempt)
+        return last
 
     async def _attempt(self, call: _Call) -> Attempt:
         step = call.context.step

@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from grpo_aflow.executor.settings import EndpointSettings
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _TOO_LONG = ("context_length_exceeded", "string_above_max_length")
 _FILTERED = ("content_filter", "content_policy_violation")
+_FINGERPRINT = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")  # of this machine
 _RETRIED = (408, 409, 425, 429)
 
 
@@ -58,7 +59,7 @@ class Endpoint:
 
     def __init__(self, settings: EndpointSettings, base_url: str) -> None:
         import httpx2
-        from openai import AsyncOpenAI, DefaultAioHttpClient
+        from openai import AsyncOpenAI, DefaultAioHttpClient, Omit
 
         self._settings = settings
         self.base_url = base_url
@@ -75,8 +76,14 @@ class Endpoint:
             verify=urlsplit(base_url).scheme == "https",  # loading certificates takes a third of a second
             trust_env=not _is_loopback(base_url),  # a proxy of the environment must not see the loopback
         )
+        silent = cast(Mapping[str, str], {f"X-Stainless-{name}": Omit() for name in _FINGERPRINT})
         self._client = AsyncOpenAI(
-            base_url=base_url, api_key=self._key or "none", http_client=http, max_retries=0, timeout=settings.timeout_s
+            base_url=base_url,
+            api_key=self._key or "none",
+            http_client=http,
+            max_retries=0,
+            timeout=settings.timeout_s,
+            default_headers=silent,
         )
 
     async def send(self, body: Mapping[str, Any]) -> Attempt:

@@ -17,6 +17,8 @@ from typing import Any
 
 from grpo_aflow.types import CallContext, ChatReply, UserError
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
 FIELDS = ("rollout", "step", "task", "member", "operator", "dataset", "domain")
 
 
@@ -146,7 +148,7 @@ class Ledger:
         }
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        os.write(self._file, json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        os.write(self._file, _ENCODER.encode(line).encode() + b"\n")
 
 
 def read_costs(path: Path) -> Costs:

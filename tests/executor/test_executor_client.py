@@ -223,6 +223,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fork", [False, True])
 def test_the_endpoint_ends_when_its_parent_is_killed(fork: bool) -> None:
     """Also when a child that the parent forked still holds the pipe open."""

@@ -118,6 +118,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_and_start_again(
     settings: Callable[..., Any], tasks: Any, prompts: Any, tmp_path: Path
 ) -> None:

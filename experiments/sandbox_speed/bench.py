@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import threading
 import time
@@ -14,13 +15,14 @@ from grpo_aflow.sandbox import open_default
 from grpo_aflow.types import CodeStatus
 
 PROGRAM = "import sympy\nx = sympy.Symbol('x')\ndef solve():\n    return sympy.expand((x + 1) ** 2)"
+EMPTY = "def solve():\n    return 1"
 SOLUTION = "def add(a, b):\n    return a + b"
 TEST = "assert add(1, 2) == 3\nassert add('a', 'b') == 'ab'\nassert add([1], [2]) == [1, 2]"
 
 
-def run_program(runner) -> None:
-    """One call of a program that uses sympy."""
-    result = runner.run(PROGRAM, call="solve")
+def run_program(runner, source: str = PROGRAM) -> None:
+    """One call of a program, by default one that uses sympy."""
+    result = runner.run(source, call="solve")
     if result.status is not CodeStatus.OK:
         raise RuntimeError(f"{result.status}: {result.error}")
 
@@ -32,8 +34,15 @@ def run_check(runner) -> None:
         raise RuntimeError(f"{result.status}: {result.error}")
 
 
+def cpu_s() -> float:
+    """CPU time of this process and all below it, the ended ones included."""
+    me = psutil.Process()
+    times = [process.cpu_times() for process in [me, *me.children(recursive=True)]]
+    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
+
+
 def measure(work: Callable[[], None], num_calls: int, num_threads: int) -> dict[str, float]:
-    """Calls a second and latencies in ms of `num_calls` calls from `num_threads` threads."""
+    """Calls a second, latencies and CPU time per call in ms of `num_calls` calls from `num_threads` threads."""
     latencies: list[float] = []
     failures: list[BaseException] = []
 
@@ -47,16 +56,21 @@ def measure(work: Callable[[], None], num_calls: int, num_threads: int) -> dict[
             failures.append(error)
 
     threads = [threading.Thread(target=loop, args=(num_calls // num_threads,)) for _ in range(num_threads)]
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), cpu_s()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    elapsed = time.perf_counter() - begin
+    elapsed, used = time.perf_counter() - begin, cpu_s() - used
     if failures:
         raise failures[0]
     quantiles = statistics.quantiles(latencies, n=100)
-    return {"calls_per_s": len(latencies) / elapsed, "median_ms": quantiles[49], "p95_ms": quantiles[94]}
+    return {
+        "calls_per_s": len(latencies) / elapsed,
+        "median_ms": quantiles[49],
+        "p95_ms": quantiles[94],
+        "cpu_ms": 1000 * used / len(latencies),
+    }
 
 
 def footprint() -> dict[str, int]:
@@ -77,7 +91,9 @@ def main() -> None:
     parser.add_argument("--endurance", type=int, default=0, help="programs to run in a row while watching for leaks")
     options = parser.parse_args()
     runner = open_default()
-    for name, work in (("run", run_program), ("check", run_check)):
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    kinds = (("empty", lambda runner: run_program(runner, EMPTY)), ("sympy", run_program), ("check", run_check))
+    for name, work in kinds:
         measure(lambda work=work: work(runner), 50, 2)  # type: ignore[misc]
         for num_threads in (1, 2):
             row = measure(lambda work=work: work(runner), options.calls, num_threads)  # type: ignore[misc]

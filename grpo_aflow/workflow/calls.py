@@ -125,6 +125,8 @@ def method(e: Expressions, node: ast.Call, function: ast.Attribute) -> Cost:
         name = function.value.id
         if function.attr in MUTATORS:
             e.wrote(name)
+        if function.attr == "append":
+            e.lengths.appended[name] += e.lengths.turns
         if function.attr == "append" and name in e.facts.awaited and len(node.args) == 1:
             before, e.deferring = e.deferring, True
             cost = cost.plus(e.visit(node.args[0]))

@@ -14,6 +14,7 @@ from grpo_aflow.workflow.expressions import Expressions
 from grpo_aflow.workflow.facts import TooDeep, gather_facts
 from grpo_aflow.workflow.flow import Flow
 from grpo_aflow.workflow.language import Diagnosis, WorkflowError
+from grpo_aflow.workflow.lengths import Lengths
 from grpo_aflow.workflow.parse import extract_source, has_class, parse
 from grpo_aflow.workflow.program import Cost, Workflow
 from grpo_aflow.workflow.reader import NO_CLASS, Reading, read
@@ -88,9 +89,9 @@ def _validate_call(reading: Reading, source: str, *, domain: Domain | None, rule
     assert function is not None
     facts = gather_facts(reading, function, max_depth=rules.max_depth)
     parameters = {name for name, _ in reading.parameters}
-    expressions = Expressions(
-        reading=reading, facts=facts, rules=rules, domain=domain, parameters=frozenset(reading.init_names)
-    )
+    lengths = Lengths(facts=facts, parameters=frozenset(parameters))
+    expressions = Expressions(reading=reading, facts=facts, rules=rules, domain=domain, lengths=lengths)
+    expressions.parameters = frozenset(reading.init_names)
     expressions.module_level = True
     for statement in (*reading.constants, *reading.init_body):
         expressions.visit(statement.value)  # type: ignore[attr-defined]  # `read` keeps assignments with a value only

@@ -15,6 +15,7 @@ from grpo_aflow.types import Domain
 from grpo_aflow.workflow import calls
 from grpo_aflow.workflow.facts import Facts
 from grpo_aflow.workflow.language import BINARY_OPERATORS, BUILTINS, FORMAT_SPEC, USAGE_KEYS, Repair
+from grpo_aflow.workflow.lengths import Lengths
 from grpo_aflow.workflow.operators import OPERATORS
 from grpo_aflow.workflow.program import FREE, Cost, Position
 from grpo_aflow.workflow.reader import Reading, nearest, replace
@@ -29,6 +30,7 @@ class Expressions:
     facts: Facts
     rules: WorkflowRules
     domain: Domain | None
+    lengths: Lengths
     parameters: frozenset[str] = frozenset()
     assigned: set[str] | None = field(default_factory=set)  # None: this point cannot be reached
     inner: list[set[str]] = field(default_factory=list)  # variables of comprehensions around
@@ -160,7 +162,7 @@ class Expressions:
         if isinstance(node, ast.Name):
             if any(node.id in scope for scope in self.inner) or node.id in self.parameters:
                 return None
-            values = self.facts.values.get(node.id, [])
+            values = [] if node.id in self.facts.mutated else self.facts.values.get(node.id, [])
             found = [None if value is None or isinstance(value, ast.Name) else self._keys(value) for value in values]
             known = [keys for keys in found if keys is not None]
             return frozenset().union(*known) if known and len(known) == len(found) else None
@@ -173,6 +175,7 @@ class Expressions:
         return None
 
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> Cost:
+        turns_around = self.lengths.turns
         before = FREE  # the first iterable is evaluated once, each further one per turn of those before it
         turns: list[tuple[ast.comprehension, int]] = []
         self.inner.append(set())
@@ -186,6 +189,7 @@ class Expressions:
             bound, once = self.iterable(generator.iter)
             before = before.plus(once.times(_product(turns)))
             turns.append((generator, bound))
+            self.lengths.turns *= bound
             self._bind(generator.target)
             for condition in generator.ifs:
                 cost = cost.plus(self.plainly(condition))
@@ -194,6 +198,7 @@ class Expressions:
         else:
             cost = cost.plus(self.visit(node.elt))
         self.inner.pop()
+        self.lengths.turns = turns_around
         if len(self.called) > opened:
             for generator, bound in turns:
                 self.loop_bounds[generator.iter.lineno, generator.iter.col_offset] = bound
@@ -211,29 +216,11 @@ class Expressions:
     def iterable(self, node: ast.expr) -> tuple[int, Cost]:
         """What a loop runs over: the most turns, and the calls that evaluating it makes."""
         cost = self.plainly(node)
-        length = self.literal_length(node)
-        return (self.rules.max_loop_iterations if length is None else length), cost
-
-    def literal_length(self, node: ast.expr) -> int | None:
-        """The number of items, where the source alone says it."""
-        match node:
-            case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
-                return None if any(isinstance(item, ast.Starred) for item in items) else len(items)
-            case ast.Constant(value=str() as text):
-                return len(text)
-            case ast.Call(func=ast.Name(id="range"), args=arguments, keywords=[]):
-                limits = [self.facts.constant(argument) for argument in arguments]
-                numbers = [limit for limit in limits if isinstance(limit, int)]
-                if 0 < len(numbers) == len(limits) <= 3 and numbers[2:] != [0]:
-                    span = range(*numbers)
-                    return len(span) if abs(span.start) + abs(span.stop) < 2**60 else 2**31
-            case ast.Call(func=ast.Name(id="enumerate" | "list" | "reversed" | "sorted"), args=[first, *_]):
-                return self.literal_length(first)
-            case ast.Name(id=name) if name not in self.parameters:
-                values = self.facts.values.get(name, [])
-                if len(values) == 1 and isinstance(values[0], ast.Tuple | ast.List) and name not in self.facts.mutated:
-                    return self.literal_length(values[0])
-        return None
+        length = self.lengths.literal(node)
+        if length is not None:
+            return length, cost
+        most, limit = self.lengths.at_most(node), self.rules.max_loop_iterations
+        return (limit if most is None else min(most, limit)), cost
 
     def formatted(self, node: ast.FormattedValue) -> Cost:
         spec = node.format_spec

@@ -23,7 +23,7 @@ class Facts:
     awaited: set[str] = field(default_factory=set)  # names whose content is awaited or gathered
     steps: dict[str, list[ast.AugAssign]] = field(default_factory=dict)
     loops: list[ast.For | ast.comprehension] = field(default_factory=list)
-    mutated: set[str] = field(default_factory=set)  # names whose object a method changes
+    mutated: dict[str, set[str]] = field(default_factory=dict)  # name -> methods that change its object
 
     def constant(self, node: ast.expr) -> object:
         """The value of a literal, or of a name or self attribute assigned exactly once, to a literal; else None."""
@@ -111,7 +111,7 @@ def _note_loop(facts: Facts, node: Any) -> None:
 def _note_call(facts: Facts, node: Any) -> None:
     function = node.func
     if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.attr in MUTATORS:
-        facts.mutated.add(function.value.id)
+        facts.mutated.setdefault(function.value.id, set()).add(function.attr)
 
 
 def _note_await(facts: Facts, node: Any) -> None:
@@ -144,6 +144,8 @@ def _note(facts: Facts, target: ast.expr, value: ast.expr | None, *, local: bool
         facts.values.setdefault(target.id, []).append(value)
         if local:
             facts.assigned.add(target.id)
+    elif isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
+        facts.mutated.setdefault(target.value.id, set()).add("[]")
     elif isinstance(target, ast.Attribute):
         facts.attributes.setdefault(target.attr, []).append(value)
     elif isinstance(target, ast.Tuple | ast.List):

@@ -230,7 +230,9 @@ class Flow:
             entry = entry.plus(self.target(node.target))
         self.given.clear()  # a second turn sees what the first one changed
         self.loops.append(_Loop())
+        turns, expressions.lengths.turns = expressions.lengths.turns, expressions.lengths.turns * bound
         body = self.inner_block(node.body)
+        expressions.lengths.turns = turns
         loop = self.loops.pop()
         self.given.clear()
         turned = _both(expressions.assigned, loop.continues)
@@ -259,9 +261,12 @@ class Flow:
         expressions = self.expressions
         if isinstance(node, ast.For):
             bound, cost = expressions.iterable(node.iter)
-            return bound, expressions.literal_length(node.iter) is not None, cost
+            return bound, expressions.lengths.literal(node.iter) is not None, cost
         counted = self._counted(node)
-        bound = expressions.rules.max_loop_iterations if counted is None else counted
+        limit = expressions.rules.max_loop_iterations
+        bound = limit if counted is None else counted
+        if bound > limit and any(map(calls_operator, node.body)):
+            bound = limit
         return bound, False, expressions.plainly(node.test)
 
     def _counted(self, node: ast.While) -> int | None:
@@ -283,6 +288,11 @@ class Flow:
                     if inside and type(start) is int and type(stop) is int and type(step) is int and step > 0:
                         return max(0, -((start - stop - isinstance(order, ast.LtE)) // step))
         return None
+
+
+def calls_operator(node: ast.AST) -> bool:
+    """Whether an operator call stands below the node, as far as its form shows."""
+    return any(isinstance(inner, ast.Await) for inner in ast.walk(node))
 
 
 def _is_elif(node: ast.If) -> bool:

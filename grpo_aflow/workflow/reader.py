@@ -247,6 +247,9 @@ def _init_statement(reading: Reading, node: ast.stmt, llm_variables: set[str]) -
         case ast.Attribute(value=ast.Attribute(value=ast.Name(id="self"), attr=name), attr="cost_manager"):
             if name not in reading.llm_names:
                 _misspelt_llm(reading, target.value, name)
+        case ast.Tuple(elts=targets) if all(_is_self_attribute(item) for item in targets):
+            reading.data_names.update(item.attr for item in targets if isinstance(item, ast.Attribute))
+            reading.init_body.append(node)
         case ast.Name(id=name):
             if _creates_llm(reading, value):
                 llm_variables.add(name)
@@ -255,6 +258,10 @@ def _init_statement(reading: Reading, node: ast.stmt, llm_variables: set[str]) -
                 reading.init_body.append(node)
         case _:
             reading.report(node, "E502", "__init__ only assigns: self.name = value; leave this out")
+
+
+def _is_self_attribute(node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
 
 
 def _init_attribute(reading: Reading, node: ast.stmt, name: str, value: ast.expr, llm_variables: set[str]) -> None:

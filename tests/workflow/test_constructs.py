@@ -17,6 +17,11 @@ RUNS = {
     "augmented list is in place": ("a = [1]\nb = a\na += [2]\nreturn b", "[1, 2]"),
     "unpacking": ("a, (b, c) = 1, (2, 3)\nreturn f'{a}{b}{c}'", "123"),
     "starred unpacking": ("a, *b, c = [1, 2, 3, 4]\nreturn b", "[2, 3]"),
+    "result changed by item": (
+        "r = await self.answer_generate(problem)\nr['note'] = r['answer'] + '!'\nreturn r['note']",
+        "4!",
+    ),
+    "counting while without calls": ("i = 0\nwhile i < 20:\n    i += 1\nreturn i", "20"),
     "item assignment": ("d = {}\nd['k'] = 1\nl = [0]\nl[0] = d['k']\nreturn l", "[1]"),
     "operator call": (
         "r = await self.custom(input=problem, instruction='go')\nreturn r['response']",

@@ -21,8 +21,32 @@ BOUNDS = {
     "literal list": (f"for i in ['a', 'b']:\n    {CALL}\nreturn 'a'", 2, 2),
     "constant": (f"n = 3\nfor i in range(n):\n    {CALL}\nreturn 'a'", 3, 3),
     "list assigned once": (f"xs = ['a', 'b']\nfor i in xs:\n    {CALL}\nreturn 'a'", 2, 2),
-    "list that grows": (f"xs = ['a']\nxs.append('b')\nfor i in xs:\n    {CALL}\nreturn 'a'", 8, 8),
+    "list appended to": (f"xs = ['a']\nxs.append('b')\nfor i in xs:\n    {CALL}\nreturn 'a'", 2, 2),
+    "list that grows otherwise": (f"xs = ['a']\nxs.extend(['b'])\nfor i in xs:\n    {CALL}\nreturn 'a'", 8, 8),
     "unknown length": (f"for line in problem.split():\n    {CALL}\nreturn 'a'", 8, 8),
+    "list filled by a literal loop": (
+        f"xs = []\nfor i in range(3):\n    {CALL}\n    xs.append(i)\nfor x in xs:\n    {CALL}\nreturn 'a'",
+        6,
+        6,
+    ),
+    "list filled beyond the limit": (
+        f"xs = []\nfor i in range(10):\n    xs.append(i)\nfor x in xs:\n    {CALL}\nreturn 'a'",
+        8,
+        8,
+    ),
+    "list that grows between its turns": (
+        f"xs = ['a']\nfor i in range(2):\n    for x in xs:\n        {CALL}\n    xs.append(i)\nreturn 'a'",
+        16,
+        16,
+    ),
+    "list by comprehension": (f"xs = [i for i in range(2)]\nfor x in enumerate(xs):\n    {CALL}\nreturn 'a'", 2, 2),
+    "gathered results": (
+        "rs = await asyncio.gather(self.custom(problem, 'a'), self.custom(problem, 'b'))\nfor r in rs:\n"
+        f"    {CALL}\nreturn 'a'",
+        4,
+        4,
+    ),
+    "counting while beyond the limit": (f"i = 0\nwhile i < 30:\n    {CALL}\n    i += 1\nreturn 'a'", 8, 8),
     "while": (f"while problem:\n    {CALL}\nreturn 'a'", 8, 8),
     "counting while": (f"i = 0\nwhile i < 3:\n    {CALL}\n    i += 1\nreturn 'a'", 3, 3),
     "counting while with a condition": (

@@ -15,6 +15,7 @@ import shutil
 import signal
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from grpo_aflow.sampler.settings import ModelFolder, Vllm, fit
@@ -258,6 +259,7 @@ def _start_engine(arguments: dict[str, Any], environment: dict[str, str]) -> Any
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
     """Processes started inside inherit the mask: a Ctrl-C reaches the run, which decides, and not the engine."""
+    resource_tracker.ensure_running()  # its start would unblock them again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,5 @@
-"""The whole self-test on real data, `make selftest`: every gold of every file, and golds exchanged between tasks.
+"""The whole self-test on real data, `make selftest`: every gold of every file, golds exchanged between tasks, and the
+attack battery on every code problem.
 
 python -m grpo_aflow.tasks.selftest_full --data ../shared/data
 """
@@ -12,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from grpo_aflow.tasks.grading import grade
+from grpo_aflow.tasks.attacks import BLOCKING_CODE_ATTACKS, QUICK_CODE_ATTACKS, code_attack
+from grpo_aflow.tasks.grading import grade, is_masked
 from grpo_aflow.tasks.loading import load_tasks
 from grpo_aflow.tasks.selftest import self_test
-from grpo_aflow.types import CodeRunner, Task, UserError
+from grpo_aflow.types import CodeRunner, Grade, Task, UserError
 
 NUM_THREADS = 4
 MAX_SHUFFLED = 0.02  # share of exchanged golds that may be exact by chance
@@ -63,6 +65,31 @@ def check_dataset(name: str, data: Path, runner: CodeRunner) -> GoldCheck:
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttackCheck:
+    """What became of the attack battery."""
+
+    num_tried: int
+    num_masked: int  # the sandbox itself failed: neither a pass nor a fail
+    passes: tuple[str, ...]  # "name on task", must be empty
+
+
+def check_attacks(data: Path, runner: CodeRunner) -> AttackCheck:
+    """The quick attacks on all HumanEval and sanitised MBPP problems, the blocking ones on ten."""
+    splits = (("humaneval", "test"), ("mbpp", "aflow_validate"), ("mbpp", "aflow_test"))
+    tasks = [task for name, split in splits for task in load_tasks(name, split=split, source=str(data))]
+    tried = [(name, source, task) for name, source in QUICK_CODE_ATTACKS.items() for task in tasks]
+    tried += [
+        (name, source, task)
+        for name, source in BLOCKING_CODE_ATTACKS.items()
+        for task in tasks[:: len(tasks) // 10][:10]
+    ]
+    answers = [code_attack(task, source) for _, source, task in tried]
+    grades = _grades([task for *_, task in tried], answers, runner, "attacks")
+    passes = [f"{name} on {task.id}" for (name, _, task), graded in zip(tried, grades, strict=True) if graded.exact]
+    return AttackCheck(num_tried=len(tried), num_masked=sum(map(is_masked, grades)), passes=tuple(passes))
+
+
 def answer_of(task: Task) -> str:
     """The gold in the form in which a workflow would give it."""
     gold = task.answers[0]
@@ -72,13 +99,21 @@ def answer_of(task: Task) -> str:
 
 
 def _exact(tasks: Sequence[Task], givers: Sequence[Task], runner: CodeRunner) -> list[bool]:
+    answers = [answer_of(giver) for giver in givers]
+    return [graded.exact for graded in _grades(tasks, answers, runner, tasks[0].dataset)]
+
+
+def _grades(tasks: Sequence[Task], answers: Sequence[str], runner: CodeRunner, title: str) -> list[Grade]:
+    from rich.console import Console
     from rich.progress import track
 
+    def graded(pair: tuple[Task, str]) -> Grade:
+        return grade(*pair, runner=runner)
+
     with ThreadPoolExecutor(NUM_THREADS) as threads:
-        graded = threads.map(
-            lambda pair: grade(pair[0], answer_of(pair[1]), runner=runner).exact, zip(tasks, givers, strict=True)
-        )
-        return list(track(graded, description=tasks[0].dataset, total=len(tasks), disable=not sys.stderr.isatty()))
+        grades = threads.map(graded, zip(tasks, answers, strict=True))
+        quiet = not sys.stderr.isatty()
+        return list(track(grades, title, total=len(tasks), console=Console(stderr=True), disable=quiet))
 
 
 def main() -> int:
@@ -90,13 +125,14 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description="Grade every gold of the real data against itself.")
     parser.add_argument("--data", type=Path, required=True, help="folder with gsm8k/, math/, squad2/, ...")
-    parser.add_argument("--dataset", choices=sorted(EXPECTED), action="append", help="only these")
+    parser.add_argument("--dataset", choices=sorted(EXPECTED), action="append", help="only these, without the attacks")
     options = parser.parse_args()
     table = Table("dataset", "golds exact", "expected", "shuffled", "", "not exact")
     try:
         runner = open_default()
         report = self_test(runner, ())
         checks = [check_dataset(name, options.data, runner) for name in options.dataset or EXPECTED]
+        attacks = None if options.dataset else check_attacks(options.data, runner)
     except UserError as error:
         print(error, file=sys.stderr)
         return error.code
@@ -106,7 +142,11 @@ def main() -> int:
         table.add_row(check.name, *counts, verdict, " ".join(check.failing[:6]))
     Console().print(table)
     print(f"self-test: {report.num_golds} golds, {report.num_attacks} attacks, {report.duration_s:.1f} s")
-    return 0 if all(check.passed for check in checks) else 4
+    if attacks is not None:
+        fooled = ": " + ", ".join(attacks.passes[:6]) if attacks.passes else ""
+        print(f"attacks: {len(attacks.passes)} of {attacks.num_tried} pass{fooled}; {attacks.num_masked} masked")
+    failed = any(not check.passed for check in checks) or (attacks is not None and bool(attacks.passes))
+    return 4 if failed else 0
 
 
 if __name__ == "__main__":

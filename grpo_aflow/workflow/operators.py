@@ -47,7 +47,7 @@ class OperatorSpec:
     max_calls: int
     description: str
     runs_code: bool = False
-    domains: tuple[Domain, ...] = DOMAINS  # where it is allowed unless the rules say otherwise
+    domains: tuple[Domain, ...] = DOMAINS  # where it makes sense; the rules (config) say where it is allowed
     ignored: tuple[str, ...] = ()  # AFlow's further keywords: understood, without effect
 
     @property

@@ -9,6 +9,7 @@ import pytest
 from scripted_executor import RULES, ScriptedChat, codes, run, valid, workflow_text
 
 from grpo_aflow.types import ExecutionStatus
+from grpo_aflow.workflow.operators import OPERATORS
 from grpo_aflow.workflow.rules import WorkflowRules, default_rules
 
 CALL = "r = await self.custom(problem, 'x')"
@@ -192,5 +193,7 @@ def test_restrictions_are_rules() -> None:
     assert [code for code, _ in codes(workflow_text(f"{CALL}\nreturn 'a'"), domain="qa", rules=everywhere)] == ["E601"]
 
 
-def test_the_yaml_has_every_rule() -> None:
-    assert isinstance(default_rules(), WorkflowRules)
+def test_the_yaml_has_every_rule_and_the_domains_of_the_specification() -> None:
+    rules = default_rules()
+    assert isinstance(rules, WorkflowRules)
+    assert rules.operator_domains == {slot: list(spec.domains) for slot, spec in OPERATORS.items()}

@@ -23,6 +23,15 @@ test: $(STAMP) lint types ## install, then lint, types and all tests
 test-fast: $(STAMP) ## the tests that take no models and no long waits
 	$(BIN)/python -m pytest -q -m "not slow and not gpu"
 
+selftest: $(STAMP) ## every gold and every attack on the real benchmark files in DATA (default ../shared/data)
+	$(BIN)/python -m grpo_aflow.tasks.selftest_full --data $(or $(DATA),../shared/data)
+
+bench: $(STAMP) ## the speed benchmarks, one after another (about an hour; results in experiments/*_speed)
+	$(BIN)/python experiments/learner_speed/bench.py
+	$(BIN)/python experiments/step_speed/bench.py
+	$(BIN)/python experiments/sandbox_speed/bench.py
+	$(BIN)/python experiments/executor_speed/bench.py
+
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 

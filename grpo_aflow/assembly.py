@@ -236,6 +236,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
         raise UserError(f"resume: the base model is now {model.path}, the checkpoint was trained on {state['base']}")
     recorded = replayed(run.rewind(state["step"]), learner.version, config.schedule.group_size) if run.resumed else {}
     store = stack.enter_context(closing(AdapterStore()))
+    ground.watchdog.watch_path(store.folder)
     evaluator = ground.rollouter(config, served.policy(config.prompt))
     training = Training(
         config=config,

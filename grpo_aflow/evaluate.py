@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,6 +122,8 @@ def _part(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
     counted = len(rollouts) - masked
     accuracy = estimate(exact_scores(groups))
     return {
+        **_answerable(groups),
+        "rules": dict(Counter(rollout.grade.rule for rollout in rollouts if rollout.grade).most_common()),
         "accuracy": accuracy.mean,
         "accuracy_low": accuracy.low,
         "accuracy_high": accuracy.high,
@@ -130,3 +133,13 @@ def _part(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
         "num_rollouts": len(rollouts),
         "num_masked": masked,
     }
+
+
+def _answerable(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """SQuAD v2's two halves, HasAns and NoAns; nothing where every question has an answer."""
+    halves = {"has_answer": [], "no_answer": []}  # type: dict[str, list[RolloutGroup]]
+    for group in groups:
+        halves["no_answer" if group.task.answers == ("",) else "has_answer"].append(group)
+    if not halves["no_answer"]:
+        return {}
+    return {f"accuracy_{name}": estimate(exact_scores(half)).mean for name, half in halves.items() if half}

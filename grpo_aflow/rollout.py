@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from grpo_aflow import reward
 from grpo_aflow.record import RolloutKey
 from grpo_aflow.seeds import derive_seed
+from grpo_aflow.tasks import is_masked
 from grpo_aflow.timing import Timeline
 from grpo_aflow.types import (
     ChatModel,
@@ -190,6 +191,9 @@ class Rollouter:
             grade = None
             if execution.status == ExecutionStatus.OK:
                 grade = await asyncio.to_thread(self.grade, task, execution.answer)
+                if is_masked(grade):
+                    execution = replace(execution, status=ExecutionStatus.MASKED, reason="masked:grader")
+                    grade = None
         return Rollout(
             task=task,
             member=member,

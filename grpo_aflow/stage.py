@@ -110,13 +110,18 @@ async def serve(
     max_rank: int,
 ) -> AsyncIterator[Served]:
     """Start the sampler on a prepared model."""
+    from grpo_aflow.sampler.restarting import RestartingSampler
     from grpo_aflow.sampler.tokenizer import ChatTokenizer
 
     progress.status(f"starting the sampler ({type(config.sampler).__name__})")
     tokenizer = await asyncio.to_thread(ChatTokenizer, model.path)
-    sampler = await config.sampler.start(
-        model, max_lora_rank=max_rank, max_loras=max_loras, watchdog=ground.watchdog, seed=config.seed
-    )
+
+    async def start() -> Sampler:
+        return await config.sampler.start(
+            model, max_lora_rank=max_rank, max_loras=max_loras, watchdog=ground.watchdog, seed=config.seed
+        )
+
+    sampler = RestartingSampler(await start(), start, progress.say)
     try:
         yield Served(model=model, tokenizer=tokenizer, sampler=sampler)
     finally:

@@ -43,6 +43,10 @@ class InfrastructureError(UserError):
     code = 5
 
 
+class EngineDied(InfrastructureError):
+    """The sampler's engine process is gone; another one may be started."""
+
+
 # --- the task ---------------------------------------------------------------------------------------------------------
 
 

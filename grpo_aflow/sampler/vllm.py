@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from grpo_aflow.sampler.settings import ModelFolder, Vllm, fit
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.sampler.versions import ServedVersions
-from grpo_aflow.types import Adapter, Completion, InfrastructureError, SamplingParams, UserError
+from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureError, SamplingParams, UserError
 
 if TYPE_CHECKING:
     from grpo_aflow.watchdog import Watchdog
@@ -173,7 +173,7 @@ class VllmSampler:
         try:
             yield
         except (EngineDeadError, EngineGenerateError) as error:
-            raise InfrastructureError(
+            raise EngineDied(
                 f"vLLM: {what}, the engine has died; resume the run, with VLLM_LOGGING_LEVEL=INFO to see why"
             ) from error
         except Exception as error:  # the engine reports a failed call as a bare Exception

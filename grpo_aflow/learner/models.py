@@ -12,7 +12,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -75,6 +76,9 @@ class TinyPolicy:
             raise ValueError(f"hidden_size must be a multiple of num_heads; got {self.hidden_size}, {self.num_heads}")
         _check_dtype(self.dtype)
 
+    def check(self) -> None:
+        """Nothing can be missing: the project builds it."""
+
     def prepare(
         self, cache: Path, *, warmstart: WarmStart, prompts: Prompts, tasks: Sequence[Task], progress: Progress
     ) -> PreparedModel:
@@ -105,7 +109,8 @@ class TinyPolicy:
                 seed=self.seed,
             )
             if isinstance(warmstart, ReferenceWorkflows):
-                fine_tune(model, tokenizer, make_examples(prompt_list, warmstart), warmstart, progress)
+                with _one_thread():
+                    fine_tune(model, tokenizer, make_examples(prompt_list, warmstart), warmstart, progress)
             _save(model, tokenizer, folder, dtype=self.dtype)
 
         path = cached_folder(cache, "tiny", identity, build)
@@ -152,12 +157,17 @@ class Pretrained:
             enable_thinking=self.enable_thinking,
         )
 
+    def check(self) -> None:
+        """Refuse a folder that is not there, before anything is opened. Raises UserError."""
+        looks_like_a_folder = self.path.startswith(("/", "~", ".")) or self.path.count("/") != 1
+        if looks_like_a_folder and not Path(self.path).expanduser().is_dir():
+            raise UserError(f"model.path: no folder {self.path} here; give a model folder or a hub id (org/name)")
+
     def locate(self, progress: Progress) -> Path:
         """The model's folder; downloads it when `path` is a hub id that is not in the hub's cache yet."""
+        self.check()
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
-            if folder.is_absolute() or self.path.startswith(("~", ".")) or self.path.count("/") != 1:
-                raise UserError(f"model.path: no folder {self.path} here; give a model folder or a hub id (org/name)")
             folder = _download(self.path, self.revision, progress)
         missing = [name for name in ("config.json", "tokenizer_config.json") if not (folder / name).is_file()]
         if missing:
@@ -237,6 +247,19 @@ def check_device(device: str) -> str:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError("model.device=cuda, but torch finds no NVIDIA card here; set model.device=cpu")
     return device
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """For operations this small more threads only wait for each other; and the sums no longer depend on the machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _save(model: Any, tokenizer: Any, folder: Path, *, dtype: str) -> None:

@@ -72,6 +72,7 @@ def _train(cfg: DictConfig) -> float:
 
 def _evaluate(cfg: DictConfig) -> float:
     config = parse(cfg, EvaluateConfig)
+    config.check()
     from grpo_aflow.measure import measure
 
     return measure(config)
@@ -79,6 +80,7 @@ def _evaluate(cfg: DictConfig) -> float:
 
 def _solve(cfg: DictConfig) -> None:
     config = parse(cfg, EvaluateConfig)
+    config.check()
     if not _question:
         raise UserError(
             'grpo-aflow-solve: no question; for example grpo-aflow-solve policy.path=runs/... "What is 2+2?"'

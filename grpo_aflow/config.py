@@ -31,7 +31,7 @@ CONF_DIR = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "con
 
 # What an object of an open group must be able to do: (attribute or method names).
 ABILITIES: Mapping[str, tuple[str, ...]] = {
-    "model": ("prepare",),
+    "model": ("prepare", "check"),
     "objective": ("advantage",),
     "sampler": ("start", "temperature"),
     "data_mix": ("load",),
@@ -83,7 +83,8 @@ class TrainConfig:
     plain: Mapping[str, Any]  # the composed config as plain data, for the run directory
 
     def check(self) -> None:
-        """Refuse combinations that cannot work; UserError names the mend."""
+        """Refuse what cannot work, before anything is opened; UserError names the mend."""
+        self.model.check()
         try:
             self.objective.check_sampling(
                 top_p=self.sampler.top_p, top_k=self.sampler.top_k, max_staleness=self.schedule.max_staleness
@@ -112,6 +113,10 @@ class EvaluateConfig:
     warmstart: Any
     eval: Any
     plain: Mapping[str, Any]
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is opened; UserError names the mend."""
+        self.model.check()
 
 
 def parse(cfg: DictConfig, kind: type[C]) -> C:

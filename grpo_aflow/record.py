@@ -127,8 +127,9 @@ class RunDirectory:
         """Leave nothing behind: the run failed before it began."""
         self._release()
         shutil.rmtree(self.path)
-        if not any(self.path.parent.iterdir()):
-            self.path.parent.rmdir()
+        for folder in (self.path.parent, self.path.parent.parent):  # the day's, and the root of all runs
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
     def _release(self) -> None:
         for file in self._files.values():

@@ -25,7 +25,7 @@ def test_a_new_folder_holds_config_manifest_and_lock(run):
 
 
 def test_two_runs_in_one_second_do_not_share_a_folder(tmp_path):
-    runs = [RunDirectory.create(tmp_path, "same", {}) for _ in range(3)]
+    runs = [RunDirectory.create(tmp_path / "runs", "same", {}) for _ in range(3)]
     assert len({run.path for run in runs}) == 3
     for run in runs:
         run.discard()

@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import socket
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from grpo_aflow.executor.cache import AnswerCache
 from grpo_aflow.executor.client import Executor
@@ -18,9 +21,10 @@ from grpo_aflow.executor.ledger import Ledger, read_costs
 from grpo_aflow.executor.prices import Price, price_of
 from grpo_aflow.executor.server import start_server
 from grpo_aflow.executor.settings import CacheMode, EndpointSettings, SimulatedSettings
-from grpo_aflow.types import Task, UserError
+from grpo_aflow.types import InfrastructureError, Task, UserError
 
 CACHE_FILE, LEDGER_FILE, REQUEST_LOG_FILE = "cache.sqlite", "ledger.jsonl", "endpoint.jsonl"
+REACH_S = 10.0  # to connect to the endpoint when it is opened
 
 
 async def open_endpoint(settings: EndpointSettings, run_dir: Path, *, seed: int, tasks: Sequence[Task]) -> Executor:
@@ -31,6 +35,7 @@ async def open_endpoint(settings: EndpointSettings, run_dir: Path, *, seed: int,
         raise UserError(
             "executor.base_url is missing; set it to the API's address, for example http://localhost:8000/v1"
         )
+    await _reach(settings.base_url)
     return _connect(
         settings, run_dir, base_url=settings.base_url, provider=settings.base_url.rstrip("/"), seed=seed, tasks=tasks
     )
@@ -58,6 +63,25 @@ async def open_simulated(
     except BaseException:
         server.stop()
         raise
+
+
+async def _reach(base_url: str) -> None:
+    """Raise InfrastructureError when nothing listens at the endpoint's address. No request is made."""
+    parts = urlsplit(base_url)
+    if urllib.request.getproxies().get(parts.scheme) and parts.hostname not in ("127.0.0.1", "localhost"):
+        return  # the proxy connects, not this machine
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        async with asyncio.timeout(REACH_S):
+            _, writer = await asyncio.open_connection(parts.hostname, port)
+    except socket.gaierror as error:
+        raise UserError(f"cannot resolve the host {parts.hostname!r}; correct executor.base_url={base_url}") from error
+    except (OSError, TimeoutError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "no answer"
+        raise InfrastructureError(
+            f"the executor's endpoint {base_url} cannot be reached ({reason}); start it, or correct executor.base_url"
+        ) from error
+    writer.close()
 
 
 def _connect(

@@ -73,6 +73,7 @@ def normalise(text: str, domain: Domain) -> str:
         return normalise_math(cleaned)
     if domain == "code":
         return normalise_code(cleaned)
+    cleaned = qa_scoring.declared_answer(cleaned)
     return "" if qa_scoring.is_no_answer(cleaned) else qa_scoring.normalise_answer(cleaned)
 
 
@@ -86,6 +87,7 @@ def _grade_qa(task: Task, answer: str, tiers: Tiers, profile: Profile) -> Grade:
     if profile == "aflow":
         f1 = max(qa_scoring.aflow_f1(answer, gold) for gold in task.answers)
         return Grade(exact=f1 == 1.0, score=f1, tier=f1, rule="aflow")
+    answer = qa_scoring.declared_answer(answer)
     if task.dataset == "hotpotqa":
         em, f1 = qa_scoring.hotpotqa_scores(answer, task.answers)
         return _qa_grade(em, f1, tiers, "exact")

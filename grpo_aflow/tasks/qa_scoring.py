@@ -47,9 +47,18 @@ NO_ANSWER_PHRASES = frozenset(
 )
 
 
+ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+
+
 def normalise_answer(text: str) -> str:
     """Lower case, without ASCII punctuation and the articles a, an, the; white space collapsed."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def declared_answer(text: str) -> str:
+    """What stands in the last `<answer>` tag, which operators are told to end with; the whole text without one."""
+    tags = ANSWER_TAG.findall(text)
+    return tags[-1].strip() if tags else text
 
 
 def is_no_answer(text: str) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from grpo_aflow.executor.client import Executor
 from grpo_aflow.executor.ledger import read_costs
-from grpo_aflow.types import ChatStatus, Task, UserError
+from grpo_aflow.types import ChatStatus, InfrastructureError, Task, UserError
 
 KEY = "sk-secret-0123456789"
 TASK = Task(id="gsm8k/1", dataset="gsm8k", domain="math", problem="1 + 1?", answers=("2",))
@@ -204,10 +204,14 @@ async def test_an_hour_of_retry_after_is_not_waited_for(endpoint: Any, ask: Any)
 
 async def test_a_host_that_does_not_exist_is_named(settings: Settings, ask: Any, tmp_path: Path) -> None:
     made = settings("local", base_url="http://no-such-host.invalid/v1", retries=1, backoff_s=0.001)
-    executor = await made.open(tmp_path, seed=0)
     with pytest.raises(UserError, match=r"cannot resolve the host 'no-such-host.invalid'"):
-        await ask(executor, TASK)
-    await executor.close()
+        await made.open(tmp_path, seed=0)
+
+
+async def test_an_address_where_nothing_listens_is_named_at_once(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(InfrastructureError, match=r"127\.0\.0\.1:9/v1 cannot be reached .*start it"):
+        await settings("local", base_url="http://127.0.0.1:9/v1").open(tmp_path, seed=0)
+    assert not list(tmp_path.iterdir())
 
 
 async def test_a_server_that_is_down_pauses_the_run_until_it_is_up(
@@ -216,10 +220,10 @@ async def test_a_server_that_is_down_pauses_the_run_until_it_is_up(
     script = Scripted([GOOD])
     server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
     changed = {"breaker_failures": 4, "breaker_pause_s": 0.1, "retries": 20, "backoff_s": 0.01, "max_backoff_s": 0.02}
     executor = await settings("local", base_url=f"http://127.0.0.1:{port}/v1", **changed).open(tmp_path, seed=0)
+    server.close()
+    await server.wait_closed()
     calls = [asyncio.create_task(ask(executor, TASK, member=n)) for n in range(30)]
     await asyncio.sleep(0.5)
     assert not any(call.done() for call in calls)

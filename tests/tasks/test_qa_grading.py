@@ -77,3 +77,11 @@ def test_no_attack_passes(dataset, gold, answer):
 def test_normalise_is_the_scorers_own():
     assert normalise("The  Red, Dog!", "qa") == "red dog"
     assert normalise("Unanswerable.", "qa") == ""
+
+
+def test_the_last_answer_tag_is_the_answer() -> None:
+    from grpo_aflow.tasks.qa_scoring import declared_answer
+
+    assert declared_answer("It was <answer>Oslo</answer>, no: <answer>\nBergen </answer>") == "Bergen"
+    assert declared_answer("Bergen") == "Bergen"
+    assert declared_answer("<answer></answer>") == ""

@@ -15,13 +15,13 @@ HERE=".install"
 export VIRTUAL_ENV="$PWD/.venv"
 
 if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then
-  .venv/bin/uv pip install --quiet -c "$HERE/constraints.txt" -e ".[cuda,$EXTRAS]"
+  .venv/bin/uv pip install --quiet --compile-bytecode -c "$HERE/constraints.txt" -e ".[cuda,$EXTRAS]"
 else
   # uv does not read pip's find-links, where some machines keep the CPU build of torch; elsewhere
   # --torch-backend knows its index. The override keeps the CUDA wheels of torchvision & co. out: beside CPU
   # torch they break `import transformers`.
   links=$(.venv/bin/python -m pip config list | sed -n "s/.*find-links='\(.*\)'/\1/p" | tail -n 1)
   set -- -c "$HERE/constraints.txt" -c "$HERE/constraints-cpu.txt" --override "$HERE/overrides-cpu.txt" -e ".[cpu,$EXTRAS]"
-  UV_FIND_LINKS="$links" .venv/bin/uv pip install --quiet "$@" 2>.venv/install.log ||
-    .venv/bin/uv pip install --quiet --torch-backend=cpu "$@" || { cat .venv/install.log >&2; exit 5; }
+  UV_FIND_LINKS="$links" .venv/bin/uv pip install --quiet --compile-bytecode "$@" 2>.venv/install.log ||
+    .venv/bin/uv pip install --quiet --compile-bytecode --torch-backend=cpu "$@" || { cat .venv/install.log >&2; exit 5; }
 fi

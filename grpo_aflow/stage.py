@@ -114,7 +114,7 @@ async def serve(
     from grpo_aflow.sampler.tokenizer import ChatTokenizer
 
     progress.status(f"starting the sampler ({type(config.sampler).__name__})")
-    tokenizer = await asyncio.to_thread(ChatTokenizer, model.path)
+    tokenizer = await asyncio.to_thread(ChatTokenizer, model.path, enable_thinking=model.enable_thinking)
 
     async def start() -> Sampler:
         return await config.sampler.start(

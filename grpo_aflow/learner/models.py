@@ -63,13 +63,14 @@ class TinyPolicy:
     seed: int
     device: str
     dtype: str
+    cpu_threads: int
 
     def __post_init__(self) -> None:
         if self.vocab_size < 300:
             raise ValueError(
                 f"vocab_size must be at least 300 (256 bytes and the special tokens); got {self.vocab_size}"
             )
-        for name in ("num_layers", "num_heads", "intermediate_size", "max_model_len"):
+        for name in ("num_layers", "num_heads", "intermediate_size", "max_model_len", "cpu_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         if self.hidden_size < 1 or self.hidden_size % self.num_heads:
@@ -91,7 +92,11 @@ class TinyPolicy:
             progress: called with (what, done, total).
         """
         prompt_list = warm_start_prompts(prompts, tasks)
-        identity = {"model": asdict(self) | {"device": None}, "warmstart": warmstart.identity, "prompts": prompt_list}
+        identity = {
+            "model": asdict(self) | {"device": None, "cpu_threads": None},
+            "warmstart": warmstart.identity,
+            "prompts": prompt_list,
+        }
 
         def build(folder: Path) -> None:
             from grpo_aflow.learner import tiny
@@ -114,6 +119,7 @@ class TinyPolicy:
             _save(model, tokenizer, folder, dtype=self.dtype)
 
         path = cached_folder(cache, "tiny", identity, build)
+        _use_threads(self.cpu_threads)
         return PreparedModel(
             path=path,
             device=check_device(self.device),
@@ -133,12 +139,14 @@ class Pretrained:
     enable_thinking: bool
     device: str
     dtype: str
+    cpu_threads: int
 
     def __post_init__(self) -> None:
         if not self.path:
             raise ValueError("path must name a folder or a hub id; got an empty string")
-        if self.max_model_len < 1:
-            raise ValueError(f"max_model_len must be at least 1; got {self.max_model_len}")
+        for name in ("max_model_len", "cpu_threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         _check_dtype(self.dtype)
 
     def prepare(
@@ -149,6 +157,7 @@ class Pretrained:
         path = self.locate(progress)
         if isinstance(warmstart, ReferenceWorkflows):
             path = self._warm_started(path, device, cache, warmstart, warm_start_prompts(prompts, tasks), progress)
+        _use_threads(self.cpu_threads)
         return PreparedModel(
             path=path,
             device=device,
@@ -247,6 +256,13 @@ def check_device(device: str) -> str:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError("model.device=cuda, but torch finds no NVIDIA card here; set model.device=cpu")
     return device
+
+
+def _use_threads(number: int) -> None:
+    """How many threads an operation of this process's models may use on the CPU."""
+    import torch
+
+    torch.set_num_threads(number)
 
 
 @contextmanager

@@ -21,9 +21,16 @@ TINY = TinyPolicy(
     seed=0,
     device="cpu",
     dtype="float32",
+    cpu_threads=1,
 )
 PRETRAINED = Pretrained(
-    path="/no/such/folder", revision=None, max_model_len=128, enable_thinking=False, device="cpu", dtype="float32"
+    path="/no/such/folder",
+    revision=None,
+    max_model_len=128,
+    enable_thinking=False,
+    device="cpu",
+    dtype="float32",
+    cpu_threads=1,
 )
 WARM = ReferenceWorkflows(num_steps=3, batch_size=4, learning_rate=3e-3, preference=0.2, lora_rank=4, seed=0)
 

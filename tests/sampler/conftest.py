@@ -26,6 +26,7 @@ def tiny_policy(tmp_path_factory) -> PreparedModel:
         seed=0,
         device="cpu",
         dtype="float32",
+        cpu_threads=1,
     )
     warmstart = ReferenceWorkflows(num_steps=10, batch_size=8, learning_rate=3e-3, preference=0.2, lora_rank=8, seed=0)
     return tiny.prepare(

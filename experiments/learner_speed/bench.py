@@ -22,7 +22,8 @@ TRL_VENV = HERE / ".venv-trl"
 TRL_PACKAGES = ("trl==1.16.0", "torch==2.13.0", "transformers==5.19.0", "peft==0.21.2")
 SIDES = ("ours", "trl", "trl_as_on_gpu")
 
-SMALL = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 6, "num_attention_heads": 8}
+# Width and depth of the question; feed-forward and heads in the proportions of Qwen2.5-0.5B.
+SMALL = {"hidden_size": 512, "intermediate_size": 2752, "num_hidden_layers": 6, "num_attention_heads": 8}
 SMALL |= {"num_key_value_heads": 2, "max_position_embeddings": 2048, "tie_word_embeddings": True}
 CASES = {
     "V=8,192": {"model": SMALL | {"vocab_size": 8192}, "prompt": 1024, "completion": 192, "group": 8},
@@ -67,10 +68,10 @@ def make_case(folder, case):
 class Side:
     """A process that makes a step whenever it is asked to."""
 
-    def __init__(self, side, folder, device="cpu"):
+    def __init__(self, side, folder, device="cpu", threads=2):
         python = sys.executable if side == "ours" else trl_python()
         self._process = subprocess.Popen(
-            [python, str(HERE / "sides.py"), side, str(folder), device],
+            [python, str(HERE / "sides.py"), side, str(folder), device, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -95,15 +96,15 @@ class Side:
 
 
 @contextmanager
-def running(side, folder, device="cpu"):
-    process = Side(side, folder, device)
+def running(side, folder, device="cpu", threads=2):
+    process = Side(side, folder, device, threads)
     try:
         yield process
     finally:
         process.close()
 
 
-def compare(case, rounds, memory_rounds):
+def compare(case, rounds, memory_rounds, threads):
     """{side: {"seconds", "cpu_seconds", "peak_bytes": lists; "loss", "grad_norm"}} of one case."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -111,11 +112,11 @@ def compare(case, rounds, memory_rounds):
         found = {side: {"seconds": [], "cpu_seconds": [], "peak_bytes": []} for side in SIDES}
         for _ in range(memory_rounds):
             for side in SIDES:
-                with running(side, folder) as process:
+                with running(side, folder, threads=threads) as process:
                     answer = process.ask("memory")
                 found[side]["peak_bytes"].append(answer["peak_bytes"])
                 print(f"{side}: memory {answer}", file=sys.stderr, flush=True)
-        processes = {side: Side(side, folder) for side in SIDES}
+        processes = {side: Side(side, folder, threads=threads) for side in SIDES}
         for number in range(rounds + 1):
             for side, process in processes.items():
                 answer = process.ask("step")
@@ -202,6 +203,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2, help="of each side")
     parser.add_argument("--memory-rounds", type=int, default=3)
     parser.add_argument("--case", choices=tuple(CASES), action="append", help="default: all")
     arguments = parser.parse_args()
@@ -209,7 +211,7 @@ def main():
         on_gpu()
         return
     for name in arguments.case or CASES:
-        found = compare(CASES[name], arguments.rounds, arguments.memory_rounds)
+        found = compare(CASES[name], arguments.rounds, arguments.memory_rounds, arguments.threads)
         check_agreement(found)
         report(name, found)
     print()

@@ -1,6 +1,6 @@
 """One side of the benchmark in a process of its own: ours, or TRL's `_compute_loss`, on the same model and batch.
 
-`python sides.py SIDE FOLDER DEVICE` reads commands from stdin and answers each with a line of JSON:
+`python sides.py SIDE FOLDER DEVICE THREADS` reads commands from stdin and answers each with a line of JSON:
     step     forward, loss, backward and optimizer: seconds, CPU seconds of all threads, loss, gradient norm
     memory   the same, with the peak of resident memory above what was resident before, in bytes
     end
@@ -12,7 +12,6 @@ import sys
 import time
 from pathlib import Path
 
-THREADS = 2
 MAX_GRAD_NORM = 1.0
 
 
@@ -181,10 +180,10 @@ def synchronised(step, device):
     return found
 
 
-def main(side, folder, device):
+def main(side, folder, device, threads):
     import torch
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(int(threads))
     folder = Path(folder)
     step = ours(folder, device) if side == "ours" else trl(folder, device, as_on_gpu=side == "trl_as_on_gpu")
     print(json.dumps({"ready": side}), flush=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from grpo_aflow.learner.attention import register
 from grpo_aflow.learner.settings import Packing
 from grpo_aflow.types import UserError
 
@@ -38,7 +39,7 @@ def load_base(path: Path, *, device: str, dtype: str, packing: Packing) -> PreTr
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"model.device={device}, but no NVIDIA card answers here: set model.device=cpu")
     model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=DTYPES[dtype], attn_implementation="sdpa", local_files_only=True
+        path, dtype=DTYPES[dtype], attn_implementation=register(), local_files_only=True
     )
     _check_supported(model, packing)
     model.requires_grad_(False)

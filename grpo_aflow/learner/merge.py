@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+
+TOKENIZER_FILES = ("tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.jinja")
 
 
 def merge(base: Path, adapter: Path, out: Path) -> None:
@@ -12,10 +15,12 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     """
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     dtype = model.dtype
     merged = PeftModel.from_pretrained(model.to(torch.float32), str(adapter)).merge_and_unload()
     merged.to(dtype).save_pretrained(out)
-    AutoTokenizer.from_pretrained(base).save_pretrained(out)
+    for name in TOKENIZER_FILES:  # as they are: loading and saving a tokenizer can change it
+        for file in base.glob(name):
+            shutil.copy(file, out)

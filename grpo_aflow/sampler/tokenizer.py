@@ -12,9 +12,11 @@ class ChatTokenizer:
     """Implements `types.Tokenizer` on a model folder."""
 
     def __init__(self, path: Path, *, enable_thinking: bool = False) -> None:
-        from transformers import AutoTokenizer, GenerationConfig
+        from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
-        self._tokenizer = AutoTokenizer.from_pretrained(path)
+        # AutoTokenizer goes by the architecture and would put Qwen2's own pre-tokenizer in the place of the file's.
+        loader = PreTrainedTokenizerFast if (path / "tokenizer.json").is_file() else AutoTokenizer
+        self._tokenizer = loader.from_pretrained(path)
         self._enable_thinking = enable_thinking
         if not self._tokenizer.chat_template:
             raise UserError(f"model.path: the tokenizer in {path} has no chat template; choose an instruct model")

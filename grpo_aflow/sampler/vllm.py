@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import shutil
 import signal
@@ -121,6 +122,7 @@ class VllmSampler:
     async def close(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
+            logging.getLogger("vllm").setLevel(logging.CRITICAL)  # it takes the end that we make for a fault
             await asyncio.to_thread(engine.shutdown, timeout=SHUTDOWN_S)
             engine.shutdown = lambda timeout=None: None  # its finaliser calls it again, when its modules are gone
 

@@ -165,3 +165,24 @@ def test_the_yaml_gives_every_field_of_its_class(option, of):
     values.pop("_target_")
     assert set(values) == {field.name for field in fields(of)}
     of(**values)
+
+
+def test_the_sampler_reads_the_tokenizer_that_the_warm_start_used(tmp_path):
+    """Loaded from its folder, the tokenizer must cut prompts and workflows as it did when the model learnt them."""
+    from grpo_aflow.learner import tiny
+    from grpo_aflow.learner.reference_workflows import corpus
+    from grpo_aflow.sampler.tokenizer import ChatTokenizer
+
+    messages = [{"role": "user", "content": "math gsm8k\n"}]
+    texts = [workflow.source for workflow in corpus()] + ["math gsm8k\n"]
+    built = tiny.build_tokenizer(texts, vocab_size=1024, max_model_len=128)
+    tiny.build_model(
+        built, hidden_size=32, num_layers=1, num_heads=1, intermediate_size=64, max_model_len=128, seed=0
+    ).save_pretrained(tmp_path)
+    built.save_pretrained(tmp_path)
+    loaded = ChatTokenizer(tmp_path)
+    template = {"add_generation_prompt": True, "return_dict": False}
+    assert loaded.encode_chat(messages) == tuple(built.apply_chat_template(messages, **template))
+    assert len(loaded.encode_chat(messages)) <= 5
+    for workflow in corpus():
+        assert loaded.decode(built.encode(workflow.source)) == workflow.source

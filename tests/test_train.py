@@ -15,6 +15,7 @@ import pytest
 from conftest import SMALL
 
 from grpo_aflow.config import compose
+from grpo_aflow.executor.ledger import read_costs
 from grpo_aflow.record import read_jsonl
 from grpo_aflow.train import train
 
@@ -111,8 +112,8 @@ def test_killed_and_resumed_to_the_bit(trained_run, tmp_path, lines):
     assert only_run(tmp_path) == run
     assert metrics_of(run) == metrics_of(trained_run)
     assert adapter_of(run, 3) == adapter_of(trained_run, 3)
-    outcomes = Counter(line["key"] for line in read_jsonl(run / "ledger.jsonl") if line.get("outcome") == "ok")
-    assert max(outcomes.values()) == 1  # no received answer was paid for twice
+    paid = Counter(entry.key for entry in read_costs(run / "ledger.jsonl").entries if entry.outcome == "ok")
+    assert max(paid.values()) == 1  # no received answer was paid for twice
 
 
 def test_sigterm_saves_and_says_how_to_resume(model_cache, tmp_path):

@@ -31,6 +31,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def load_base(path: Path, *, device: str, dtype: str, packing: Packing) -> PreTrainedModel:
     """Load a causal language model, frozen and in eval mode. Raises UserError naming the mend."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
     if not (path / "config.json").is_file():
         raise UserError(f"model folder {path} has no config.json: prepare the model first, or correct model.path")
@@ -38,6 +39,7 @@ def load_base(path: Path, *, device: str, dtype: str, packing: Packing) -> PreTr
         raise UserError(f"model.dtype must be one of {', '.join(DTYPES)}; got {dtype}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"model.device={device}, but no NVIDIA card answers here: set model.device=cpu")
+    logging.disable_progress_bar()  # the run's own display says what is going on
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype=DTYPES[dtype], attn_implementation=register(), local_files_only=True
     )

@@ -1,23 +1,10 @@
-"""What all tests share: modules of this folder are importable by name, and one small trained run."""
+"""What all tests share: built models, and one small trained run."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-SMALL = (
-    "sampler=hf",
-    "schedule=short",
-    "schedule.num_steps=3",
-    "schedule.prompts_per_step=3",
-    "schedule.group_size=4",
-    "schedule.save_every=1",
-    "eval.max_tasks_per_dataset=1",
-    "eval.samples=2",
-)
+from run_cases import SMALL
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
+from run_cases import SMALL
 
 from grpo_aflow.config import compose
 from grpo_aflow.executor.ledger import read_costs

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from executor_cases import values_of
 
 from grpo_aflow.executor.oracle import SLOTS, TASKS
 from grpo_aflow.executor.settings import EndpointSettings
 from grpo_aflow.types import CallContext, ChatModel, ChatReply, Task
-
-CONF = Path(__file__).parents[2] / "conf" / "executor"
-
-
-def values_of(option: str) -> dict[str, Any]:
-    values = yaml.safe_load((CONF / f"{option}.yaml").read_text())
-    merged: dict[str, Any] = {}
-    for part in values.pop("defaults", ["_self_"]):
-        merged.update(values if part == "_self_" else values_of(part))
-    return merged
 
 
 @pytest.fixture

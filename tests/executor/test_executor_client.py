@@ -205,7 +205,7 @@ def alive(pid: int) -> bool:
 PARENT = """
 import asyncio, os, sys, time, yaml
 sys.path.insert(0, {here!r})
-from conftest import values_of
+from executor_cases import values_of
 from pathlib import Path
 from grpo_aflow.executor.oracle import TASKS
 from grpo_aflow.executor.settings import SimulatedSettings

@@ -94,7 +94,7 @@ WORKER = """
 import asyncio, json, sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
-from conftest import values_of
+from executor_cases import values_of
 from grpo_aflow.executor.oracle import TASKS
 from grpo_aflow.executor.settings import EndpointSettings
 from grpo_aflow.types import CallContext

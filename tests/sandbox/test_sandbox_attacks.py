@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from attack_battery import BLOCKING, QUICK, candidate
-from conftest import Problem
+from sandbox_cases import Problem
 
 from grpo_aflow.sandbox.pool import SandboxPool
 from grpo_aflow.types import CheckResult, CodeStatus

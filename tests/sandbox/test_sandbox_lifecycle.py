@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import LIMITS, footprint
+from sandbox_cases import LIMITS, footprint
 
 from grpo_aflow.sandbox import Bubblewrap, Sandlock, UnsafeSubprocess
 from grpo_aflow.sandbox.pool import SandboxPool

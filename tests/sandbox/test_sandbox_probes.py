@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import footprint
+from sandbox_cases import footprint
 
 from grpo_aflow.sandbox.pool import SandboxPool
 from grpo_aflow.types import CodeStatus

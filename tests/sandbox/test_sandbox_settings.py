@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import LIMITS
+from sandbox_cases import LIMITS
 
 from grpo_aflow.sandbox import Bubblewrap, Sandlock, UnsafeSubprocess, settings
 from grpo_aflow.types import InfrastructureError, UserError

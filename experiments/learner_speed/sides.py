@@ -75,7 +75,7 @@ def ours(folder, device):
         stats = learner.step(1e-6)
         return stats["loss/policy"], stats["update/grad_norm"]
 
-    return step
+    return step, learner.model
 
 
 def trl(folder, device, *, as_on_gpu):
@@ -142,7 +142,7 @@ def trl(folder, device, *, as_on_gpu):
         optimizer.zero_grad(set_to_none=True)
         return float(loss), float(norm)
 
-    return step
+    return step, model
 
 
 def warm(model):
@@ -185,7 +185,9 @@ def main(side, folder, device, threads):
 
     torch.set_num_threads(int(threads))
     folder = Path(folder)
-    step = ours(folder, device) if side == "ours" else trl(folder, device, as_on_gpu=side == "trl_as_on_gpu")
+    step, model = ours(folder, device) if side == "ours" else trl(folder, device, as_on_gpu=side == "trl_as_on_gpu")
+    for parameter in model.parameters():  # weights are mapped from their file: have all of them resident beforehand
+        parameter.detach().sum()
     print(json.dumps({"ready": side}), flush=True)
     for line in sys.stdin:
         command = line.strip()

@@ -64,7 +64,7 @@ class Endpoint:
         self._settings = settings
         self.base_url = base_url
         self._url = f"{base_url.rstrip('/')}/chat/completions"  # absolute: half the URL parsing per call
-        self._key = _key_of(settings)
+        self._key = key_of(settings)
         self._ever_answered = False
         self._response_type = httpx2.Response
         connections = httpx2.Limits(
@@ -210,7 +210,8 @@ class Endpoint:
         return line if len(line) <= 300 else line[:297] + "..."
 
 
-def _key_of(settings: EndpointSettings) -> str:
+def key_of(settings: EndpointSettings) -> str:
+    """The endpoint's key, from the environment variable that the settings name. Raises UserError where it is not set."""
     if settings.api_key_env is None:
         return ""
     key = os.environ.get(settings.api_key_env, "").strip()

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from grpo_aflow.executor.cache import AnswerCache
 from grpo_aflow.executor.client import Executor
-from grpo_aflow.executor.endpoint import Endpoint
+from grpo_aflow.executor.endpoint import Endpoint, key_of
 from grpo_aflow.executor.ledger import Ledger, read_costs
 from grpo_aflow.executor.prices import Price, price_of
 from grpo_aflow.executor.server import start_server
@@ -35,6 +35,7 @@ async def open_endpoint(settings: EndpointSettings, run_dir: Path, *, seed: int,
         raise UserError(
             "executor.base_url is missing; set it to the API's address, for example http://localhost:8000/v1"
         )
+    key_of(settings)  # a missing key is said before the network is tried
     await _reach(settings.base_url)
     return _connect(
         settings, run_dir, base_url=settings.base_url, provider=settings.base_url.rstrip("/"), seed=seed, tasks=tasks

@@ -6,8 +6,8 @@ from pathlib import Path
 # Before torch is imported: on two cores the threads of two workers would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest  # noqa: E402
-from run_cases import SMALL  # noqa: E402
+import pytest
+from run_cases import SMALL
 
 
 @pytest.fixture(scope="session")

@@ -211,7 +211,7 @@ class Endpoint:
 
 
 def key_of(settings: EndpointSettings) -> str:
-    """The endpoint's key, from the environment variable that the settings name. Raises UserError where it is not set."""
+    """The endpoint's key, from the variable that the settings name. Raises UserError where it is not set."""
     if settings.api_key_env is None:
         return ""
     key = os.environ.get(settings.api_key_env, "").strip()

@@ -35,7 +35,9 @@ async def open_endpoint(settings: EndpointSettings, run_dir: Path, *, seed: int,
         raise UserError(
             "executor.base_url is missing; set it to the API's address, for example http://localhost:8000/v1"
         )
-    key_of(settings)  # a missing key is said before the network is tried
+    if settings.model is not None:
+        price_of(settings, settings.model)  # what is missing here is said before the network is tried
+    key_of(settings)
     await _reach(settings.base_url)
     return _connect(
         settings, run_dir, base_url=settings.base_url, provider=settings.base_url.rstrip("/"), seed=seed, tasks=tasks

@@ -204,15 +204,12 @@ def _checked(cls: type, values: Mapping[str, Any], where: str, factory: Any = No
 
 
 def _typed(cls: type, types: Mapping[str, Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    schema = dataclasses.make_dataclass(cls.__name__, list(types.items()), kw_only=True)
-    checked: dict[str, Any] = {}
-    for key, value in values.items():
-        try:
-            node = OmegaConf.merge(OmegaConf.structured(schema), {key: value})
-            checked[key] = OmegaConf.to_container(node)[key]  # type: ignore[index, call-overload]
-        except OmegaConfBaseException as error:
-            raise UserError(f"{where}.{key}={value}: {first_line(error)}") from error
-    return checked
+    schema = OmegaConf.structured(dataclasses.make_dataclass(cls.__name__, list(types.items()), kw_only=True))
+    try:
+        return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.merge(schema, dict(values))))
+    except OmegaConfBaseException as error:
+        key = str(error.full_key or error.key)
+        raise UserError(f"{where}.{key}={values.get(key)}: {first_line(error)}") from error
 
 
 def _check_scalars(kind: type, values: Mapping[str, Any]) -> None:

@@ -41,6 +41,7 @@ from grpo_aflow.types import (
 
 ORACLE = "oracle"
 PROBE_TOKENS = 64
+LONGEST_PROMPTS = 32  # whose tokens are counted for the memory plan
 
 
 @dataclass(kw_only=True, slots=True)
@@ -221,6 +222,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     log_to = stack.enter_context(closing(config.logger.start(run.path, config.plain)))
     ground = await stack.enter_async_context(open_ground(config, run.path, [*train_tasks, *eval_tasks], progress))
     model = await asyncio.to_thread(prepare_model, config, train_tasks, progress)
+    progress.say(plan_memory(config, model, train_tasks), style="dim")
     max_loras = config.schedule.max_staleness + 2
     served = await stack.enter_async_context(
         serve(config, model, ground, progress, max_loras=max_loras, max_rank=config.lora.rank)
@@ -275,6 +277,35 @@ def fingerprint(train: Mapping[str, Sequence[Task]], evaluated: Sequence[Task]) 
         name: hashlib.sha256(repr([(t.id, t.problem, t.answers, t.hidden_tests) for t in tasks]).encode()).hexdigest()
         for name, tasks in parts.items()
     }
+
+
+def plan_memory(config: TrainConfig, model: Any, tasks: Sequence[Task]) -> str:
+    """What the run will hold on its device, as a table, before a model is loaded; UserError when it cannot fit."""
+    from grpo_aflow.learner.memory import NUM_BYTES, Load, device_memory, memory_plan, model_shape
+    from grpo_aflow.sampler.tokenizer import ChatTokenizer
+
+    shape, device_bytes = model_shape(model.path), device_memory(model.device)
+    tokenizer = ChatTokenizer(model.path, enable_thinking=model.enable_thinking)
+    longest = sorted(tasks, key=lambda task: len(task.problem))[-LONGEST_PROMPTS:]
+    plan = memory_plan(
+        shape,
+        config.lora,
+        config.learner,
+        Load(
+            prompt_tokens=max(len(tokenizer.encode_chat(config.prompt.messages(task))) for task in longest),
+            completion_tokens=config.sampler.max_tokens,
+            group_size=config.schedule.group_size,
+        ),
+        dtype=model.dtype,
+        device_bytes=device_bytes,
+        sampler_bytes=config.sampler.memory(
+            weight_bytes=shape.num_weights * NUM_BYTES[model.dtype],
+            device_bytes=device_bytes,
+            on_card=model.device != "cpu",
+        ),
+    )
+    plan.check()
+    return f"memory plan, upper estimates on {model.device}:\n{plan.render()}"
 
 
 def _learner(config: TrainConfig, model: Any, run: RunDirectory) -> Any:

@@ -33,7 +33,7 @@ CONF_DIR = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "con
 ABILITIES: Mapping[str, tuple[str, ...]] = {
     "model": ("prepare", "check"),
     "objective": ("advantage",),
-    "sampler": ("start", "temperature"),
+    "sampler": ("start", "params", "memory"),
     "data_mix": ("load",),
     "prompt": ("messages",),
     "executor": ("open",),

@@ -11,6 +11,7 @@ from grpo_aflow.types import Sampler, SamplingParams, UserError
 if TYPE_CHECKING:
     from grpo_aflow.watchdog import Watchdog
 
+CPU_KV_CACHE_GB = 0.25  # where kv_cache_gb is null: 43,000 tokens of the tiny policy
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for max_lora_rank
 
 
@@ -66,6 +67,10 @@ class Sampling:
 class Hf(Sampling):
     """`sampler=hf`: transformers' generate; slow, and reproducible to the bit on the CPU."""
 
+    def memory(self, *, weight_bytes: int, device_bytes: int, on_card: bool) -> int:
+        """Bytes that the sampler holds for itself: its own copy of the weights."""
+        return weight_bytes
+
     async def start(
         self, model: ModelFolder, *, max_lora_rank: int, max_loras: int, watchdog: Watchdog | None, seed: int
     ) -> Sampler:
@@ -94,6 +99,12 @@ class Vllm(Sampling):
         for name in ("max_num_seqs", "cpu_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+
+    def memory(self, *, weight_bytes: int, device_bytes: int, on_card: bool) -> int:
+        """Bytes that the engine holds for itself: its share of a card; on the CPU weights and KV cache."""
+        if on_card and self.kv_cache_gb is None:
+            return int(self.gpu_memory_utilization * device_bytes)
+        return weight_bytes + int((CPU_KV_CACHE_GB if self.kv_cache_gb is None else self.kv_cache_gb) * 2**30)
 
     async def start(
         self, model: ModelFolder, *, max_lora_rank: int, max_loras: int, watchdog: Watchdog | None, seed: int

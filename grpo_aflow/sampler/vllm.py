@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
-from grpo_aflow.sampler.settings import ModelFolder, Vllm, fit
+from grpo_aflow.sampler.settings import CPU_KV_CACHE_GB, ModelFolder, Vllm, fit
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.sampler.versions import ServedVersions
 from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureError, SamplingParams, UserError
@@ -27,7 +27,6 @@ from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureErro
 if TYPE_CHECKING:
     from grpo_aflow.watchdog import Watchdog
 
-CPU_KV_CACHE_GB = 0.25  # 43,000 tokens of the tiny policy
 MIN_SHARED_MEMORY = 16 << 20
 SHUTDOWN_S = 1.0  # then the engine's process is killed: it keeps nothing
 WATCH_EVERY_S = 0.5  # while the engine starts: its processes are recorded as they appear

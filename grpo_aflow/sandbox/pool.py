@@ -78,6 +78,10 @@ class SandboxPool:
             return CheckResult(status=reply.status, error=reply.reason)
         return _check_result(reply)
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     def close(self) -> None:
         """End all servers with everything that they run."""
         self._closed = True

@@ -143,7 +143,7 @@ def open_default() -> SandboxPool:
     """
     global _default
     with _default_lock:
-        if _default is None:
+        if _default is None or _default.closed:
             limits = Sandlock(
                 num_servers=2,
                 memory_mb=1024,

@@ -207,18 +207,15 @@ def test_the_real_grader_agrees_on_the_bundled_tasks() -> None:
 
     runner = open_default()
     disagreements = []
-    try:
-        for task in [*bundled("train"), *bundled("test")]:
-            answers = [(True, artefacts.right_answer(task))]
-            for n in range(5):
-                draw = {"same_mistake": 0.9, "mutant": n / 900_000, "offset": n / 5, "sign": n / 5, "span": n / 5}
-                wrong = artefacts.wrong_answer(task, lambda name, draw=draw: draw.get(name, 0.1), same_mistake=0.0)
-                answers.append((False, wrong))
-            texts = [(right, artefacts.fence(a) if task.domain == "code" else a) for right, a in answers]
-            for right, text in texts:
-                assert is_right(task, text) is right, (task.id, text)
-                if grade(task, text, runner=runner).exact is not right:
-                    disagreements.append((task.id, right, text))
-    finally:
-        runner.close()
+    for task in [*bundled("train"), *bundled("test")]:
+        answers = [(True, artefacts.right_answer(task))]
+        for n in range(5):
+            draw = {"same_mistake": 0.9, "mutant": n / 900_000, "offset": n / 5, "sign": n / 5, "span": n / 5}
+            wrong = artefacts.wrong_answer(task, lambda name, draw=draw: draw.get(name, 0.1), same_mistake=0.0)
+            answers.append((False, wrong))
+        texts = [(right, artefacts.fence(a) if task.domain == "code" else a) for right, a in answers]
+        for right, text in texts:
+            assert is_right(task, text) is right, (task.id, text)
+            if grade(task, text, runner=runner).exact is not right:
+                disagreements.append((task.id, right, text))
     assert not disagreements, json.dumps(disagreements[:5], indent=1)

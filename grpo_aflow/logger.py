@@ -75,4 +75,4 @@ class _WandBLog:
         self._run.log(dict(metrics), step=step)
 
     def close(self) -> None:
-        self._run.finish(quiet=True)
+        self._run.finish()

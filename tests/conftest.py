@@ -28,3 +28,28 @@ def trained_run(model_cache, tmp_path_factory):
     train(compose(*SMALL, f"paths.runs={root}"))
     [manifest] = root.rglob("manifest.json")
     return manifest.parent
+
+
+# Whole files that are left out of `make test-fast`: they start servers, interpreters or compose the config many times.
+SLOW_FILES = {
+    "test_cli.py",
+    "test_config.py",
+    "test_escapes.py",
+    "test_executor_client.py",
+    "test_grade_properties.py",
+    "test_hub.py",
+    "test_math_grading.py",
+    "test_normalisation.py",
+    "test_real_data.py",
+    "test_sandbox_attacks.py",
+    "test_sandbox_lifecycle.py",
+    "test_sandbox_probes.py",
+    "test_sandbox_settings.py",
+    "test_warmstart.py",
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.name in SLOW_FILES:
+            item.add_marker(pytest.mark.slow)

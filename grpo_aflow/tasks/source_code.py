@@ -8,9 +8,13 @@ import warnings
 
 def parse_source(source: str) -> ast.Module | None:
     """The syntax tree of a program, or None when it is not one. Odd escapes in it (`"\\d"`) raise no warning."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+    for _ in range(2):  # CPython 3.11 counts the parser's depth per process: threads that parse at once can upset it
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return ast.parse(source)
+        except (SyntaxError, ValueError):
+            return None
+        except (RecursionError, MemoryError, SystemError):
+            continue
+    return None

@@ -223,9 +223,16 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     ground = await stack.enter_async_context(open_ground(config, run.path, [*train_tasks, *eval_tasks], progress))
     model = await asyncio.to_thread(prepare_model, config, train_tasks, progress)
     progress.say(plan_memory(config, model, train_tasks), style="dim")
-    max_loras = config.schedule.max_staleness + 2
     served = await stack.enter_async_context(
-        serve(config, model, ground, progress, max_loras=max_loras, max_rank=config.lora.rank)
+        serve(
+            config,
+            model,
+            ground,
+            progress,
+            max_loras=config.schedule.max_staleness + 2,
+            max_rank=config.lora.rank,
+            layers=config.lora.layers,
+        )
     )
     progress.status("loading the learner")
     thread = ThreadPoolExecutor(1, "learner")

@@ -108,6 +108,7 @@ async def serve(
     *,
     max_loras: int,
     max_rank: int,
+    layers: Sequence[str] = (),
 ) -> AsyncIterator[Served]:
     """Start the sampler on a prepared model."""
     from grpo_aflow.sampler.restarting import RestartingSampler
@@ -118,7 +119,12 @@ async def serve(
 
     async def start() -> Sampler:
         return await config.sampler.start(
-            model, max_lora_rank=max_rank, max_loras=max_loras, watchdog=ground.watchdog, seed=config.seed
+            model,
+            max_lora_rank=max_rank,
+            max_loras=max_loras,
+            watchdog=ground.watchdog,
+            seed=config.seed,
+            layers=layers,
         )
 
     sampler = RestartingSampler(await start(), start, progress.say)

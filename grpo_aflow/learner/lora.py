@@ -73,6 +73,12 @@ class LoraSpec:
         peft_model.eval()
         return peft_model, key
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The plain names of the adapted layers, by which a sampler can leave out all others; empty: any layer."""
+        names = tuple(self.target_modules)
+        return () if any("." in name for name in names) or names == ("all-linear",) else names
+
     def _targets(self) -> str | list[str]:
         return "all-linear" if list(self.target_modules) == ["all-linear"] else list(self.target_modules)
 

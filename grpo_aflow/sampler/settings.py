@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from grpo_aflow.watchdog import Watchdog
 
 CPU_KV_CACHE_GB = 0.25  # where kv_cache_gb is null: 43,000 tokens of the tiny policy
+CPU_LORA_SWITCH = "GRPO_AFLOW_CPU_LORA"  # set in the engine's environment on the CPU; see `cpu_platform`
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for max_lora_rank
 
 
@@ -72,7 +74,14 @@ class Hf(Sampling):
         return weight_bytes
 
     async def start(
-        self, model: ModelFolder, *, max_lora_rank: int, max_loras: int, watchdog: Watchdog | None, seed: int
+        self,
+        model: ModelFolder,
+        *,
+        max_lora_rank: int,
+        max_loras: int,
+        watchdog: Watchdog | None,
+        seed: int,
+        layers: Sequence[str] = (),
     ) -> Sampler:
         """Load the base model. `seed` has no use here: every member of a group brings its own."""
         from grpo_aflow.sampler.hf import HfSampler
@@ -107,7 +116,14 @@ class Vllm(Sampling):
         return weight_bytes + int((CPU_KV_CACHE_GB if self.kv_cache_gb is None else self.kv_cache_gb) * 2**30)
 
     async def start(
-        self, model: ModelFolder, *, max_lora_rank: int, max_loras: int, watchdog: Watchdog | None, seed: int
+        self,
+        model: ModelFolder,
+        *,
+        max_lora_rank: int,
+        max_loras: int,
+        watchdog: Watchdog | None,
+        seed: int,
+        layers: Sequence[str] = (),
     ) -> Sampler:
         """Start an engine; may be called again after one died.
 
@@ -116,6 +132,8 @@ class Vllm(Sampling):
             max_loras: versions served at once, max_staleness + 2.
             watchdog: told of the engine's processes, to end them when this process is killed.
             seed: of the engine's own random draws.
+            layers: names of the layers that adapters change; LoRA costs time in every layer that is not left out.
+                Empty: every linear layer.
 
         Raises:
             UserError: a rank above 512, or an architecture that vLLM does not serve.
@@ -125,7 +143,7 @@ class Vllm(Sampling):
         from grpo_aflow.sampler.vllm import VllmSampler
 
         return await VllmSampler.start(
-            self, model, max_lora_rank=rank, max_loras=max_loras, watchdog=watchdog, seed=seed
+            self, model, max_lora_rank=rank, max_loras=max_loras, watchdog=watchdog, seed=seed, layers=layers
         )
 
 

@@ -1,0 +1,25 @@
+"""vLLM's door for platforms (entry point `vllm.platform_plugins`): where our CPU kernels for LoRA come in.
+
+vLLM calls `register` in every process that imports it; it says something only inside an engine of ours on the CPU.
+"""
+
+from __future__ import annotations
+
+import os
+
+from vllm.platforms.cpu import CpuPlatform
+
+from grpo_aflow.sampler.settings import CPU_LORA_SWITCH
+
+
+def register() -> str | None:
+    """The platform class to use, or None to leave vLLM as it is."""
+    return f"{__name__}.{Platform.__name__}" if os.environ.get(CPU_LORA_SWITCH) == "1" else None
+
+
+class Platform(CpuPlatform):
+    """vLLM's CPU platform with other kernels for LoRA."""
+
+    @classmethod
+    def get_punica_wrapper(cls) -> str:
+        return "grpo_aflow.sampler.cpu_lora.GroupedLora"

@@ -82,16 +82,16 @@ class Training:
             temperature = self.sampling(step).temperature
             return await self.on_learner(self.learner.reference_logprobs, prompt_ids, completions, temperature)
 
-    async def learn(self, group: RolloutGroup, batch: TrainingGroup) -> None:
+    async def learn(self, place: int, group: RolloutGroup, batch: TrainingGroup) -> None:
         """Forward and backward of one group; one without a signal costs nothing."""
         reference = self._references.pop((group.step, group.index), None)
-        if not informative(group):
-            if reference is not None:
-                reference.cancel()
-            return
+        given = None
+        if reference is not None and not informative(group):
+            reference.cancel()
+        elif reference is not None:
+            given = await reference
         with self.ground.timeline.busy("learner"):
-            given = await reference if reference is not None else None
-            await self.on_learner(self.learner.backward, batch, given)
+            await self.on_learner(self.learner.backward, batch, given, place)
 
     def sampling(self, step: int) -> SamplingParams:
         return self.config.sampler.params(step - 1)

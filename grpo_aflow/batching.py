@@ -1,7 +1,7 @@
 """From scored rollout groups to what the learner consumes: advantages, one group at a time where that is possible.
 
 Two things need all groups of a step and wait for them: a deviation over the batch, and the control experiment's
-permutation of rewards. Everything else streams.
+permutation of rewards. Everything else streams, in the order of arrival, each group with its place in the step's.
 """
 
 from __future__ import annotations
@@ -13,31 +13,32 @@ from grpo_aflow.advantage import AdvantageKind, advantages, group_advantages
 from grpo_aflow.seeds import derive_seed
 from grpo_aflow.types import RolloutGroup, SamplingParams, TrainingGroup
 
-Batched = tuple[RolloutGroup, TrainingGroup]
+Placed = tuple[int, RolloutGroup]
+Batched = tuple[int, RolloutGroup, TrainingGroup]
 
 
 async def streamed(
-    groups: AsyncIterator[RolloutGroup], *, kind: AdvantageKind, params: SamplingParams
+    groups: AsyncIterator[Placed], *, kind: AdvantageKind, params: SamplingParams
 ) -> AsyncGenerator[Batched]:
     """Each group with its advantages, the moment it is in."""
-    async for group in groups:
-        yield group, training_group(group, group_advantages(_rewards(group), kind), params)
+    async for place, group in groups:
+        yield place, group, training_group(group, group_advantages(_rewards(group), kind), params)
 
 
 async def gathered(
-    groups: AsyncIterator[RolloutGroup], *, kind: AdvantageKind, params: SamplingParams, permutation_seed: int | None
+    groups: AsyncIterator[Placed], *, kind: AdvantageKind, params: SamplingParams, permutation_seed: int | None
 ) -> AsyncGenerator[Batched]:
     """The groups of a step once all are in; with a seed, their rewards are first permuted across the whole step."""
-    whole = [group async for group in groups]
-    rewards = [_rewards(group) for group in whole]
+    whole = sorted([placed async for placed in groups], key=lambda placed: placed[0])
+    rewards = [_rewards(group) for _, group in whole]
     if permutation_seed is not None:
         rewards = permuted(rewards, permutation_seed)
-    for group, values in zip(whole, advantages(rewards, kind), strict=True):
-        yield group, training_group(group, values, params)
+    for (place, group), values in zip(whole, advantages(rewards, kind), strict=True):
+        yield place, group, training_group(group, values, params)
 
 
 def batched(
-    groups: AsyncIterator[RolloutGroup],
+    groups: AsyncIterator[Placed],
     *,
     kind: AdvantageKind,
     params: SamplingParams,

@@ -1,9 +1,9 @@
 """The streaming pipeline: which groups are under way, and in which order the learner gets them.
 
-Groups of step k start as soon as step k-1-max_staleness is finished, all at once; the learner receives the groups of a
-step in task order, each the moment it and its predecessors are in. So at staleness 0 every group of a step is sampled
-from the version that the step before it made, and at staleness s up to s+1 steps are under way together. The number
-of groups in flight is bounded by that window; cancellation ends whatever is under way.
+Groups of step k start as soon as step k-1-max_staleness is finished, all at once; the learner receives each group of a
+step the moment it is in, with its place, by which the step is summed in task order. So at staleness 0 every group of a
+step is sampled from the version that the step before it made, and at staleness s up to s+1 steps are under way
+together. The number of groups in flight is bounded by that window; cancellation ends whatever is under way.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from grpo_aflow.types import RolloutGroup, Task
 
 StartGroup = Callable[[Task, int, int, int], Coroutine[Any, Any, RolloutGroup]]  # (task, step, index, version)
 Running = asyncio.Task[RolloutGroup]
+Placed = tuple[int, RolloutGroup]  # a group with its place in the step's order
 
 
 @dataclass(slots=True)
@@ -70,34 +71,33 @@ class Pipeline:
             version = self._version()
             self._steps[step] = [(self._launch(task, step, index), version) for index, task in enumerate(tasks)]
 
-    async def groups(self, step: int) -> AsyncGenerator[RolloutGroup]:
-        """The groups to train on in `step`, in task order; then late ones of earlier steps, then refills."""
+    async def groups(self, step: int) -> AsyncGenerator[Placed]:
+        """The groups to train on in `step`, as they come in: its own, then late ones of earlier steps, then refills."""
         self.counts = GroupCounts()
-        deadline = self._deadline()
-        groups = self._steps.pop(step)
-        index, missing = len(groups), 0
-        for running, version in groups:
-            if not await _arrives(running, deadline):
-                self._late.append((running, version))
-                continue
-            group = running.result()
+        own, came = self._steps[step], set()
+        missing = 0
+        async for place, group in _arrivals([running for running, _ in own], self._deadline()):
+            came.add(place)
             missing += not informative(group)
-            yield group
-        async for group in self._late_groups(step):
-            yield group
-        budget, round_ = self._schedule.refill, 0
+            yield place, group
+        place = len(own)
+        async for group in self._late_groups():
+            yield place, group
+            place += 1
+        self._late += [entry for i, entry in enumerate(own) if i not in came]
+        del self._steps[step]
+        index, budget, round_ = len(own), self._schedule.refill, 0
         while missing and budget:
             round_ += 1
             number = min(missing, budget)
             budget -= number
             tasks = self._tasks(step, number, round_)
             self._refills = [self._launch(task, step, index + i) for i, task in enumerate(tasks)]
-            index += number
-            for running in self._refills:
-                group = await running
+            async for i, group in _arrivals(self._refills, None):
                 self.counts.refilled += 1
                 missing -= informative(group)
-                yield group
+                yield place + i, group
+            index, place = index + number, place + number
 
     async def close(self) -> None:
         groups = [*self._late, *(group for groups in self._steps.values() for group in groups)]
@@ -112,7 +112,8 @@ class Pipeline:
         limit = self._schedule.group_deadline_s
         return None if limit is None else asyncio.get_running_loop().time() + limit
 
-    async def _late_groups(self, step: int) -> AsyncGenerator[RolloutGroup]:
+    async def _late_groups(self) -> AsyncGenerator[RolloutGroup]:
+        """Groups of earlier steps that are in by now; those beyond the staleness bound are ended."""
         waiting, self._late = self._late, []
         for running, version in waiting:
             if self._version() - version > self._schedule.max_staleness:
@@ -130,14 +131,17 @@ def informative(group: RolloutGroup) -> bool:
     return not is_zero_variance([rollout.reward for rollout in group.rollouts])
 
 
-async def _arrives(running: Running, deadline: float | None) -> bool:
-    """Wait for a group until the deadline; whether it is in (an exception of it counts, and shows at its result)."""
-    if deadline is None:
-        await asyncio.wait([running])
-        return True
-    left = max(0.0, deadline - asyncio.get_running_loop().time())
-    done, _ = await asyncio.wait([running], timeout=left)
-    return bool(done)
+async def _arrivals(groups: Sequence[Running], deadline: float | None) -> AsyncGenerator[Placed]:
+    """Each group with its place, the moment it is in; from the deadline on only those that are already there."""
+    places = {running: place for place, running in enumerate(groups)}
+    waiting = set(groups)
+    while waiting:
+        left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+        done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            return
+        for running in sorted(done, key=places.__getitem__):
+            yield places[running], running.result()
 
 
 async def _cancel(running: Sequence[Running]) -> None:

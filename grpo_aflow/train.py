@@ -75,7 +75,7 @@ async def _loop(training: Training, interrupt: Interrupt) -> None:
     timeline.lap()
     try:
         for step in range(training.finished + 1, schedule.num_steps + 1):
-            version, groups = learner.version, []
+            version, arrived = learner.version, {}
             batches = batched(
                 pipeline.groups(step),
                 kind=config.objective.advantage,
@@ -85,10 +85,11 @@ async def _loop(training: Training, interrupt: Interrupt) -> None:
                 step=step,
             )
             async with aclosing(batches):
-                async for group, batch in interrupt.each(batches):
-                    groups.append(group)
+                async for place, group, batch in interrupt.each(batches):
+                    arrived[place] = group
                     training.record(step, group, batch)
-                    await training.learn(group, batch)
+                    await training.learn(place, group, batch)
+            groups = [arrived[place] for place in sorted(arrived)]
             training.refuse_outage(step, groups)
             with timeline.busy("learner"):
                 stats = await training.on_learner(learner.step, schedule.learning_rate_at(step))

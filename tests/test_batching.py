@@ -20,13 +20,13 @@ def step():
 async def stream(groups, pulled):
     for item in groups:
         pulled.append(item.index)
-        yield item
+        yield item.index, item
 
 
-async def collect(kind, *, permute=False, seed=0):
+async def collect(kind, *, permute=False, seed=0, groups=None):
     pulled, seen = [], []
     options = {"kind": kind, "params": PARAMS, "permuted": permute, "seed": seed, "step": 1}
-    async for _, batch in batched(stream(step(), pulled), **options):
+    async for _, _, batch in batched(stream(groups or step(), pulled), **options):
         seen.append((len(pulled), batch))
     return seen
 
@@ -44,6 +44,13 @@ async def test_group_kinds_stream():
 async def test_a_deviation_over_the_batch_waits_for_it():
     seen = await collect(AdvantageKind.batch_std)
     assert [pulled for pulled, _ in seen] == [2, 2]
+
+
+async def test_what_waits_for_the_whole_step_does_not_depend_on_the_order_of_arrival():
+    for permute in (False, True):
+        there = await collect(AdvantageKind.batch_std, permute=permute, seed=1)
+        back = await collect(AdvantageKind.batch_std, permute=permute, seed=1, groups=step()[::-1])
+        assert repr([b.advantages for _, b in there]) == repr([b.advantages for _, b in back])
 
 
 async def test_the_control_permutes_over_the_whole_step_and_nothing_else():

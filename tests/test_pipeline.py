@@ -41,7 +41,8 @@ class World:
 async def run(world, pipeline, steps):
     taken = []
     for step in range(1, steps + 1):
-        taken.append([(g.step, g.index, g.version) async for g in pipeline.groups(step)])
+        placed = [pair async for pair in pipeline.groups(step)]
+        taken.append([(g.step, g.index, g.version) for _, g in sorted(placed, key=lambda pair: pair[0])])
         world.version += 1
         pipeline.advance(step)
         await asyncio.sleep(0)
@@ -61,17 +62,23 @@ async def test_versions_stay_within_the_bound(staleness):
     world = World()
     pipeline = world.pipeline(max_staleness=staleness, num_steps=8)
     for step in range(1, 9):
-        async for taken in pipeline.groups(step):
+        async for _, taken in pipeline.groups(step):
             assert step - 1 - staleness <= taken.version <= step - 1
         world.version += 1
         pipeline.advance(step)
     assert min(v - (s - 1) for s, _, v in world.started) == -staleness  # the bound is used, too
 
 
+async def test_groups_come_in_the_order_of_their_ends_with_their_places():
+    world = World(delays={(1, 0): 0.05, (1, 1): 0.0, (1, 2): 0.02})
+    pipeline = world.pipeline(prompts_per_step=3)
+    assert [(place, g.index) async for place, g in pipeline.groups(1)] == [(1, 1), (2, 2), (0, 0)]
+
+
 async def test_refill_draws_new_groups_up_to_its_bound():
     world = World(rewards={(1, 0): FLAT, (1, 1): FLAT, (1, 2): FLAT, (1, 3): GOOD, (1, 4): FLAT})
     pipeline = world.pipeline(refill=3)
-    taken = [g async for g in pipeline.groups(1)]
+    taken = [g async for _, g in pipeline.groups(1)]
     assert [g.index for g in taken] == [0, 1, 2, 3, 4]
     assert pipeline.counts.refilled == 3
     assert sum(informative(g) for g in taken) == 1
@@ -80,15 +87,15 @@ async def test_refill_draws_new_groups_up_to_its_bound():
 async def test_late_groups_are_used_within_the_bound_and_dropped_beyond():
     world = World(delays={(1, 1): 0.05, (2, 1): 0.3})
     pipeline = world.pipeline(group_deadline_s=0.02, max_staleness=1)
-    assert [(g.step, g.index) async for g in pipeline.groups(1)] == [(1, 0)]
+    assert [(g.step, g.index) async for _, g in pipeline.groups(1)] == [(1, 0)]
     world.version += 1
     pipeline.advance(1)
     await asyncio.sleep(0.05)
-    assert [(g.step, g.index) async for g in pipeline.groups(2)] == [(2, 0), (1, 1)]
+    assert [(place, g.step, g.index) async for place, g in pipeline.groups(2)] == [(0, 2, 0), (2, 1, 1)]
     assert pipeline.counts.late_used == 1
     world.version += 1
     pipeline.advance(2)
-    taken = [(g.step, g.index) async for g in pipeline.groups(3)]
+    taken = [(g.step, g.index) async for _, g in pipeline.groups(3)]
     assert (2, 1) not in taken
     assert pipeline.counts.late_dropped == 1
     assert (2, 1) in world.ended  # cancelled, not left behind

@@ -65,7 +65,7 @@ def wait_until_begun(root: Path, process: subprocess.Popen, number: int) -> dict
     """Until this life of the run has the lock and has written something new."""
     started, before = time.monotonic(), lines(run_of(root)) if number else 0
     while process.poll() is None and time.monotonic() - started < 300:
-        if list(root.rglob("lock")) and lines(run_of(root)) > before:
+        if list(root.rglob("lock")) and list(root.rglob("manifest.json")) and lines(run_of(root)) > before:
             break
         time.sleep(0.05)
     return {"begun_after_s": round(time.monotonic() - started, 1)}

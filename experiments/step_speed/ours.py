@@ -63,6 +63,13 @@ class Waiting(Rollouter):
         )
 
 
+class Meter(Progress):
+    """Notes the processor time at the end of each step instead of showing it."""
+
+    def step(self, figures: dict) -> None:
+        self.used[int(figures["step"])] = cpu_seconds()
+
+
 def configuration(folder: Path, staleness: int) -> list[str]:
     return [
         "model=qwen25_7b", f"model.path={folder / 'base'}", "model.device=cpu", "model.dtype=float32",
@@ -71,7 +78,8 @@ def configuration(folder: Path, staleness: int) -> list[str]:
         f"sampler.max_tokens={COMPLETION_TOKENS}",
         f"schedule.prompts_per_step={PROMPTS}", f"schedule.group_size={GROUP}", f"schedule.max_staleness={staleness}",
         "schedule.num_steps=1000000", "schedule.save_every=1000000", "schedule.learning_rate=1e-5",
-        "sampler.cpu_threads=1", f"paths.runs={folder / 'runs'}", f"name=staleness_{staleness}",
+        # At staleness 0 the sampler rests while the learner works, beyond it both work at once.
+        "sampler.cpu_threads=1", f"model.cpu_threads={1 if staleness else 2}", f"paths.runs={folder / 'runs'}", f"name=staleness_{staleness}",
     ]  # fmt: skip
 
 
@@ -80,8 +88,8 @@ async def main() -> None:
     mean_s = float(sys.argv[3]) if len(sys.argv) > 3 else 1.5
     config = compose(*configuration(folder, staleness))
     run = RunDirectory.create(Path(config.paths.runs), config.name, config.plain)
-    quiet = Progress(num_steps=1, log_every=10**9)
-    quiet.console.quiet = True
+    quiet = Meter(num_steps=1, log_every=10**9)
+    quiet.console.quiet, quiet.used = True, {}
     async with AsyncExitStack() as stack:
         training = await open_training(config, run, stack, quiet)
         policy = RandomPrompts(
@@ -96,15 +104,16 @@ async def main() -> None:
 
 
 async def block(training: Training, number: int, staleness: int) -> dict:
-    """Train `number` steps; figures of those after the pipeline has filled."""
-    schedule = dataclasses.replace(training.config.schedule, num_steps=training.finished + number)
-    training.config = dataclasses.replace(training.config, schedule=schedule)
+    """Train `number` steps, with as many before and after as fill the pipeline and empty it; figures of the former."""
     first = training.finished + staleness + 2
-    before = cpu_seconds()
+    last = first + number - 1
+    schedule = dataclasses.replace(training.config.schedule, num_steps=last + staleness)
+    training.config = dataclasses.replace(training.config, schedule=schedule)
     with Interrupt() as interrupt:
         await train._loop(training, interrupt)
-    cpu_s = (cpu_seconds() - before) / number
-    lines = [line for line in read_jsonl(training.run.path / "metrics.jsonl") if line["step"] >= first]
+    used = training.progress.used
+    cpu_s = (used[last] - used[first - 1]) / number
+    lines = [line for line in read_jsonl(training.run.path / "metrics.jsonl") if first <= line["step"] <= last]
     keys = ["time/step_s", *(f"time/{r}_busy_s" for r in ("sampler", "executor", "learner", "publish", "gate"))]
     keys += ["completion/mean_tokens", "staleness/mean"]
     figures = {key: sum(line[key] for line in lines) / len(lines) for key in keys}

@@ -1,8 +1,8 @@
 # ruff: noqa: TID253
 """The learner: one frozen base, one adapter, one optimizer. Groups come in, policy versions go out.
 
-`backward(group)` adds a group's unnormalised gradient sums, in the order of the calls; `step(lr)` divides them once by
-the exact normaliser of the whole optimizer step, clips, and makes the next policy version. No call touches the
+`backward(group)` adds a group's unnormalised gradient sums, in the order of their places; `step(lr)` divides them once
+by the exact normaliser of the whole optimizer step, clips, and makes the next policy version. No call touches the
 process's random generators, grad mode or any other global state, so a worker thread may call it while sampling goes on.
 """
 
@@ -25,6 +25,7 @@ from grpo_aflow.learner.lora import LoraSpec, check_shapes
 from grpo_aflow.learner.loss_scale import LossScale
 from grpo_aflow.learner.losses import TokenBatch, token_losses, weighted_sum
 from grpo_aflow.learner.objectives import Objective, OldLogprobs, Totals
+from grpo_aflow.learner.pending import GroupSums, Pending
 from grpo_aflow.learner.policy import Policy, spread
 from grpo_aflow.learner.ranks import reduce_sums
 from grpo_aflow.learner.rows import (
@@ -90,28 +91,35 @@ class Learner:
         self._scale = LossScale(enabled=dtype == "float16")
         self._refused_in_a_row = 0
         self._lock = RLock()
-        self._pending = _Pending()
+        self._pending = Pending()
 
     # --- an optimizer step --------------------------------------------------------------------------------------------
 
-    def backward(self, group: TrainingGroup, reference: Sequence[Sequence[float]] | None = None) -> None:
+    def backward(
+        self, group: TrainingGroup, reference: Sequence[Sequence[float]] | None = None, place: int | None = None
+    ) -> None:
         """Forward and backward of one group; its unnormalised gradient sums are added to the step's.
 
         A group whose unmasked advantages are all zero costs no forward. reference: the base's log-probabilities per
-        completion, where they were computed ahead (see `reference_logprobs`). Raises UserError on malformed input.
+        completion, where they were computed ahead (see `reference_logprobs`). place: the group's in the step's order,
+        from 0, whatever the order of the calls (None: the next one); sums are added in that order, so it alone decides
+        the bits. A group whose predecessors are missing waits with its gradient: one adapter's size each.
+        Raises UserError on malformed input.
         """
         with self._lock:
             started = time.perf_counter()
             rows = contributing_rows(
                 group, mask_truncated=self.objective.mask_truncated, max_length=self._policy.max_length
             )
-            index, self._pending.num_calls = self._pending.num_calls, self._pending.num_calls + 1
-            if all(row.advantage == 0 for row in rows):
-                return
-            self._pending.totals += totals_of(rows)
-            self._pending.groups.append(group)
-            if any(row.token_ids for row in rows):
-                self._backward_rows(group, rows, index, self._reference(group, rows, reference))
+            place = self._pending.num_calls if place is None else place
+            self._pending.num_calls += 1
+            part = GroupSums()
+            if any(row.advantage != 0 for row in rows):
+                part = GroupSums(totals=totals_of(rows), groups=[group])
+                if any(row.token_ids for row in rows):
+                    self._backward_rows(group, rows, place, self._reference(group, rows, reference), part.sums)
+                    part.gradients = self._take_gradients()
+            self._pending.put(place, part)
             self._pending.busy_s += time.perf_counter() - started
 
     def step(self, lr: float) -> StepStats:
@@ -122,9 +130,9 @@ class Learner:
         """
         with self._lock:
             started = time.perf_counter()
-            pending = self._pending
-            gradients = self._gradients()
-            totals, loss = reduce_sums(pending.totals, pending.sums.total_loss(), gradients, self._process_group)
+            whole, busy_s = self._pending.whole(), self._pending.busy_s
+            gradients = whole.gradients or [torch.zeros_like(parameter) for parameter in self._parameters.values()]
+            totals, loss = reduce_sums(whole.totals, whole.sums.total_loss(), gradients, self._process_group)
             stats: StepStats = {
                 "update/made": 0.0,
                 "update/refused": 0.0,
@@ -135,19 +143,19 @@ class Learner:
             }
             try:
                 if totals.num_tokens > 0:
-                    stats |= pending.sums.metrics(self.objective, pending.totals)
-                    stats |= self._apply(gradients, totals, loss, lr)
+                    stats |= whole.sums.metrics(self.objective, whole.totals)
+                    stats |= self._apply(gradients, totals, loss, lr, whole.groups)
             finally:
                 self.discard()
             stats["update/version"] = float(self.version)
-            stats["time/learner_s"] = pending.busy_s + time.perf_counter() - started
+            stats["time/learner_s"] = busy_s + time.perf_counter() - started
             return stats
 
     def discard(self) -> None:
         """Forget the groups given since the last step."""
         with self._lock:
             self._optimizer.zero_grad(set_to_none=True)
-            self._pending = _Pending()
+            self._pending = Pending()
 
     # --- scoring ------------------------------------------------------------------------------------------------------
 
@@ -213,13 +221,18 @@ class Learner:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _backward_rows(
-        self, group: TrainingGroup, rows: Sequence[Row], index: int, reference: dict[int, Tensor] | None
+        self,
+        group: TrainingGroup,
+        rows: Sequence[Row],
+        place: int,
+        reference: dict[int, Tensor] | None,
+        sums: StepSums,
     ) -> None:
         policy, objective = self._policy, self.objective
         truncation = _truncation(group)
         evaluated = self._evaluated(group, rows, truncation) if self.lora.dropout > 0 else None
         num_group_tokens = totals_of(rows).num_tokens
-        identity = (self._seed, self.version, index)
+        identity = (self._seed, self.version, place)
         with torch.enable_grad():
             with policy.dropout.active(*identity, "prompt"):
                 layout = policy.layout(group.prompt_ids)
@@ -238,7 +251,7 @@ class Learner:
                     losses = token_losses(objective, batch)
                     weights = row_weights(part, objective.aggregation, num_group_tokens, batch.mask)
                     total = weighted_sum(losses.total, batch.mask, weights)
-                    self._pending.sums.add(batch, losses, weights)
+                    sums.add(batch, losses, weights)
                     (total * self._scale.value).backward()
             layout.close()
 
@@ -282,14 +295,15 @@ class Learner:
         )
         return {row.member: score.sampler_logprobs for row, score in zip(rows, scores, strict=True)}
 
-    def _gradients(self) -> list[Tensor]:
-        """The step's gradient sums, parameter by parameter; zeros where nothing came."""
-        for parameter in self._parameters.values():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        return [parameter.grad for parameter in self._parameters.values() if parameter.grad is not None]
+    def _take_gradients(self) -> list[Tensor]:
+        """The group's gradient sums, parameter by parameter; zeros where nothing came."""
+        taken = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters.values()]
+        self._optimizer.zero_grad(set_to_none=True)
+        return taken
 
-    def _apply(self, gradients: list[Tensor], totals: Totals, loss: float, lr: float) -> StepStats:
+    def _apply(
+        self, gradients: list[Tensor], totals: Totals, loss: float, lr: float, groups: list[TrainingGroup]
+    ) -> StepStats:
         """Normalise, clip, and step; or refuse the step when loss or gradient is not finite."""
         denominator = self.objective.aggregation.denominator(totals, max_length=self.objective.max_length)
         torch._foreach_div_(gradients, denominator * self._scale.value)
@@ -297,44 +311,35 @@ class Learner:
         finite = math.isfinite(norm) and math.isfinite(loss)
         counts = self._scale.update(finite=finite)
         if not finite:
-            self._refuse(loss, norm, counts=counts)
+            self._refuse(loss, norm, groups, counts=counts)
             return {"update/refused": 1.0, "update/grad_norm": norm}
         self._refused_in_a_row = 0
         limit = self.settings.max_grad_norm
         if 0 < limit < norm:
             torch._foreach_mul_(gradients, limit / norm)
+        for parameter, gradient in zip(self._parameters.values(), gradients, strict=True):
+            parameter.grad = gradient
         for parameters in self._optimizer.param_groups:
             parameters["lr"] = lr
         self._optimizer.step()
         self.version += 1
         return {"update/made": 1.0, "update/grad_norm": norm}
 
-    def _refuse(self, loss: float, norm: float, *, counts: bool) -> None:
+    def _refuse(self, loss: float, norm: float, groups: list[TrainingGroup], *, counts: bool) -> None:
         """Dump the batch of a step that is not finite; raise when there were too many in a row."""
         self._refused_in_a_row += counts
         where = "its batch was not kept"
         if self._dump_dir is not None:
             path = self._dump_dir / f"nonfinite_v{self.version}_{time.time_ns()}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            groups = [asdict(group) for group in self._pending.groups]
-            path.write_text(json.dumps({"loss": loss, "grad_norm": norm, "version": self.version, "groups": groups}))
+            batch = [asdict(group) for group in groups]
+            path.write_text(json.dumps({"loss": loss, "grad_norm": norm, "version": self.version, "groups": batch}))
             where = f"its batch is in {path}"
         if self._refused_in_a_row >= self.settings.max_nonfinite_steps:
             raise NonFiniteSteps(
                 f"loss {loss} and gradient norm {norm}: {self._refused_in_a_row} steps in a row from version "
                 f"{self.version} were refused; {where}; lower schedule.learning_rate or set model.dtype=float32"
             )
-
-
-class _Pending:
-    """What has gathered since the last step; the gradients themselves are in the parameters' `.grad`."""
-
-    def __init__(self) -> None:
-        self.totals = Totals()
-        self.sums = StepSums()
-        self.groups: list[TrainingGroup] = []
-        self.num_calls = 0
-        self.busy_s = 0.0
 
 
 def _truncation(group: TrainingGroup) -> Truncation | None:

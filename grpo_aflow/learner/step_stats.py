@@ -54,6 +54,14 @@ class StepSums:
             "corrected": corrected.sum(),
         }
 
+    def merge(self, later: StepSums) -> None:
+        """Add the sums of what comes after."""
+        for name, value in later._sums.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        if later._max_abs_logp is not None:
+            known = self._max_abs_logp
+            self._max_abs_logp = later._max_abs_logp if known is None else torch.maximum(known, later._max_abs_logp)
+
     def total_loss(self) -> float:
         """The unnormalised loss of the step so far."""
         return float(self._sums["total"]) if self._sums else 0.0

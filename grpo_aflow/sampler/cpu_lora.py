@@ -1,3 +1,4 @@
+# ruff: noqa: TID253
 """LoRA on vLLM's CPU backend, by adapter instead of by token.
 
 vLLM's own CPU path copies both adapter matrices once for every token of a batch, which costs more than the model. A

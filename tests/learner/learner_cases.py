@@ -93,15 +93,16 @@ def group(
 
 def gradients(made):
     """The step's unnormalised gradient sums as one vector."""
-    return torch.cat([p.grad.flatten() for p in made._parameters.values() if p.grad is not None])
+    return torch.cat([gradient.flatten() for gradient in made._pending.whole().gradients])
 
 
 def normalised(made, groups):
     """(loss, gradient) of a step as the optimizer would see them, unclipped."""
     for each in groups:
         made.backward(each)
-    scale = made.objective.aggregation.denominator(made._pending.totals, max_length=made.objective.max_length)
-    found = made._pending.sums.total_loss() / scale, gradients(made) / scale
+    whole = made._pending.whole()
+    scale = made.objective.aggregation.denominator(whole.totals, max_length=made.objective.max_length)
+    found = whole.sums.total_loss() / scale, gradients(made) / scale
     made.discard()
     return found
 

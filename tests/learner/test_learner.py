@@ -48,6 +48,33 @@ def test_a_group_of_one_trains_on_whatever_advantage_it_is_given(random_base):
     assert ours.step(1e-3)["update/made"] == 1.0
 
 
+@pytest.mark.parametrize("calls", [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0)])
+def test_the_places_of_groups_decide_the_bits_and_the_order_of_calls_does_not(random_base, calls):
+    groups = [group(seed=0), group((3, 12), (0.0, 0.0)), group((8, 4, 6), (-1.0, 1.0, 0.2), seed=2), group(seed=3)]
+
+    def after(order):
+        made = learner(random_base, lora=spec(dropout=0.1))
+        for place in order:
+            made.backward(groups[place], None, place)
+        return made.step(1e-2), adapter(made)
+
+    (one, straight), (other, mixed) = after((0, 1, 2, 3)), after(calls)
+    assert torch.equal(straight, mixed)
+    assert {k: v for k, v in one.items() if "time/" not in k} == {k: v for k, v in other.items() if "time/" not in k}
+
+
+def test_a_place_is_taken_once_and_may_stay_empty(random_base):
+    ours, dense = learner(random_base), learner(random_base)
+    for place in (4, 2):  # 0, 1 and 3 never came
+        ours.backward(group(seed=place), None, place)
+    with pytest.raises(ValueError, match="place 2"):
+        ours.backward(group(seed=2), None, 2)
+    for place in (2, 4):
+        dense.backward(group(seed=place))
+    assert ours.step(1e-2)["update/num_groups"] == dense.step(1e-2)["update/num_groups"] == 2
+    assert torch.equal(adapter(ours), adapter(dense))
+
+
 def test_training_raises_the_likelihood_of_what_was_good(random_base):
     ours = learner(random_base, warm=False)
     each = group((6, 6), (1.0, -1.0), temperature=1.0)

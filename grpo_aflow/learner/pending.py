@@ -1,0 +1,61 @@
+# ruff: noqa: TID253
+"""What has gathered since the last optimizer step: each group's sums, added up in the order of the groups' places.
+
+Groups arrive in any order, and floating-point sums depend on theirs: so a group's gradient stands alone until those of
+all places before it are in the total.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from grpo_aflow.learner.objectives import Totals
+from grpo_aflow.learner.step_stats import StepSums
+from grpo_aflow.types import TrainingGroup
+
+
+@dataclass(kw_only=True, slots=True)
+class GroupSums:
+    """Unnormalised sums of one group, or of several from the first place on. Empty for a group without a signal."""
+
+    totals: Totals = field(default_factory=Totals)
+    sums: StepSums = field(default_factory=StepSums)
+    groups: list[TrainingGroup] = field(default_factory=list)
+    gradients: list[Tensor] | None = None  # parameter by parameter; None where no token contributed
+
+    def add(self, later: GroupSums) -> None:
+        self.totals += later.totals
+        self.sums.merge(later.sums)
+        self.groups += later.groups
+        if self.gradients is None:
+            self.gradients = later.gradients
+        elif later.gradients is not None:
+            torch._foreach_add_(self.gradients, later.gradients)
+
+
+class Pending:
+    """The groups of a step, by place."""
+
+    def __init__(self) -> None:
+        self.num_calls = 0
+        self.busy_s = 0.0
+        self._total = GroupSums()  # of the places below _next
+        self._next = 0
+        self._waiting: dict[int, GroupSums] = {}
+
+    def put(self, place: int, part: GroupSums) -> None:
+        if place < self._next or place in self._waiting:
+            raise ValueError(f"place {place} of the step is taken")
+        self._waiting[place] = part
+        while self._next in self._waiting:
+            self._total.add(self._waiting.pop(self._next))
+            self._next += 1
+
+    def whole(self) -> GroupSums:
+        """All groups' sums; places that nobody took are passed over. No group may come after."""
+        for place in sorted(self._waiting):
+            self._total.add(self._waiting.pop(place))
+        return self._total

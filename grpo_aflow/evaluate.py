@@ -1,7 +1,8 @@
 """Evaluation of a policy, through the same rollout path as training: what is measured is what was trained.
 
-Accuracy is the official verdict (`Grade.exact`) and nothing else. A rollout lost to infrastructure is masked and
-counted, never scored. Executor draws depend on the task and the sample alone, so two policies evaluated with one
+Accuracy is the official verdict (`Grade.exact`) and nothing else. What AFlow's own scorers make of the same answers can
+stand beside it, for comparison with published tables. A rollout lost to infrastructure is masked and counted, never
+scored. Executor draws depend on the task and the sample alone, so two policies evaluated with one
 seed meet the same draws and can be compared in pairs.
 """
 
@@ -17,8 +18,8 @@ from typing import Any
 from grpo_aflow import metrics
 from grpo_aflow.rollout import EVALUATION, Rollouter
 from grpo_aflow.statistics import Estimate, estimate
-from grpo_aflow.tasks import load_tasks
-from grpo_aflow.types import Rollout, RolloutGroup, RolloutStatus, SamplingParams, Task
+from grpo_aflow.tasks import grade, is_masked, load_tasks
+from grpo_aflow.types import CodeRunner, Rollout, RolloutGroup, RolloutStatus, SamplingParams, Task
 
 Scores = dict[str, list[float]]  # task id -> exactness of its unmasked rollouts
 
@@ -37,6 +38,7 @@ class Evaluation:
     top_k: int
     concurrency: int
     oracle: bool
+    aflow: bool
 
     def __post_init__(self) -> None:
         for name in ("samples", "concurrency"):
@@ -64,6 +66,7 @@ class Result:
     groups: tuple[RolloutGroup, ...]
     scores: Scores
     accuracy: Estimate
+    aflow: Scores | None  # the same answers under AFlow's scorers; None = not asked for
 
     @property
     def rollouts(self) -> list[Rollout]:
@@ -72,8 +75,14 @@ class Result:
     def summary(self) -> dict[str, Any]:
         """Plain data for `evaluation.json`: overall, by dataset, and what it cost."""
         datasets = sorted({group.task.dataset for group in self.groups})
-        parts = {name: _part([g for g in self.groups if g.task.dataset == name]) for name in datasets}
-        return {**_part(self.groups), **metrics.costs(self.rollouts), "datasets": parts}
+        parts = {name: self._figures([g for g in self.groups if g.task.dataset == name]) for name in datasets}
+        return {**self._figures(self.groups), **metrics.costs(self.rollouts), "datasets": parts}
+
+    def _figures(self, groups: Sequence[RolloutGroup]) -> dict[str, Any]:
+        if self.aflow is None:
+            return _part(groups)
+        aflow = estimate({group.task.id: self.aflow[group.task.id] for group in groups})
+        return {**_part(groups), "aflow": aflow.mean, "aflow_low": aflow.low, "aflow_high": aflow.high}
 
 
 async def evaluate(
@@ -103,7 +112,9 @@ async def evaluate(
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from errors
     groups = tuple(task.result() for task in started)
-    return Result(groups=groups, scores=exact_scores(groups), accuracy=estimate(exact_scores(groups)))
+    scores = exact_scores(groups)
+    aflow = await aflow_scores(groups, rollouter.runner) if settings.aflow else None
+    return Result(groups=groups, scores=scores, accuracy=estimate(scores), aflow=aflow)
 
 
 def exact_scores(groups: Sequence[RolloutGroup]) -> Scores:
@@ -111,6 +122,30 @@ def exact_scores(groups: Sequence[RolloutGroup]) -> Scores:
     for group in groups:
         counted = [r for r in group.rollouts if r.status != RolloutStatus.MASKED]
         scores[group.task.id] = [float(bool(r.grade and r.grade.exact)) for r in counted]
+    return scores
+
+
+async def aflow_scores(groups: Sequence[RolloutGroup], runner: CodeRunner) -> Scores:
+    """The recorded answers under the `aflow` grader profile, as AFlow's tables count them: F1 for qa, solved otherwise.
+
+    Code is not run again: its checker is the same in both profiles (AFlow's own passes `raise SystemExit`).
+    """
+
+    def score(rollout: Rollout) -> float:
+        if rollout.grade is None or rollout.execution is None:
+            return 0.0
+        if rollout.task.domain == "code":
+            return float(rollout.grade.exact)
+        graded = grade(rollout.task, rollout.execution.answer, runner=runner, profile="aflow")
+        if is_masked(graded):
+            return math.nan
+        return graded.score if rollout.task.domain == "qa" else float(graded.exact)
+
+    scores: Scores = {}
+    for group in groups:
+        counted = [rollout for rollout in group.rollouts if rollout.status != RolloutStatus.MASKED]
+        found = await asyncio.gather(*(asyncio.to_thread(score, rollout) for rollout in counted))
+        scores[group.task.id] = [value for value in found if not math.isnan(value)]
     return scores
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
+from rich import box
 from rich.table import Table
 
 from grpo_aflow.config import EvaluateConfig
@@ -67,18 +68,23 @@ class _Count:
 
 
 def table(result: Result) -> Table:
-    """Accuracy with its interval, valid rate and counts: by dataset and over all."""
+    """Accuracy with its interval, AFlow's score, valid rate and counts: by dataset and over all."""
     summary = result.summary()
-    shown = Table(title="exact accuracy, 95 % interval", title_justify="left")
-    for heading in ("dataset", "accuracy", "low", "high", "score", "valid", "tasks", "rollouts", "masked"):
+    figures = {"exact": "accuracy", "low": "accuracy_low", "high": "accuracy_high", "score": "score"}
+    figures |= {"aflow": "aflow"} if result.aflow is not None else {}
+    figures |= {"valid": "valid_rate"}
+    counts = {"tasks": "num_tasks", "rollouts": "num_rollouts", "masked": "num_masked"}
+    shown = Table(title="exact accuracy, 95 % interval", title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for heading in ("dataset", *figures, *counts):
         shown.add_column(heading, justify="left" if heading == "dataset" else "right")
     for name, part in [*summary["datasets"].items(), ("all", summary)]:
-        figures = (part["accuracy"], part["accuracy_low"], part["accuracy_high"], part["score"], part["valid_rate"])
-        counts = (part["num_tasks"], part["num_rollouts"], part["num_masked"])
-        shown.add_row(name, *(f"{value:.3f}" for value in figures), *(str(count) for count in counts))
+        cells = [*(f"{part[key]:.3f}" for key in figures.values()), *(str(part[key]) for key in counts.values())]
+        shown.add_row(name, *cells)
     shown.caption = (
         f"executor: {summary['cost/calls']} calls, {summary['cost/tokens']} tokens, {summary['cost/usd']:.4f} USD"
     )
+    if result.aflow is not None:
+        shown.caption += "\naflow: the same answers under AFlow's scorers (qa: F1), for comparison with its tables"
     return shown
 
 

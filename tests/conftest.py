@@ -39,6 +39,7 @@ SLOW_FILES = {
     "test_grade_properties.py",
     "test_hub.py",
     "test_math_grading.py",
+    "test_measure.py",
     "test_normalisation.py",
     "test_real_data.py",
     "test_sandbox_attacks.py",

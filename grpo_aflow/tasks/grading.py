@@ -37,8 +37,9 @@ def grade(
 
     `runner` runs code answers; without one the probed default sandbox is opened. `tiers` are the thresholds of
     `conf/reward/five_tier.yaml` unless given. The `aflow` profile follows AFlow's scorers, for comparison with its
-    published tables; rewards use `official`. A fault of the sandbox or of the comparing processes gives a masked grade:
-    see `is_masked`. Raises UserError only before it looks at the answer: no sandbox, no config.
+    published tables (code has one checker in both); rewards use `official`. A fault of the sandbox or of the comparing
+    processes gives a masked grade: see `is_masked`. Raises UserError only before it looks at the answer: no sandbox, no
+    config.
     """
     thresholds = tiers or configured_tiers()
     if runner is None and task.domain == "code" and ":" not in task.dataset:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo_aflow.types import CallContext, ChatStatus, UserError
+from grpo_aflow.types import CallContext, ChatReply, ChatStatus, UserError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -37,6 +37,30 @@ class Answer:
     completion_tokens: int
     usd: float  # what it costs to get it, whether it is paid now or came from the cache
     error: str = ""
+
+    @classmethod
+    def of(cls, reply: ChatReply) -> Answer:
+        return cls(
+            status=reply.status,
+            text=reply.text,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            usd=reply.cost_usd,
+            error=reply.error,
+        )
+
+    def reply(self, *, latency_s: float, cached: bool) -> ChatReply:
+        """The answer as the interpreter gets it."""
+        return ChatReply(
+            status=self.status,
+            text=self.text,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cost_usd=self.usd,
+            latency_s=latency_s,
+            cached=cached,
+            error=self.error,
+        )
 
 
 def sample_index(seed: int, context: CallContext, temperature: float) -> int:

@@ -11,10 +11,12 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
+
+import httpx2
 
 from grpo_aflow.executor.settings import EndpointSettings
 from grpo_aflow.types import ChatStatus, UserError
@@ -54,11 +56,32 @@ class Attempt:
         return self.received or not self.sent or self.kind.startswith("http_")
 
 
+class _TooLarge(Exception):
+    """The body is longer than allowed."""
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """A body that is read no further than `limit` bytes."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, limit: int) -> None:
+        self._stream, self._limit = stream, limit
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self._limit
+        async for chunk in self._stream:
+            left -= len(chunk)
+            if left < 0:
+                raise _TooLarge
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 class Endpoint:
     """An OpenAI-compatible server and the key for it."""
 
     def __init__(self, settings: EndpointSettings, base_url: str) -> None:
-        import httpx2
         from openai import AsyncOpenAI, DefaultAioHttpClient, Omit
 
         self._settings = settings
@@ -66,7 +89,6 @@ class Endpoint:
         self._url = f"{base_url.rstrip('/')}/chat/completions"  # absolute: half the URL parsing per call
         self._key = key_of(settings)
         self._ever_answered = False
-        self._response_type = httpx2.Response
         connections = httpx2.Limits(
             max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency, keepalive_expiry=60
         )
@@ -75,6 +97,7 @@ class Endpoint:
             timeout=httpx2.Timeout(settings.timeout_s),
             verify=urlsplit(base_url).scheme == "https",  # loading certificates takes a third of a second
             trust_env=not _is_loopback(base_url),  # a proxy of the environment must not see the loopback
+            event_hooks={"response": [self._bound]},
         )
         silent = cast(Mapping[str, str], {f"X-Stainless-{name}": Omit() for name in _FINGERPRINT})
         self._client = AsyncOpenAI(
@@ -98,10 +121,12 @@ class Endpoint:
         start = time.perf_counter()
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                response = await self._client.post(self._url, cast_to=self._response_type, body=dict(body))
+                response = await self._client.post(self._url, cast_to=httpx2.Response, body=dict(body))
             attempt = self._read(response.content, response.headers.get("content-type", ""))
         except TimeoutError:
             attempt = self._timed_out()
+        except _TooLarge:
+            attempt = self._too_large()
         except openai.APIStatusError as error:
             attempt = self._sort_status(error)
         except (openai.APIConnectionError, aiohttp.ClientError) as error:  # some of aiohttp's come through unwrapped
@@ -112,10 +137,8 @@ class Endpoint:
         await self._client.close()
 
     def _read(self, content: bytes, content_type: str) -> Attempt:
-        if len(content) > self._settings.max_answer_bytes:
-            limit = self._settings.max_answer_bytes
-            error = f"an answer of {len(content)} bytes, over executor.max_answer_bytes={limit}"
-            return Attempt(kind="too_large", status=ChatStatus.INFRASTRUCTURE, error=error)
+        if len(content) > self._settings.max_answer_bytes:  # compressed it was shorter
+            return self._too_large()
         if "html" in content_type or content[:1] == b"<":
             if not self._ever_answered:
                 raise UserError(
@@ -181,10 +204,10 @@ class Endpoint:
         raise UserError(f"{self.base_url} refuses the request (HTTP {code}: {says}); check the executor's settings")
 
     def _sort_connection(self, error: Exception) -> Attempt:
-        """The transport calls a refused connection a timeout too, so what caused it decides."""
+        """The transport calls refused and dropped connections timeouts too, so what caused it decides."""
         causes = list(_causes(error))
         failures = [cause for cause in causes if isinstance(cause, OSError) and not isinstance(cause, TimeoutError)]
-        if not failures and any("Timeout" in type(cause).__name__ for cause in causes):
+        if not failures and any(isinstance(cause, TimeoutError) for cause in causes):
             return self._timed_out()
         if any(isinstance(cause, socket.gaierror) for cause in failures) and not self._ever_answered:
             host = urlsplit(self.base_url).hostname
@@ -201,6 +224,15 @@ class Endpoint:
     def _timed_out(self) -> Attempt:
         error = f"no answer within executor.timeout_s={self._settings.timeout_s:g}"
         return Attempt(kind="timeout", status=ChatStatus.TIMEOUT, error=error, retriable=True)
+
+    def _too_large(self) -> Attempt:
+        error = f"an answer of more bytes than executor.max_answer_bytes={self._settings.max_answer_bytes}"
+        return Attempt(kind="too_large", status=ChatStatus.INFRASTRUCTURE, error=error)
+
+    async def _bound(self, response: httpx2.Response) -> None:
+        """Called between the response's headers and its body, which then ends at the limit."""
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _Bounded(response.stream, self._settings.max_answer_bytes)
 
     def _clean(self, text: str) -> str:
         """One line of at most 300 characters without the key."""

@@ -313,7 +313,7 @@ class Budget:
             if account.spent + amount > cap:
                 raise BudgetReached(
                     f"{key}={cap:g} reached: {account.spent:g} {self._unit} spent and the next call may take "
-                    f"{amount:g}; everything is saved, resume with a higher {key}"
+                    f"{amount:g}; to go on, resume with a higher one: {key}=... resume_with=[{key}]"
                 )
             fits &= account.spent + account.reserved + amount <= cap + 1e-12
         return fits

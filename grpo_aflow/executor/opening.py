@@ -18,7 +18,8 @@ from grpo_aflow.executor.cache import AnswerCache
 from grpo_aflow.executor.client import Executor
 from grpo_aflow.executor.endpoint import Endpoint, key_of
 from grpo_aflow.executor.ledger import Ledger, read_costs
-from grpo_aflow.executor.prices import Price, price_of
+from grpo_aflow.executor.prices import price_of
+from grpo_aflow.executor.sending import Sender
 from grpo_aflow.executor.server import start_server
 from grpo_aflow.executor.settings import CacheMode, EndpointSettings, SimulatedSettings
 from grpo_aflow.types import InfrastructureError, Task, UserError
@@ -105,19 +106,19 @@ def _connect(
     if settings.cache is CacheMode.read_write:
         cache = AnswerCache(_cache_path(settings, run_dir))
         cache.add_source(provider, settings.model)
-    executor = Executor(
+    ledger = _open_ledger(run_dir, tasks)
+    sender = Sender(settings, endpoint=endpoint, cache=cache, ledger=ledger, price=price)
+    _book_the_past(sender, run_dir)
+    return Executor(
         settings,
-        endpoint=endpoint,
+        sender=sender,
         cache=cache,
-        ledger=_open_ledger(run_dir, tasks),
-        price=price,
+        ledger=ledger,
         provider=provider,
         model=settings.model,
         seed=seed,
         on_close=on_close,
     )
-    _book_the_past(executor, run_dir)
-    return executor
 
 
 def _open_replay(settings: EndpointSettings, run_dir: Path, *, seed: int, tasks: Sequence[Task]) -> Executor:
@@ -132,10 +133,9 @@ def _open_replay(settings: EndpointSettings, run_dir: Path, *, seed: int, tasks:
     provider, model = recorded[0]
     return Executor(
         settings,
-        endpoint=None,
+        sender=None,
         cache=cache,
         ledger=_open_ledger(run_dir, tasks),
-        price=Price(input_usd=0.0, output_usd=0.0),
         provider=provider,
         model=model,
         seed=seed,
@@ -151,11 +151,11 @@ def _open_ledger(run_dir: Path, tasks: Sequence[Task]) -> Ledger:
     return Ledger(run_dir / LEDGER_FILE, datasets={task.id: task.dataset for task in tasks})
 
 
-def _book_the_past(executor: Executor, run_dir: Path) -> None:
+def _book_the_past(sender: Sender, run_dir: Path) -> None:
     """Count what an earlier part of the run spent against the caps."""
     for step, spend in read_costs(run_dir / LEDGER_FILE).by("step").items():
-        executor.usd.book(step, spend.usd + spend.at_most_usd)
-        executor.tokens.book(step, spend.prompt_tokens + spend.completion_tokens)
+        sender.usd.book(step, spend.usd + spend.at_most_usd)
+        sender.tokens.book(step, spend.prompt_tokens + spend.completion_tokens)
 
 
 def _world_name(settings: SimulatedSettings) -> str:

@@ -213,7 +213,7 @@ class Endpoint:
             return Response('{"choices": [{"message": {"cont', media_type="application/json"), 0
         text = "" if fault == "empty" else self._world.reply(body)
         prompt = sum(4 + _num_tokens(message["content"]) for message in body["messages"])
-        completion = int(body.get("max_tokens") or 0) if fault == "empty" else _num_tokens(text)
+        completion = _max_tokens(body) if fault == "empty" else _num_tokens(text)
         choice = {
             "index": 0,
             "finish_reason": "length" if fault == "empty" else "stop",
@@ -229,6 +229,10 @@ class Endpoint:
             "usage": usage,
         }
         return JSONResponse(answer), prompt + completion
+
+
+def _max_tokens(body: Mapping[str, Any]) -> int:
+    return int(body.get("max_completion_tokens") or body.get("max_tokens") or 0)
 
 
 def _num_tokens(text: str) -> int:

@@ -26,6 +26,11 @@ class CacheMode(StrEnum):
     off = "off"  # ask the endpoint every time
 
 
+class MaxTokensField(StrEnum):
+    max_tokens = "max_tokens"
+    max_completion_tokens = "max_completion_tokens"  # OpenAI's o-series accepts no other name
+
+
 class PriceMode(StrEnum):
     table = "table"  # usd_per_million_input and usd_per_million_output must know the model
     free = "free"  # every call costs nothing: a server of one's own
@@ -41,6 +46,7 @@ class EndpointSettings:
     send_seed: bool  # send the sample index as the request's `seed`
     temperature: float
     max_tokens: int  # per answer
+    max_tokens_field: MaxTokensField  # what the endpoint calls `max_tokens`
     concurrency: int  # most requests in flight; lowered for a while after a 429
     timeout_s: float  # of one attempt
     retries: int  # further attempts of a call after the first
@@ -52,7 +58,7 @@ class EndpointSettings:
     breaker_failures: int  # attempts in a row that fail before the run pauses
     breaker_pause_s: float  # first pause; doubles up to eight times while the outage lasts
     max_outage_s: float  # longest wait of one call for the endpoint to come back or for a retry-after
-    max_answer_bytes: int  # a longer HTTP body is not read as an answer
+    max_answer_bytes: int  # of an HTTP body; a longer one is not read to its end and is no answer
     max_usd: float | None  # hard cap of the run
     max_usd_per_step: float | None  # hard cap of a training step
     max_total_tokens: int | None  # hard cap of the run, prompt plus completion
@@ -68,6 +74,7 @@ class EndpointSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "cache", CacheMode(self.cache))  # a plain string outside of the config's door
         object.__setattr__(self, "price", PriceMode(self.price))
+        object.__setattr__(self, "max_tokens_field", MaxTokensField(self.max_tokens_field))
         self._check_endpoint()
         for name in ("concurrency", "max_tokens", "breaker_failures", "max_answer_bytes"):
             _at_least(self, name, 1)

@@ -152,6 +152,28 @@ async def test_the_runs_cap_is_never_passed_and_holds_after_a_restart(
         assert 0.0009 < spent <= 0.001
 
 
+@pytest.mark.parametrize("cap", [{"max_usd": 0.001}, {"max_total_tokens": 3000}])
+async def test_at_a_cap_what_is_in_flight_comes_in_before_the_run_ends(
+    opened: Open, ask: Any, tasks: Any, tmp_path: Path, cap: dict[str, float]
+) -> None:
+    """A call that does not fit cancels the others, as it does in a run; each request that was sent is kept."""
+    async with opened(**cap, median_latency_s=0.3, latency_sigma=0.0, request_log=True) as executor:
+
+        async def run() -> None:
+            async with asyncio.TaskGroup() as calls:
+                for member in range(6):
+                    calls.create_task(ask(executor, tasks[member], member=member))
+                await asyncio.sleep(0.1)
+                calls.create_task(ask(executor, tasks[6], max_tokens=4000))
+
+        with pytest.raises(ExceptionGroup) as ended:
+            await run()
+        assert ended.group_contains(BudgetReached, match=f"{next(iter(cap))}=.* reached")
+    outcomes = [entry.outcome for entry in read_costs(tmp_path / "ledger.jsonl").entries]
+    assert outcomes == ["ok"] * 6
+    assert len(arrived(tmp_path)) == 6
+
+
 async def test_the_steps_caps(opened: Open, ask: Any, tasks: Any) -> None:
     async with opened(max_step_tokens=200) as executor:
         calls = [ask(executor, tasks[0], member=n) for n in range(20)]

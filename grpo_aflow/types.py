@@ -200,6 +200,11 @@ class ChatReply:
 class ChatModel(Protocol):
     """The executor LLM."""
 
+    @property
+    def paused_s(self) -> float:
+        """Seconds so far in which every call was held back, as in an outage: no deadline counts them."""
+        ...
+
     async def chat(
         self, messages: Sequence[Message], *, context: CallContext, temperature: float, max_tokens: int
     ) -> ChatReply:

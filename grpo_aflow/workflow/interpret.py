@@ -8,11 +8,11 @@ acts through operators only. Everything is evaluated in program order by one cor
 from __future__ import annotations
 
 import ast
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from grpo_aflow.types import ChatModel, CodeRunner, Domain, Execution, ExecutionStatus, Task
+from grpo_aflow.workflow.deadline import deadline
 from grpo_aflow.workflow.evaluate import Evaluator
 from grpo_aflow.workflow.limits import Exceeded, Failed
 from grpo_aflow.workflow.operate import Exhausted, Masked, Operating
@@ -68,7 +68,7 @@ async def run_workflow(
     evaluator = Evaluator(workflow, rules, operating)
     status, reason, answer = ExecutionStatus.OK, "", ""
     try:
-        async with asyncio.timeout(rules.deadline_s) as deadline:
+        async with deadline(rules.deadline_s, paused_s=lambda: chat.paused_s) as timeout:
             value = await _call(workflow, evaluator, task)
         answer = evaluator.values.text(_answer(value))
     except Failed as failed:
@@ -80,7 +80,7 @@ async def run_workflow(
     except RecursionError:
         status, reason = ExecutionStatus.BUDGET, "budget:depth"
     except TimeoutError:
-        if not deadline.expired():
+        if not timeout.expired():
             raise
         status, reason = ExecutionStatus.TIMEOUT, "timeout:deadline"
     return Execution(status=status, answer=answer, reason=reason, trace=evaluator.trace())

@@ -64,6 +64,7 @@ class ScriptedChat:
     num_at_once: int = 0
     most_at_once: int = 0
     delay_s: float = 0.0
+    paused_s: float = 0.0
 
     async def chat(
         self, messages: Sequence[Message], *, context: CallContext, temperature: float, max_tokens: int

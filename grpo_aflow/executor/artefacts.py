@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from grpo_aflow.executor.judge import NO_ANSWER, golds, normalise
+from grpo_aflow.syntax import parse_module
 from grpo_aflow.types import Task
 
 Uniform = Callable[[str], float]  # name of a draw -> its value in [0, 1)
@@ -82,13 +83,13 @@ def mutant(solution: str, entry_point: str, variant: int) -> str:
     statement = body[variant % len(body)].format(n=1000 + variant)
     fallback = f"def {entry_point or 'solve'}(*args, **kwargs):\n    {statement}"
     try:
-        tree = ast.parse(solution)
+        tree = parse_module(solution)
     except (SyntaxError, ValueError):
         return fallback
     found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == entry_point]
     if not found:
         return fallback
-    found[-1].body = ast.parse(statement).body
+    found[-1].body = parse_module(statement).body
     return ast.unparse(tree)
 
 

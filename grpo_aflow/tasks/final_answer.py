@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from grpo_aflow.syntax import parse_expression
+
 _TAIL = 20_000  # characters; a final answer stands at the end, and every pattern below stays fast on this much
 _BARE = 200  # longest text that counts as an answer by itself
 _MAX_DIGITS = 400
@@ -174,7 +176,7 @@ def _unwrap(text: str) -> str:
 def _work_out(text: str) -> Fraction | None:
     """The value of an arithmetic expression of numbers, + - * / and brackets; None when it is anything else."""
     try:
-        return _value(ast.parse(text.strip(), mode="eval").body)
+        return _value(parse_expression(text.strip()))
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
         return None
 

@@ -20,6 +20,7 @@ import ast
 import doctest
 import re
 
+from grpo_aflow.syntax import parse_expression
 from grpo_aflow.tasks.dataset import Dataset, Origin
 from grpo_aflow.tasks.rows import Row
 from grpo_aflow.tasks.source_code import parse_source
@@ -81,7 +82,7 @@ def _docstring(prompt: str, entry_point: str) -> str:
 def _is_pair(call: str, want: str, entry_point: str) -> bool:
     """A single call of the entry point and a literal; everything else is prose."""
     try:
-        node = ast.parse(call, mode="eval").body
+        node = parse_expression(call)
         ast.literal_eval(want)
     except (SyntaxError, ValueError):
         return False

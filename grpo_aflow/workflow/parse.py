@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-import warnings
+
+from grpo_aflow.syntax import parse_module
 
 _END_TOKENS = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|</s>|<\|im_start\|>")
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w+.-]*)[ \t]*\r?$", re.MULTILINE)
@@ -22,9 +23,7 @@ MAX_TRIES = 6
 def parse(source: str) -> ast.Module | SyntaxError:
     """`ast.parse` that never raises and never warns: whatever the parser cannot take is a SyntaxError as a value."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(source)
+        return parse_module(source)
     except SyntaxError as error:
         return error
     except (ValueError, RecursionError, MemoryError, OverflowError) as error:

@@ -24,6 +24,7 @@ from grpo_aflow.progress import Progress
 from grpo_aflow.publisher import Publisher
 from grpo_aflow.record import RunDirectory, finite, replace
 from grpo_aflow.report import last_lines
+from grpo_aflow.resources import held
 from grpo_aflow.resume import Checkpoints
 from grpo_aflow.rollout import FixedPolicy, Rollouter
 from grpo_aflow.seeds import derive_seed
@@ -135,6 +136,7 @@ class Training:
 
     def log(self, step: int, figures: dict[str, float], *, num_rollouts: int) -> None:
         figures["throughput/rollouts_per_s"] = num_rollouts / figures["time/step_s"]
+        figures |= held(num_versions=self.publisher.num_versions)
         figures["sampler/temperature"] = self.sampling(step).temperature
         figures["learner/learning_rate"] = self.config.schedule.learning_rate_at(step)
         self.run.metrics(figures)

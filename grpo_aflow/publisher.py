@@ -54,6 +54,11 @@ class Publisher:
         """The newest version that the sampler serves."""
         return self._live[-1]
 
+    @property
+    def num_versions(self) -> int:
+        """How many versions the sampler serves."""
+        return len(self._live)
+
     async def publish(self) -> dict[str, float]:
         """Make the learner's version the sampler's newest; nothing to do when it already is. Returns the figures."""
         version = self._learner.version

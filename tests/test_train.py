@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from run_cases import SMALL
+from run_cases import SMALL, adapter_of, metrics_of, only_run
 
 from grpo_aflow.config import compose
 from grpo_aflow.executor.ledger import read_costs
@@ -21,21 +21,6 @@ from grpo_aflow.train import train
 
 pytestmark = pytest.mark.slow
 TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
-NOT_REPEATABLE = ("time/", "throughput/", "cost/cached_calls", "gate/")
-
-
-def only_run(root):
-    [manifest] = root.rglob("manifest.json")
-    return manifest.parent
-
-
-def metrics_of(run):
-    lines = list(read_jsonl(run / "metrics.jsonl"))
-    return [{k: v for k, v in line.items() if not k.startswith(NOT_REPEATABLE)} for line in lines]
-
-
-def adapter_of(run, step):
-    return (run / f"checkpoints/step_{step:06d}/adapter/adapter_model.safetensors").read_bytes()
 
 
 def test_what_a_run_leaves_behind(trained_run):
@@ -81,10 +66,14 @@ def test_advantages_of_a_group_sum_to_zero(trained_run):
 
 
 def test_no_key_is_written_anywhere(model_cache, tmp_path):
+    """The key is read and sent with every call."""
     secret = "sk-" + hashlib.sha256(b"not a key").hexdigest()
-    arguments = [*SMALL, "schedule.num_steps=1", "eval=none", f"paths.runs={tmp_path}"]
-    done = subprocess.run([TRAIN, *arguments], env={**os.environ, "OPENAI_API_KEY": secret}, check=False)
-    assert done.returncode == 0
+    keyed = ("executor.api_key_env=OPENAI_API_KEY", "schedule.num_steps=1", "eval=none")
+    environment = {**os.environ, "OPENAI_API_KEY": secret}
+    arguments = [*SMALL, *keyed, f"paths.runs={tmp_path}"]
+    done = subprocess.run([TRAIN, *arguments], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert secret not in done.stdout + done.stderr
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or secret.encode() not in path.read_bytes(), path
 

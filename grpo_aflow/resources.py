@@ -1,0 +1,30 @@
+"""What a run holds at the end of a step, so that a leak shows in metrics.jsonl long before it hurts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psutil
+
+
+def held(*, num_versions: int) -> dict[str, float]:
+    """Figures of this process and its children (engine, endpoint, sandbox); num_versions: adapters that are served.
+
+    `resources/memory_gib` is the sum of resident sizes: pages that processes share count once for each.
+    """
+    own = psutil.Process()
+    family = [own, *own.children(recursive=True)]
+    memory, files = 0, 0
+    for process in family:
+        try:
+            memory += process.memory_info().rss
+            files += process.num_fds()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):  # a sandbox child that has just ended
+            continue
+    return {
+        "resources/memory_gib": memory / 2**30,
+        "resources/open_files": float(files),
+        "resources/processes": float(len(family)),
+        "resources/tasks": float(len(asyncio.all_tasks())),
+        "resources/versions": float(num_versions),
+    }

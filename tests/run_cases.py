@@ -1,4 +1,6 @@
-"""The overrides of a small but complete run, every part real."""
+"""The overrides of a small but complete run, every part real, and what one looks at in its folder."""
+
+from grpo_aflow.record import read_jsonl
 
 SMALL = (
     "sampler=hf",
@@ -10,3 +12,18 @@ SMALL = (
     "eval.max_tasks_per_dataset=1",
     "eval.samples=2",
 )
+NOT_REPEATABLE = ("time/", "throughput/", "cost/cached_calls", "gate/", "resources/")
+
+
+def only_run(root):
+    [manifest] = root.rglob("manifest.json")
+    return manifest.parent
+
+
+def metrics_of(run):
+    lines = list(read_jsonl(run / "metrics.jsonl"))
+    return [{k: v for k, v in line.items() if not k.startswith(NOT_REPEATABLE)} for line in lines]
+
+
+def adapter_of(run, step):
+    return (run / f"checkpoints/step_{step:06d}/adapter/adapter_model.safetensors").read_bytes()

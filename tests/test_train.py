@@ -42,6 +42,9 @@ def test_every_step_made_a_version_and_busy_plus_idle_is_the_step(trained_run):
             busy, idle = line[f"time/{resource}_busy_s"], line[f"time/{resource}_idle_s"]
             assert busy + idle == pytest.approx(line["time/step_s"])
         assert line["mismatch/max_abs_logp"] < 1e-4
+        assert line["resources/versions"] == 1
+        assert 0 < line["resources/memory_gib"] < 16
+        assert line["resources/open_files"] > 10
 
 
 def test_trained_ids_are_the_sampled_ids_and_end_with_eos(trained_run):

@@ -29,7 +29,7 @@ from grpo_aflow.record import read_jsonl
 
 TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
 CONFIG = ["schedule=short", "schedule.num_steps=10", "schedule.save_every=2", "eval=none"]
-NOT_REPEATED = ("time/", "throughput/", "cost/cached_calls", "gate/")
+NOT_REPEATED = ("time/", "throughput/", "cost/cached_calls", "gate/", "resources/")
 CLEAN_WITHIN_S = 10.0
 
 

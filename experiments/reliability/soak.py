@@ -2,9 +2,9 @@
 
     python experiments/reliability/soak.py --steps 300
 
-A run on vLLM at staleness 1. Each step's metrics.jsonl line holds memory, open files, processes, asyncio tasks and served
-adapters of the run and its children; beside it this script counts what the run has in /dev/shm. Printed are the means
-of the first and the last fifth of the steps after a warm-up of 20, and the slope per hundred steps.
+A run on vLLM at staleness 1. Each step's metrics.jsonl line holds memory, open files, processes, asyncio tasks and
+served adapters of the run and its children; beside it this script counts what the run has in /dev/shm. Printed are the
+means of the first and the last fifth of the steps after a warm-up of 20, and the slope per hundred steps.
 """
 
 from __future__ import annotations

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from grpo_aflow.config import EvaluateConfig
 from grpo_aflow.progress import Progress
 from grpo_aflow.resume import newest_adapter
 from grpo_aflow.rollout import FixedPolicy, Policy
+from grpo_aflow.sampler.versions import ADAPTER_CONFIG
 from grpo_aflow.stage import Ground, prepare_model, serve
 from grpo_aflow.types import BASE, DOMAINS, Adapter, Task, UserError
 
@@ -42,16 +44,15 @@ class Checkpoint:
     async def resolve(
         self, config: EvaluateConfig, ground: Ground, tasks: Sequence[Task], progress: Progress
     ) -> AsyncIterator[Opened]:
+        from grpo_aflow.learner.lora import plain_layers
+
         folder = newest_adapter(Path(self.path))
-        adapter = json.loads((folder / "adapter_config.json").read_text())
+        adapter = adapter_config(folder)
         model = await asyncio.to_thread(prepare_model, config, tasks, progress)
-        trained_on = adapter.get("base_model_name_or_path")
-        if trained_on and Path(trained_on).resolve() != Path(model.path).resolve():
-            raise UserError(
-                f"policy.path={self.path} was trained on the base model {trained_on}, but this config gives "
-                f"{model.path}: choose the model, warmstart and prompt of the run that made it (see its config.yaml)"
-            )
-        async with serve(config, model, ground, progress, max_loras=1, max_rank=int(adapter["r"])) as served:
+        check_base(folder, adapter.get("base_model_name_or_path"), model.path, config.plain["model"].get("path"))
+        layers = plain_layers(adapter["target_modules"])
+        rank = adapter["r"]
+        async with serve(config, model, ground, progress, max_loras=1, max_rank=rank, layers=layers) as served:
             await served.sampler.publish(Adapter(version=1, path=folder))
             yield served.policy(config.prompt), 1
 
@@ -70,3 +71,27 @@ class Fixed:
 
         text = load_fixed(Path(self.path))
         yield FixedPolicy(sources=dict.fromkeys(DOMAINS, text)), BASE
+
+
+def adapter_config(folder: Path) -> dict[str, Any]:
+    """PEFT's description of an adapter; UserError when it is damaged or of another kind."""
+    try:
+        config = dict(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{folder / ADAPTER_CONFIG} cannot be read ({error}); give another checkpoint") from error
+    for key in ("r", "target_modules"):
+        if not config.get(key):
+            raise UserError(f"{folder / ADAPTER_CONFIG} has no {key}: only LoRA adapters are served; give one")
+    return config
+
+
+def check_base(folder: Path, trained_on: str | None, base: Path, hub_id: str | None) -> None:
+    """Refuse an adapter on another base than its own: it would load, and answer nonsense. Raises UserError.
+
+    trained_on: what the adapter says, a folder (ours) or a hub id (those from elsewhere).
+    """
+    if trained_on and trained_on != hub_id and Path(trained_on).resolve() != base.resolve():
+        raise UserError(
+            f"the adapter {folder} was trained on the base model {trained_on}, but this config gives {base}: choose "
+            "the model, warmstart and prompt of the run that made it (see its config.yaml)"
+        )

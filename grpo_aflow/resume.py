@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_aflow.record import RunDirectory
+from grpo_aflow.sampler.versions import ADAPTER_CONFIG, missing_file
 from grpo_aflow.types import UserError
 
 NOT_COMPARED = ("resume", "resume_with", "paths")
@@ -111,8 +112,11 @@ class Checkpoints:
 def newest_adapter(path: Path) -> Path:
     """The adapter folder that `path` stands for: itself, a checkpoint, or the newest checkpoint of a run folder."""
     for candidate in (path, path / "adapter"):
-        if (candidate / "adapter_config.json").is_file():
-            return candidate
+        if not (candidate / ADAPTER_CONFIG).is_file():
+            continue
+        if missing := missing_file(candidate):
+            raise UserError(f"the adapter {candidate} has no {missing}: it is not whole; give another checkpoint")
+        return candidate
     checkpoints = Checkpoints(path / "checkpoints", keep=1)
     if checkpoints.steps():
         return newest_adapter(path / "checkpoints" / f"step_{checkpoints.steps()[-1]:06d}")

@@ -6,6 +6,7 @@ Only what vLLM serves is offered: plain LoRA on linear layers, no bias, no embed
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,11 +77,17 @@ class LoraSpec:
     @property
     def layers(self) -> tuple[str, ...]:
         """The plain names of the adapted layers, by which a sampler can leave out all others; empty: any layer."""
-        names = tuple(self.target_modules)
-        return () if any("." in name for name in names) or names == ("all-linear",) else names
+        return plain_layers(self.target_modules)
 
     def _targets(self) -> str | list[str]:
         return "all-linear" if list(self.target_modules) == ["all-linear"] else list(self.target_modules)
+
+
+def plain_layers(target_modules: Sequence[str] | str) -> tuple[str, ...]:
+    """The names, when each is a layer's own; (), any layer, when one is a path or PEFT's text for several."""
+    if isinstance(target_modules, str) or "all-linear" in target_modules or any("." in n for n in target_modules):
+        return ()
+    return tuple(target_modules)
 
 
 def _draw_start(model: PeftModel, seed: int) -> None:

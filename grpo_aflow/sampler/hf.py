@@ -28,7 +28,7 @@ from transformers.utils import logging
 
 from grpo_aflow.sampler.settings import ModelFolder, fit
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
-from grpo_aflow.sampler.versions import ServedVersions
+from grpo_aflow.sampler.versions import ServedVersions, check_whole
 from grpo_aflow.types import Adapter, Completion, InfrastructureError, SamplingParams
 
 Emit = Callable[[int, tuple[int, ...], tuple[float, ...], bool], None]  # member, ids, logprobs, ended with EOS
@@ -119,6 +119,7 @@ class HfSampler:
     async def publish(self, adapter: Adapter) -> None:
         name = f"v{adapter.version}"
         self._versions.check_new(adapter.version)
+        check_whole(adapter)
         await self._run(self._load_adapter, adapter, name)
         self._versions.add(adapter.version, name)
 

@@ -81,7 +81,11 @@ class RestartingSampler:
             self._say("the sampler's engine has died; starting another one")
             await dead.close()
             sampler = await self._start()
-            for adapter in self._adapters.values():
-                await sampler.publish(adapter)
+            try:
+                for adapter in self._adapters.values():
+                    await sampler.publish(adapter)
+            except BaseException:
+                await sampler.close()
+                raise
             self._sampler = sampler
             self._say(f"the engine is back; it serves versions {sorted(self._adapters)}")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpo_aflow.sampler.settings import CPU_KV_CACHE_GB, CPU_LORA_SWITCH, ModelFolder, Vllm, fit
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
-from grpo_aflow.sampler.versions import ServedVersions
+from grpo_aflow.sampler.versions import ServedVersions, check_whole
 from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureError, SamplingParams, UserError
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class VllmSampler:
         from vllm.lora.request import LoRARequest
 
         self._versions.check_new(adapter.version)
+        check_whole(adapter)
         number = next(self._ids)
         request = LoRARequest(f"policy-v{adapter.version}-{number}", number, str(adapter.path))
         with self._engine_faults(f"cannot load the adapter {adapter.path}"):

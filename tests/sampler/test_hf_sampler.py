@@ -1,5 +1,6 @@
 import asyncio
 import math
+import shutil
 from collections import Counter
 
 import pytest
@@ -8,7 +9,7 @@ from sampler_cases import MESSAGES, PLAIN, draw
 
 from grpo_aflow.sampler.hf import HfSampler, processed_logprobs
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
-from grpo_aflow.types import BASE, Adapter, Sampler, SamplingParams
+from grpo_aflow.types import BASE, Adapter, InfrastructureError, Sampler, SamplingParams
 
 
 @pytest.fixture
@@ -113,6 +114,21 @@ async def test_versions_answer_side_by_side(sampler, prompt, make_adapter, peft_
     assert await sampler.score(text, version=1) == pytest.approx(peft_scores(text, second), abs=1e-5)
     await sampler.retire(1)
     assert await sampler.score(text, version=None) == pytest.approx(peft_scores(text, None), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+async def test_an_adapter_without_a_file_is_one_line_and_nothing_is_lost(sampler, prompt, make_adapter, tmp_path, name):
+    await sampler.publish(Adapter(version=0, path=make_adapter(1)))
+    before = await sampler.score(prompt, version=0)
+    folder = tmp_path / "v1"
+    shutil.copytree(make_adapter(2), folder)
+    (folder / name).rename(tmp_path / name)
+    with pytest.raises(InfrastructureError, match=f"cannot load the adapter .*v1 of version 1: it has no {name}"):
+        await sampler.publish(Adapter(version=1, path=folder))
+    assert await sampler.score(prompt, version=0) == before
+    (tmp_path / name).rename(folder / name)
+    await sampler.publish(Adapter(version=1, path=folder))  # the version is still free
+    assert await sampler.score(prompt, version=1) != before
 
 
 async def test_leaving_early_stops_the_work_and_frees_the_version(sampler, prompt, make_adapter):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from grpo_aflow.sampler.restarting import RestartingSampler
-from grpo_aflow.types import Adapter, Completion, EngineDied, SamplingParams
+from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureError, SamplingParams
 
 PARAMS = SamplingParams(temperature=1.0, top_p=1.0, top_k=0, max_tokens=4)
 
@@ -17,6 +17,8 @@ class Engine:
         self.lives, self.published, self.closed, self.seeds = lives, [], False, []
 
     async def publish(self, adapter):
+        if not adapter.path.is_dir():
+            raise InfrastructureError(f"cannot load the adapter {adapter.path}")
         self.published.append(adapter.version)
 
     async def retire(self, version):
@@ -79,6 +81,16 @@ async def test_a_second_death_ends_the_run(tmp_path):
     sampler, _ = await restarting(tmp_path, 1, 1)
     with pytest.raises(EngineDied):
         await draw(sampler)
+
+
+async def test_an_adapter_that_is_gone_ends_the_run_and_the_new_engine(tmp_path):
+    folder = tmp_path / "adapters"
+    folder.mkdir()
+    sampler, engines = await restarting(folder, 0, 99)
+    folder.rmdir()
+    with pytest.raises(InfrastructureError, match="cannot load the adapter"):
+        await draw(sampler)
+    assert [engine.closed for engine in engines] == [True, True]
 
 
 async def test_retired_versions_do_not_come_back(tmp_path):

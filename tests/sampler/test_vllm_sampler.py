@@ -1,10 +1,12 @@
 """The real engine on the CPU, one start for all tests; the last one kills it and starts another."""
 
 import asyncio
+import errno
 import json
 import os
 import shutil
 import signal
+from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +46,7 @@ SETTINGS = Vllm(
 )
 PROBE = tuple(range(5, 69))
 TOLERANCE = 1e-4
+Usage = namedtuple("Usage", "total used free")
 
 
 def engine_pids() -> list[int]:
@@ -158,9 +161,44 @@ async def test_an_interrupt_from_the_terminal_does_not_reach_the_engine(sampler,
     assert len(await draw(sampler, prompt, BASE)) == 8
 
 
-async def test_a_broken_adapter_is_one_clear_line(sampler, tmp_path):
-    with pytest.raises(InfrastructureError, match="cannot load the adapter"):
-        await sampler.publish(Adapter(version=7, path=tmp_path / "nothing"))
+async def test_a_missing_adapter_file_is_one_clear_line_and_nothing_is_lost(sampler, adapters, tmp_path):
+    await sampler.publish(Adapter(version=7, path=adapters[1]))
+    before = await sampler.score(PROBE, version=7)
+    folder, weights = tmp_path / "v8", "adapter_model.safetensors"
+    shutil.copytree(adapters[2], folder)
+    (folder / weights).rename(tmp_path / weights)
+    with pytest.raises(InfrastructureError, match=f"cannot load the adapter .*v8 of version 8: it has no {weights}"):
+        await sampler.publish(Adapter(version=8, path=folder))
+    assert await sampler.score(PROBE, version=7) == pytest.approx(before, abs=TOLERANCE)
+    (tmp_path / weights).rename(folder / weights)
+    await sampler.publish(Adapter(version=8, path=folder))  # the version is still free
+    assert max(abs(a - b) for a, b in zip(await sampler.score(PROBE, version=8), before, strict=True)) > 0.1
+    await sampler.retire(7)
+    await sampler.retire(8)
+
+
+async def test_damaged_weights_are_one_clear_line(sampler, adapters, prompt, tmp_path):
+    folder = tmp_path / "v9"
+    shutil.copytree(adapters[1], folder)
+    weights = folder / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    with pytest.raises(InfrastructureError, match="cannot load the adapter .*v9") as caught:
+        await sampler.publish(Adapter(version=9, path=folder))
+    assert "\n" not in str(caught.value)
+    assert len(await draw(sampler, prompt, BASE)) == 8
+
+
+async def test_no_room_in_shared_memory_is_one_line_before_anything_starts(tiny_policy, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(64 << 20, 63 << 20, 1 << 20))
+    with pytest.raises(UserError, match=r"/dev/shm has 1 MiB free and vLLM needs 16; .*--shm-size=1g.*sampler=hf"):
+        await start(tiny_policy)
+
+    def missing(path):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+    monkeypatch.setattr(shutil, "disk_usage", missing)
+    with pytest.raises(UserError, match=r"vLLM needs /dev/shm \(No such file.*\); mount it, or set sampler=hf"):
+        await start(tiny_policy)
 
 
 async def test_an_architecture_that_vllm_does_not_serve_is_refused(tiny_policy, tmp_path):

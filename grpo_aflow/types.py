@@ -244,7 +244,10 @@ class CheckResult:
 
 @runtime_checkable
 class CodeRunner(Protocol):
-    """Runs generated code in the sandbox. Blocking; call it from a thread. Safe to call from several threads."""
+    """Runs generated code in the sandbox. Blocking; call it from a thread. Safe to call from several threads.
+
+    `timeout_s` is the generated code's processor time; a wall-clock deadline not far behind it ends what blocks.
+    """
 
     def run(self, source: str, *, call: str = "", timeout_s: float = 5.0) -> CodeResult:
         """Run `source` in a fresh confined process, then `call()` without arguments when a name is given."""

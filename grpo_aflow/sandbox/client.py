@@ -146,9 +146,10 @@ class ServerClient:
         lines = (self._base / "log").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it ended without a word"
 
-    def call(self, roles: dict[str, dict[str, Any]], *, timeout_s: float, max_bytes: int) -> Reply:
+    def call(self, roles: dict[str, dict[str, Any]], *, cpu_s: float, wall_s: float, max_bytes: int) -> Reply:
         """Give each role its request; wait for the last role's frame and the end of all. Raises ServerDied.
 
+        Generated code gets `cpu_s` of processor time, within `wall_s`.
         `roles` is {"program": request} or {"candidate": request, "oracle": request}.
         """
         control = self._control
@@ -157,16 +158,16 @@ class ServerClient:
         if self._in_call:
             raise ServerDied("its last call was left half-way")
         self._in_call = True
-        deadline = time.monotonic() + timeout_s + ORACLE_GRACE_S + SLACK_S
+        deadline = time.monotonic() + wall_s + ORACLE_GRACE_S + SLACK_S
         with contextlib.ExitStack() as stack:
             channels, theirs = _connect(list(roles), stack)
             try:
-                request = json.dumps({"roles": list(roles), "timeout_s": timeout_s}).encode()
+                request = json.dumps({"roles": list(roles), "cpu_s": cpu_s, "wall_s": wall_s}).encode()
                 socket.send_fds(control, [request], [end.fileno() for end in theirs])
                 for end in theirs:
                     end.close()
                 for channel, payload in zip(channels, roles.values(), strict=True):
-                    channel.settimeout(timeout_s + ORACLE_GRACE_S)
+                    channel.settimeout(wall_s + ORACLE_GRACE_S)
                     with contextlib.suppress(ConnectionError, TimeoutError):  # its end is reported below
                         send_frame(channel, payload)
                 frame, report = _collect(control, channels[-1], deadline, max_bytes)

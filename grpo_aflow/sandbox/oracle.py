@@ -211,7 +211,7 @@ class Test:
 
 def judge(link: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
     """The verdict as the fields of a `types.CheckResult`. Raises nothing that a candidate can cause."""
-    conversation = Conversation(link, time.monotonic() + request["timeout_s"])
+    conversation = Conversation(link, time.monotonic() + request["wall_s"])
     verdict: dict[str, Any] = {"status": "error", "passed": False, "num_passed": 0, "defined": False}
     try:
         test = Test(request, conversation)

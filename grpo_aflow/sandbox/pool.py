@@ -13,6 +13,10 @@ from grpo_aflow.types import CheckResult, CodeResult, CodeStatus
 
 FRAME_OVERHEAD = 6  # JSON's worst case for a byte of text
 MAX_VERDICT_BYTES = 1 << 20
+# A call's time limit is processor time, so that its outcome does not hang on what else the machine does. Code that
+# blocks, or that gets no processor, is ended on the wall clock, later by this factor: with the 3 s of a code check and
+# the grace of the test's process that is 4.8 s, just within the 5 s that a grade may take.
+WALL_FACTOR = 1.4
 
 
 class SandboxPool:
@@ -67,11 +71,10 @@ class SandboxPool:
         self, candidate: str, test: str, *, entry_point: str, setup: str = "", timeout_s: float = 5.0
     ) -> CheckResult:
         """Run the trusted `test` in one process against `candidate` in another; see `types.CodeRunner`."""
-        timeout_s = min(timeout_s, self._spec.max_timeout_s)
         candidate, setup = _clean(candidate), _clean(setup)
         roles: dict[str, dict[str, Any]] = {
             "candidate": {"source": candidate, "setup": setup, "entry_point": entry_point},
-            "oracle": {"test": test, "setup": setup, "entry_point": entry_point, "timeout_s": timeout_s},
+            "oracle": {"test": test, "setup": setup, "entry_point": entry_point, "wall_s": self._wall_s(timeout_s)},
         }
         reply = self._call(self._free_checks, roles, timeout_s=timeout_s, max_bytes=MAX_VERDICT_BYTES)
         if isinstance(reply, _NoReply):
@@ -88,6 +91,9 @@ class SandboxPool:
         for server in self._servers:
             server.close()
 
+    def _wall_s(self, timeout_s: float) -> float:
+        return min(WALL_FACTOR * timeout_s, self._spec.max_timeout_s)
+
     def _call(
         self,
         free: queue.LifoQueue[ServerClient],
@@ -97,14 +103,14 @@ class SandboxPool:
         max_bytes: int,
     ) -> Reply | _NoReply:
         """One call, tried again once on a fresh server: dying with two of them is the code's doing."""
-        timeout_s = min(timeout_s, self._spec.max_timeout_s)
+        cpu_s, wall_s = min(timeout_s, self._spec.max_timeout_s), self._wall_s(timeout_s)
         server = free.get()
         try:
             for _ in range(2):
                 if self._closed:
                     return _NoReply(CodeStatus.INFRASTRUCTURE, "the sandbox is closed")
                 try:
-                    return server.call(roles, timeout_s=timeout_s, max_bytes=max_bytes)
+                    return server.call(roles, cpu_s=cpu_s, wall_s=wall_s, max_bytes=max_bytes)
                 except ServerDied:
                     if not self._closed:
                         server.start()
@@ -165,14 +171,15 @@ def _check_result(reply: Reply) -> CheckResult:
         status, reason = _death(reply.ended["oracle"])
         return CheckResult(status=status, error=f"the test gave no verdict: {reason}")
     status = CodeStatus(frame["status"])
-    death, _ = _death(reply.ended["candidate"])
+    error = _text(frame, "error")
+    death, reason = _death(reply.ended["candidate"])
     if status is CodeStatus.ERROR and death in (CodeStatus.LIMIT, CodeStatus.TIMEOUT):
-        status = death  # why the candidate stopped answering
+        status, error = death, f"{error}: {reason}"  # why the candidate stopped answering
     return CheckResult(
         status=status,
         passed=frame["passed"],
         num_passed=frame["num_passed"],
         num_assertions=frame["num_assertions"],
         defined=frame["defined"],
-        error=_text(frame, "error"),
+        error=error,
     )

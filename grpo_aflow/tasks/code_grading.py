@@ -13,7 +13,7 @@ from grpo_aflow.tasks.source_code import parse_source
 from grpo_aflow.tasks.tiers import EXACT, NOTHING, Tiers
 from grpo_aflow.types import CodeRunner, CodeStatus, Grade, Task
 
-TIMEOUT_S = 3.0  # HumanEval's own limit for one problem
+TIMEOUT_S = 3.0  # of processor time; HumanEval's own limit for one problem
 _MAX_PARSED = 64_000  # characters; beyond it two programs are compared as plain text
 MASKED = Grade(exact=False, score=math.nan, tier=math.nan, rule="infrastructure")
 

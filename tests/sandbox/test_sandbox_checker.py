@@ -60,6 +60,18 @@ def test_what_died_half_way_keeps_what_it_earned(runner: SandboxPool) -> None:
     assert (result.status, outcome(result)) == (CodeStatus.TIMEOUT, (False, 2, 5, True))
 
 
+def test_the_time_limit_is_processor_time(runner: SandboxPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting, for a sleep or for a processor, is not computing: only the wall clock, which runs longer, ends it."""
+    waits = "import time\ndef f(x):\n    time.sleep(x)\n    return x"
+    computes = "import time\ndef f(x):\n    while time.process_time() < x: pass\n    return x"
+    assert runner.check(waits, "assert f(60) == 60", entry_point="f", timeout_s=0.5).status is CodeStatus.TIMEOUT
+    monkeypatch.setattr("grpo_aflow.sandbox.pool.WALL_FACTOR", 100.0)
+    assert runner.check(waits, "assert f(1) == 1", entry_point="f", timeout_s=0.5).passed
+    result = runner.check(computes, "assert f(3) == 3", entry_point="f", timeout_s=0.5)
+    assert (result.status, outcome(result)) == (CodeStatus.TIMEOUT, (False, 0, 1, True))
+    assert "over the time limit" in result.error
+
+
 def test_calls_of_the_official_run_are_not_made_twice(runner: SandboxPool) -> None:
     source = "calls = []\ndef f(x):\n    calls.append(x)\n    return len(calls)"
     test = "assert f(1) == 1\nassert f(2) == 2\nassert f(3) == 0\nassert f(4) == 4"

@@ -79,7 +79,8 @@ def configuration(folder: Path, staleness: int) -> list[str]:
         f"schedule.prompts_per_step={PROMPTS}", f"schedule.group_size={GROUP}", f"schedule.max_staleness={staleness}",
         "schedule.num_steps=1000000", "schedule.save_every=1000000", "schedule.learning_rate=1e-5",
         # At staleness 0 the sampler rests while the learner works, beyond it both work at once.
-        "sampler.cpu_threads=1", f"model.cpu_threads={1 if staleness else 2}", f"paths.runs={folder / 'runs'}", f"name=staleness_{staleness}",
+        "sampler.cpu_threads=1", f"model.cpu_threads={1 if staleness else 2}",
+        f"paths.runs={folder / 'runs'}", f"name=staleness_{staleness}",
     ]  # fmt: skip
 
 

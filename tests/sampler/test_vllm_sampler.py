@@ -144,6 +144,39 @@ async def test_requests_in_flight_finish_under_their_own_version(sampler, prompt
     await sampler.retire(5)
 
 
+async def test_the_engine_does_not_rest_while_versions_are_published(sampler, prompt, adapters):
+    """Tokens of a request that is under way keep coming between the beginnings and the ends of publications."""
+    from vllm import SamplingParams as EngineParams
+    from vllm import TokensPrompt
+    from vllm.sampling_params import RequestOutputKind
+
+    await sampler.publish(Adapter(version=40, path=adapters[1]))
+    params = EngineParams(max_tokens=100, ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.CUMULATIVE)
+    came = 0
+
+    async def watch():
+        nonlocal came
+        with sampler._versions.hold(40) as lora:
+            stream = sampler._engine.generate(
+                TokensPrompt(prompt_token_ids=list(prompt)), params, "w", lora_request=lora
+            )
+            async for output in stream:
+                came = len(output.outputs[0].token_ids)
+
+    watched, gained, version = asyncio.create_task(watch()), 0, 40
+    while came == 0:
+        await asyncio.sleep(0.001)
+    while not watched.done() and version < 60:
+        version, before = version + 1, came
+        await sampler.publish(Adapter(version=version, path=adapters[2]))
+        gained += came - before
+        await sampler.retire(version)
+    await watched
+    await sampler.retire(40)
+    assert came == 100
+    assert gained > 0
+
+
 async def test_leaving_early_aborts_the_requests(sampler, prompt, adapters):
     await sampler.publish(Adapter(version=6, path=adapters[1]))
     long = SamplingParams(temperature=1.0, top_p=1.0, top_k=0, max_tokens=120)

@@ -12,8 +12,10 @@ from grpo_aflow.tasks.dataset import Origin
 from grpo_aflow.tasks.manifest import is_prepared, prepared_file
 from grpo_aflow.tasks.registry import DATASETS, dataset_named, own_dataset
 from grpo_aflow.tasks.rows import read_rows
-from grpo_aflow.tasks.sources import rows_of
+from grpo_aflow.tasks.sources import bundled_file, find_files, rows_of
 from grpo_aflow.types import Task, UserError
+
+OWN_FILES = (".jsonl", ".jsonl.gz", ".parquet")
 
 
 def load_tasks(name: str, *, split: str, source: str | None = None, revision: str = "main") -> list[Task]:
@@ -27,7 +29,7 @@ def load_tasks(name: str, *, split: str, source: str | None = None, revision: st
     """
     if ":" in name:
         tasks: Iterable[Task] = own_dataset(name).load(split)
-    elif name.endswith((".jsonl", ".jsonl.gz", ".parquet")):
+    elif name.endswith(OWN_FILES):
         tasks = _own_tasks(Path(name), split)
     else:
         tasks = _dataset_tasks(name, split, source, revision)
@@ -35,6 +37,26 @@ def load_tasks(name: str, *, split: str, source: str | None = None, revision: st
     if not loaded:
         raise UserError(f"{name}: split {split!r} of {source or 'the hub'} holds no tasks; check split and source")
     return loaded
+
+
+def local_files(name: str, split: str, source: str | None) -> list[Path] | None:
+    """The files that `load_tasks` would read: none from the hub, None where that cannot be known (a dataset in Python).
+
+    Raises UserError where there are none.
+    """
+    if ":" in name:
+        return None
+    if name.endswith(OWN_FILES):
+        return [Path(name)]
+    dataset = dataset_named(name)
+    if source in (None, "hub"):
+        return []
+    if source == "bundled":
+        return [bundled_file(dataset, split)]
+    path = Path(str(source)).expanduser()
+    if is_prepared(path):
+        return [prepared_file(path, name, split)]
+    return find_files(dataset, split, path) if path.is_dir() else [path]
 
 
 @lru_cache(maxsize=2)

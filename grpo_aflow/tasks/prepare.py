@@ -18,6 +18,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -25,12 +26,15 @@ from typing import Any
 
 from grpo_aflow.tasks import manifest as manifests
 from grpo_aflow.tasks import own
+from grpo_aflow.tasks.grading import grade, is_masked
 from grpo_aflow.tasks.leaks import check_leaks
-from grpo_aflow.tasks.loading import load_tasks
+from grpo_aflow.tasks.loading import load_tasks, local_files
 from grpo_aflow.tasks.mix import DataMix
 from grpo_aflow.tasks.registry import DATASETS
 from grpo_aflow.tasks.sources import resolve_revision
-from grpo_aflow.types import Task, UserError
+from grpo_aflow.types import InfrastructureError, Task, UserError
+
+NUM_THREADS = 4  # golds under way at once; each only waits for the sandbox
 
 
 class FileFormat(StrEnum):
@@ -43,7 +47,7 @@ class Part:
     """One dataset's split, staged: the file and what the manifest will say of it."""
 
     key: str  # "gsm8k/train"
-    record: dict[str, Any]  # path, sha256, num_tasks, source, revision
+    record: dict[str, Any]  # path, sha256, num_tasks, source, revision, inputs, failing_golds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,8 +60,11 @@ class Prepare:
     format: FileFormat
     mix_size: int  # tasks in the mixed file; 0 = as many as fit without repeating one
     seed: int  # of the mixed file's order
+    max_failing_golds: float | None  # share of a split's code golds that may fail their tests; None = they are not run
 
     def __post_init__(self) -> None:
+        if self.max_failing_golds is not None and not 0 <= self.max_failing_golds <= 1:
+            raise ValueError(f"max_failing_golds must be from 0 to 1, or null; got {self.max_failing_golds}")
         if self.mix_size < 0:
             raise ValueError(f"mix_size must be 0 or more; got {self.mix_size}")
         if not self.output:
@@ -98,17 +105,36 @@ class Prepare:
     def _stage_part(self, staging: Path, name: str, split: str) -> Part:
         """Loads, checks and writes one split, unless an earlier run left exactly this part whole."""
         revision = self._revision(name)
-        wanted = {"source": self.mix.source, "revision": revision, "format": str(self.format)}
+        inputs = _digests(name, split, self.mix.source)
+        wanted: dict[str, Any] = {"source": self.mix.source, "revision": revision, "format": str(self.format)}
+        wanted |= {"inputs": inputs, "max_failing_golds": self.max_failing_golds}
         stem = re.sub(r"\W+", "_", f"{Path(name).stem}-{split}")
         note = staging / f"{stem}.json"
-        if (part := _staged(note, wanted)) is not None:
+        if inputs is not None and (part := _staged(note, wanted)) is not None:
             return part
         tasks = load_tasks(name, split=split, source=self.mix.source, revision=revision)
         check_leaks(tasks)
-        record = wanted | self._write(staging, stem, tasks)
+        record = wanted | {"failing_golds": self._failing_golds(f"{name}/{split}", tasks)}
+        record |= self._write(staging, stem, tasks)
         part = Part(key=f"{name}/{split}", record=record)
         manifests.write_atomically(note, [json.dumps({"key": part.key, "record": record}).encode()])
         return part
+
+    def _failing_golds(self, key: str, tasks: Sequence[Task]) -> list[str]:
+        """The ids of the code tasks whose own solution fails their hidden tests. Raises UserError for too many."""
+        code = [task for task in tasks if task.domain == "code"]
+        if self.max_failing_golds is None or not code:
+            return []
+        try:
+            failing = failing_golds(code)
+        except InfrastructureError as error:
+            raise InfrastructureError(f"{error}; or leave the golds untried with max_failing_golds=null") from error
+        if len(failing) > self.max_failing_golds * len(code):
+            raise UserError(
+                f"{key}: {len(failing)} of {len(code)} golds fail their own tests, for example {failing[0]}; mend "
+                f"them, or allow more than max_failing_golds={self.max_failing_golds}"
+            )
+        return failing
 
     def _revision(self, name: str) -> str:
         """The commit that is prepared, so that a branch which moves later is noticed."""
@@ -171,14 +197,33 @@ def read_part(path: Path) -> list[Task]:
     return load_tasks(str(path), split="")
 
 
-def _staged(note: Path, wanted: dict[str, str]) -> Part | None:
+def failing_golds(tasks: Sequence[Task]) -> list[str]:
+    """The ids of those of these code tasks whose first gold does not pass, in the default sandbox."""
+
+    def passes(task: Task) -> bool:
+        graded = grade(task, task.answers[0])
+        if is_masked(graded):
+            raise InfrastructureError(f"the sandbox failed on the gold of {task.id}")
+        return graded.exact
+
+    with ThreadPoolExecutor(NUM_THREADS) as threads:
+        return [task.id for task, passed in zip(tasks, threads.map(passes, tasks), strict=True) if not passed]
+
+
+def _digests(name: str, split: str, source: str | None) -> dict[str, str] | None:
+    """The SHA-256 of each local file that a split is read from, so that one which changes is noticed on resuming."""
+    files = local_files(name, split, source)
+    return None if files is None else {str(path): manifests.sha256(path) for path in files if path.is_file()}
+
+
+def _staged(note: Path, wanted: dict[str, Any]) -> Part | None:
     """A part that an earlier, interrupted run finished, if it is the one wanted and whole."""
     if not note.is_file():
         return None
     content = json.loads(note.read_text(encoding="utf-8"))
     record = content["record"]
     path = note.with_name(record["path"])
-    same = all(record[name] == value for name, value in wanted.items())
+    same = all(record.get(name) == value for name, value in wanted.items())
     return Part(**content) if same and path.is_file() and manifests.sha256(path) == record["sha256"] else None
 
 

@@ -23,7 +23,7 @@ _LOCAL_ALTERNATIVE = "or name a local copy with source=<folder or file>, or sour
 def rows_of(dataset: Dataset, split: str, source: str | None, revision: str) -> Iterator[Row]:
     """The rows of one split. Raises UserError for a split, folder, file or revision that does not exist."""
     if source == "bundled":
-        return _bundled_rows(dataset, split)
+        return _read(bundled_file(dataset, split), dataset)
     if source in (None, "hub"):
         return hub_rows(dataset, split, revision)
     path = Path(str(source)).expanduser()
@@ -51,11 +51,12 @@ def _expanded(dataset: Dataset, rows: Iterator[Row], split: str) -> Iterator[Row
             yield from dataset.expand(row)
 
 
-def _bundled_rows(dataset: Dataset, split: str) -> Iterator[Row]:
+def bundled_file(dataset: Dataset, split: str) -> Path:
+    """The file of a split that comes with the package. Raises UserError for a split that does not."""
     path = BUNDLED / f"{dataset.name}_{split}.jsonl"
     if not path.is_file():
         raise UserError(f"there are no bundled {dataset.name} tasks for split {split!r}; use train or test")
-    return _read(path, dataset)
+    return path
 
 
 def find_files(dataset: Dataset, split: str, folder: Path) -> list[Path]:

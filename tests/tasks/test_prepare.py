@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from grpo_aflow.tasks import load_tasks
+from grpo_aflow.tasks import manifest as manifests
 from grpo_aflow.tasks.mix import DataMix
 from grpo_aflow.tasks.prepare import FileFormat, Prepare
 from grpo_aflow.types import UserError
@@ -26,7 +27,8 @@ def mix(**changes):
 def prepare(output, **changes):
     names = ("gsm8k", "math", "squad2", "hotpotqa", "humaneval", "mbpp")
     fields = {"mix": mix(), "test_splits": dict.fromkeys(names, "test"), "output": str(output)}
-    return Prepare(**fields | {"format": FileFormat.jsonl, "mix_size": 0, "seed": 0} | changes)
+    fields |= {"format": FileFormat.jsonl, "mix_size": 0, "seed": 0, "max_failing_golds": None}
+    return Prepare(**fields | changes)
 
 
 def test_the_yaml_names_every_field():
@@ -86,6 +88,43 @@ def test_an_interrupted_preparation_is_not_read_and_goes_on(tmp_path, monkeypatc
         "hotpotqa",
     ]  # their test splits; the train splits were whole already
     assert len(load_tasks("gsm8k", split="train", source=str(tmp_path / "out"))) == 16
+
+
+def test_a_source_that_changed_is_read_again_on_resuming(tmp_path, monkeypatch):
+    from grpo_aflow.tasks import prepare as module
+
+    raw = tmp_path / "raw" / "gsm8k" / "train.jsonl"
+    raw.parent.mkdir(parents=True)
+    raw.write_text("\n".join(_bundled("gsm8k_train")))
+    wanted = {"mix": mix(source=str(tmp_path / "raw"), datasets={"gsm8k": 1.0}, ratios={"math": 1.0})}
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Prepare, "_stage_mix", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(tmp_path / "out", test_splits={}, **wanted).run()
+    raw.write_text(raw.read_text().replace("bakery", "brewery"))
+    manifest = json.loads(prepare(tmp_path / "out", test_splits={}, **wanted).run().read_text())
+    assert manifest["files"]["gsm8k/train"]["inputs"] == {str(raw): manifests.sha256(raw)}
+    prepared = load_tasks("gsm8k", split="train", source=str(tmp_path / "out"))
+    assert any("brewery" in task.problem for task in prepared)
+    assert not any("bakery" in task.problem for task in prepared)
+
+
+def test_golds_of_code_are_run(tmp_path):
+    rows = [json.loads(line) for line in _bundled("mbpp_train")]
+    rows[3]["code"] = rows[3]["code"].replace("return", "return not")
+    raw = tmp_path / "raw" / "mbpp" / "train.jsonl"
+    raw.parent.mkdir(parents=True)
+    raw.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    wanted = {"mix": mix(source=str(tmp_path / "raw"), datasets={"mbpp": 1.0}, ratios={"code": 1.0}), "test_splits": {}}
+    broken = f"mbpp/{rows[3]['task_id']}"
+    with pytest.raises(UserError, match=f"mbpp/train: 1 of 16 golds fail their own tests, for example {broken}; mend"):
+        prepare(tmp_path / "out", max_failing_golds=0.05, **wanted).run()
+    manifest = json.loads(prepare(tmp_path / "out", max_failing_golds=0.1, **wanted).run().read_text())
+    assert manifest["files"]["mbpp/train"]["failing_golds"] == [broken]
 
 
 def test_a_changed_file_is_noticed(tmp_path):

@@ -70,8 +70,12 @@ class AttackCheck:
     """What became of the attack battery."""
 
     num_tried: int
-    num_masked: int  # the sandbox itself failed: neither a pass nor a fail
+    num_masked: int  # the sandbox itself failed: neither a pass nor a fail, so nothing is shown; must be 0
     passes: tuple[str, ...]  # "name on task", must be empty
+
+    @property
+    def held(self) -> bool:
+        return not self.passes and not self.num_masked
 
 
 def check_attacks(data: Path, runner: CodeRunner) -> AttackCheck:
@@ -145,7 +149,7 @@ def main() -> int:
     if attacks is not None:
         fooled = ": " + ", ".join(attacks.passes[:6]) if attacks.passes else ""
         print(f"attacks: {len(attacks.passes)} of {attacks.num_tried} pass{fooled}; {attacks.num_masked} masked")
-    failed = any(not check.passed for check in checks) or (attacks is not None and bool(attacks.passes))
+    failed = any(not check.passed for check in checks) or (attacks is not None and not attacks.held)
     return 4 if failed else 0
 
 

@@ -68,8 +68,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=300)
     lines = soak(parser.parse_args().steps)
-    keys = ["step", *(key for key in lines[0] if key.startswith(("resources/", "staleness/")))]
-    kept = [{key: line[key] for key in keys} for line in lines]
+    kept = [
+        {k: v for k, v in line.items() if k == "step" or k.startswith(("resources/", "staleness/"))} for line in lines
+    ]
     (HERE / "soak.json").write_text("\n".join(json.dumps(line) for line in kept) + "\n")
     print(table(lines))
 

@@ -32,6 +32,7 @@ def trained_run(model_cache, tmp_path_factory):
 
 # Whole files that are left out of `make test-fast`: they start servers, interpreters or compose the config many times.
 SLOW_FILES = {
+    "test_budget.py",
     "test_cli.py",
     "test_config.py",
     "test_escapes.py",

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learner_cases import assert_same_step, gradients, group, learner, normalised, objective, spec
+from learner_cases import assert_same_step, group, learner, normalised, objective, spec
 from learner_cases import settings as learner_settings
 
 from grpo_aflow.learner.objectives import KL, Aggregation, Correction

@@ -169,28 +169,32 @@ class Sender:
     async def _request(self, call: Call, most_usd: float) -> Attempt:
         number = self._ledger.intent(call.key, call.context, at_most_usd=most_usd)
         self.counts["attempts"] += 1
-        start = time.perf_counter()
         self._in_flight += 1
         self._idle.clear()
         try:
-            attempt = await self._endpoint.send(call.body)
+            attempt = await self._receive(call, number, most_usd)
             if attempt.received:
                 self._keep(call, number, attempt)
             elif attempt.answered:
                 self._ledger.failed(number, attempt.kind, attempt.latency_s)
             else:
                 self._ledger.unknown(number, attempt.kind, most_usd, attempt.latency_s)
-            return attempt
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+        return attempt
+
+    async def _receive(self, call: Call, number: int, most_usd: float) -> Attempt:
+        start = time.perf_counter()
+        try:
+            return await self._endpoint.send(call.body)
         except UserError:
             self._ledger.failed(number, "refused", time.perf_counter() - start)
             raise
         except asyncio.CancelledError:
             self._ledger.unknown(number, "cancelled", most_usd, time.perf_counter() - start)
             raise
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
 
     def _keep(self, call: Call, number: int, attempt: Attempt) -> None:
         """Into the cache first, then into the ledger: an outcome `ok` promises that the answer is kept."""

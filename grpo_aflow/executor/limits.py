@@ -1,6 +1,6 @@
 """What holds the executor's requests back: rate windows, adaptive concurrency, the circuit breaker, and the budget.
 
-`client` passes every attempt through these four in this order. They live on one event loop and take no locks: between
+`sending` passes every attempt through these four: concurrency, breaker, budget, rates. They live on one event loop and take no locks: between
 two awaits nothing else runs. Rates are counted over a sliding window, because a token bucket lets twice its rate
 through within one window.
 """

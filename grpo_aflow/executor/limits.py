@@ -1,8 +1,8 @@
 """What holds the executor's requests back: rate windows, adaptive concurrency, the circuit breaker, and the budget.
 
-`sending` passes every attempt through these four: concurrency, breaker, budget, rates. They live on one event loop and take no locks: between
-two awaits nothing else runs. Rates are counted over a sliding window, because a token bucket lets twice its rate
-through within one window.
+`sending` passes every attempt through these four: concurrency, breaker, budget, rates. They live on one event loop and
+take no locks: between two awaits nothing else runs. Rates are counted over a sliding window, because a token bucket
+lets twice its rate through within one window.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from grpo_aflow.seeds import derive_seed
 from grpo_aflow.stage import Ground, Served, open_ground, prepare_model, replayed, serve
 from grpo_aflow.types import (
     Completion,
+    InfrastructureError,
     Message,
     RolloutGroup,
     RolloutStatus,
@@ -124,15 +125,19 @@ class Training:
         """Step `step` is done: learned, published, and safe to be saved."""
         self.finished, self.finished_version = step, self.learner.version
 
-    async def rescue(self) -> str:
-        """Save what an early end leaves, and say how to go on; a step that is half done is done again."""
+    async def rescue(self, error: UserError) -> str:
+        """Save what the early end by `error` leaves, and say how to go on; a half-done step is done again."""
         for reference in self._references.values():
             reference.cancel()
+        told = str(error)
         if self.learner.version == self.finished_version:
-            saved = (await self.save()).name
-        else:
-            saved = f"step {max(self.checkpoints.steps(), default=0)}"
-        return f"saved {saved}; resume with: grpo-aflow-train resume={self.run.path}"
+            try:
+                await self.save()
+            except InfrastructureError as unsaved:
+                told = told if str(unsaved) == told else f"{told}; {unsaved}"
+        steps = self.checkpoints.steps()
+        saved = f"step_{steps[-1]:06d}" if steps else "nothing"
+        return f"{told}; saved {saved}; resume with: grpo-aflow-train resume={self.run.path}"
 
     def log(self, step: int, figures: dict[str, float], *, num_rollouts: int) -> None:
         figures["throughput/rollouts_per_s"] = num_rollouts / figures["time/step_s"]

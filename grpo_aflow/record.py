@@ -56,12 +56,16 @@ class RunDirectory:
                     number += 1
                     path = path.with_name(f"{now:%H-%M-%S}-{name}-{number}")
             run = cls(path, _lock(path), resumed=False)
-            replace(path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
         except OSError as error:
             raise UserError(
                 f"cannot write a run folder under {root} ({error.strerror}); choose another: paths.runs=..."
             ) from error
-        run.update_manifest(status="running", start=now.isoformat(), argv=sys.argv, **_environment())
+        try:
+            replace(path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+            run.update_manifest(status="running", start=now.isoformat(), argv=sys.argv, **_environment())
+        except InfrastructureError:
+            run.discard()
+            raise
         return run
 
     @classmethod

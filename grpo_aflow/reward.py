@@ -9,72 +9,57 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 from grpo_aflow.types import Grade, Rollout, RolloutStatus
 
 
-class Rubric(Protocol):
-    @property
-    def tiers(self) -> Any: ...  # the grader's thresholds for Grade.tier
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rubric(ABC):
+    """What all rubrics share."""
+
+    repaired_cap: float
+    cost_weight: float
+    permuted: bool  # the control: what the learner gets is a permutation of the step's rewards
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.repaired_cap <= 1:
+            raise ValueError(f"repaired_cap must be in [0, 1]; got {self.repaired_cap}")
+        if not (math.isfinite(self.cost_weight) and self.cost_weight >= 0):
+            raise ValueError(f"cost_weight must be a finite number >= 0; got {self.cost_weight}")
 
     @property
-    def repaired_cap(self) -> float: ...
+    def tiers(self) -> Any:
+        """The grader's thresholds for Grade.tier; None leaves it its own, of five_tier.yaml."""
+        return None
 
-    @property
-    def cost_weight(self) -> float: ...
-
-    @property
-    def permuted(self) -> bool: ...  # the control: what the learner gets is a permutation of the step's rewards
-
-    def base(self, grade: Grade) -> float: ...
+    @abstractmethod
+    def base(self, grade: Grade) -> float:
+        """The reward before cap and cost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FiveTier:
+class FiveTier(Rubric):
     """The tier of the grade: 0.0, 0.2, 0.4, 0.7 or 1.0."""
 
     tiers: Any
-    repaired_cap: float
-    cost_weight: float
-    permuted: bool
-
-    def __post_init__(self) -> None:
-        _check(self)
 
     def base(self, grade: Grade) -> float:
         return grade.tier
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Binary:
+class Binary(Rubric):
     """1 for an exact answer, else 0."""
-
-    tiers: ClassVar[None] = None  # the grader's own, of five_tier.yaml
-    repaired_cap: float
-    cost_weight: float
-    permuted: bool
-
-    def __post_init__(self) -> None:
-        _check(self)
 
     def base(self, grade: Grade) -> float:
         return float(grade.exact)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Continuous:
+class Continuous(Rubric):
     """The official metric: F1 for qa, the pass rate for code, exactness for maths."""
-
-    tiers: ClassVar[None] = None  # the grader's own, of five_tier.yaml
-    repaired_cap: float
-    cost_weight: float
-    permuted: bool
-
-    def __post_init__(self) -> None:
-        _check(self)
 
     def base(self, grade: Grade) -> float:
         return grade.score
@@ -108,10 +93,3 @@ def _cost(rollout: Rollout) -> float:
     if rollout.execution is None:
         return 0.0
     return rollout.execution.cost_usd or rollout.execution.num_tokens * 1e-9
-
-
-def _check(rubric: Rubric) -> None:
-    if not 0 <= rubric.repaired_cap <= 1:
-        raise ValueError(f"repaired_cap must be in [0, 1]; got {rubric.repaired_cap}")
-    if not (math.isfinite(rubric.cost_weight) and rubric.cost_weight >= 0):
-        raise ValueError(f"cost_weight must be a finite number >= 0; got {rubric.cost_weight}")

@@ -59,6 +59,12 @@ def test_a_replaced_file_stays_as_it_was(tmp_path):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
+def test_a_run_that_cannot_be_begun_leaves_nothing(tmp_path):
+    with file_size_limit(10), pytest.raises(InfrastructureError, match=r"cannot write .*manifest\.json"):
+        RunDirectory.create(tmp_path / "runs", "test", {"seed": 0})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_that_cannot_write_its_end_is_not_locked(tmp_path):
     run = RunDirectory.create(tmp_path, "test", {"seed": 0})
     with file_size_limit(10), pytest.raises(InfrastructureError, match="cannot write"):

@@ -4,7 +4,7 @@
 
 A run on vLLM at staleness 1. Each step's metrics.jsonl line holds memory, open files, processes, asyncio tasks and
 served adapters of the run and its children; beside it this script counts what the run has in /dev/shm. Printed are the
-means of the first and the last fifth of the steps after a warm-up of 20, and the slope per hundred steps.
+medians of the first and the last fifth of the steps after a warm-up of 20, and the slope over the second half.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def soak(steps: int) -> list[dict]:
 
 def table(lines: list[dict]) -> str:
     lines = [line for line in lines if line["step"] > WARM_UP]
-    fifth = max(1, len(lines) // 5)
-    rows = ["| held | first fifth | last fifth | most | per 100 steps |", "|---|--:|--:|--:|--:|"]
+    fifth, half = max(1, len(lines) // 5), len(lines) // 2
+    rows = ["| held | first fifth | last fifth | most | per 100 steps, second half |", "|---|--:|--:|--:|--:|"]
     for key in sorted(key for key in lines[0] if key.startswith("resources/")):
         values = [line[key] for line in lines]
-        slope = statistics.linear_regression([line["step"] for line in lines], values).slope * 100
-        early, late = statistics.fmean(values[:fifth]), statistics.fmean(values[-fifth:])
+        slope = statistics.linear_regression([line["step"] for line in lines[half:]], values[half:]).slope * 100
+        early, late = statistics.median(values[:fifth]), statistics.median(values[-fifth:])
         rows.append(f"| {key.split('/')[1]} | {early:.3f} | {late:.3f} | {max(values):.3f} | {slope:+.4f} |")
     return "\n".join(rows)
 

@@ -87,7 +87,7 @@ def compare(rounds: int) -> dict:
         sides["TRL"].block(1)  # warm-up; ours drop the steps in which the pipeline fills
         for _ in range(rounds):
             for side, process in sides.items():
-                found[side].append(process.block(3 if side == "TRL" else 8))
+                found[side].append(process.block(3 if side == "TRL" else 5))
                 print(side, json.dumps(found[side][-1]), flush=True)
         for process in sides.values():
             process.close()

@@ -14,12 +14,17 @@ def last_lines(run: Path, scores: Mapping[str, Scores], last: Mapping[str, float
     """The lines to print, and the run's value: held-out accuracy, or the last mean reward where nothing was evaluated.
 
     scores: evaluation name -> scores; "step_000000" is the policy before training, the highest step the one after it.
+    last: the metrics of the last step, empty before the first.
     """
     lines = [f"run folder: {run}"]
+    if last:
+        lines.append(f"last step: {last['step']:.0f}, mean reward {last['reward/mean']:.3f}")
     steps = sorted(name for name in scores if name.startswith("step_"))
     if not steps:
         return lines, last.get("reward/mean", math.nan)
     before, after = scores[steps[0]], scores[steps[-1]]
+    if len(steps) == 1:  # the run ended before it could be evaluated again
+        return [*lines, f"held-out accuracy, {steps[0].replace('_', ' ')}: {estimate(before)}"], estimate(before).mean
     gain = paired_gain(before, after)
     if "oracle" in scores:
         best = estimate(scores["oracle"])

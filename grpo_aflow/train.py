@@ -66,6 +66,7 @@ async def _run(training: Training, interrupt: Interrupt) -> float:
         await training.evaluate(training.finished, interrupt)
     except (Interrupted, BudgetReached, InfrastructureError) as error:
         error.args = (await training.rescue(error),)
+        training.report()
         raise
     return training.report()
 

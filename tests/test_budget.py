@@ -46,6 +46,7 @@ def test_a_cap_stops_the_run_within_the_step_and_a_higher_one_goes_on(trained_ru
     [line] = [line for line in stopped.stderr.splitlines() if line.startswith("error:")]
     assert f"{key}={cap:g} reached" in line
     assert f"resume_with=[{key}]; saved step_000001; resume with: grpo-aflow-train resume={run}" in line
+    assert f"run folder: {run}\nlast step: 1, mean reward " in stopped.stdout
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["status"] == "budget reached"
     assert (run / "checkpoints/step_000001").is_dir()

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from grpo_aflow.learner.gate import FP32_TOLERANCE, LOW_PRECISION_FACTOR, Gate
+from grpo_aflow.learner.gate import LOW_PRECISION_FACTOR, Gate
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.timing import Timeline
 from grpo_aflow.types import Sampler, SelfTestFailed
@@ -78,12 +78,12 @@ class Publisher:
 
         Only where every completion was sampled from the version that learned from it (staleness 0). In fp32 the
         largest difference must stay within the gate's tolerance; in lower precision, where single tokens differ
-        widely, the mean must stay within four times that of the first step. It sees what a probe cannot: a stale
-        KV cache, or a sequence that mixes versions. Raises SelfTestFailed with both numbers.
+        widely, the mean must stay within four times that of the first step (or the gate's floor). It sees what a probe
+        cannot: a stale KV cache, or a sequence that mixes versions. Raises SelfTestFailed with both numbers.
         """
         if self._max_staleness > 0 or "mismatch/max_abs_logp" not in stats:
             return
-        name, limit = "mismatch/max_abs_logp", FP32_TOLERANCE
+        name, limit = "mismatch/max_abs_logp", self._gate.floor
         if self._gate.measured:
             name = "mismatch/mean_abs_logp"
             limit = self._trained_limit = self._trained_limit or max(limit, LOW_PRECISION_FACTOR * stats[name])

@@ -16,36 +16,32 @@ from grpo_aflow.record import read_jsonl
 TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
 
 
+KEY = "executor.max_usd"
+ONE_CALL = 0.00065  # the worst case of one call, which is set aside before it is sent
+
+
 def usd(spend):
     return spend.usd
 
 
-def tokens(spend):
-    return spend.prompt_tokens + spend.completion_tokens
-
-
-def spent_until_the_middle_of(step, run, unit):
+def spent_until_the_middle_of(step, run):
     """What the run had spent when half of the step's calls were answered."""
     entries = read_costs(run / "ledger.jsonl").entries
     before = list(itertools.takewhile(lambda entry: entry.step < step, entries))
     within = [entry for entry in entries if entry.step == step]
-    return sum(unit(entry.spend) for entry in [*before, *within[: len(within) // 2]])
+    return sum(usd(entry.spend) for entry in [*before, *within[: len(within) // 2]])
 
 
-@pytest.mark.parametrize(
-    ("key", "unit", "one_call"),  # the worst case of one call, which is set aside before it is sent
-    [("executor.max_usd", usd, 0.00065), ("executor.max_total_tokens", tokens, 1250)],
-)
-def test_a_cap_stops_the_run_within_the_step_and_a_higher_one_goes_on(trained_run, tmp_path, key, unit, one_call):
-    cap = spent_until_the_middle_of(2, trained_run, unit) + one_call
+def test_a_cap_stops_the_run_within_the_step_and_a_higher_one_goes_on(trained_run, tmp_path):
+    cap = spent_until_the_middle_of(2, trained_run) + ONE_CALL
     stopped = subprocess.run(
-        [TRAIN, *SMALL, f"{key}={cap}", f"paths.runs={tmp_path}"], capture_output=True, text=True, check=False
+        [TRAIN, *SMALL, f"{KEY}={cap}", f"paths.runs={tmp_path}"], capture_output=True, text=True, check=False
     )
     run = only_run(tmp_path)
     assert stopped.returncode == 3, stopped.stderr
     [line] = [line for line in stopped.stderr.splitlines() if line.startswith("error:")]
-    assert f"{key}={cap:g} reached" in line
-    assert f"resume_with=[{key}]; saved step_000001; resume with: grpo-aflow-train resume={run}" in line
+    assert f"{KEY}={cap:g} reached" in line
+    assert f"resume_with=[{KEY}]; saved step_000001; resume with: grpo-aflow-train resume={run}" in line
     assert f"run folder: {run}\nlast step: 1, mean reward " in stopped.stdout
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["status"] == "budget reached"
@@ -56,7 +52,7 @@ def test_a_cap_stops_the_run_within_the_step_and_a_higher_one_goes_on(trained_ru
     costs = read_costs(run / "ledger.jsonl")
     assert {entry.step for entry in costs.entries} == {-1, 1, 2}
     assert {entry.outcome for entry in costs.entries} <= {"ok", "cached"}  # nothing that was sent was given up
-    assert unit(costs.total) <= cap
+    assert usd(costs.total) <= cap
     for name in ("ledger.jsonl", "rollouts.jsonl"):
         content = (run / name).read_bytes()
         assert content.endswith(b"\n")
@@ -65,7 +61,7 @@ def test_a_cap_stops_the_run_within_the_step_and_a_higher_one_goes_on(trained_ru
     assert kinds["rollout", 1] == kinds["completion", 1] == 12
     assert kinds["rollout", 2] < 12
 
-    raised = [f"resume={run}", f"{key}={100 * cap}", f"resume_with=[{key}]"]
+    raised = [f"resume={run}", f"{KEY}={100 * cap}", f"resume_with=[{KEY}]"]
     resumed = subprocess.run([TRAIN, *raised], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads((run / "manifest.json").read_text())["status"] == "done"
@@ -74,4 +70,4 @@ def test_a_cap_stops_the_run_within_the_step_and_a_higher_one_goes_on(trained_ru
     costs, uncapped = (read_costs(folder / "ledger.jsonl") for folder in (run, trained_run))
     answered = Counter(entry.key for entry in costs.entries if entry.outcome == "ok")
     assert max(answered.values()) == 1
-    assert unit(costs.total) == pytest.approx(unit(uncapped.total))  # nothing was paid for twice
+    assert usd(costs.total) == pytest.approx(usd(uncapped.total))  # nothing was paid for twice

@@ -18,6 +18,7 @@ from grpo_aflow.executor.cache import Answer, AnswerCache
 from grpo_aflow.record import RunDirectory, replace
 from grpo_aflow.types import ChatStatus, InfrastructureError
 
+KIB = "7000"  # room for one checkpoint of the small run and not for two
 TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
 # In a mount namespace of its own: $1 KiB of disk at $2; the run of $4...; then room, and it is resumed; $3 outlives it.
 ON_A_SMALL_DISK = """
@@ -83,12 +84,11 @@ def test_an_answer_that_cannot_be_kept_is_told(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kib", "saved"), [(7000, "step_000001"), (160, "nothing")], ids=["checkpoint", "line"])
-def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_to_the_bit(trained_run, tmp_path, kib, saved):
+def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_to_the_bit(trained_run, tmp_path):
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
     kept.mkdir()
-    script = ["unshare", "-rm", "bash", "-c", ON_A_SMALL_DISK, "bash", str(kib), str(disk), str(kept), TRAIN, *SMALL]
+    script = ["unshare", "-rm", "bash", "-c", ON_A_SMALL_DISK, "bash", KIB, str(disk), str(kept), TRAIN, *SMALL]
     try:
         done = subprocess.run(script, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -99,8 +99,8 @@ def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_to_the_bit(trained_ru
     log = (kept / "first.log").read_text()
     [line] = [line for line in log.splitlines() if line.startswith("error:")]
     assert "Traceback" not in log
-    assert f"cannot write {'the checkpoint ' if kib == 7000 else ''}{disk}" in line
-    assert f"make room on its disk; saved {saved}; resume with: grpo-aflow-train resume={disk}" in line
+    assert f"cannot write the checkpoint {disk}" in line
+    assert f"make room on its disk; saved step_000001; resume with: grpo-aflow-train resume={disk}" in line
     assert (kept / "second.code").read_text().strip() == "0", (kept / "second.log").read_text()
     expected = trained_run / "checkpoints/step_000003/adapter/adapter_model.safetensors"
     assert (kept / "adapter_model.safetensors").read_bytes() == expected.read_bytes()

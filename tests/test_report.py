@@ -4,7 +4,9 @@ from pathlib import Path
 from grpo_aflow.report import last_lines
 
 RUN = Path("runs/x")
-BEFORE, AFTER, BEST = [[1.0, 0.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]]
+BEFORE = {"a": [1.0, 0.0], "b": [0.0, 0.0]}
+AFTER = {"a": [1.0, 1.0], "b": [1.0, 0.0]}
+BEST = {"a": [1.0, 1.0], "b": [1.0, 1.0]}
 
 
 def test_nothing_was_done():

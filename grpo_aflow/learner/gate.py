@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from grpo_aflow.types import SelfTestFailed
 
 FP32_TOLERANCE = 1e-4
+# Below this no difference means anything: in low precision the spacing of numbers next to 1.
+FLOOR = {"float32": FP32_TOLERANCE, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 LOW_PRECISION_FACTOR = 4.0  # times the disagreement measured at the first check
 EFFECT_FACTOR = 5.0  # from this many tolerances on, the adapter's effect must be seen in the sampler
 EFFECT_SLACK = 2.0  # tolerances by which the effects of two agreeing models may differ
@@ -29,12 +31,14 @@ class GateReport:
 
 
 class Gate:
-    """Holds the tolerance of a run: 1e-4 in fp32, else four times the disagreement at the first check (version 0).
+    """Holds the tolerance of a run: 1e-4 in fp32, else four times the disagreement at the first check (version 0),
+    and never less than `floor`.
 
     A tolerance that was measured before (by the run that is being resumed) can be handed in.
     """
 
     def __init__(self, *, dtype: str, tolerance: float | None = None) -> None:
+        self.floor = FLOOR[dtype]
         self.measured = dtype != "float32"  # the tolerance is this machine's own, not a constant
         self.tolerance = tolerance if tolerance is not None or self.measured else FP32_TOLERANCE
 
@@ -50,7 +54,7 @@ class Gate:
         if self.tolerance is None:
             # Version 0 has no effect yet, so what differs here is the arithmetic of the two models.
             measured = max(distance(sampler_on, learner_on), distance(sampler_off, learner_off))
-            self.tolerance = max(FP32_TOLERANCE, LOW_PRECISION_FACTOR * measured)
+            self.tolerance = max(self.floor, LOW_PRECISION_FACTOR * measured)
         return check(sampler_on, sampler_off, learner_on, learner_off, self.tolerance)
 
 

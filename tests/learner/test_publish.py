@@ -118,6 +118,9 @@ def test_low_precision_measures_its_tolerance_at_the_first_check():
     with pytest.raises(SelfTestFailed, match=r"tolerance 4\.00e-02"):
         gate.check(sampler_on=[v + 0.05 for v in ON], sampler_off=rough, learner_on=ON, learner_off=OFF)
     assert Gate(dtype="float32").tolerance == 1e-4
+    alike = Gate(dtype="float16")
+    alike.check(sampler_on=OFF, sampler_off=OFF, learner_on=OFF, learner_off=OFF)
+    assert alike.tolerance == 2**-10  # a lucky first check does not ask for more than fp16 can hold
     assert Gate(dtype="bfloat16", tolerance=0.02).tolerance == 0.02
 
 

@@ -28,7 +28,8 @@ from grpo_aflow.executor.ledger import read_costs
 from grpo_aflow.record import read_jsonl
 
 TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
-CONFIG = ["schedule=short", "schedule.num_steps=10", "schedule.save_every=2", "eval=none"]
+CONFIG = ["schedule=short", "schedule.save_every=2", "eval=none"]
+STEPS_PER_KILL = 2  # more than a life of the run gets done, so that it does not end before its last kill
 NOT_REPEATED = ("time/", "throughput/", "cost/cached_calls", "gate/", "resources/")
 CLEAN_WITHIN_S = 10.0
 
@@ -46,12 +47,11 @@ def killed(root: Path, config: list[str], kills: int, draw: random.Random, longe
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
         met = wait_until_begun(root, process, number)
         time.sleep(draw.uniform(0.0, longest_s))
+        if process.poll() is not None:
+            raise SystemExit(f"the run ended ({process.returncode}) before kill {number + 1}")
         family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
-        ended = process.poll()
         process.send_signal(signal.SIGKILL)
         process.wait()
-        if ended is not None:
-            raise SystemExit(f"the run ended ({ended}) before kill {number + 1}: make it longer")
         left = leftovers(family)
         run = run_of(root)
         log.append({**met, "lines": lines(run), "steps": len(list(read_jsonl(run / "metrics.jsonl"))), **left})
@@ -131,7 +131,8 @@ def main() -> None:
     )
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
-    config = [f"sampler={arguments.sampler}", *CONFIG, *arguments.overrides]
+    num_steps = STEPS_PER_KILL * arguments.kills
+    config = [f"sampler={arguments.sampler}", f"schedule.num_steps={num_steps}", *CONFIG, *arguments.overrides]
     with tempfile.TemporaryDirectory() as name:
         whole = uninterrupted(Path(name) / "whole", config)
         draw = random.Random(arguments.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import select
 import shutil
 import socket
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from grpo_aflow.sandbox.rings import (
     bubblewrap_command,
@@ -67,6 +68,7 @@ class ServerClient:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._base: Path | None = None
+        self._log: IO[bytes] | None = None  # has no name: nothing of it outlives this process
         self._in_call = False  # stays set when a call was left half-way, by an interrupt for example
 
     @property
@@ -79,14 +81,15 @@ class ServerClient:
         self.close()
         self._in_call = False
         self._base = Path(tempfile.mkdtemp(prefix="grpo-aflow-sandbox-"))
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            with theirs, (self._base / "log").open("wb") as log:
+            with theirs:
                 self._process = subprocess.Popen(
                     [sys.executable, "-I", str(Path(__file__).with_name("launch.py")), self._orders()],
                     stdin=theirs.fileno(),
-                    stdout=log,
-                    stderr=log,
+                    stdout=self._log,
+                    stderr=self._log,
                     env={"PATH": "/usr/bin:/bin", "HOME": str(self._base), "LANG": "C.UTF-8"},
                     start_new_session=True,  # an interrupt from the terminal is for the trainer, which closes us
                 )
@@ -142,8 +145,8 @@ class ServerClient:
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(CLOSE_S)
-        assert self._base is not None
-        lines = (self._base / "log").read_text(errors="replace").strip().splitlines()
+        assert self._log is not None
+        lines = os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it ended without a word"
 
     def call(self, roles: dict[str, dict[str, Any]], *, cpu_s: float, wall_s: float, max_bytes: int) -> Reply:
@@ -191,8 +194,11 @@ class ServerClient:
                 self._process.wait()
             self._process = None
         if self._base is not None:
-            shutil.rmtree(self._base, ignore_errors=True)
+            shutil.rmtree(self._base, ignore_errors=True)  # the launcher does it, unless it was killed
             self._base = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
 
 
 def _connect(roles: list[str], stack: contextlib.ExitStack) -> tuple[list[socket.socket], list[socket.socket]]:

@@ -2,7 +2,7 @@
 
 Run as a script with its orders (JSON) as the only argument and the server's socket as standard input. It is outside
 the ring, holds no keys, tests or golds, and runs no generated code. It ends the server when its own parent is gone,
-whatever became of it, and ends a child that starts too many threads.
+whatever became of it, ends a child that starts too many threads, and removes the server's folder when all is over.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 
 WATCH_S = 0.1
+REMOVE_S = 5.0
 MAX_THREADS = 64  # of one process; none of the limits of an unprivileged process counts them
 
 
@@ -79,9 +80,16 @@ def run_server(orders: dict, parent: int) -> int:
     process = subprocess.Popen(orders["command"], env=orders["env"], cwd=orders["cwd"], preexec_fn=prepare)
     threading.Thread(target=watch, args=(parent, process.kill), daemon=True).start()
     status = process.wait()
-    if os.getppid() != parent:  # nobody else is left to clean up
-        shutil.rmtree(orders["base"], ignore_errors=True)
+    remove(orders["base"])
     return status
+
+
+def remove(folder: str) -> None:
+    """Remove the server's folder. Its children end a moment after it does, and may write until then."""
+    deadline = time.monotonic() + REMOVE_S
+    while os.path.exists(folder) and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.01)
 
 
 def main() -> int:

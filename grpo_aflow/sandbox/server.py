@@ -112,8 +112,13 @@ class Server:
                 break
             self.requests.send(json.dumps(self._serve(json.loads(message), descriptors)).encode())
             self._prepare()
-        for child in self.ready.values():
+        self._end(*self.ready.values())
+
+    def _end(self, *children: Child) -> None:
+        for child in children:
             child.end()
+            with contextlib.suppress(OSError):
+                remove(child.folder)
 
     def _receive(self) -> tuple[bytes, list[int]]:
         message, ancillary, _, _ = self.requests.recvmsg(65536, socket.CMSG_SPACE(8 * 4))
@@ -195,8 +200,7 @@ class Server:
             wait_s = min(child.deadline for child in running) - time.monotonic()
             for key, _ in self.selector.select(max(0.0, min(wait_s, TICK_S))):
                 if key.fileobj is self.requests:  # the owner closed it: no one waits for an answer
-                    for child in [*children, *self.ready.values()]:
-                        child.end()
+                    self._end(*children, *self.ready.values())
                     os._exit(0)
                 if oracle and key.fileobj is oracle.control:
                     oracle.done = oracle.control.recv(16) == b"done"

@@ -8,9 +8,9 @@ predicts token t of the row (positions beyond a row's end mean nothing). `close(
 layouts give the same log-probabilities and gradients:
 
 * `PaddedRows`: every row carries the prompt. The reference.
-* `SharedPrefix`: the prompt's forward fills a key/value cache; rows continue from it, so that the prompt is computed
-  once for all of them. Micro-batches add their gradients to the cache, and `close()` carries the sum through the
-  prompt: no graph is held or walked twice. transformers drops the cache under gradient checkpointing.
+* `SharedPrefix`: the prompt's forward leaves its keys and values; rows attend to them (see `attention`), so that the
+  prompt is computed once for all rows. Micro-batches add their gradients to keys and values, and `close()` carries the
+  sums through the prompt: no graph is held or walked twice. transformers keeps no cache under gradient checkpointing.
 * `PackedPrefix`: prompt and rows in one sequence under a mask that lets each row see the prompt and itself. Slower, and
   holds under gradient checkpointing.
 """
@@ -18,10 +18,13 @@ layouts give the same log-probabilities and gradients:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
+
+from grpo_aflow.learner.attention import Prefix
+from grpo_aflow.types import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -97,7 +100,7 @@ class PackedPrefix:
 
 
 class SharedPrefix:
-    """The prompt once, then every micro-batch of rows on a copy of its cache."""
+    """The prompt once, then every micro-batch of rows on its keys and values."""
 
     def __init__(self, backbone: PreTrainedModel, prompt: Row) -> None:
         from transformers import DynamicCache
@@ -122,16 +125,12 @@ class SharedPrefix:
         device = self._backbone.device
         ids = torch.tensor([[*row, *[0] * (width - len(row))][:-1] for row in rows], device=device)
         positions = torch.arange(self._num_prompt, self._num_prompt + width - 1, device=device)[None]
-        output = self._backbone(input_ids=ids, position_ids=positions, past_key_values=self._cache(num), use_cache=True)
+        prefix = Prefix(keys=self._leaves[1::2], values=self._leaves[2::2])
+        output = self._backbone(input_ids=ids, position_ids=positions, use_cache=False, prefix=prefix)
+        if prefix.num_reads != len(prefix.keys):
+            name = type(self._backbone).__name__
+            raise UserError(f"{name} does not hand a shared prompt to all its layers: set learner.packing=padded")
         return torch.cat([first, output.last_hidden_state], dim=1)
-
-    def _cache(self, num: int) -> Any:
-        from transformers import DynamicCache
-
-        cache = DynamicCache(config=self._backbone.config)
-        for index, (keys, values) in enumerate(zip(self._leaves[1::2], self._leaves[2::2], strict=True)):
-            cache.update(keys.expand(num, -1, -1, -1), values.expand(num, -1, -1, -1), index)
-        return cache
 
     def close(self) -> None:
         pairs = [(s, leaf.grad) for s, leaf in zip(self._states, self._leaves, strict=True) if leaf.grad is not None]

@@ -101,21 +101,6 @@ def test_the_gradient_is_clipped_to_its_norm(random_base):
     assert seen == pytest.approx([1e-3], rel=1e-5)
 
 
-def test_grouped_attention_equals_transformers_sdpa(random_base):
-    """Rows that continue from a cached prompt take our attention; transformers' own gives the same hidden states."""
-    from transformers import AutoModelForCausalLM, DynamicCache
-
-    def states(model):
-        cache = DynamicCache(config=model.config)
-        model(input_ids=torch.tensor([[3, 1, 4]] * 2), past_key_values=cache)
-        return model(input_ids=torch.tensor([[1, 5, 9, 2], [6, 5, 3, 5]]), past_key_values=cache).logits
-
-    ours = learner(random_base, warm=False)
-    plain = AutoModelForCausalLM.from_pretrained(random_base, attn_implementation="sdpa").eval()
-    assert ours.model.config._attn_implementation == "grouped_sdpa"
-    torch.testing.assert_close(states(ours.model), states(plain), atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize("packing", list(Packing))
 def test_score_equals_transformers(random_base, packing):
     ours = learner(random_base, settings_=settings(packing=packing))

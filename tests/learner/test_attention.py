@@ -1,0 +1,88 @@
+"""Completions that continue from a prompt: both kernels against the softmax written out, values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from grpo_aflow.learner.attention import Prefix, continued_cpu, continued_joined
+from grpo_aflow.learner.packing import SharedPrefix
+from grpo_aflow.types import UserError
+
+KERNELS = [continued_cpu, continued_joined]
+
+
+def tensors(*, rows=3, heads=4, shared=2, prompt=5, length=4, size=8):
+    """query, the prompt's keys and values, the rows' own: fp64, wanting gradients."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(rows, heads, length, size), *[(1, shared, prompt, size)] * 2, *[(rows, shared, length, size)] * 2]
+    return [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
+
+
+def written_out(query, keys, values, key, value, scale):
+    """One query at a time: the whole prompt, then one's own row up to oneself."""
+    rows, heads, length, _ = query.shape
+    output = torch.zeros_like(query)
+    for row in range(rows):
+        for head in range(heads):
+            of = head * key.shape[1] // heads
+            for t in range(length):
+                seen = torch.cat([keys[0, of], key[row, of, : t + 1]])
+                weights = torch.softmax(seen @ query[row, head, t] * scale, dim=0)
+                output[row, head, t] = weights @ torch.cat([values[0, of], value[row, of, : t + 1]])
+    return output
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("shape", [{}, {"shared": 4}, {"shared": 1}, {"rows": 1, "prompt": 1, "length": 1}])
+def test_values_and_gradients_are_those_of_the_softmax(kernel, shape):
+    given = tensors(**shape)
+    ours, plain = kernel(*given, 0.3), written_out(*given, 0.3)
+    torch.testing.assert_close(ours, plain, atol=1e-12, rtol=1e-12)
+    direction = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for mine, theirs in zip(
+        torch.autograd.grad(ours, given, direction), torch.autograd.grad(plain, given, direction), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_low_precision_stays_what_it_is(dtype):
+    given = [tensor.detach().to(dtype) for tensor in tensors()]
+    ours = continued_cpu(*given, None)
+    assert ours.dtype == dtype
+    plain = continued_joined(*given, None)
+    torch.testing.assert_close(ours, plain, atol=2e-2 if dtype != torch.float32 else 1e-6, rtol=0.0)
+
+
+def test_scores_far_apart_do_not_overflow():
+    query, keys, values, key, value = (tensor.detach() for tensor in tensors())
+    for factor in (1e3, -1e3):  # all weight on the prompt, or on the own row
+        given = (query, keys * factor, values, key, value)
+        torch.testing.assert_close(continued_cpu(*given, 1.0), written_out(*given, 1.0), atol=1e-9, rtol=1e-9)
+
+
+def test_a_model_whose_layers_never_see_the_prompt_is_refused(random_base):
+    """A model that drops what it does not know would train on completions without their prompt."""
+    from transformers import AutoModelForCausalLM
+
+    from grpo_aflow.learner.attention import register
+
+    backbone = AutoModelForCausalLM.from_pretrained(random_base, attn_implementation=register()).base_model
+
+    class Deaf(torch.nn.Module):
+        config, device = backbone.config, torch.device("cpu")
+
+        def forward(self, **given):
+            given.pop("prefix", None)
+            return backbone(**given)
+
+    layout = SharedPrefix(Deaf(), [3, 1, 4])
+    with pytest.raises(UserError, match="Deaf does not hand a shared prompt .* learner.packing=padded"):
+        layout.hidden([(1, 5), (9, 2)])
+
+
+def test_a_prefix_counts_its_readers():
+    prefix = Prefix([torch.zeros(1)], [torch.ones(1)])
+    assert [float(part) for part in prefix.read(0)] == [0.0, 1.0]
+    assert prefix.num_reads == 1

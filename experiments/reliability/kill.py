@@ -75,7 +75,7 @@ def leftovers(family: list[int]) -> dict:
     """How long it took until nothing was left; raises when something is left after ten seconds."""
     started = time.monotonic()
     while True:
-        alive = [pid for pid in family if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+        alive = [pid for pid in family if runs(pid)]
         shared = [name for name in os.listdir("/dev/shm") if name.startswith(("grpo-aflow", "psm_"))]
         waited = time.monotonic() - started
         if not alive and not shared:
@@ -83,6 +83,13 @@ def leftovers(family: list[int]) -> dict:
         if waited > CLEAN_WITHIN_S:
             raise SystemExit(f"left behind after {CLEAN_WITHIN_S} s: processes {alive}, /dev/shm {shared}")
         time.sleep(0.1)
+
+
+def runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def lines(run: Path) -> int:

@@ -10,10 +10,10 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from grpo_aflow.advantage import AdvantageKind, advantages, group_advantages
+from grpo_aflow.pipeline import Placed
 from grpo_aflow.seeds import derive_seed
 from grpo_aflow.types import RolloutGroup, SamplingParams, TrainingGroup
 
-Placed = tuple[int, RolloutGroup]
 Batched = tuple[int, RolloutGroup, TrainingGroup]
 
 

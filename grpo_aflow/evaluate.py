@@ -2,8 +2,8 @@
 
 Accuracy is the official verdict (`Grade.exact`) and nothing else. What AFlow's own scorers make of the same answers can
 stand beside it, for comparison with published tables. A rollout lost to infrastructure is masked and counted, never
-scored. Executor draws depend on the task and the sample alone, so two policies evaluated with one
-seed meet the same draws and can be compared in pairs.
+scored. Executor draws depend on the task and the sample alone, so two policies evaluated with one seed meet the same
+draws and can be compared in pairs.
 """
 
 from __future__ import annotations
@@ -81,8 +81,15 @@ class Result:
     def _figures(self, groups: Sequence[RolloutGroup]) -> dict[str, Any]:
         if self.aflow is None:
             return _part(groups)
-        aflow = estimate({group.task.id: self.aflow[group.task.id] for group in groups})
-        return {**_part(groups), "aflow": aflow.mean, "aflow_low": aflow.low, "aflow_high": aflow.high}
+        scores = {group.task.id: self.aflow[group.task.id] for group in groups}
+        aflow = estimate(scores)
+        return {
+            **_part(groups),
+            "aflow": aflow.mean,
+            "aflow_low": aflow.low,
+            "aflow_high": aflow.high,
+            "aflow_num_masked": sum(len(self.scores[id]) - len(values) for id, values in scores.items()),
+        }
 
 
 async def evaluate(

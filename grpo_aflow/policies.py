@@ -14,6 +14,7 @@ from grpo_aflow.config import EvaluateConfig
 from grpo_aflow.progress import Progress
 from grpo_aflow.resume import newest_adapter
 from grpo_aflow.rollout import FixedPolicy, Policy
+from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.sampler.versions import ADAPTER_CONFIG
 from grpo_aflow.stage import Ground, prepare_model, serve
 from grpo_aflow.types import BASE, DOMAINS, Adapter, Task, UserError
@@ -30,7 +31,7 @@ class Base:
         self, config: EvaluateConfig, ground: Ground, tasks: Sequence[Task], progress: Progress
     ) -> AsyncIterator[Opened]:
         model = await asyncio.to_thread(prepare_model, config, tasks, progress)
-        async with serve(config, model, ground, progress, max_loras=1, max_rank=config.lora.rank) as served:
+        async with serve(config, model, ground, progress, AdapterLimits(rank=config.lora.rank)) as served:
             yield served.policy(config.prompt), BASE
 
 
@@ -50,9 +51,8 @@ class Checkpoint:
         adapter = adapter_config(folder)
         model = await asyncio.to_thread(prepare_model, config, tasks, progress)
         check_base(folder, adapter.get("base_model_name_or_path"), model.path, config.plain["model"].get("path"))
-        layers = plain_layers(adapter["target_modules"])
-        rank = adapter["r"]
-        async with serve(config, model, ground, progress, max_loras=1, max_rank=rank, layers=layers) as served:
+        limits = AdapterLimits(rank=adapter["r"], layers=plain_layers(adapter["target_modules"]))
+        async with serve(config, model, ground, progress, limits) as served:
             await served.sampler.publish(Adapter(version=1, path=folder))
             yield served.policy(config.prompt), 1
 

@@ -19,6 +19,7 @@ from grpo_aflow import tasks as task_room
 from grpo_aflow.config import EvaluateConfig, TrainConfig
 from grpo_aflow.progress import Progress
 from grpo_aflow.rollout import Policy, Rollouter, SampledPolicy
+from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.tasks.selftest import self_test
 from grpo_aflow.timing import Timeline
 from grpo_aflow.types import CodeRunner, Completion, Sampler, Task, Tokenizer
@@ -105,10 +106,7 @@ async def serve(
     model: Any,
     ground: Ground,
     progress: Progress,
-    *,
-    max_loras: int,
-    max_rank: int,
-    layers: Sequence[str] = (),
+    adapters: AdapterLimits,
 ) -> AsyncIterator[Served]:
     """Start the sampler on a prepared model."""
     from grpo_aflow.sampler.restarting import RestartingSampler
@@ -118,14 +116,7 @@ async def serve(
     tokenizer = await asyncio.to_thread(ChatTokenizer, model.path, enable_thinking=model.enable_thinking)
 
     async def start() -> Sampler:
-        return await config.sampler.start(
-            model,
-            max_lora_rank=max_rank,
-            max_loras=max_loras,
-            watchdog=ground.watchdog,
-            seed=config.seed,
-            layers=layers,
-        )
+        return await config.sampler.start(model, adapters, watchdog=ground.watchdog, seed=config.seed)
 
     sampler = RestartingSampler(await start(), start, progress.say)
     try:

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 
 from grpo_aflow import metrics
-from grpo_aflow.assembly import Training, open_training
+from grpo_aflow.assembly import open_training
 from grpo_aflow.batching import batched
 from grpo_aflow.config import TrainConfig
 from grpo_aflow.interrupt import Interrupt, Interrupted
@@ -23,6 +23,7 @@ from grpo_aflow.progress import Progress
 from grpo_aflow.record import RunDirectory
 from grpo_aflow.resume import open_run
 from grpo_aflow.schedule import due
+from grpo_aflow.training import Training
 from grpo_aflow.types import BudgetReached, InfrastructureError, UserError
 
 

@@ -1,6 +1,9 @@
 """What all tests share: built models, and one small trained run."""
 
+import fcntl
 import os
+import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 # Before torch is imported: on two cores the threads of two workers would only wait for each other.
@@ -10,22 +13,41 @@ import pytest
 from run_cases import SMALL
 
 
+@contextmanager
+def alone(path):
+    """One test worker at a time; the others find what the first has made."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
-def model_cache(tmp_path_factory):
+def workers_folder(tmp_path_factory, worker_id):
+    """A folder that all workers of this test session share."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+@pytest.fixture(scope="session")
+def model_cache(workers_folder):
     """Models are built once per test session, apart from the user's own cache."""
     if "GRPO_AFLOW_CACHE" not in os.environ:
-        os.environ["GRPO_AFLOW_CACHE"] = str(tmp_path_factory.mktemp("models"))
+        os.environ["GRPO_AFLOW_CACHE"] = str(workers_folder / "models")
     return Path(os.environ["GRPO_AFLOW_CACHE"])
 
 
 @pytest.fixture(scope="session")
-def trained_run(model_cache, tmp_path_factory):
+def trained_run(model_cache, workers_folder):
     """The folder of a run of three small steps with the hf sampler, everything real."""
     from grpo_aflow.config import compose
     from grpo_aflow.train import train
 
-    root = tmp_path_factory.mktemp("trained")
-    train(compose(*SMALL, f"paths.runs={root}"))
+    root, made = workers_folder / "trained", workers_folder / "trained.made"
+    with alone(workers_folder / "trained.lock"):
+        if not made.exists():
+            shutil.rmtree(root, ignore_errors=True)
+            train(compose(*SMALL, f"paths.runs={root}"))
+            made.touch()
     [manifest] = root.rglob("manifest.json")
     return manifest.parent
 

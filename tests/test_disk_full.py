@@ -14,9 +14,9 @@ import pytest
 from run_cases import SMALL
 
 from grpo_aflow.appending import append
-from grpo_aflow.executor.cache import Answer, AnswerCache
+from grpo_aflow.executor.cache import AnswerCache
 from grpo_aflow.record import RunDirectory, replace
-from grpo_aflow.types import ChatStatus, InfrastructureError
+from grpo_aflow.types import ChatReply, ChatStatus, InfrastructureError
 
 KIB = "7000"  # room for one checkpoint of the small run and not for two
 TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
@@ -75,7 +75,7 @@ def test_a_run_that_cannot_write_its_end_is_not_locked(tmp_path):
 
 def test_an_answer_that_cannot_be_kept_is_told(tmp_path):
     cache = AnswerCache(tmp_path / "cache.sqlite")
-    answer = Answer(status=ChatStatus.OK, text="x" * 10000, prompt_tokens=1, completion_tokens=1, usd=0.0)
+    answer = ChatReply(status=ChatStatus.OK, text="x" * 10000, prompt_tokens=1, completion_tokens=1, cached=True)
     with file_size_limit(4096), pytest.raises(InfrastructureError, match=r"cannot write .*cache\.sqlite: .*make room"):
         cache.put(b"key", answer)
     cache.put(b"key", answer)

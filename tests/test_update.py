@@ -3,6 +3,7 @@
 import pytest
 
 from grpo_aflow.config import compose
+from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.tasks import bundled
 from grpo_aflow.types import TrainingGroup
 from grpo_aflow.workflow.check import check_text
@@ -22,7 +23,7 @@ async def test_samples_and_valid_rate_are_unchanged_by_an_update_without_learnin
     prompt_ids = ChatTokenizer(model.path).encode_chat(config.prompt.messages(task))
     params, seeds = config.sampler.params(0), list(range(8))
     learner = Learner(model.path, config.lora, config.objective, config.learner)
-    sampler = await config.sampler.start(model, max_lora_rank=16, max_loras=2, watchdog=None, seed=0)
+    sampler = await config.sampler.start(model, AdapterLimits(rank=16, num_versions=2), watchdog=None, seed=0)
     store = AdapterStore(tmp_path)
 
     async def published():

@@ -19,12 +19,13 @@ from pathlib import Path
 import psutil
 
 from grpo_aflow import train
-from grpo_aflow.assembly import Training, open_training
+from grpo_aflow.assembly import open_training
 from grpo_aflow.config import compose
 from grpo_aflow.interrupt import Interrupt
 from grpo_aflow.progress import Progress
 from grpo_aflow.record import RunDirectory, read_jsonl
 from grpo_aflow.rollout import Rollouter, SampledPolicy
+from grpo_aflow.training import Training
 from grpo_aflow.types import Completion, Execution, ExecutionStatus, Grade, Rollout, RolloutStatus, Task
 
 PROMPTS, GROUP, PROMPT_TOKENS, COMPLETION_TOKENS = 4, 8, 768, 128
@@ -78,8 +79,7 @@ def configuration(folder: Path, staleness: int) -> list[str]:
         f"sampler.max_tokens={COMPLETION_TOKENS}",
         f"schedule.prompts_per_step={PROMPTS}", f"schedule.group_size={GROUP}", f"schedule.max_staleness={staleness}",
         "schedule.num_steps=1000000", "schedule.save_every=1000000", "schedule.learning_rate=1e-5",
-        # At staleness 0 the sampler rests while the learner works, beyond it both work at once.
-        "sampler.cpu_threads=1", f"model.cpu_threads={1 if staleness else 2}",
+        "sampler.cpu_threads=1", "model.cpu_threads=2",
         f"paths.runs={folder / 'runs'}", f"name=staleness_{staleness}",
     ]  # fmt: skip
 

@@ -22,6 +22,7 @@ from bench import make_base
 from grpo_aflow.config import compose
 from grpo_aflow.learner.learner import Learner
 from grpo_aflow.learner.publish import AdapterStore
+from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.types import SamplingParams
 
 HERE = Path(__file__).parent
@@ -35,7 +36,7 @@ async def measure(base: Path, rank: int, folder: Path) -> dict[str, float]:
     )  # fmt: skip
     model = config.model.prepare(folder, warmstart=config.warmstart, prompts=None, tasks=[], progress=lambda *_: None)
     learner = Learner(base, config.lora, config.objective, config.learner)
-    sampler = await config.sampler.start(model, max_lora_rank=rank, max_loras=3, watchdog=None, seed=0)
+    sampler = await config.sampler.start(model, AdapterLimits(rank=rank, num_versions=3), watchdog=None, seed=0)
     store, version, probe = AdapterStore(folder), 0, tuple(range(300, 364))
     params = SamplingParams(temperature=1.0, top_p=1.0, top_k=0, max_tokens=400)
 

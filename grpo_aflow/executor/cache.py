@@ -11,7 +11,6 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,42 +24,6 @@ CREATE TABLE IF NOT EXISTS answers (
 CREATE TABLE IF NOT EXISTS sources (provider TEXT, model TEXT, PRIMARY KEY (provider, model)) WITHOUT ROWID;
 """
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """What an endpoint said: an answer that was received and, unless the price is free, paid."""
-
-    status: ChatStatus  # OK, REFUSED or EMPTY
-    text: str
-    prompt_tokens: int
-    completion_tokens: int
-    usd: float  # what it costs to get it, whether it is paid now or came from the cache
-    error: str = ""
-
-    @classmethod
-    def of(cls, reply: ChatReply) -> Answer:
-        return cls(
-            status=reply.status,
-            text=reply.text,
-            prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.completion_tokens,
-            usd=reply.cost_usd,
-            error=reply.error,
-        )
-
-    def reply(self, *, latency_s: float, cached: bool) -> ChatReply:
-        """The answer as the interpreter gets it."""
-        return ChatReply(
-            status=self.status,
-            text=self.text,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
-            cost_usd=self.usd,
-            latency_s=latency_s,
-            cached=cached,
-            error=self.error,
-        )
 
 
 def sample_index(seed: int, context: CallContext, temperature: float) -> int:
@@ -99,31 +62,36 @@ class AnswerCache:
                 f"cannot use the cache {path}: {error}; move the file away or name another folder"
             ) from None
 
-    def get(self, key: bytes) -> Answer | None:
+    def get(self, key: bytes) -> ChatReply | None:
+        """The answer kept under `key`; its cost is what it cost when it was received, its latency 0."""
         row = self._database.execute(
             "SELECT status, text, prompt_tokens, completion_tokens, usd, error FROM answers WHERE key = ?", (key,)
         ).fetchone()
         if row is None:
             return None
         status, text, prompt_tokens, completion_tokens, usd, error = row
-        return Answer(
+        return ChatReply(
             status=ChatStatus(status),
             text=text,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
-            usd=usd,
+            cost_usd=usd,
+            cached=True,
             error=error,
         )
 
-    def put(self, key: bytes, answer: Answer) -> None:
-        """Keep an answer; the first one of a key stays. Raises InfrastructureError when it cannot be written."""
+    def put(self, key: bytes, answer: ChatReply) -> None:
+        """Keep a received answer (OK, REFUSED or EMPTY); the first one of a key stays.
+
+        Raises InfrastructureError when it cannot be written.
+        """
         row = (
             key,
             answer.status.value,
             answer.text.encode("utf-8", "replace").decode(),  # a lone surrogate cannot be stored
             answer.prompt_tokens,
             answer.completion_tokens,
-            answer.usd,
+            answer.cost_usd,
             answer.error,
         )
         try:

@@ -13,12 +13,12 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
 
-from grpo_aflow.executor.cache import Answer, AnswerCache, request_key, sample_index
+from grpo_aflow.executor.cache import AnswerCache, request_key, sample_index
 from grpo_aflow.executor.endpoint import Attempt
 from grpo_aflow.executor.ledger import Ledger
 from grpo_aflow.executor.prices import estimate_tokens
@@ -199,7 +199,7 @@ class Executor:
         answer = self._cache.get(call.key)
         if answer is not None:
             self._ledger.cached(call.key, call.context)
-            return answer.reply(latency_s=time.perf_counter() - start, cached=True)
+            return replace(answer, latency_s=time.perf_counter() - start)
         if self._sender is None:
             who = call.context
             raise UserError(
@@ -228,7 +228,7 @@ class Executor:
         if first or reply.status in (ChatStatus.TIMEOUT, ChatStatus.INFRASTRUCTURE):
             return reply
         self._ledger.cached(call.key, call.context)
-        return Answer.of(reply).reply(latency_s=time.perf_counter() - start, cached=True)
+        return replace(reply, latency_s=time.perf_counter() - start, cached=True)
 
     async def _fetch(self, call: Call) -> ChatReply:
         """Send until an answer is received, the retries are used up, or trying again cannot help."""
@@ -239,7 +239,7 @@ class Executor:
         if not attempt.received:
             who = call.context
             log.warning("executor: gave up %s %s of %s: %s", who.operator, who.ordinal, who.task_id, attempt.error)
-        return self._sender.answer_of(attempt).reply(latency_s=attempt.latency_s, cached=False)
+        return self._sender.reply(attempt)
 
     async def _retry(self, sender: Sender, call: Call, first: Attempt) -> Attempt:
         """Further attempts after a first one that failed; only those pay for the retry library."""

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from grpo_aflow.executor.cache import Answer, AnswerCache
+from grpo_aflow.executor.cache import AnswerCache
 from grpo_aflow.executor.endpoint import Attempt, Endpoint
 from grpo_aflow.executor.ledger import Ledger
 from grpo_aflow.executor.limits import Budget, CircuitBreaker, Concurrency, RateWindow
 from grpo_aflow.executor.prices import Price
 from grpo_aflow.executor.settings import EndpointSettings
-from grpo_aflow.types import BudgetReached, CallContext, ChatStatus, UserError
+from grpo_aflow.types import BudgetReached, CallContext, ChatReply, ChatStatus, UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,13 +87,15 @@ class Sender:
         ending_s = time.monotonic() - self._fatal_at if self._fatal else 0.0
         return self._breaker.paused_s + ending_s
 
-    def answer_of(self, attempt: Attempt) -> Answer:
-        return Answer(
+    def reply(self, attempt: Attempt) -> ChatReply:
+        """An attempt as the workflow gets it, with its price."""
+        return ChatReply(
             status=attempt.status,
             text=attempt.text,
             prompt_tokens=attempt.prompt_tokens,
             completion_tokens=attempt.completion_tokens,
-            usd=self._price.usd(attempt.prompt_tokens, attempt.completion_tokens),
+            cost_usd=self._price.usd(attempt.prompt_tokens, attempt.completion_tokens),
+            latency_s=attempt.latency_s,
             error=attempt.error,
         )
 
@@ -163,7 +165,7 @@ class Sender:
         finally:
             self._window.leave(ticket, used_tokens)
         if attempt.received:
-            return attempt, self.answer_of(attempt).usd, used_tokens
+            return attempt, self.reply(attempt).cost_usd, used_tokens
         return attempt, 0.0 if attempt.answered else most_usd, used_tokens
 
     async def _request(self, call: Call, most_usd: float) -> Attempt:
@@ -198,10 +200,10 @@ class Sender:
 
     def _keep(self, call: Call, number: int, attempt: Attempt) -> None:
         """Into the cache first, then into the ledger: an outcome `ok` promises that the answer is kept."""
-        answer = self.answer_of(attempt)
+        answer = self.reply(attempt)
         if self._cache is not None:
             self._cache.put(call.key, answer)
-        self._ledger.ok(number, answer.reply(latency_s=attempt.latency_s, cached=False))
-        self.paid_usd += answer.usd
+        self._ledger.ok(number, answer)
+        self.paid_usd += answer.cost_usd
         self.counts["prompt_tokens"] += answer.prompt_tokens
         self.counts["completion_tokens"] += answer.completion_tokens

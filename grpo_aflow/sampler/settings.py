@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -30,6 +29,16 @@ class ModelFolder(Protocol):
     def max_model_len(self) -> int: ...
     @property
     def enable_thinking(self) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterLimits:
+    """The adapters that an engine must be ready to serve."""
+
+    rank: int
+    num_versions: int = 1  # served at once; a run needs max_staleness + 2
+    # Names of the layers that adapters change; LoRA costs time in every layer that is not left out. Empty: any linear.
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,14 +83,7 @@ class Hf(Sampling):
         return weight_bytes
 
     async def start(
-        self,
-        model: ModelFolder,
-        *,
-        max_lora_rank: int,
-        max_loras: int,
-        watchdog: Watchdog | None,
-        seed: int,
-        layers: Sequence[str] = (),
+        self, model: ModelFolder, adapters: AdapterLimits, *, watchdog: Watchdog | None, seed: int
     ) -> Sampler:
         """Load the base model. `seed` has no use here: every member of a group brings its own."""
         from grpo_aflow.sampler.hf import HfSampler
@@ -116,35 +118,23 @@ class Vllm(Sampling):
         return weight_bytes + int((CPU_KV_CACHE_GB if self.kv_cache_gb is None else self.kv_cache_gb) * 2**30)
 
     async def start(
-        self,
-        model: ModelFolder,
-        *,
-        max_lora_rank: int,
-        max_loras: int,
-        watchdog: Watchdog | None,
-        seed: int,
-        layers: Sequence[str] = (),
+        self, model: ModelFolder, adapters: AdapterLimits, *, watchdog: Watchdog | None, seed: int
     ) -> Sampler:
         """Start an engine; may be called again after one died.
 
         Args:
-            max_lora_rank: the run's rank; rounded up to the next one that vLLM takes.
-            max_loras: versions served at once, max_staleness + 2.
+            adapters: what to be ready for; the rank is rounded up to the next one that vLLM takes.
             watchdog: told of the engine's processes, to end them when this process is killed.
             seed: of the engine's own random draws.
-            layers: names of the layers that adapters change; LoRA costs time in every layer that is not left out.
-                Empty: every linear layer.
 
         Raises:
             UserError: a rank above 512, or an architecture that vLLM does not serve.
             InfrastructureError: the engine does not start.
         """
-        rank = vllm_rank(max_lora_rank)
+        adapters = replace(adapters, rank=vllm_rank(adapters.rank))
         from grpo_aflow.sampler.vllm import VllmSampler
 
-        return await VllmSampler.start(
-            self, model, max_lora_rank=rank, max_loras=max_loras, watchdog=watchdog, seed=seed, layers=layers
-        )
+        return await VllmSampler.start(self, model, adapters, watchdog=watchdog, seed=seed)
 
 
 def vllm_rank(rank: int) -> int:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
-from grpo_aflow.sampler.settings import CPU_KV_CACHE_GB, CPU_LORA_SWITCH, ModelFolder, Vllm, fit
+from grpo_aflow.sampler.settings import CPU_KV_CACHE_GB, CPU_LORA_SWITCH, AdapterLimits, ModelFolder, Vllm, fit
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.sampler.versions import ServedVersions, check_whole
 from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureError, SamplingParams, UserError
@@ -55,21 +55,17 @@ class VllmSampler:
         cls,
         settings: Vllm,
         model: ModelFolder,
+        adapters: AdapterLimits,
         *,
-        max_lora_rank: int,
-        max_loras: int,
         watchdog: Watchdog | None,
         seed: int,
-        layers: Sequence[str],
     ) -> VllmSampler:
         """See `settings.Vllm.start`."""
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         _check_shared_memory()
         tokenizer = await asyncio.to_thread(ChatTokenizer, model.path, enable_thinking=model.enable_thinking)
-        arguments = _engine_arguments(
-            settings, model, max_lora_rank=max_lora_rank, max_loras=max_loras, seed=seed, layers=layers
-        )
+        arguments = _engine_arguments(settings, model, adapters, seed=seed)
         starting = asyncio.create_task(asyncio.to_thread(_start_engine, arguments, _environment(settings, model)))
         while not starting.done():
             await asyncio.wait([starting], timeout=WATCH_EVERY_S)
@@ -186,9 +182,7 @@ class VllmSampler:
             raise InfrastructureError(f"vLLM: {what}: {_first_line(error)}") from error
 
 
-def _engine_arguments(
-    settings: Vllm, model: ModelFolder, *, max_lora_rank: int, max_loras: int, seed: int, layers: Sequence[str]
-) -> dict[str, Any]:
+def _engine_arguments(settings: Vllm, model: ModelFolder, adapters: AdapterLimits, *, seed: int) -> dict[str, Any]:
     on_cpu = model.device == "cpu"
     kv_cache_gb = CPU_KV_CACHE_GB if settings.kv_cache_gb is None and on_cpu else settings.kv_cache_gb
     return {
@@ -198,9 +192,9 @@ def _engine_arguments(
         "skip_tokenizer_init": True,  # ids go in and out; stop tokens are given with each request
         "generation_config": "vllm",  # a model's own sampling defaults must not act here
         "enable_lora": True,
-        "max_lora_rank": max_lora_rank,
-        "max_loras": max_loras,
-        "lora_target_modules": list(layers) or None,
+        "max_lora_rank": adapters.rank,
+        "max_loras": adapters.num_versions,
+        "lora_target_modules": list(adapters.layers) or None,
         "logprobs_mode": "processed_logprobs",  # after temperature and truncation: those of the distribution drawn from
         "max_num_seqs": settings.max_num_seqs,
         "kv_cache_memory_bytes": None if kv_cache_gb is None else int(kv_cache_gb * 2**30),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpo_aflow.executor.cache import Answer, AnswerCache, request_key, sample_index
+from grpo_aflow.executor.cache import AnswerCache, request_key, sample_index
 from grpo_aflow.executor.ledger import Ledger, Spend, read_costs
 from grpo_aflow.types import CallContext, ChatReply, ChatStatus, UserError
 
@@ -76,19 +77,19 @@ def test_an_edited_ledger_is_named(tmp_path: Path) -> None:
 @given(st.text(max_size=60), st.sampled_from(["ok", "refused", "empty"]))
 def test_the_cache_returns_what_was_put(text: str, status: str) -> None:
     cache = AnswerCache(Path(":memory:"))
-    answer = Answer(status=ChatStatus(status), text=text, prompt_tokens=3, completion_tokens=4, usd=0.1, error="e")
+    answer = ChatReply(
+        status=ChatStatus(status), text=text, prompt_tokens=3, completion_tokens=4, cost_usd=0.1, error="e"
+    )
     cache.put(b"k", answer)
-    cache.put(b"k", Answer(status=ChatStatus.OK, text="later", prompt_tokens=0, completion_tokens=0, usd=0))
+    cache.put(b"k", ChatReply(status=ChatStatus.OK, text="later", prompt_tokens=0, completion_tokens=0, cost_usd=0))
     kept = cache.get(b"k")
-    assert kept is not None
-    assert kept.text == text.encode("utf-8", "replace").decode()
-    assert kept.status == status
+    assert kept == replace(answer, text=text.encode("utf-8", "replace").decode(), cached=True)
     assert cache.get(b"other") is None
 
 
 def test_the_cache_is_in_wal_mode_and_survives_closing(tmp_path: Path) -> None:
     cache = AnswerCache(tmp_path / "cache.sqlite")
-    cache.put(b"k", Answer(status=ChatStatus.OK, text="a", prompt_tokens=1, completion_tokens=1, usd=0.1))
+    cache.put(b"k", ChatReply(status=ChatStatus.OK, text="a", prompt_tokens=1, completion_tokens=1, cost_usd=0.1))
     assert sqlite3.connect(tmp_path / "cache.sqlite").execute("PRAGMA journal_mode").fetchone() == ("wal",)
     cache.close()
     assert len(AnswerCache(tmp_path / "cache.sqlite", read_only=True)) == 1

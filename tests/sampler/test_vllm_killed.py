@@ -19,7 +19,7 @@ import asyncio, sys
 from pathlib import Path
 from grpo_aflow.learner.models import PreparedModel
 from grpo_aflow.learner.publish import AdapterStore
-from grpo_aflow.sampler.settings import Vllm
+from grpo_aflow.sampler.settings import AdapterLimits, Vllm
 from grpo_aflow.types import BASE
 from grpo_aflow.watchdog import Watchdog
 
@@ -35,7 +35,7 @@ async def main():
     store = AdapterStore()
     watchdog.watch_path(store.folder)
     print(store.folder, flush=True)
-    sampler = await settings.start(model, max_lora_rank=4, max_loras=2, watchdog=watchdog, seed=0)
+    sampler = await settings.start(model, AdapterLimits(rank=4, num_versions=2), watchdog=watchdog, seed=0)
     print("serving", flush=True)
     while True:
         stream = sampler.sample((3, 4), seeds=range(8), params=settings.params(0), version=BASE)

@@ -15,7 +15,7 @@ import pytest_asyncio
 from sampler_cases import MESSAGES, PLAIN, draw
 
 from grpo_aflow.learner.gate import Gate
-from grpo_aflow.sampler.settings import Vllm
+from grpo_aflow.sampler.settings import AdapterLimits, Vllm
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import (
     BASE,
@@ -54,7 +54,7 @@ def engine_pids() -> list[int]:
 
 
 async def start(model) -> Sampler:
-    return await SETTINGS.start(model, max_lora_rank=4, max_loras=3, watchdog=None, seed=0)
+    return await SETTINGS.start(model, AdapterLimits(rank=4, num_versions=3), watchdog=None, seed=0)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -9,6 +9,7 @@ together. The number of groups in flight is bounded by that window; cancellation
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from grpo_aflow.types import RolloutGroup, Task
 
 StartGroup = Callable[[Task, int, int, int], Coroutine[Any, Any, RolloutGroup]]  # (task, step, index, version)
 Running = asyncio.Task[RolloutGroup]
+RECHECK_S = 0.01  # between two looks at a deadline that an outage may have put off
 Placed = tuple[int, RolloutGroup]  # a group with its place in the step's order
 
 
@@ -39,6 +41,7 @@ class Pipeline:
 
     tasks: (step, number, refill round) -> the tasks of a batch, a pure function; round 0 is the step's own batch.
     version: the policy version that is served now.
+    clock: seconds, by which `group_deadline_s` is counted; may stand still, as a run's does during an outage.
     """
 
     def __init__(
@@ -49,11 +52,13 @@ class Pipeline:
         start_group: StartGroup,
         version: Callable[[], int],
         finished: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._schedule = schedule
         self._tasks = tasks
         self._start_group = start_group
         self._version = version
+        self._clock = clock
         self._steps: dict[int, list[tuple[Running, int]]] = {}
         self._late: list[tuple[Running, int]] = []  # with the version that it was started under
         self._refills: list[Running] = []
@@ -76,7 +81,7 @@ class Pipeline:
         self.counts = GroupCounts()
         own, came = self._steps[step], set()
         missing = 0
-        async for place, group in _arrivals([running for running, _ in own], self._deadline()):
+        async for place, group in _arrivals([running for running, _ in own], self._left_s()):
             came.add(place)
             missing += not informative(group)
             yield place, group
@@ -93,7 +98,7 @@ class Pipeline:
             budget -= number
             tasks = self._tasks(step, number, round_)
             self._refills = [self._launch(task, step, index + i) for i, task in enumerate(tasks)]
-            async for i, group in _arrivals(self._refills, None):
+            async for i, group in _arrivals(self._refills, lambda: None):
                 self.counts.refilled += 1
                 missing -= informative(group)
                 yield place + i, group
@@ -108,9 +113,10 @@ class Pipeline:
     def _launch(self, task: Task, step: int, index: int) -> Running:
         return asyncio.create_task(self._start_group(task, step, index, self._version()))
 
-    def _deadline(self) -> float | None:
-        limit = self._schedule.group_deadline_s
-        return None if limit is None else asyncio.get_running_loop().time() + limit
+    def _left_s(self) -> Callable[[], float | None]:
+        """Tells what is left of the time that a step waits for its groups, from now on; None: as long as it takes."""
+        limit, began = self._schedule.group_deadline_s, self._clock()
+        return lambda: None if limit is None else limit - (self._clock() - began)
 
     async def _late_groups(self) -> AsyncGenerator[RolloutGroup]:
         """Groups of earlier steps that are in by now; those beyond the staleness bound are ended."""
@@ -131,14 +137,15 @@ def informative(group: RolloutGroup) -> bool:
     return not is_zero_variance([rollout.reward for rollout in group.rollouts])
 
 
-async def _arrivals(groups: Sequence[Running], deadline: float | None) -> AsyncGenerator[Placed]:
-    """Each group with its place, the moment it is in; from the deadline on only those that are already there."""
+async def _arrivals(groups: Sequence[Running], left_s: Callable[[], float | None]) -> AsyncGenerator[Placed]:
+    """Each group with its place, the moment it is in; when no time is left only those that are already there."""
     places = {running: place for place, running in enumerate(groups)}
     waiting = set(groups)
     while waiting:
-        left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
-        done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        if not done:
+        left = left_s()
+        timeout = left if left is None or left > RECHECK_S else RECHECK_S * (left > 0)
+        done, waiting = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not done and left is not None and left <= 0:
             return
         for running in sorted(done, key=places.__getitem__):
             yield places[running], running.result()

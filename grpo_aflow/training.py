@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -105,6 +106,7 @@ class Training:
             start_group=start,
             version=lambda: self.publisher.version,
             finished=self.finished,
+            clock=lambda: time.monotonic() - self.ground.executor.paused_s,
         )
 
     def _tasks(self, step: int, number: int, refill_round: int) -> list[Task]:

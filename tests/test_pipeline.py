@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import pytest
 from rollouts import TASK, group, rollout
@@ -14,7 +15,7 @@ class World:
     """Starts groups that end when told to; remembers under which version each one began."""
 
     def __init__(self, delays=None, rewards=None):
-        self.started, self.version = [], 0
+        self.started, self.version, self.now = [], 0, None
         self.delays, self.rewards = delays or {}, rewards or {}
         self.ended = []
 
@@ -35,6 +36,7 @@ class World:
             start_group=self.start,
             version=lambda: self.version,
             finished=0,
+            clock=lambda: time.monotonic() if self.now is None else self.now,
         )
 
 
@@ -99,6 +101,18 @@ async def test_late_groups_are_used_within_the_bound_and_dropped_beyond():
     assert (2, 1) not in taken
     assert pipeline.counts.late_dropped == 1
     assert (2, 1) in world.ended  # cancelled, not left behind
+    await pipeline.close()
+
+
+async def test_a_step_waits_by_a_clock_that_may_stand_still():
+    """As it does during an outage of the executor."""
+    world = World(delays={(1, 0): 0.05, (1, 1): 60})
+    world.now = 0.0
+    pipeline = world.pipeline(group_deadline_s=0.02)
+    stream = pipeline.groups(1)
+    assert (await anext(stream))[0] == 0
+    world.now = 0.02
+    assert [place async for place, _ in stream] == []
     await pipeline.close()
 
 

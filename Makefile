@@ -18,10 +18,10 @@ run: $(STAMP) ## install, then train the tiny policy on two CPU cores and evalua
 	$(BIN)/grpo-aflow-train
 
 test: $(STAMP) lint types ## install, then lint, types and all tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP) ## the tests that take no models and no long waits
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 selftest: $(STAMP) ## every gold and every attack on the real benchmark files in DATA (default ../shared/data)
 	$(BIN)/python -m grpo_aflow.tasks.selftest_full --data $(or $(DATA),../shared/data)

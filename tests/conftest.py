@@ -73,7 +73,24 @@ SLOW_FILES = {
 }
 
 
+# A worker takes whole files, in this order first, so that no long one is left for the end when the other has none.
+LONGEST_FILES = (
+    "test_train.py",
+    "test_sandbox_attacks.py",
+    "test_vllm_sampler.py",
+    "test_seed_7b.py",
+    "test_vllm_killed.py",
+    "test_policies.py",
+    "test_disk_full.py",
+    "test_executor_faults.py",
+    "test_real_data.py",
+    "test_budget.py",
+)
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.name in SLOW_FILES:
             item.add_marker(pytest.mark.slow)
+    places = {name: place for place, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))

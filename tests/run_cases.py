@@ -4,6 +4,7 @@ from grpo_aflow.record import read_jsonl
 
 SMALL = (
     "sampler=hf",
+    "sandbox.num_servers=1",
     "schedule=short",
     "schedule.num_steps=3",
     "schedule.prompts_per_step=3",

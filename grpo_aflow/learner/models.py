@@ -93,7 +93,7 @@ class TinyPolicy:
         """
         prompt_list = warm_start_prompts(prompts, tasks)
         identity = {
-            "model": asdict(self) | {"device": None, "cpu_threads": None},
+            "model": asdict(self) | {"device": None, "cpu_threads": None, "dtype": None},
             "warmstart": warmstart.identity,
             "prompts": prompt_list,
         }
@@ -116,7 +116,7 @@ class TinyPolicy:
             if isinstance(warmstart, ReferenceWorkflows):
                 with _one_thread():
                     fine_tune(model, tokenizer, make_examples(prompt_list, warmstart), warmstart, progress)
-            _save(model, tokenizer, folder, dtype=self.dtype)
+            _save(model, tokenizer, folder, dtype="float32")  # whoever loads it says in which one it works
 
         path = cached_folder(cache, "tiny", identity, build)
         _use_threads(self.cpu_threads)

@@ -5,7 +5,8 @@
 
 One run is made without interruption. A second one with the same config is killed after a random time, resumed, killed
 again, as often as asked, and then left to end. Ten seconds after each kill no process of it and nothing of it in
-/dev/shm may be left; at the end adapter and metrics are compared, and the ledger is searched for an answer paid twice.
+/dev/shm may be left; at the end adapter and metrics are compared, the ledger is searched for an answer paid twice, and
+every completion that stood in rollouts.jsonl when a kill came must have been replayed.
 """
 
 from __future__ import annotations
@@ -39,9 +40,11 @@ def uninterrupted(root: Path, config: list[str]) -> Path:
     return run_of(root)
 
 
-def killed(root: Path, config: list[str], kills: int, draw: random.Random, longest_s: float) -> tuple[Path, list[dict]]:
-    """The run after `kills` kills, ended; and what each kill met and left."""
-    log = []
+def killed(
+    root: Path, config: list[str], kills: int, draw: random.Random, longest_s: float
+) -> tuple[Path, list[dict], dict]:
+    """The run after `kills` kills, ended; what each kill met and left; and the completions that stood there then."""
+    log, written = [], {}
     command = [TRAIN, *config, f"paths.runs={root}"]
     for number in range(kills):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
@@ -54,11 +57,12 @@ def killed(root: Path, config: list[str], kills: int, draw: random.Random, longe
         process.wait()
         left = leftovers(family)
         run = run_of(root)
+        written |= completions(run)
         log.append({**met, "lines": lines(run), "steps": len(list(read_jsonl(run / "metrics.jsonl"))), **left})
         print(f"kill {number + 1}: {json.dumps(log[-1])}", flush=True)
         command = [TRAIN, f"resume={run}", f"paths.runs={root}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return run_of(root), log
+    return run_of(root), log, written
 
 
 def wait_until_begun(root: Path, process: subprocess.Popen, number: int) -> dict:
@@ -103,7 +107,13 @@ def run_of(root: Path) -> Path:
     return manifest.parent
 
 
-def compare(one: Path, other: Path, *, bits: bool) -> dict:
+def completions(run: Path) -> dict:
+    """Token ids by step, group and member."""
+    lines = (line for line in read_jsonl(run / "rollouts.jsonl") if line["kind"] == "completion")
+    return {(line["step"], line["group"], line["member"]): line["token_ids"] for line in lines}
+
+
+def compare(one: Path, other: Path, written: dict, *, bits: bool) -> dict:
     """What must be equal, and whether it is."""
     metrics = [
         [
@@ -116,9 +126,12 @@ def compare(one: Path, other: Path, *, bits: bool) -> dict:
     rollouts = [list(read_jsonl(run / "rollouts.jsonl")) for run in (one, other)]
     tasks = [{(r["step"], r["group"]): r["task"] for r in lines if r["kind"] == "rollout"} for lines in rollouts]
     paid = Counter(entry.key for entry in read_costs(other / "ledger.jsonl").entries if entry.outcome == "ok")
+    final = completions(other)
     found = {
         "steps": [len(m) for m in metrics],
         "same_tasks": tasks[0] == tasks[1],
+        "written_before_a_kill": len(written),
+        "drawn_again": sum(final[key] != ids for key, ids in written.items()),
         "received_answers": sum(paid.values()),
         "paid_twice": sum(number > 1 for number in paid.values()),
     }
@@ -143,12 +156,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         whole = uninterrupted(Path(name) / "whole", config)
         draw = random.Random(arguments.seed)
-        run, log = killed(Path(name) / "killed", config, arguments.kills, draw, arguments.longest_s)
-        found = compare(whole, run, bits=arguments.sampler == "hf")
+        run, log, written = killed(Path(name) / "killed", config, arguments.kills, draw, arguments.longest_s)
+        found = compare(whole, run, written, bits=arguments.sampler == "hf")
     print(json.dumps(found))
     slowest = max(entry["clean_after_s"] for entry in log)
     print(f"{len(log)} kills; at most {slowest} s until no process and nothing in /dev/shm was left")
-    wrong = found["paid_twice"] or not found["same_tasks"] or not found.get("same_adapter", True)
+    wrong = (
+        found["paid_twice"] or found["drawn_again"] or not found["same_tasks"] or not found.get("same_adapter", True)
+    )
     sys.exit(bool(wrong or not found.get("same_metrics", True)))
 
 

@@ -19,30 +19,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from workload import make_base
+
 HERE = Path(__file__).parent
 RESULTS, SWEEP = HERE / "results.json", HERE / "sweep.json"
 sys.path.insert(0, str(HERE.parent / "learner_speed"))
 LATENCIES_S = (0.0, 0.5, 2.0, 8.0, 30.0)
-
-
-def make_base(folder: Path) -> None:
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    from grpo_aflow.learner import tiny
-    from grpo_aflow.learner.reference_workflows import corpus
-
-    tokenizer = tiny.build_tokenizer([w.source for w in corpus()], vocab_size=1024, max_model_len=1024)
-    torch.manual_seed(0)
-    shape = {"hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 4, "num_attention_heads": 4}
-    config = Qwen2Config(
-        **shape, num_key_value_heads=4, vocab_size=2048, max_position_embeddings=1024, tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    model = Qwen2ForCausalLM(config)
-    print(f"base: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
-    model.save_pretrained(folder / "base")
-    tokenizer.save_pretrained(folder / "base")
 
 
 class Side:
@@ -101,7 +83,7 @@ def sweep() -> dict:
         for staleness in (0, 1):
             for latency in LATENCIES_S:
                 side = Side(sys.executable, "ours.py", name, str(staleness), str(latency))
-                found[f"{staleness}/{latency:g}"] = side.block(6 if latency < 8 else 3)
+                found[f"{staleness}/{latency:g}"] = side.block(4 if latency < 8 else 3 if latency < 30 else 2)
                 print(staleness, latency, json.dumps(found[f"{staleness}/{latency:g}"]), flush=True)
                 side.close()
     return found

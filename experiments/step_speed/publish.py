@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import make_base
+from workload import make_base
 
 from grpo_aflow.config import compose
 from grpo_aflow.learner.learner import Learner

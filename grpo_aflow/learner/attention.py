@@ -16,6 +16,8 @@ Registered through transformers' attention interface; without a prefix this is t
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -25,16 +27,53 @@ NAME = "continued_sdpa"
 
 
 class Prefix:
-    """A prompt's keys and values, [1, K, P, D] per layer, for one forward; counts the layers that have read them."""
+    """A prompt's keys and values, [1, K, P, D] per layer: recorded in one forward (`record=`), read in another
+    (`prefix=`). Knows whether every layer took part: a model may drop arguments that it does not know."""
 
-    def __init__(self, keys: list[Tensor], values: list[Tensor]) -> None:
-        self.keys, self.values = keys, values
-        self.num_reads = 0
+    def __init__(self, num_layers: int) -> None:
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        self._num_layers = num_layers
+        self._num_reads = 0
+
+    @classmethod
+    def of(cls, states: Sequence[Tensor]) -> Prefix:
+        """For one forward: the keys of all layers, then the values."""
+        prefix = cls(len(states) // 2)
+        prefix.keys, prefix.values = list(states[: prefix._num_layers]), list(states[prefix._num_layers :])
+        return prefix
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.keys) == self._num_layers
+
+    @property
+    def was_read(self) -> bool:
+        """Once by every layer."""
+        return self._num_reads == self._num_layers
+
+    @contextmanager
+    def to_the_last_layer(self) -> Iterator[None]:
+        """A forward in here ends as soon as the last layer's keys and values are recorded: what would follow in that
+        layer is the attention and the feed-forward of positions whose states nobody asks for."""
+        with suppress(_Recorded):
+            yield
+
+    def record(self, key: Tensor, value: Tensor) -> None:
+        """Keep a layer's, in the order of the layers."""
+        self.keys.append(key)
+        self.values.append(value)
+        if self.is_whole:
+            raise _Recorded
 
     def read(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer."""
-        self.num_reads += 1
+        self._num_reads += 1
         return self.keys[layer], self.values[layer]
+
+
+class _Recorded(Exception):
+    """All that a forward was made for is there."""
 
 
 def register() -> str:
@@ -54,9 +93,12 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     prefix: Prefix | None = None,
+    record: Prefix | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """query [B, K G, Q, D], key and value [B, K, Q, D] -> [B, Q, K G, D]. A prefix comes without a mask."""
+    if record is not None:
+        record.record(key, value)
     if prefix is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 

@@ -10,7 +10,7 @@ layouts give the same log-probabilities and gradients:
 * `PaddedRows`: every row carries the prompt. The reference.
 * `SharedPrefix`: the prompt's forward leaves its keys and values; rows attend to them (see `attention`), so that the
   prompt is computed once for all rows. Micro-batches add their gradients to keys and values, and `close()` carries the
-  sums through the prompt: no graph is held or walked twice. transformers keeps no cache under gradient checkpointing.
+  sums through the prompt: no graph is held or walked twice. Not under gradient checkpointing, which walks it again.
 * `PackedPrefix`: prompt and rows in one sequence under a mask that lets each row see the prompt and itself. Slower, and
   holds under gradient checkpointing.
 """
@@ -100,39 +100,42 @@ class PackedPrefix:
 
 
 class SharedPrefix:
-    """The prompt once, then every micro-batch of rows on its keys and values."""
+    """The prompt once, then every micro-batch of rows on its keys and values.
+
+    The prompt's last token goes with the rows: its state predicts their first tokens. So the prompt's forward is needed
+    for keys and values alone, and ends with those of the last layer.
+    """
 
     def __init__(self, backbone: PreTrainedModel, prompt: Row) -> None:
-        from transformers import DynamicCache
-
         self._backbone = backbone
-        self._num_prompt = len(prompt)
-        cache = DynamicCache(config=backbone.config)
-        ids = torch.tensor([list(prompt)], device=backbone.device)
-        output = backbone(input_ids=ids, past_key_values=cache, use_cache=True)
-        states = [output.last_hidden_state[:, -1:]]  # [1, 1, H]: predicts every row's first token
-        for layer in cache.layers:
-            states += [layer.keys, layer.values]  # [1, heads, P, head size] each
-        self._states = states
+        *before, self._last = prompt
+        self._num_before = len(before)
+        self._states: list[Tensor] = []  # keys, then values, [1, heads, P - 1, head size] of each layer
+        if before:
+            reading = Prefix(num_layers=backbone.config.num_hidden_layers)
+            with reading.to_the_last_layer():
+                backbone(input_ids=torch.tensor([before], device=backbone.device), use_cache=False, record=reading)
+            self._check(reading.is_whole)
+            self._states = [*reading.keys, *reading.values]
         # The rows' graphs end here: their gradients gather in the leaves until `close`.
-        self._leaves = [state.detach().requires_grad_(state.requires_grad) for state in states]
+        self._leaves = [state.detach().requires_grad_(state.requires_grad) for state in self._states]
 
     def hidden(self, rows: Sequence[Row]) -> Tensor:
-        num, width = len(rows), max(map(len, rows))
-        first = self._leaves[0].expand(num, -1, -1)  # [B, 1, H]
-        if width == 1:
-            return first
-        device = self._backbone.device
-        ids = torch.tensor([[*row, *[0] * (width - len(row))][:-1] for row in rows], device=device)
-        positions = torch.arange(self._num_prompt, self._num_prompt + width - 1, device=device)[None]
-        prefix = Prefix(keys=self._leaves[1::2], values=self._leaves[2::2])
+        width, device = max(map(len, rows)), self._backbone.device
+        ids = torch.tensor([[self._last, *row[:-1], *[0] * (width - len(row))] for row in rows], device=device)
+        positions = torch.arange(self._num_before, self._num_before + width, device=device)[None]
+        prefix = Prefix.of(self._leaves) if self._leaves else None
         output = self._backbone(input_ids=ids, position_ids=positions, use_cache=False, prefix=prefix)
-        if prefix.num_reads != len(prefix.keys):
-            name = type(self._backbone).__name__
-            raise UserError(f"{name} does not hand a shared prompt to all its layers: set learner.packing=padded")
-        return torch.cat([first, output.last_hidden_state], dim=1)
+        self._check(prefix is None or prefix.was_read)
+        states: Tensor = output.last_hidden_state
+        return states
 
     def close(self) -> None:
         pairs = [(s, leaf.grad) for s, leaf in zip(self._states, self._leaves, strict=True) if leaf.grad is not None]
         if pairs:
             torch.autograd.backward([s for s, _ in pairs], [g for _, g in pairs])
+
+    def _check(self, seen_by_all_layers: bool) -> None:
+        if not seen_by_all_layers:
+            name = type(self._backbone).__name__
+            raise UserError(f"{name} does not hand a shared prompt to all its layers: set learner.packing=padded")

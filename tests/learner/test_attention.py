@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from grpo_aflow.learner.attention import Prefix, continued_cpu, continued_joined
+from grpo_aflow.learner.attention import Prefix, continued_cpu, continued_joined, register
 from grpo_aflow.learner.packing import SharedPrefix
 from grpo_aflow.types import UserError
 
@@ -62,11 +62,10 @@ def test_scores_far_apart_do_not_overflow():
         torch.testing.assert_close(continued_cpu(*given, 1.0), written_out(*given, 1.0), atol=1e-9, rtol=1e-9)
 
 
-def test_a_model_whose_layers_never_see_the_prompt_is_refused(random_base):
+@pytest.mark.parametrize("deaf_to", ["prefix", "record"])
+def test_a_model_whose_layers_never_see_the_prompt_is_refused(random_base, deaf_to):
     """A model that drops what it does not know would train on completions without their prompt."""
     from transformers import AutoModelForCausalLM
-
-    from grpo_aflow.learner.attention import register
 
     backbone = AutoModelForCausalLM.from_pretrained(random_base, attn_implementation=register()).base_model
 
@@ -74,15 +73,25 @@ def test_a_model_whose_layers_never_see_the_prompt_is_refused(random_base):
         config, device = backbone.config, torch.device("cpu")
 
         def forward(self, **given):
-            given.pop("prefix", None)
+            given.pop(deaf_to, None)
             return backbone(**given)
 
-    layout = SharedPrefix(Deaf(), [3, 1, 4])
     with pytest.raises(UserError, match="Deaf does not hand a shared prompt .* learner.packing=padded"):
-        layout.hidden([(1, 5), (9, 2)])
+        SharedPrefix(Deaf(), [3, 1, 4]).hidden([(1, 5), (9, 2)])
 
 
-def test_a_prefix_counts_its_readers():
-    prefix = Prefix([torch.zeros(1)], [torch.ones(1)])
-    assert [float(part) for part in prefix.read(0)] == [0.0, 1.0]
-    assert prefix.num_reads == 1
+def test_the_prompts_forward_ends_with_the_last_keys_and_values(random_base):
+    """What is left out changes nothing that is recorded; the forward itself is not left half-way for the next one."""
+    from transformers import AutoModelForCausalLM, DynamicCache
+
+    backbone = AutoModelForCausalLM.from_pretrained(random_base, attn_implementation=register()).base_model
+    ids, cache, ended = torch.tensor([[3, 1, 4, 1, 5]]), DynamicCache(config=backbone.config), []
+    backbone.norm.register_forward_hook(lambda *_: ended.append(True))
+    prefix = Prefix(num_layers=2)
+    with prefix.to_the_last_layer():
+        backbone(input_ids=ids, use_cache=False, record=prefix)
+    assert (prefix.is_whole, ended) == (True, [])
+    backbone(input_ids=ids, past_key_values=cache)
+    assert ended == [True]
+    for ours, layer in zip(zip(prefix.keys, prefix.values, strict=True), cache.layers, strict=True):
+        torch.testing.assert_close(ours, (layer.keys, layer.values))

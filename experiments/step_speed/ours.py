@@ -79,7 +79,8 @@ def configuration(folder: Path, staleness: int) -> list[str]:
         f"sampler.max_tokens={COMPLETION_TOKENS}",
         f"schedule.prompts_per_step={PROMPTS}", f"schedule.group_size={GROUP}", f"schedule.max_staleness={staleness}",
         "schedule.num_steps=1000000", "schedule.save_every=1000000", "schedule.learning_rate=1e-5",
-        "sampler.cpu_threads=1", "model.cpu_threads=2",
+        # At staleness 2 sampler and learner are both at work all the time, and each has a core; below, one often rests.
+        "sampler.cpu_threads=1", f"model.cpu_threads={1 if staleness > 1 else 2}",
         f"paths.runs={folder / 'runs'}", f"name=staleness_{staleness}",
     ]  # fmt: skip
 

@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 RESULTS, SWEEP = HERE / "results.json", HERE / "sweep.json"
 sys.path.insert(0, str(HERE.parent / "learner_speed"))
 LATENCIES_S = (0.0, 0.5, 2.0, 8.0, 30.0)
+COLOURS = {"sampler": "#4393c3", "executor": "#d9a05b", "learner": "#7a9a6b"}
 
 
 class Side:
@@ -131,19 +132,29 @@ def sweep_table(found: dict) -> str:
 
 
 def draw(found: dict, file: Path) -> None:
+    """For each staleness: how long sampler, executor and learner are busy in a step, and the step."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(7, 4))
-    for staleness, colour in ((0, "#2166ac"), (1, "#b2182b")):
-        points = [(float(k.split("/")[1]), b["time/step_s"]) for k, b in found.items() if k.startswith(f"{staleness}/")]
-        ax.plot(*zip(*points, strict=True), marker="o", color=colour, label=f"staleness {staleness}")
-    ax.set(
-        xlabel="mean wait of one execution, s (32 at once)", ylabel="seconds per step", xscale="symlog", yscale="log"
-    )
-    ax.legend()
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    for staleness, ax in enumerate(panels):
+        points = {float(k.split("/")[1]): b for k, b in found.items() if k.startswith(f"{staleness}/")}
+        places = range(len(points))
+        for offset, (resource, colour) in enumerate(COLOURS.items(), start=-1):
+            busy = [max(block[f"time/{resource}_busy_s"], 0.1) for block in points.values()]
+            ax.bar([place + 0.27 * offset for place in places], busy, 0.25, label=f"{resource} busy", color=colour)
+        steps = [block["time/step_s"] for block in points.values()]
+        ax.plot(places, steps, "k_", markersize=34, markeredgewidth=2, label="the step")
+        for place, step in zip(places, steps, strict=True):
+            ax.annotate(f"{step:.1f}", (place, step), xytext=(0, 4), textcoords="offset points", ha="center")
+        ax.set(title=f"staleness {staleness}", xlabel="mean wait of an execution, s (32 at once)", yscale="log")
+        ax.set_xticks(list(places), [f"{latency:g}" for latency in points])
+        ax.set_ylim(0.3, 200)
+        ax.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("seconds per step")
+    panels[0].legend(frameon=False, loc="upper left", markerscale=0.5)
     figure.tight_layout()
     figure.savefig(file, dpi=110)
 

@@ -305,7 +305,7 @@ def test_an_empty_folder_says_where_it_looked(tmp_path):
 @pytest.mark.slow
 def test_an_unreachable_hub_names_the_local_alternative(tmp_path):
     program = (
-        "import time\ntime.sleep = lambda s: None  # the hub's library waits 23 s between its attempts\n"
+        "import time\ntime.sleep = lambda s: None  # the hub's library waits longer and longer between attempts\n"
         "from grpo_aflow.tasks import load_tasks\nfrom grpo_aflow.types import UserError\n"
         "try: load_tasks('gsm8k', split='train')\nexcept UserError as error: print(error)"
     )

@@ -318,6 +318,7 @@ class Grade:
     score: float  # the official metric in [0, 1]: F1 for qa, pass rate of counted assertions for code
     tier: float  # one of 0.0 0.2 0.4 0.7 1.0, the training signal
     rule: str  # which rule fired, for example "boxed", "f1>=0.8", "no_answer"
+    read: str = ""  # what was read as the answer
 
 
 class RolloutStatus(StrEnum):

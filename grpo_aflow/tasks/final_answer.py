@@ -1,43 +1,31 @@
-"""Finding the final answer in a text and reading a number from it.
+"""Finding the final answer in what a model wrote: candidates in the order of one table, the first that states a value.
 
-Both math datasets start here. The rule that fired is kept and ends up in `Grade.rule`, because a grader's reading rule
-can move accuracy by more than a method does. Order: declared field, `\\boxed`, `####`, "the answer is", then what is
-left: a bare short answer, the last formula of the last line, the last number.
+Both maths datasets start here. A candidate counts only when its text is a value of the task's kind (`Kind`): a heading,
+a working or "the answer is correct" shadows nothing. Within a rank a later candidate beats an earlier one, so a
+correction wins. What stands inside `<think>` is never read. The rule that found the answer ends up in `Grade.rule`, and
+the answer itself in `Grade.read`, because a reading rule can move accuracy by more than a method does.
 """
 
 from __future__ import annotations
 
-import ast
+import json
 import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
-from grpo_aflow.syntax import parse_expression
+from grpo_aflow.tasks.quantities import last_number, number_in
 
 _TAIL = 20_000  # characters; a final answer stands at the end, and every pattern below stays fast on this much
-_BARE = 200  # longest text that counts as an answer by itself
-_MAX_DIGITS = 400
-
-_TAG = re.compile(r"<answer>(.{0,2000}?)</answer>", re.IGNORECASE | re.DOTALL)
-_FIELD = re.compile(
-    r"^[ \t*_#>\"']{0,8}(?:final[ _]answer|answer)[*_\"']{0,3}[ \t]?[:=][ \t*]{0,4}(\S[^\n]*)$", re.I | re.M
-)
-_ANSWER_IS = re.compile(r"\banswer\s{0,3}(?:is|equals|=)\s{0,3}:?\s{0,3}(\S[^\n]*)", re.IGNORECASE)
-_FORMULA = re.compile(r"\$([^$\n]{1,500})\$|\\\(([^\n]{1,500}?)\\\)|\\\[([^\n]{1,500}?)\\\]")
-
-# Digits with correct thousands separators, or plain; a sign only where it cannot be a minus between two operands.
-_UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,3}(?![\w.]))?"
-_NUMBER = re.compile(rf"(?<![\w.,)\]])(?:(?<![\d)])[+-])?\$?{_UNSIGNED}(?!,\d)(?:\s?/\s?\d+(?![\d.,]*\d))?")
-_RESULT_WORDS = re.compile(r"=|\b(?:is|are|equals?|makes?|gives?|totals?|leaves?|left|so|therefore)\b", re.IGNORECASE)
-_ARITHMETIC = re.compile(r"[\d\s+\-*/().,]{1,64}")
+_BARE = 300  # longest text that counts as an answer by itself
+_MAX_BOXES = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FinalAnswer:
-    """What a text declares as its answer, and by which rule it was found."""
+    """What a text states as its answer, and by which rule it was found."""
 
     text: str
-    rule: str  # declared, boxed, ####, answer_is, bare, last_formula, last_number, none
+    rule: str  # a name of `READING_ORDER`, or "none"
 
     @property
     def is_declared(self) -> bool:
@@ -46,155 +34,286 @@ class FinalAnswer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Number:
-    """A number that was read from text; `clean` says that nothing but formatting had to be dropped."""
+class Kind:
+    """What counts as a value."""
 
-    value: Fraction
-    clean: bool
+    states: Callable[[str], bool]  # whether a short text states a value of this kind
 
 
-def find_final_answer(text: str) -> FinalAnswer:
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    place: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of the reading order."""
+
+    name: str
+    rank: int  # a lower rank wins; within a rank the later place
+    find: Callable[[str, Kind], Iterable[Candidate]]
+    example: str
+    answer: str  # what is read in the example, as a number and as LaTeX
+
+
+def find_final_answer(text: str, kind: Kind) -> FinalAnswer:
     """The final answer of a model's text; an empty one with rule "none" where there is none."""
-    tail = text[-_TAIL:].strip()
-    if not tail:
-        return FinalAnswer(text="", rule="none")
-    for rule, found in (("declared", _declared(tail)), ("boxed", _boxed(tail)), ("####", _after_hashes(tail))):
+    tail = visible(text)[-_TAIL:].strip()
+    for rank in sorted({rule.rank for rule in READING_ORDER}):
+        found = [(c.place, rule.name, c.text) for rule in READING_ORDER if rule.rank == rank for c in rule.find(tail, kind)]
         if found:
-            return FinalAnswer(text=_unwrap(found), rule=rule)
-    if matches := _ANSWER_IS.findall(tail):
-        return FinalAnswer(text=_unwrap(_first_sentence(matches[-1])), rule="answer_is")
-    formulas = list(_FORMULA.finditer(tail.splitlines()[-1]))
-    has_words_before = bool(formulas) and bool(re.search(r"[A-Za-z]", tail[: tail.rfind(formulas[-1].group())]))
-    if "\n" not in tail and len(tail) <= _BARE and not has_words_before and not _is_prose(tail):
-        return FinalAnswer(text=_unwrap(tail), rule="bare")
-    if formulas:
-        return FinalAnswer(text=next(part for part in formulas[-1].groups() if part).strip(), rule="last_formula")
-    numbers = _NUMBER.findall(tail)
-    return FinalAnswer(text=numbers[-1], rule="last_number") if numbers else FinalAnswer(text="", rule="none")
+            _, name, answer = max(found, key=lambda candidate: candidate[0])
+            return FinalAnswer(text=answer, rule=name)
+    return FinalAnswer(text="", rule="none")
+
+
+_THINKING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.I | re.S)
+_END_OF_THINKING = re.compile(r"\A.*</(?:think|thinking|thought)>", re.I | re.S)
+_CHANNEL = re.compile(r"\A.*<\|channel\|>final(?:<\|[a-z_]+\|>)*", re.S)
+_SPECIAL = re.compile(r"<\|[^|<>\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|\[/?INST\]|\ufeff")
+
+
+def visible(text: str) -> str:
+    """The text without what was only thought, and without the tokens that end a turn.
+
+    A `<think>` that is never closed hides all that follows; a `</think>` that was never opened, all before it.
+    """
+    if "<" not in text and "\ufeff" not in text:
+        return text
+    text = _THINKING.sub(" ", text)
+    return _SPECIAL.sub("", _CHANNEL.sub("", _END_OF_THINKING.sub("", text)))
+
+
+# --- boxes ------------------------------------------------------------------------------------------------------------
+
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*")
+_BETWEEN_BOXES = re.compile(r"[\s$]*(?:\\\)|\\\])?[^.=\n]{0,40}?(?:,|;|\band\b|\bor\b|&)[^.\n0-9]{0,40}?", re.I)
+_NAMED_BOX = re.compile(r"(?:[A-Za-z]\w{0,2}\s?=\s?)?[\s$]*(?:\\\(|\\\[)?\s*\Z")
+
+
+def boxes(text: str) -> list[Candidate]:
+    """The contents of all boxes, at any depth of braces; boxes that a comma, "and" or "or" joins are one answer.
+
+    "\\boxed{9} chickens and \\boxed{10} rabbits" is "9, 10"; after a full stop or an equation a new answer begins.
+    """
+    found: list[Candidate] = []
+    end_of_last = -1
+    joined = 0
+    for match in _BOX.finditer(text):
+        if match.start() < end_of_last:
+            continue  # a box in a box
+        content, end = _group(text, match.end())
+        if not content or content.isspace():
+            continue
+        gap = text[end_of_last : match.start()] if found else "."
+        name = _NAMED_BOX.search(gap)
+        if joined < _MAX_BOXES and name and _BETWEEN_BOXES.fullmatch(gap[: name.start()]):
+            last = found.pop()
+            content = last.text if content == last.text else f"{last.text}, {content}"
+            joined += 1
+        else:
+            joined = 0
+        found.append(Candidate(match.start(), content))
+        end_of_last = end
+    return found
 
 
 def last_boxed(text: str) -> str:
-    """The content of the last `\\boxed{...}` with any depth of braces, or of `\\boxed 5`; "" when there is none."""
-    start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
-    if start < 0:
-        return ""
-    rest = text[start:].split("boxed", 1)[-1].split("fbox", 1)[-1]
-    if not rest.startswith("{"):
-        words = rest.split()
-        return words[0].strip("$.") if words else ""
+    """The answer in the last box (or the last boxes, where they are joined); "" when there is none."""
+    found = boxes(text)
+    return found[-1].text if found else ""
+
+
+def _group(text: str, start: int) -> tuple[str, int]:
+    """The content of the group, the command with its groups, or the word at `start`, and where it ends."""
+    if text[start : start + 1] != "{":
+        match = re.compile(r"\\[A-Za-z]+(?:\s?\{[^{}]*\})*|[^\s$\\]+").match(text, start)
+        return (match.group().rstrip(".,;"), match.end()) if match else ("", start)
     depth = 0
-    for position, character in enumerate(rest):
-        depth += (character == "{") - (character == "}")
+    for place in range(start, len(text)):
+        depth += (text[place] == "{") - (text[place] == "}")
         if depth == 0:
-            return rest[1:position].strip()
+            return text[start + 1 : place].strip(), place + 1
+    return "", len(text)
+
+
+# --- statements -------------------------------------------------------------------------------------------------------
+
+_FORMULA = re.compile(r"\$\$(.{1,800}?)\$\$|\$([^$]{1,500}?)\$|\\\((.{1,500}?)\\\)|\\\[(.{1,800}?)\\\]", re.S)
+_CUT = re.compile(
+    r"\s*(?:\(|\[(?=[A-Za-z])|\bbecause\b|\bsince\b|\bas\b|\bwhich\b|\bi\.\s?e\.|\bwhere\b|,\s+(?:because|since|as|which|so|i\.e|where|and so)\b|"
+    r"[.!?](?:\s|$)|\n)",
+    re.I,
+)
+_LEAD = re.compile(
+    r"\A[\s*_#:>}\-]*(?:(?:so|thus|therefore|hence|then),?\s+)?(?:the\s+|my\s+|our\s+)?(?:final\s+|correct\s+)?"
+    r"(?:answer|result)\s*(?:is|:|=)\s*",
+    re.I,
+)
+_POINTER = re.compile(r"(?:as follows|(?:given |shown )?below|the following|given by|therefore)?\s*[:=]?\s*\Z", re.I)
+_LABEL = re.compile(
+    r"\A\W*(?:step|part|case|problem|question|solution|explanation|conclusion|verification|summary|calculations?|check|"
+    r"reasoning|approach|method|example|note|given|analysis|understanding|answer|final answer|result|option|let)\b",
+    re.I,
+)
+
+
+def _value(content: str, kind: Kind) -> str:
+    """The value that a piece of text states, the surest reading first; "" where it states none."""
+    content = _LEAD.sub("", content, count=1)
+    for text in _statements(content):
+        if text and not _LABEL.match(text) and kind.states(text):
+            return text
     return ""
 
 
-def read_number(text: str) -> Number | None:
-    """The number that a short answer states, or None.
-
-    "1,234" and "$18" and "18 clips" are clean; "12/4", "10-5" (value right, not worked out) and "12%" are not.
-    "18 (step 2 of 2)" is 18, and "1,2" is no number.
-    """
-    short = _plain(text[:_BARE])
-    if (value := parse_number(short)) is not None:
-        return Number(value=value, clean="/" not in short)
-    if _ARITHMETIC.fullmatch(short) and (value := _work_out(short)) is not None:
-        return Number(value=value, clean=False)
-    matches = list(_NUMBER.finditer(short))
-    if not matches:
-        return None
-    # "18 clips (in 2 days)" states its first number; "5 + 3 = 8" and "it is 8" state what follows.
-    leads = matches[0].start() == 0 and not _RESULT_WORDS.search(short)
-    match = matches[0] if leads else matches[-1]
-    value = parse_number(match.group())
-    rest = short[match.end() :].lstrip()
-    return None if value is None else Number(value=value, clean="/" not in match.group() and not rest.startswith("%"))
+def _statements(content: str) -> Iterator[str]:
+    yield unwrapped(content)
+    leading = _FORMULA.match(content.lstrip("*_ "))
+    if leading:
+        yield unwrapped(leading.group())
+    clause = _CUT.split(content, maxsplit=1)[0]
+    yield unwrapped(clause)
+    if formulas := list(_FORMULA.finditer(re.split(r"(?<!\d)\.\s", content, maxsplit=1)[0])):
+        yield unwrapped(formulas[-1].group())
 
 
-def parse_number(text: str) -> Fraction | None:
-    """A plain number, and nothing else, as an exact fraction: 1,234  -5  .5  1.5e3  3/4  \\frac{3}{4}."""
-    plain = _plain(text)
-    if not 0 < len(plain) <= _MAX_DIGITS:
-        return None
-    if match := re.fullmatch(r"([+-]?)\\[dt]?frac\{(\d+)\}\{(\d+)\}", plain):
-        plain = f"{match[1]}{match[2]}/{match[3]}"
-    if not re.fullmatch(rf"[+-]?(?:{_UNSIGNED}|\d+\s?/\s?\d+)", plain):
-        return None
+def unwrapped(text: str) -> str:
+    """Takes off what only marks an answer: a box, dollar signs, bold, quotes, braces of a cut command, a full stop."""
+    text = _strip_marks(text)
+    if (inner := last_boxed(text)) and _BOX.match(text.lstrip("$\\([ ")):
+        text = inner
+    for _ in range(3):
+        match = _FORMULA.fullmatch(text.rstrip("."))
+        text = _strip_marks(next(part for part in match.groups() if part) if match else text)
+    return text
+
+
+def _strip_marks(text: str) -> str:
+    text = text.strip().strip("*_`\"'~ ").removesuffix("\\\\").strip()
+    while text.endswith("}") and text.count("}") > text.count("{"):
+        text = text[:-1].rstrip()
+    if text.endswith(".") and not text.endswith("p.m.") and not text.endswith("a.m."):
+        text = text[:-1]
+    return text.rstrip(",;").strip().strip("*_`\"' ")
+
+
+def _following(text: str, place: int) -> str:
+    """What stands at `place` to the end of its line; where that is nothing, the next block of text."""
+    line, _, rest = text[place:].partition("\n")
+    line = line.strip()
+    if not _POINTER.fullmatch(re.sub(r"[*_`\\]+", "", line)) and line not in ("$$", "\\[", "```"):
+        match = _FORMULA.match(text[place:].lstrip(" *_"))
+        return match.group() if match and "\n" in match.group() else line
+    block = (line if line in ("$$", "\\[") else "") + "\n" + rest
+    block = re.sub(r"\A[\s\\:\-*_>]*(?=\S)", "", block) if not re.match(r"\s*\\[\[(\\a-z]", block) else block.lstrip()
+    block = re.sub(r"\A```[a-z]*\n", "", block)
+    match = _FORMULA.match(block)
+    return match.group() if match else block.partition("\n")[0]
+
+
+# --- the rules --------------------------------------------------------------------------------------------------------
+
+_TAG = re.compile(r"<(?:final_)?answer>\s*(.{0,2000}?)\s*</(?:final_)?answer>", re.I | re.S)
+_OPEN_TAG = re.compile(r"<(?:final_)?answer>\s*([^<]{1,300})\Z", re.I)
+_FIELD = re.compile(
+    r"(?:^[^A-Za-z0-9\n$<]{0,16}(?:\\text(?:bf)?\s?\{\s*)?(?:the\s+|my\s+)?(?:(?:final|correct|numerical|short)\s+)?(?:answer|ans)\b|\bfinal answer\b)"
+    r"(?:\s*\([^()\n]{0,30}\))?[*_\"'`}\s]{0,6}?(?:[:=：]|[*_]{1,3}\s*$|(?=\n)|(?=\s*\\boxed))[*_}\s]{0,4}?(?=\S|\s*\n)",
+    re.I | re.M,
+)
+_ANSWER_IS = re.compile(
+    r"\banswers?\b(?:\s+(?:to|for|of)\b[^.\n]{0,80}?)?[*_]{0,3}\s+(?:is|are|equals|would be|will be|should be|must be|comes to)\b"
+    r"(?:\s+(?:therefore|thus|simply|then|indeed|now|just))?\s{0,3}[:=]?",
+    re.I,
+)
+_HASHES = re.compile(r"####+(?!#)")
+
+
+def _tags(text: str, kind: Kind) -> Iterator[Candidate]:
+    found = list(_TAG.finditer(text)) or list(_OPEN_TAG.finditer(text))
+    for match in found:
+        yield Candidate(match.start(), _value(match[1], kind) or unwrapped(match[1]))
+
+
+def _json_fields(text: str, _: Kind) -> Iterator[Candidate]:
+    bare = re.sub(r"\A```[a-z]*\n|\n```\Z", "", text)
+    if not bare.startswith("{") or len(bare) > 4_000:
+        return
     try:
-        return Fraction(plain.replace(",", "").replace(" ", ""))
-    except ZeroDivisionError:
-        return None
+        record = json.loads(bare)
+    except (ValueError, RecursionError):
+        return
+    for name in ("final_answer", "answer", "result"):
+        if isinstance(record, dict) and isinstance(record.get(name), str | int | float):
+            yield Candidate(0, unwrapped(str(record[name])))
+            return
 
 
-def _plain(text: str) -> str:
-    text = text.replace("\u2212", "-").replace("\\$", "").replace("\\!", "").replace("{,}", ",").replace("\\,", "")
-    return text.strip().strip("$").strip("*_` ").rstrip(".").replace("$", "").strip()
+def _boxed(text: str, kind: Kind) -> Iterator[Candidate]:
+    for box in boxes(text):
+        if kind.states(value := unwrapped(box.text)):
+            yield Candidate(box.place, value)
 
 
-def _declared(tail: str) -> str:
-    if matches := _TAG.findall(tail):
-        return str(matches[-1]).strip()
-    matches = _FIELD.findall(tail)
-    return str(matches[-1]).strip() if matches else ""
+def _other_boxes(text: str, _: Kind) -> Iterator[Candidate]:
+    for box in boxes(text):
+        yield Candidate(box.place, unwrapped(box.text))
 
 
-def _boxed(tail: str) -> str:
-    # Several boxes in the last line that has any are one answer with several values: "\boxed{1} and \boxed{2}".
-    lines = [line for line in tail.splitlines() if "\\boxed" in line]
-    if not lines or lines[-1].count("\\boxed") == 1 or lines[-1].count("\\boxed") > 20:
-        return last_boxed(tail)
-    pieces = lines[-1].split("\\boxed")[1:]
-    return ", ".join(box for piece in pieces if (box := last_boxed("\\boxed" + piece)))
+def _fields(text: str, kind: Kind) -> Iterator[Candidate]:
+    for match in _FIELD.finditer(text):
+        if value := _value(_following(text, match.end()), kind):
+            yield Candidate(match.start(), value)
 
 
-def _after_hashes(tail: str) -> str:
-    _, mark, rest = tail.rpartition("####")
-    return rest.strip().splitlines()[0].strip() if mark and rest.strip() else ""
+def _hashes(text: str, kind: Kind) -> Iterator[Candidate]:
+    for match in _HASHES.finditer(text):
+        if value := _value(_following(text, match.end()), kind):
+            yield Candidate(match.start(), value)
 
 
-def _first_sentence(text: str) -> str:
-    return re.split(r"\.(?:\s|$)", text, maxsplit=1)[0].strip()
+def _declared(text: str, kind: Kind) -> Iterator[Candidate]:
+    for match in _ANSWER_IS.finditer(text):
+        if value := _value(_following(text, match.end()), kind):
+            yield Candidate(match.start(), value)
 
 
-def _is_prose(text: str) -> bool:
-    """A sentence rather than an answer: it has several words before its first number or formula."""
-    head = re.split(r"[\d$\\]", text, maxsplit=1)
-    return len(head) > 1 and len(head[0].split()) > 3
+def _sentences(text: str, _: Kind) -> Iterator[Candidate]:
+    for pattern in (_FIELD, _ANSWER_IS):
+        for match in pattern.finditer(text):
+            if value := number_in(_following(text, match.end())):
+                yield Candidate(match.start(), value)
 
 
-def _unwrap(text: str) -> str:
-    """Takes off what only marks the answer: a box, dollar signs, bold, quotes, a full stop."""
-    text = (last_boxed(text) or text).strip().strip("*_`\"' ")
-    for opening, closing in (("\\(", "\\)"), ("\\[", "\\]")):
-        text = text.removeprefix(opening).removesuffix(closing)
-    if text.startswith("$") and text.endswith("$"):
-        text = text[1:-1].strip("$")
-    return text.strip().rstrip(".").strip()
+def _bare(text: str, kind: Kind) -> Iterator[Candidate]:
+    if len(text) <= _BARE and (value := unwrapped(text)) and not _LABEL.match(value) and kind.states(value):
+        yield Candidate(0, value)
 
 
-def _work_out(text: str) -> Fraction | None:
-    """The value of an arithmetic expression of numbers, + - * / and brackets; None when it is anything else."""
-    try:
-        return _value(parse_expression(text.strip()))
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
-        return None
+def _last_formula(text: str, kind: Kind) -> Iterator[Candidate]:
+    *_, last_line = text.rstrip().splitlines() or [""]
+    start = text.rstrip().rfind(last_line)
+    for match in _FORMULA.finditer(text):
+        if match.end() > start and kind.states(value := unwrapped(match.group())):
+            yield Candidate(match.start(), value)
 
 
-def _value(node: ast.expr) -> Fraction:
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return Fraction(str(node.value))
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.UAdd | ast.USub):
-        value = _value(node.operand)
-        return -value if isinstance(node.op, ast.USub) else value
-    if isinstance(node, ast.BinOp):
-        left, right = _value(node.left), _value(node.right)
-        if isinstance(node.op, ast.Add):
-            return left + right
-        if isinstance(node.op, ast.Sub):
-            return left - right
-        if isinstance(node.op, ast.Mult):
-            return left * right
-        if isinstance(node.op, ast.Div):
-            return left / right
-    raise ValueError("not plain arithmetic")
+def _last_number(text: str, _: Kind) -> Iterator[Candidate]:
+    if value := last_number(text):
+        yield Candidate(0, value)
+
+
+READING_ORDER: tuple[Rule, ...] = (
+    Rule("tag", 0, _tags, "12 was a guess. <answer>15</answer> as 3 * 5", "15"),
+    Rule("json", 0, _json_fields, '{"answer": "15", "steps": 3}', "15"),
+    Rule("boxed", 1, _boxed, "Since $3x=45$, we get $\\boxed{15}$, not 16.", "15"),
+    Rule("field", 1, _fields, "**Final Answer:**\n\n$15$\n\nThis took 3 steps.", "15"),
+    Rule("####", 1, _hashes, "3 * 5 = 15\n#### 15", "15"),
+    Rule("boxed", 2, _other_boxes, "There is $\\boxed{15}$.", "15"),
+    Rule("answer_is", 3, _declared, "So the answer is 15. This answer is correct.", "15"),
+    Rule("answer_sentence", 4, _sentences, "Answer: In the end $x$ is $15$, from 3 terms", "15"),
+    Rule("bare", 5, _bare, "15 apples", "15"),
+    Rule("last_formula", 6, _last_formula, "It took 3 steps:\nall in all the angle measures $15$.", "15"),
+    Rule("last_number", 7, _last_number, "She sold 3 first\nand then more, so she sold 15 in all", "15"),
+)

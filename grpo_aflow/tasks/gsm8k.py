@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 
 from grpo_aflow.tasks.dataset import Dataset, Origin
-from grpo_aflow.tasks.final_answer import parse_number
+from grpo_aflow.tasks.quantities import parse_number
 from grpo_aflow.tasks.rows import Row
 from grpo_aflow.types import Task
 

@@ -1,179 +1,401 @@
-"""A small pool of `latex_worker` processes: the only place where LaTeX answers are compared.
+"""Whether two final answers in LaTeX are the same: exactly, as sets, points, intervals, equations or expressions.
 
-`grade` is called from many threads; each call borrows one warm worker. A worker that does not answer in time has its
-answering child killed and forks another, and the answer counts as not equal: only one that was written to be slow is.
-A worker that is gone altogether is replaced in the background.
+`math_grading` calls `equal(gold, answer)`. Both sides must be read whole (`latex_reader`), or be the same text; an
+answer is never rounded and never cut. Sets and lists have no order, points and intervals have one; equations may differ
+by a factor; a unit, a base or a percent sign may be left out, but not be another one.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import json
-import os
-import queue
-import select
-import signal
-import subprocess
-import sys
-import threading
-import time
-from functools import lru_cache
-from pathlib import Path
-from typing import Literal
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import product
 
-from grpo_aflow.types import InfrastructureError
+from grpo_aflow.tasks.latex_reader import (
+    Based,
+    Call,
+    Group,
+    Matrix,
+    Node,
+    Number,
+    Quantity,
+    Relation,
+    Symbol,
+    Words,
+    read_latex,
+    words_of,
+)
+from grpo_aflow.tasks.latex_values import (
+    NoValue,
+    is_positive,
+    points_for,
+    quotient,
+    same_value,
+    spelling,
+    value_of,
+    variables_of,
+)
+from grpo_aflow.tasks.notation import plain_latex
 
-ANSWER_S = 4.0  # longest wait for one comparison
-RECOVER_S = 0.5  # longest wait for the next child of a worker
-START_S = 90.0  # longest wait for the first worker: importing sympy on a busy machine is slow
-NUM_WORKERS = 2
-MAX_CHARS = 2_000  # a final answer longer than this equals nothing
-
-Mode = Literal["verify", "aflow"]
-
-
-class _Worker:
-    """One process and the two pipes to it."""
-
-    def __init__(self) -> None:
-        script = Path(__file__).with_name("latex_worker.py")
-        environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-        )
-        self._child = 0  # the process id of the child that answers
-
-    def is_ready(self, timeout_s: float) -> bool:
-        """Waits until a child stands ready to answer."""
-        deadline = time.monotonic() + timeout_s
-        while (reply := self.read(deadline)) is not None:
-            if "ready" in reply:
-                self._child = int(str(reply["ready"]))
-                return True
-        return False
-
-    def recover(self) -> bool:
-        """Kills the child that is late; whether another one stands ready."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._child, signal.SIGKILL)
-        return self.is_ready(RECOVER_S)
-
-    def read(self, deadline: float) -> dict[str, object] | None:
-        """The next line that it writes, or None when it is late or dead."""
-        assert self.process.stdout is not None
-        handle, line = self.process.stdout.fileno(), b""
-        while not line.endswith(b"\n"):
-            poller = select.poll()
-            poller.register(handle, select.POLLIN | select.POLLHUP)
-            if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                return None
-            piece = os.read(handle, 65536)
-            if not piece:
-                return None
-            line += piece
-        try:
-            reply: dict[str, object] = json.loads(line)
-        except ValueError:  # half a line of a child that was killed while it wrote
-            return None
-        return reply
-
-    def ask(self, request: dict[str, str], deadline: float) -> bool | None:
-        """Whether the two are equal; None when no verdict came."""
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps(request).encode() + b"\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            return None
-        reply = self.read(deadline)
-        return None if reply is None else bool(reply["equal"])
-
-    def end(self) -> None:
-        """Kills the process and takes back what it held."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+_MAX_ITEMS = 40
+_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
+_INFINITY = Symbol("infinity")
+_PERCENT = ("%",)
 
 
-class LatexPool:
-    """`NUM_WORKERS` warm workers, started on first use, replaced when they are killed, ended with the process."""
+def equal(gold: str, answer: str) -> bool:
+    """Whether `answer` says the same as `gold`. Symmetric but for what the gold may add: a unit, a base."""
+    if _as_text(gold) == _as_text(answer):
+        return bool(_as_text(gold))
+    return any(_same(wanted, given) for wanted, given in product(read_latex(gold), read_latex(answer)))
 
-    def __init__(self) -> None:
-        self._ready: queue.Queue[_Worker] = queue.Queue()
-        self._lock = threading.Lock()
-        self._alive: set[_Worker] = set()
-        self._starting = 0
-        self._closed = False
-        atexit.register(self.close)
 
-    def equal(self, gold: str, answer: str, mode: Mode = "verify") -> bool:
-        """Whether `answer` equals `gold`. Raises InfrastructureError when no worker can be started."""
-        if len(answer) > MAX_CHARS or len(gold) > MAX_CHARS:
-            return False
-        worker = self._borrow()
-        verdict = worker.ask({"mode": mode, "gold": gold, "answer": answer}, time.monotonic() + ANSWER_S)
-        if verdict is None and not worker.recover():
-            self._replace(worker)
-            return False
-        self._ready.put(worker)
-        return bool(verdict)
+def one_spelling(answer: str) -> str:
+    """A text that is the same for answers that are equal, as far as a text can tell; for votes."""
+    readings = read_latex(answer)
+    return _spelling(_expanded(readings[0])) if readings else _as_text(answer)
 
-    def close(self) -> None:
-        """Ends all workers; a later call of `equal` would start new ones."""
-        with self._lock:
-            self._closed = True
-            workers, self._alive = self._alive, set()
-            self._ready = queue.Queue()
-        for worker in workers:
-            worker.end()
-        with self._lock:
-            self._closed = False
 
-    def _borrow(self) -> _Worker:
-        with self._lock:
-            missing = NUM_WORKERS - len(self._alive) - self._starting
-            self._starting += max(0, missing)
-        for _ in range(missing):
-            threading.Thread(target=self._start, daemon=True).start()
-        try:
-            return self._ready.get(timeout=START_S)
-        except queue.Empty:
-            raise InfrastructureError(
-                "the process that compares LaTeX answers does not start; try `python -c 'import math_verify'`"
-            ) from None
+def _as_text(text: str) -> str:
+    return re.sub(r"\s+", "", re.sub(r"\\text\s?\{([^{}]*)\}", r"\1", plain_latex(text))).strip(".").lower()
 
-    def _start(self) -> None:
-        worker = _Worker()
-        is_ready = worker.is_ready(START_S)
-        with self._lock:
-            self._starting -= 1
-            keep = is_ready and not self._closed
-            if keep:
-                self._alive.add(worker)
-        if keep:
-            self._ready.put(worker)
+
+def _spelling(node: Node) -> str:
+    try:
+        if isinstance(node, Group):
+            items = list(map(_spelling, node.items))
+            return node.opening + ",".join(items if node.opening not in ("", "{") else sorted(items)) + node.closing
+        if isinstance(node, Relation):
+            return _spelling(node.sides[-1])
+        if isinstance(node, Words):
+            return node.text
+        if isinstance(node, Based):
+            return node.digits
+        names = variables_of(node)
+        return "|".join(spelling(value_of(node, point)) for point in points_for(names))
+    except NoValue:
+        return repr(node)
+
+
+# --- structure --------------------------------------------------------------------------------------------------------
+
+
+def _same(gold: Node, answer: Node) -> bool:
+    gold, answer = _expanded(gold), _expanded(answer)
+    if isinstance(gold, Relation) or isinstance(answer, Relation):
+        return _same_relations(gold, answer)
+    if isinstance(gold, Quantity) or isinstance(answer, Quantity):
+        return _same_quantities(gold, answer)
+    if isinstance(gold, Group) and isinstance(answer, Group):
+        return _same_groups(gold, answer)
+    if isinstance(gold, Matrix) or isinstance(answer, Matrix):
+        return _same_matrices(gold, answer)
+    if isinstance(gold, Group) or isinstance(answer, Group):
+        return _same_ratio(gold, answer) or _same_union(gold, answer)
+    if isinstance(gold, Words) or isinstance(answer, Words) or _is_letter(gold) and _is_letter(answer):
+        return _same_words(gold, answer)
+    if isinstance(gold, Based) or isinstance(answer, Based):
+        return _same_digits(gold, answer)
+    return _same_union(gold, answer) if _is_union(gold) or _is_union(answer) else _same_expressions(gold, answer)
+
+
+def _expanded(node: Node) -> Node:
+    """Both values of a plus-minus as a list; a list of one value, or of the same value in several forms, as that."""
+    if isinstance(node, Quantity) and isinstance(inner := _expanded(node.value), Group) and inner.opening == "":
+        return Group("", tuple(Quantity(item, node.unit) for item in inner.items), "")
+    if isinstance(node, Relation) and node.signs == ("=",) and _is_name(node.sides[0]):
+        inner = _expanded(node.sides[1])
+        if isinstance(inner, Group) and inner.opening == "":
+            return inner
+    if isinstance(node, Call) and _has_sign(node):
+        return Group("", (_signed(node, 1), _signed(node, -1)), "")
+    if not isinstance(node, Group) or node.opening not in ("", "{"):
+        return node
+    items: list[Node] = []
+    for item in map(_expanded, node.items):
+        if isinstance(item, Group) and item.opening == "":
+            items += item.items
         else:
-            worker.end()
-
-    def _replace(self, worker: _Worker) -> None:
-        with self._lock:
-            self._alive.discard(worker)
-            self._starting += 1
-        worker.end()
-        threading.Thread(target=self._start, daemon=True).start()
+            items.append(item)
+    if node.opening == "" and items and isinstance(items[0], Relation) and not any(isinstance(i, Relation) for i in items[1:]):
+        items[0] = _right_side(items[0])  # n = 2, 3, 4
+    if node.opening == "" and len(items) <= 6 and all(_same(items[0], other) for other in items[1:]):
+        return items[0]
+    return Group(node.opening, tuple(items), node.closing)
 
 
-@lru_cache(maxsize=1)
-def latex_pool() -> LatexPool:
-    """The one pool of this process."""
-    return LatexPool()
+def _has_sign(node: Node) -> bool:
+    return isinstance(node, Call) and (node.name in ("pm", "mp") or any(map(_has_sign, node.arguments)))
+
+
+def _signed(node: Node, sign: int) -> Node:
+    if not isinstance(node, Call):
+        return node
+    arguments = tuple(_signed(argument, sign) for argument in node.arguments)
+    if node.name not in ("pm", "mp"):
+        return Call(node.name, arguments)
+    left, right = arguments
+    is_plus = (sign > 0) == (node.name == "pm")
+    return Call("+", (left, right if is_plus else Call("neg", (right,))))
+
+
+def _same_groups(gold: Group, answer: Group) -> bool:
+    unordered = {"", "{"}
+    if gold.opening in unordered and answer.opening in unordered:
+        return _same_sets(gold.items, answer.items)
+    vectors = {"(", "langle"}
+    alike = gold.opening == answer.opening or {gold.opening, answer.opening} <= vectors
+    closed_alike = gold.closing == answer.closing or {gold.closing, answer.closing} <= {")", "rangle"}
+    return alike and closed_alike and _same_rows(gold.items, answer.items)
+
+
+def _same_rows(gold: Sequence[Node], answer: Sequence[Node]) -> bool:
+    return len(gold) == len(answer) and all(_same(wanted, given) for wanted, given in zip(gold, answer, strict=True))
+
+
+def _same_sets(gold: Sequence[Node], answer: Sequence[Node]) -> bool:
+    if len(gold) != len(answer) or len(gold) > _MAX_ITEMS:
+        return False
+    left = list(answer)
+    for wanted in gold:
+        match = next((place for place, given in enumerate(left) if _same(wanted, given)), None)
+        if match is None:
+            return False
+        del left[match]
+    return True
+
+
+def _same_matrices(gold: Node, answer: Node) -> bool:
+    wanted, given = _rows(gold), _rows(answer)
+    if wanted is None or given is None:
+        return False
+    return len(wanted) == len(given) and all(map(_same_rows, wanted, given))
+
+
+def _rows(node: Node) -> Sequence[Sequence[Node]] | None:
+    """A matrix's rows; a vector in round or angle brackets is a column."""
+    if isinstance(node, Matrix):
+        return node.rows
+    if isinstance(node, Group) and node.opening in ("(", "langle"):
+        return [(item,) for item in node.items]
+    return None
+
+
+def _same_ratio(gold: Node, answer: Node) -> bool:
+    """3:4 and 3/4 are the same answer; 3:1 and 3 are not."""
+    for ratio, value in ((gold, answer), (answer, gold)):
+        if isinstance(ratio, Group) and ratio.opening == ":" and len(ratio.items) == 2 and not isinstance(value, Group):
+            divided = Call("/", (ratio.items[0], ratio.items[1]))
+            return isinstance(value, Call) and value.name in ("/", "neg") and _same_expressions(divided, value)
+    return False
+
+
+def _is_union(node: Node) -> bool:
+    return isinstance(node, Call) and node.name in ("cup", "cap", "setminus")
+
+
+def _same_union(gold: Node, answer: Node) -> bool:
+    if not (isinstance(gold, Call) and isinstance(answer, Call) and _is_union(gold) and gold.name == answer.name):
+        return False
+    if gold.name == "setminus":
+        return _same_rows(gold.arguments, answer.arguments)
+    return _same_sets(_parts(gold, gold.name), _parts(answer, gold.name))
+
+
+def _parts(node: Node, name: str) -> list[Node]:
+    if isinstance(node, Call) and node.name == name:
+        return [part for argument in node.arguments for part in _parts(argument, name)]
+    return [node]
+
+
+# --- leaves -----------------------------------------------------------------------------------------------------------
+
+
+def _same_quantities(gold: Node, answer: Node) -> bool:
+    wanted = gold if isinstance(gold, Quantity) else None
+    given = answer if isinstance(answer, Quantity) else None
+    inner = (wanted.value if wanted else gold, given.value if given else answer)
+    if wanted and given and wanted.unit.known != given.unit.known and _PERCENT in (wanted.unit.known, given.unit.known):
+        return False
+    if wanted and given and not wanted.unit.agrees_with(given.unit):
+        return False
+    if _same(*inner):
+        return True
+    # A percentage may be written as the share that it is.
+    hundredth = Number(Fraction(1, 100))
+    if wanted and not given and wanted.unit.known == _PERCENT:
+        return _same_expressions(Call("*", (inner[0], hundredth)), inner[1])
+    if given and not wanted and given.unit.known == _PERCENT:
+        return _same_expressions(inner[0], Call("*", (inner[1], hundredth)))
+    return False
+
+
+def _same_words(gold: Node, answer: Node) -> bool:
+    texts = [node.text if isinstance(node, Words) else _letters(node) for node in (gold, answer)]
+    return bool(texts[0]) and texts[0] == texts[1]
+
+
+def _letters(node: Node) -> str:
+    """The text of what may be words: a choice such as C, or letters side by side."""
+    if isinstance(node, Symbol):
+        return words_of(node.name)
+    if isinstance(node, Call) and node.name == "*":
+        parts = [_letters(argument) for argument in node.arguments]
+        return "".join(parts) if all(parts) else ""
+    return ""
+
+
+def _is_letter(node: Node) -> bool:
+    """A choice of a multiple-choice question."""
+    return isinstance(node, Symbol) and len(node.name) == 1 and node.name.upper() in "ABCDEFGH" and node.name != "e"
+
+
+def _same_digits(gold: Node, answer: Node) -> bool:
+    if isinstance(gold, Call) and gold.name == "neg" and isinstance(answer, Call) and answer.name == "neg":
+        return _same_digits(gold.arguments[0], answer.arguments[0])
+    if isinstance(gold, Based) and isinstance(answer, Based):
+        return gold == answer
+    return isinstance(gold, Based) and isinstance(answer, Number) and Number(Fraction(gold.digits)) == answer
+
+
+def _same_expressions(gold: Node, answer: Node) -> bool:
+    if _is_signed_digits(gold) or _is_signed_digits(answer):
+        return _same_digits(gold, answer)
+    if _infinity(gold) or _infinity(answer):
+        return _infinity(gold) == _infinity(answer)
+    names = variables_of(gold) | variables_of(answer)
+    num_compared = 0
+    for point in points_for(names):
+        try:
+            if not same_value(value_of(gold, point), value_of(answer, point)):
+                return False
+            num_compared += 1
+        except NoValue:
+            continue
+    return num_compared > (len(points_for(names)) // 2 if names else 0)
+
+
+def _is_signed_digits(node: Node) -> bool:
+    return isinstance(node, Call) and node.name == "neg" and isinstance(node.arguments[0], Based)
+
+
+def _infinity(node: Node) -> int:
+    if isinstance(node, Call) and node.name == "neg":
+        return -_infinity(node.arguments[0])
+    return int(node == _INFINITY)
+
+
+# --- equations and inequalities ---------------------------------------------------------------------------------------
+
+
+def _same_relations(gold: Node, answer: Node) -> bool:
+    if isinstance(gold, Relation) and isinstance(answer, Relation):
+        intervals = _interval(gold), _interval(answer)
+        if intervals[0] and intervals[1]:
+            return _same(*intervals) and _unknown(gold) == _unknown(answer)
+        if _is_assignment(gold) and _is_assignment(answer) and gold.sides[0] == answer.sides[0]:
+            return _same(gold.sides[-1], answer.sides[-1])
+        return _same_equations(gold, answer) or (_is_assignment(gold) and _is_assignment(answer) and _constant_sides(gold, answer))
+    relation, value = (gold, answer) if isinstance(gold, Relation) else (answer, gold)
+    assert isinstance(relation, Relation)
+    if interval := _interval(relation):
+        pair = (interval, value) if relation is gold else (value, interval)
+        return _same(*pair)
+    if not _is_assignment(relation) and not _is_chain_of_equals(relation):
+        return False
+    right = _right_side(relation)
+    return _same(right, value) if relation is gold else _same(value, right)
+
+
+def _constant_sides(gold: Relation, answer: Relation) -> bool:
+    """x = 5 and n = 5, where the name says nothing; y = 2x + 3 and z = 2x + 3 are not the same."""
+    left, right = gold.sides[-1], answer.sides[-1]
+    return not _names(left) and not _names(right) and _same(left, right)
+
+
+def _names(node: Node) -> set[str]:
+    if isinstance(node, Group):
+        return set().union(*map(_names, node.items))
+    return variables_of(node)
+
+
+def _is_name(node: Node) -> bool:
+    """x, f(x), P(A), x_1: what stands to the left of "=" and only names the answer."""
+    if isinstance(node, Words):
+        return True
+    if isinstance(node, Call) and node.name in ("*", "^", "abs") and node.arguments:
+        return all(_is_name(part) or isinstance(part, Number | Call | Group) for part in node.arguments) and _is_name(node.arguments[0])
+    return isinstance(node, Symbol) and node.name not in ("infinity",)
+
+
+def _is_assignment(relation: Relation) -> bool:
+    return relation.signs[0] in ("=", "in", "approx") and len(relation.sides) == 2 and _is_name(relation.sides[0])
+
+
+def _is_chain_of_equals(relation: Relation) -> bool:
+    """2x = 6 = 5 + 1: the sides that are constant must be the same value."""
+    if set(relation.signs) - {"=", "approx"} or len(relation.sides) < 2 or len(relation.sides) != len(relation.signs) + 1:
+        return False
+    if _names(relation.sides[-1]):
+        return False
+    constant = [side for side in relation.sides if not _names(side)]
+    return all(_same(relation.sides[-1], side) for side in constant) and (len(relation.sides) > 2 or len(constant) == 2)
+
+
+def _right_side(node: Node) -> Node:
+    return node.sides[-1] if isinstance(node, Relation) and _is_assignment(node) else node
+
+
+def _unknown(relation: Relation) -> set[str]:
+    return set().union(*map(_names, relation.sides))
+
+
+def _interval(relation: Relation) -> Group | None:
+    """x < 3, 1 <= x < 2 as intervals; None where it is no bound on one variable."""
+    signs, sides = relation.signs, relation.sides
+    if len(sides) == 2 and len(signs) == 1 and signs[0] in ("<", ">", "<=", ">="):
+        if not isinstance(sides[0], Symbol) and isinstance(sides[1], Symbol):
+            signs, sides = (_FLIPPED[signs[0]],), (sides[1], sides[0])
+        if not isinstance(sides[0], Symbol) or _names(sides[1]):
+            return None
+        bound, is_open = sides[1], signs[0] in ("<", ">")
+        if signs[0][0] == "<":
+            return Group("(", (Call("neg", (_INFINITY,)), bound), ")" if is_open else "]")
+        return Group("(" if is_open else "[", (bound, _INFINITY), ")")
+    if len(sides) == 3 and isinstance(sides[1], Symbol):
+        if all(sign in (">", ">=") for sign in signs):
+            signs, sides = tuple(_FLIPPED[sign] for sign in reversed(signs)), tuple(reversed(sides))
+        if all(sign in ("<", "<=") for sign in signs) and not _names(sides[0]) and not _names(sides[2]):
+            return Group("(" if signs[0] == "<" else "[", (sides[0], sides[2]), ")" if signs[1] == "<" else "]")
+    return None
+
+
+def _same_equations(gold: Relation, answer: Relation) -> bool:
+    """Whether the differences of the sides are the same function up to a constant factor (positive for "<")."""
+    if any(len(relation.sides) != 2 or relation.signs[0] not in _FLIPPED for relation in (gold, answer)):
+        return False
+    signs = [relation.signs[0].replace(">", "<") for relation in (gold, answer)]
+    if signs[0] != signs[1]:
+        return False
+    differences = [_difference(relation) for relation in (gold, answer)]
+    names = variables_of(differences[0]) | variables_of(differences[1])
+    factors = []
+    for point in points_for(names):
+        try:
+            factors.append(quotient(*(value_of(difference, point) for difference in differences)))
+        except NoValue:
+            continue
+    if len(factors) < 2 or any(factor is None for factor in factors):
+        return False
+    first = factors[0]
+    assert first is not None
+    constant = all(same_value(first, factor) for factor in factors if factor is not None)
+    return constant and not same_value(first, Fraction(0)) and ("<" not in signs[0] or is_positive(first))
+
+
+def _difference(relation: Relation) -> Node:
+    left, right = relation.sides
+    if relation.signs[0].startswith(">"):
+        left, right = right, left
+    return Call("+", (left, Call("neg", (right,))))

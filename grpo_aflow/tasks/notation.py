@@ -1,0 +1,88 @@
+"""One spelling for the many ways in which mathematics is typed: Unicode signs, LaTeX spacing, styles and separators.
+
+First step of every maths grade: `final_answer` (which looks for the answer) and `latex_reader` (which parses it) work on
+the result, so that "−½", "-\\dfrac12" and "$-\\frac{1}{2}$" are the same text to both.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_SIGNS = {
+    **dict.fromkeys("−‐‑‒–—﹣－", "-"),
+    **dict.fromkeys("×✕⨯", r"\times "),
+    **dict.fromkeys("·⋅∙•", r"\cdot "),
+    **dict.fromkeys("“”„″", '"'),
+    **dict.fromkeys("‘’′", "'"),
+    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
+    **dict.fromkeys("€£¥", "$"),
+    "÷": r"\div ", "∕": "/", "⁄": "/", "±": r"\pm ", "∓": r"\mp ", "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∜": r"\sqrt[4] ",
+    "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
+    "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "°": r"^\circ ", "º": r"^\circ ", "…": r"\ldots ",
+    "¢": " cents ", "‰": " permille ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "⟨": r"\langle ",
+    "⟩": r"\rangle ", "→": r"\to ", "∧": r"\land ", "∨": r"\lor ", "∠": r"\angle ", "⌊": r"\lfloor ",
+    "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
+}  # fmt: skip
+_GREEK = dict(
+    zip(
+        "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ",
+        (
+            "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
+            "psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
+        ).split(),
+        strict=True,
+    )
+)
+_TABLE = str.maketrans(_SIGNS | {letter: f"\\{name} " for letter, name in _GREEK.items()})
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "0123456789+-ni")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ]+")
+_SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+_DEGREE = re.compile(r"\^\s?\{?\s?\\(?:circ|degree)\s?\}?|\\(?:degree|textdegree)(?![A-Za-z])")
+
+_SIZES = re.compile(
+    r"\\(?:left|right|[bB]ig{1,2}[lrm]?|middle|displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|hfill|"
+    r"ensuremath|strut|hspace\{[^{}]*\}|phantom\{[^{}]*\})(?![A-Za-z])"
+)
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|sc|normal|up)?|mbox|hbox|textnormal|mathrm|mathsf|mathit)\s?\{")
+_STYLE = re.compile(r"\\(?:boldsymbol|mathbf|bm|mathnormal|underline|emph|color\{[^{}]*\}|textcolor\{[^{}]*\})\s?\{")
+_FRACTIONS = re.compile(r"\\[dtc]frac(?![A-Za-z])")
+_SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![A-Za-z])|\\(?:thin|med|thick)space(?![A-Za-z])|~|\s")
+_GROUPS = re.compile(r"(?<![\d.,])(\d{1,3})((?:(?:,?\\[,!;: ]|\{,\},?|,?\s)\s?\d{3})+)(?![\d])(?!\s?\\[dtc]?frac|\s?/)")
+_BRACED_COMMA = re.compile(r"\{,\}")
+
+
+def unicode_to_latex(text: str) -> str:
+    """Signs, Greek letters, fractions, roots, powers and digits of Unicode as ASCII and LaTeX; lengths may change."""
+    if text.isascii():
+        return text
+    text = _SUPERSCRIPT_RUN.sub(lambda run: f"^{{{run.group().translate(_SUPERSCRIPTS)}}}", text)
+    text = _SUBSCRIPT_RUN.sub(lambda run: f"_{{{run.group().translate(_SUBSCRIPTS)}}}", text)
+    text = text.translate(_TABLE)
+    return text if text.isascii() else "".join(map(_character, text))
+
+
+def plain_latex(text: str) -> str:
+    """LaTeX without spacing, sizes and styles, text commands as `\\text{...}`, thousands joined, signs in ASCII.
+
+    Spaces collapse to one; `\\$` and dollar signs go; "10\\,080", "10{,}080", "10,\\!080" and "10 080" become 10080 (a
+    plain comma stays, since it may separate a list).
+    """
+    text = unicode_to_latex(text).replace("\\$", "").replace("\\textdollar", "").replace("$", " ")
+    text = _SIZES.sub("", text.replace("\\lbrace", "\\{").replace("\\rbrace", "\\}"))
+    text = _GROUPS.sub(lambda match: match[1] + re.sub(r"\D", "", match[2]), text)
+    text = _DEGREE.sub(r"\\circ ", _FRACTIONS.sub(r"\\frac", _BRACED_COMMA.sub(",", text)))
+    text = _STYLE.sub("{", _TEXT.sub(r"\\text{", text))
+    return " ".join(_SPACES.sub(" ", text).split())
+
+
+def _character(character: str) -> str:
+    """NFKC where it keeps the meaning: wide digits and letters, vulgar fractions, odd spaces."""
+    if character.isascii():
+        return character
+    name = unicodedata.normalize("NFKC", character)
+    if "⁄" in name:
+        above, below = name.split("⁄")
+        return f"\\frac{{{above}}}{{{below}}}" if below else character
+    return name if len(name) == 1 and name.isascii() else (" " if character.isspace() else character)

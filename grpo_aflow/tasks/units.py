@@ -1,0 +1,135 @@
+"""Words beside a number: which are a unit, which change the value, which say nothing.
+
+`quantities` (GSM8K) and `latex_reader` (MATH) ask here. The value of "4 million" is not 4, "5 or more" is no 5, and 3
+hours are not 3 minutes; 6 in are 6 inches, and 15 square centimetres are 15 cm^2.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import zip_longest
+
+SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+
+# Words after (or before) a number with which it states another value, or no single one.
+_CHANGES = frozenset(
+    """
+    dozen dozens score k gross hundreds thousands millions billions trillions squared cubed factorial times plus minus
+    over divided by choose mod modulo multiplied pi sqrt root sin cos tan log ln half halves third thirds quarter
+    quarters fourth fourths fifth fifths sixth sixths seventh eighth ninth tenth tenths hundredth hundredths thousandth
+    thousandths or if and more less fewer greater least most than when unless where otherwise except not without
+    between to through from negative nonnegative positive base radians multiple multiples power
+    """.split()
+)
+# Words that may stand beside a value and say nothing of it.
+_SILENT = frozenset(
+    """
+    a an the in of total altogether each left remaining only exactly about approximately approx roughly around
+    respectively i.e ie per_cent overall all together so far now today unit units
+    """.split()
+)
+_NAMES = {
+    "in": "inch inches in\" '' \"",
+    "ft": "foot feet ft '",
+    "yd": "yard yards yd yds",
+    "mi": "mile miles mi",
+    "mm": "millimeter millimeters millimetre millimetres mm",
+    "cm": "centimeter centimeters centimetre centimetres cm cms",
+    "m": "meter meters metre metres m",
+    "km": "kilometer kilometers kilometre kilometres km kms",
+    "s": "second seconds sec secs s",
+    "min": "minute minutes min mins",
+    "h": "hour hours hr hrs h",
+    "day": "day days",
+    "week": "week weeks wk wks",
+    "month": "month months",
+    "year": "year years yr yrs",
+    "g": "gram grams g",
+    "kg": "kilogram kilograms kg kgs",
+    "mg": "milligram milligrams mg",
+    "lb": "pound pounds lb lbs",
+    "oz": "ounce ounces oz",
+    "ton": "ton tons tonne tonnes",
+    "l": "liter liters litre litres l",
+    "ml": "milliliter milliliters millilitre ml",
+    "gal": "gallon gallons gal",
+    "$": "dollar dollars usd buck bucks",
+    "cent": "cent cents",
+    "%": "percent percentage pct",
+    "deg": "degree degrees deg",
+    "am": "am a.m",
+    "pm": "pm p.m",
+    "sq": "square sq",
+    "cu": "cubic cu",
+    "/": "per / a",
+    "mph": "mph",
+}
+_KNOWN = {name: canonical for canonical, names in _NAMES.items() for name in names.split() if name != "a"}
+SHORT_UNITS = frozenset(name for name in _KNOWN if 2 <= len(name) <= 3 and name.isalpha()) - {"in", "am", "a.m"}
+_WORD = re.compile(r"[A-Za-z]+(?:\.[A-Za-z]+)*|\^\s?\{?\s?[23]\s?\}?|/|''|'|\"|%")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unit:
+    """The words beside a number: known units in one spelling, and the others (the things that are counted)."""
+
+    known: tuple[str, ...] = ()
+    others: frozenset[str] = frozenset()
+
+    def agrees_with(self, other: Unit) -> bool:
+        """Whether two answers may mean the same thing; a side without a unit leaves it open."""
+        if not (self.known or self.others) or not (other.known or other.others):
+            return True
+        if self.known and other.known and self.known != other.known:
+            return False
+        if self.others and other.others:
+            return self.others <= other.others or other.others <= self.others
+        return bool(self.known and other.known) or not (self.known or other.known)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beside:
+    """What the words beside a number do: scale it by a factor, name its unit."""
+
+    factor: int
+    unit: Unit
+
+
+def read_words(words: str) -> Beside | None:
+    """What the words beside a number say; None where with them it is another value, or no single one."""
+    factor, known, others = 1, [], set()
+    found = _WORD.findall(words)
+    for word, following in zip_longest(found, found[1:], fillvalue="^"):
+        lower = word.lower()
+        if lower == "in" and following[0] != "^":
+            continue  # "5 apples in total", not inches
+        if lower in SCALES and not known and not others:
+            factor *= SCALES[lower]
+        elif lower in _CHANGES or lower in SCALES:
+            return None
+        elif word[0] == "^":
+            known.append(_power(known, word))
+        elif lower in _KNOWN:
+            known.append(_KNOWN[lower])
+        elif lower not in _SILENT:
+            others.add(lower.removesuffix("s"))
+    return Beside(factor=factor, unit=Unit(known=_in_one_spelling(known), others=frozenset(others)))
+
+
+def _power(known: list[str], word: str) -> str:
+    unit = known.pop() if known else ""
+    return f"{unit}^{'3' if '3' in word else '2'}"
+
+
+def _in_one_spelling(known: list[str]) -> tuple[str, ...]:
+    """sq cm -> cm^2, mph -> mi / h."""
+    spelt: list[str] = []
+    power = ""
+    for unit in known:
+        if unit in ("sq", "cu"):
+            power = "^2" if unit == "sq" else "^3"
+            continue
+        spelt += ["mi", "/", "h"] if unit == "mph" else [unit + power]
+        power = ""
+    return tuple(spelt)

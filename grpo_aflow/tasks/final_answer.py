@@ -17,7 +17,7 @@ from grpo_aflow.tasks.quantities import last_number, number_in
 
 _TAIL = 20_000  # characters; a final answer stands at the end, and every pattern below stays fast on this much
 _BARE = 300  # longest text that counts as an answer by itself
-_MAX_BOXES = 20
+_MAX_BOXES = 40  # the last ones of a text that are looked at
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +61,9 @@ def find_final_answer(text: str, kind: Kind) -> FinalAnswer:
     """The final answer of a model's text; an empty one with rule "none" where there is none."""
     tail = visible(text)[-_TAIL:].strip()
     for rank in sorted({rule.rank for rule in READING_ORDER}):
-        found = [(c.place, rule.name, c.text) for rule in READING_ORDER if rule.rank == rank for c in rule.find(tail, kind)]
+        found = [
+            (c.place, rule.name, c.text) for rule in READING_ORDER if rule.rank == rank for c in rule.find(tail, kind)
+        ]
         if found:
             _, name, answer = max(found, key=lambda candidate: candidate[0])
             return FinalAnswer(text=answer, rule=name)
@@ -88,6 +90,7 @@ def visible(text: str) -> str:
 # --- boxes ------------------------------------------------------------------------------------------------------------
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*")
+_LEADING_BOX = re.compile(r"[\s$]*(?:\\\(|\\\[)?\s*\\(?:boxed|fbox|framebox)(?![A-Za-z])")
 _BETWEEN_BOXES = re.compile(r"[\s$]*(?:\\\)|\\\])?[^.=\n]{0,40}?(?:,|;|\band\b|\bor\b|&)[^.\n0-9]{0,40}?", re.I)
 _NAMED_BOX = re.compile(r"(?:[A-Za-z]\w{0,2}\s?=\s?)?[\s$]*(?:\\\(|\\\[)?\s*\Z")
 
@@ -99,8 +102,7 @@ def boxes(text: str) -> list[Candidate]:
     """
     found: list[Candidate] = []
     end_of_last = -1
-    joined = 0
-    for match in _BOX.finditer(text):
+    for match in [*_BOX.finditer(text)][-_MAX_BOXES:]:
         if match.start() < end_of_last:
             continue  # a box in a box
         content, end = _group(text, match.end())
@@ -108,12 +110,9 @@ def boxes(text: str) -> list[Candidate]:
             continue
         gap = text[end_of_last : match.start()] if found else "."
         name = _NAMED_BOX.search(gap)
-        if joined < _MAX_BOXES and name and _BETWEEN_BOXES.fullmatch(gap[: name.start()]):
+        if name and _BETWEEN_BOXES.fullmatch(gap[: name.start()]):
             last = found.pop()
             content = last.text if content == last.text else f"{last.text}, {content}"
-            joined += 1
-        else:
-            joined = 0
         found.append(Candidate(match.start(), content))
         end_of_last = end
     return found
@@ -140,9 +139,11 @@ def _group(text: str, start: int) -> tuple[str, int]:
 
 # --- statements -------------------------------------------------------------------------------------------------------
 
-_FORMULA = re.compile(r"\$\$(.{1,800}?)\$\$|\$([^$]{1,500}?)\$|\\\((.{1,500}?)\\\)|\\\[(.{1,800}?)\\\]", re.S)
+_FORMULA = re.compile(
+    r"\$\$(.{1,800}?)\$\$|(?<!\\)\$((?:\\\$|[^$]){1,500}?)(?<!\\)\$|\\\((.{1,500}?)\\\)|\\\[(.{1,800}?)\\\]", re.S
+)
 _CUT = re.compile(
-    r"\s*(?:\(|\[(?=[A-Za-z])|\bbecause\b|\bsince\b|\bas\b|\bwhich\b|\bi\.\s?e\.|\bwhere\b|,\s+(?:because|since|as|which|so|i\.e|where|and so)\b|"
+    r"\s*(?:\(|\[(?=[A-Za-z])|,?\s*\b(?:because|since|as|which|i\.\s?e\.|where|and so)(?![A-Za-z])|,\s+so\b|"
     r"[.!?](?:\s|$)|\n)",
     re.I,
 )
@@ -182,7 +183,7 @@ def _statements(content: str) -> Iterator[str]:
 def unwrapped(text: str) -> str:
     """Takes off what only marks an answer: a box, dollar signs, bold, quotes, braces of a cut command, a full stop."""
     text = _strip_marks(text)
-    if (inner := last_boxed(text)) and _BOX.match(text.lstrip("$\\([ ")):
+    if _LEADING_BOX.match(text) and (inner := last_boxed(text)):
         text = inner
     for _ in range(3):
         match = _FORMULA.fullmatch(text.rstrip("."))
@@ -191,7 +192,7 @@ def unwrapped(text: str) -> str:
 
 
 def _strip_marks(text: str) -> str:
-    text = text.strip().strip("*_`\"'~ ").removesuffix("\\\\").strip()
+    text = text.strip().strip("*_`\"'~ ✓✔✅☑🎉").removesuffix("\\\\").strip()
     while text.endswith("}") and text.count("}") > text.count("{"):
         text = text[:-1].rstrip()
     if text.endswith(".") and not text.endswith("p.m.") and not text.endswith("a.m."):
@@ -207,7 +208,9 @@ def _following(text: str, place: int) -> str:
         match = _FORMULA.match(text[place:].lstrip(" *_"))
         return match.group() if match and "\n" in match.group() else line
     block = (line if line in ("$$", "\\[") else "") + "\n" + rest
-    block = re.sub(r"\A[\s\\:\-*_>]*(?=\S)", "", block) if not re.match(r"\s*\\[\[(\\a-z]", block) else block.lstrip()
+    block = (
+        re.sub(r"\A(?:[\s\\:*_>]|-\s)*(?=\S)", "", block) if not re.match(r"\s*\\[\[(\\a-z]", block) else block.lstrip()
+    )
     block = re.sub(r"\A```[a-z]*\n", "", block)
     match = _FORMULA.match(block)
     return match.group() if match else block.partition("\n")[0]
@@ -218,12 +221,14 @@ def _following(text: str, place: int) -> str:
 _TAG = re.compile(r"<(?:final_)?answer>\s*(.{0,2000}?)\s*</(?:final_)?answer>", re.I | re.S)
 _OPEN_TAG = re.compile(r"<(?:final_)?answer>\s*([^<]{1,300})\Z", re.I)
 _FIELD = re.compile(
-    r"(?:^[^A-Za-z0-9\n$<]{0,16}(?:\\text(?:bf)?\s?\{\s*)?(?:the\s+|my\s+)?(?:(?:final|correct|numerical|short)\s+)?(?:answer|ans)\b|\bfinal answer\b)"
-    r"(?:\s*\([^()\n]{0,30}\))?[*_\"'`}\s]{0,6}?(?:[:=：]|[*_]{1,3}\s*$|(?=\n)|(?=\s*\\boxed))[*_}\s]{0,4}?(?=\S|\s*\n)",
+    r"(?:^[^A-Za-z0-9\n$<]{0,16}(?:\\text(?:bf)?\s?\{\s*)?(?:the\s+|my\s+)?(?:(?:final|correct|numerical|short)\s+)?"
+    r"(?:answer|ans)\b|\bfinal answer\b)(?:\s*\([^()\n]{0,30}\))?[*_\"'`}\s]{0,6}?"
+    r"(?:[:=：]|[*_]{1,3}\s*$|(?=\n)|(?=\s*\\boxed))[*_}\s]{0,4}?(?=\S|\s*\n)",
     re.I | re.M,
 )
 _ANSWER_IS = re.compile(
-    r"\banswers?\b(?:\s+(?:to|for|of)\b[^.\n]{0,80}?)?[*_]{0,3}\s+(?:is|are|equals|would be|will be|should be|must be|comes to)\b"
+    r"\banswers?\b(?:\s+(?:to|for|of)\b[^.\n]{0,80}?)?[*_]{0,3}\s+"
+    r"(?:is|are|equals|would be|will be|should be|must be|comes to)\b"
     r"(?:\s+(?:therefore|thus|simply|then|indeed|now|just))?\s{0,3}[:=]?",
     re.I,
 )
@@ -312,7 +317,7 @@ READING_ORDER: tuple[Rule, ...] = (
     Rule("####", 1, _hashes, "3 * 5 = 15\n#### 15", "15"),
     Rule("boxed", 2, _other_boxes, "There is $\\boxed{15}$.", "15"),
     Rule("answer_is", 3, _declared, "So the answer is 15. This answer is correct.", "15"),
-    Rule("answer_sentence", 4, _sentences, "Answer: In the end $x$ is $15$, from 3 terms", "15"),
+    Rule("answer_sentence", 4, _sentences, "Answer: He has 15 apples left, from 30.", "15"),
     Rule("bare", 5, _bare, "15 apples", "15"),
     Rule("last_formula", 6, _last_formula, "It took 3 steps:\nall in all the angle measures $15$.", "15"),
     Rule("last_number", 7, _last_number, "She sold 3 first\nand then more, so she sold 15 in all", "15"),

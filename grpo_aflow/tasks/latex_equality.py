@@ -58,7 +58,7 @@ def one_spelling(answer: str) -> str:
 
 
 def _as_text(text: str) -> str:
-    return re.sub(r"\s+", "", re.sub(r"\\text\s?\{([^{}]*)\}", r"\1", plain_latex(text))).strip(".").lower()
+    return re.sub(r"\s+", "", re.sub(r"\\text\s?\{([^{}]*)\}", r"\1", plain_latex(text))).strip(".")
 
 
 def _spelling(node: Node) -> str:
@@ -93,7 +93,7 @@ def _same(gold: Node, answer: Node) -> bool:
         return _same_matrices(gold, answer)
     if isinstance(gold, Group) or isinstance(answer, Group):
         return _same_ratio(gold, answer) or _same_union(gold, answer)
-    if isinstance(gold, Words) or isinstance(answer, Words) or _is_letter(gold) and _is_letter(answer):
+    if isinstance(gold, Words) or isinstance(answer, Words) or (_is_letter(gold) and _is_letter(answer)):
         return _same_words(gold, answer)
     if isinstance(gold, Based) or isinstance(answer, Based):
         return _same_digits(gold, answer)
@@ -118,7 +118,12 @@ def _expanded(node: Node) -> Node:
             items += item.items
         else:
             items.append(item)
-    if node.opening == "" and items and isinstance(items[0], Relation) and not any(isinstance(i, Relation) for i in items[1:]):
+    if (
+        node.opening == ""
+        and items
+        and isinstance(items[0], Relation)
+        and not any(isinstance(i, Relation) for i in items[1:])
+    ):
         items[0] = _right_side(items[0])  # n = 2, 3, 4
     if node.opening == "" and len(items) <= 6 and all(_same(items[0], other) for other in items[1:]):
         return items[0]
@@ -291,12 +296,14 @@ def _infinity(node: Node) -> int:
 
 def _same_relations(gold: Node, answer: Node) -> bool:
     if isinstance(gold, Relation) and isinstance(answer, Relation):
-        intervals = _interval(gold), _interval(answer)
-        if intervals[0] and intervals[1]:
-            return _same(*intervals) and _unknown(gold) == _unknown(answer)
+        wanted, given = _interval(gold), _interval(answer)
+        if wanted and given:
+            return _same(wanted, given) and _unknown(gold) == _unknown(answer)
         if _is_assignment(gold) and _is_assignment(answer) and gold.sides[0] == answer.sides[0]:
             return _same(gold.sides[-1], answer.sides[-1])
-        return _same_equations(gold, answer) or (_is_assignment(gold) and _is_assignment(answer) and _constant_sides(gold, answer))
+        return _same_equations(gold, answer) or (
+            _is_assignment(gold) and _is_assignment(answer) and _constant_sides(gold, answer)
+        )
     relation, value = (gold, answer) if isinstance(gold, Relation) else (answer, gold)
     assert isinstance(relation, Relation)
     if interval := _interval(relation):
@@ -325,7 +332,9 @@ def _is_name(node: Node) -> bool:
     if isinstance(node, Words):
         return True
     if isinstance(node, Call) and node.name in ("*", "^", "abs") and node.arguments:
-        return all(_is_name(part) or isinstance(part, Number | Call | Group) for part in node.arguments) and _is_name(node.arguments[0])
+        return all(_is_name(part) or isinstance(part, Number | Call | Group) for part in node.arguments) and _is_name(
+            node.arguments[0]
+        )
     return isinstance(node, Symbol) and node.name not in ("infinity",)
 
 
@@ -335,7 +344,11 @@ def _is_assignment(relation: Relation) -> bool:
 
 def _is_chain_of_equals(relation: Relation) -> bool:
     """2x = 6 = 5 + 1: the sides that are constant must be the same value."""
-    if set(relation.signs) - {"=", "approx"} or len(relation.sides) < 2 or len(relation.sides) != len(relation.signs) + 1:
+    if (
+        set(relation.signs) - {"=", "approx"}
+        or len(relation.sides) < 2
+        or len(relation.sides) != len(relation.signs) + 1
+    ):
         return False
     if _names(relation.sides[-1]):
         return False
@@ -344,7 +357,7 @@ def _is_chain_of_equals(relation: Relation) -> bool:
 
 
 def _right_side(node: Node) -> Node:
-    return node.sides[-1] if isinstance(node, Relation) and _is_assignment(node) else node
+    return node.sides[-1] if isinstance(node, Relation) else node
 
 
 def _unknown(relation: Relation) -> set[str]:

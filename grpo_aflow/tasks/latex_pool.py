@@ -20,6 +20,7 @@ import threading
 import time
 from functools import lru_cache
 from pathlib import Path
+
 from grpo_aflow.types import InfrastructureError
 
 ANSWER_S = 4.0  # longest wait for one comparison
@@ -27,6 +28,7 @@ RECOVER_S = 0.5  # longest wait for the next child of a worker
 START_S = 90.0  # longest wait for the first worker: importing sympy on a busy machine is slow
 NUM_WORKERS = 2
 MAX_CHARS = 2_000  # a final answer longer than this equals nothing
+
 
 class _Worker:
     """One process and the two pipes to it."""

@@ -4,8 +4,8 @@
 number that it can find makes 4\\sqrt(2) equal to 4.
 
     answer   = item {("," | ";" | "and" | "or") item}
-    item     = words | relation [words that name a unit]
-    relation = union {("=" | "<" | "\\le" | "\\in" ...) union}
+    item     = relation [words that name a unit] | words
+    relation = side {("=" | "<" | "\\le" | "\\in" ...) side};  side = words | union {":" union}
     union    = sum {("\\cup" | "\\cap" | "\\setminus") sum};  sum = product {("+" | "-" | "\\pm") product}
     product  = factor {["\\cdot" | "/" ...] factor};  factor = ["-"] atom {"!" | "^" factor | "%" | "\\circ"}
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from grpo_aflow.tasks.notation import plain_latex
-from grpo_aflow.tasks.units import SHORT_UNITS, Unit, read_words
+from grpo_aflow.tasks.units import SHORT_UNITS, SHORT_WORDS, Unit, read_words
 
 MAX_CHARS = 2_000  # a final answer longer than this is not read
 _MAX_DEPTH = 40
@@ -99,10 +99,24 @@ _TOKEN = re.compile(
     r"\\end\s?\{array\}|\\operatorname\*?\s?\{[A-Za-z]+\}|\\[A-Za-z]+|\\.|(?:\d+(?:\.\d+)?|\.\d+)|[A-Za-z]+|\*\*|<=|>=|!=|''|\S"
 )
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
-_CONSTANTS = {"\\pi": "pi", "\\infty": "infinity", "pi": "pi", "infinity": "infinity", "inf": "infinity", "oo": "infinity"}
-FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh exp ln log gcd lcm max min".split()
+_IN_BASE = re.compile(r"(\d)\s?(?:\\text\{\s*)?\(?\s?(?:in )?base\s?-?(\d+|[a-z]+)\s?\)?\s?\}?", re.I)
+_BASES = dict(
+    zip(
+        ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"],
+        range(2, 13),
+        strict=True,
+    )
 )
+_CONSTANTS = {
+    "\\pi": "pi",
+    "\\infty": "infinity",
+    "pi": "pi",
+    "infinity": "infinity",
+    "inf": "infinity",
+    "oo": "infinity",
+}
+_FUNCTION_NAMES = "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh exp ln log gcd lcm max min"
+FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
 _ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log"}
 _GREEK = re.compile(
     r"\\(?:var)?(?:alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho|sigma|tau|upsilon|phi|"
@@ -128,8 +142,11 @@ def read_latex(text: str) -> list[Node]:
     There are two readings where a comma may separate thousands or list items: "1,234".
     """
     plain = plain_latex(text).strip(" .,") if len(text) <= MAX_CHARS else ""
+    if plain.startswith("{\\text{") and plain.endswith("}}"):
+        plain = plain[1:-1].strip()
     if not plain:
         return []
+    plain = _IN_BASE.sub(_in_base, plain)
     texts = [plain]
     if joined := _THOUSANDS.search(plain):
         together = _THOUSANDS.sub(lambda match: match.group().replace(",", ""), plain)
@@ -146,7 +163,8 @@ def read_latex(text: str) -> list[Node]:
 def words_of(text: str) -> str:
     """A text answer in one spelling: lower case, without LaTeX commands, punctuation and articles; words sorted."""
     bare = re.sub(r"\\[A-Za-z]+", " ", re.sub(r"\\text\s?\{([^{}]*)\}", r" \1 ", text)).lower()
-    return " ".join(sorted(word for word in re.findall(r"[a-z0-9.]*[a-z0-9]", bare) if word not in ("a", "an", "the")))
+    words = re.findall(r"[a-z0-9.]*[a-z0-9]", bare)
+    return " ".join(sorted(word for word in words if len(words) == 1 or word not in ("a", "an", "the")))
 
 
 class _Parser:
@@ -176,10 +194,10 @@ class _Parser:
 
     def item(self) -> Node:
         start = self.place
-        if _is_text(self.peek()):
-            return self.words(start)
         try:
             node = self.relation()
+            if isinstance(node, Words):  # there may be more to it
+                raise NotRead(node.text)
         except NotRead:
             self.place = start
             return self.words(start)
@@ -192,7 +210,8 @@ class _Parser:
         while not self.at_end_of_item():
             self.place += 1
         piece = self.tokens[start : self.place]
-        if not any(map(_is_text, piece)) or not all(_is_text(token) or token.isalnum() or token in "()-'." for token in piece):
+        is_plain = all(_is_text(token) or token.isalnum() or token in "()-'." for token in piece)
+        if not any(map(_is_text, piece)) or not is_plain or piece[0] == "-":
             raise NotRead(" ".join(piece))
         inner = " ".join(_text_of(token) for token in piece)
         if len(piece) == 1 and "," in inner:
@@ -205,7 +224,9 @@ class _Parser:
         while not self.at_end_of_item():
             self.place += 1
         piece = self.tokens[first : self.place]
-        if not all(_is_text(token) or token in ("^", "/", "'", "''", '"', "2", "3", "{", "}", "(", ")", ".") for token in piece):
+        if not all(
+            _is_text(token) or token in ("^", "/", "'", "''", '"', "2", "3", "{", "}", "(", ")", ".") for token in piece
+        ):
             raise NotRead(" ".join(piece))
         beside = read_words(" ".join(_text_of(token) for token in piece))
         if beside is None or isinstance(node, Words):
@@ -222,15 +243,24 @@ class _Parser:
 
     def relation(self) -> Node:
         signs: list[str] = []
-        sides = [self.ratio()] if self.peek() not in _RELATIONS else []
+        sides = [self.side()] if self.peek() not in _RELATIONS else []
         while self.peek() in _RELATIONS:
             signs.append(_RELATIONS[self.take()])
-            sides.append(self.ratio())
+            sides.append(self.side())
         if not signs:
             return sides[0]
         if len(sides) == 1 and signs == ["approx"]:
             return sides[0]
         return Relation(tuple(signs), tuple(sides))
+
+    def side(self) -> Node:
+        """One side of a relation: Area = 5, or x = Friday."""
+        if not _is_text(self.peek()):
+            return self.ratio()
+        start = self.place
+        while _is_text(self.peek()):
+            self.place += 1
+        return Words(words_of(" ".join(map(_text_of, self.tokens[start : self.place]))))
 
     def ratio(self) -> Node:
         sides = [self.union()]
@@ -424,7 +454,7 @@ class _Parser:
             return self.function(name)
         if name in ("overline", "mathbb", "mathcal", "vec", "hat", "bar") or token[0] == "\\":
             raise NotRead(token)
-        if len(token) == 1:
+        if len(token) == 1 and token.isalpha():
             return self.subscripted(token)
         raise NotRead(token)
 
@@ -458,7 +488,12 @@ class _Parser:
     def simple_product(self) -> Node:
         """The argument of a function without brackets: sin 2x, but not the second factor of sin x cos x."""
         node = self.factor()
-        while self.starts_atom() and self.peek().lstrip("\\") not in FUNCTIONS and self.peek() not in _TIMES | _OVER and self.peek() not in _OPENING:
+        while (
+            self.starts_atom()
+            and self.peek().lstrip("\\") not in FUNCTIONS
+            and self.peek() not in _TIMES | _OVER
+            and self.peek() not in _OPENING
+        ):
             node = self.joined(node)
         return node
 
@@ -516,7 +551,7 @@ def _tokens(text: str) -> list[str]:
             inner = _text_of(token).strip()
             if _CONNECTOR.fullmatch(inner):
                 tokens.append("and")
-            elif inner in ("e", "i", "d") or inner in FUNCTIONS:
+            elif inner in ("e", "i", "d") or inner in FUNCTIONS or inner.isdigit():
                 tokens.append(inner)
             elif inner.strip(",."):
                 tokens.append(token)
@@ -527,6 +562,12 @@ def _tokens(text: str) -> list[str]:
     return tokens
 
 
+def _in_base(match: re.Match[str]) -> str:
+    """52 (base 8) as 52_{8}."""
+    base = _BASES.get(match[2].lower(), match[2])
+    return f"{match[1]}_{{{base}}}"
+
+
 def _letters(run: str) -> list[str]:
     """A run of letters: a connector, a function, a unit or a word as one token, else variables side by side."""
     lower = run.lower()
@@ -534,7 +575,7 @@ def _letters(run: str) -> list[str]:
         return ["and"]
     if lower in ("pi", "sqrt", "infinity", "inf") or _ALIASES.get(lower, lower) in FUNCTIONS:
         return [lower]
-    if len(run) > 3 or lower in SHORT_UNITS or lower in ("yes", "no", "odd", "one", "two", "six", "ten"):
+    if len(run) > 3 or lower in SHORT_UNITS or lower in SHORT_WORDS:
         return [f"\\text{{{run}}}"]
     return list(run)
 

@@ -11,14 +11,14 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from grpo_aflow.tasks.latex_reader import Based, Call, Node, Number, Quantity, Symbol
 
 if TYPE_CHECKING:
     from mpmath import mpc, mpf
 
-    Value = Fraction | mpf | mpc
+Value: TypeAlias = "Fraction | mpf | mpc"
 
 DIGITS = 120
 _TOLERANCE = "1e-60"

@@ -22,19 +22,27 @@ _AFLOW_NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?|\d+\.\d+")
 _AFLOW_BOXED = re.compile(r"\\boxed{((?:[^{}]|{[^{}]*})*)}")
 _GUESSES = ("bare", "last_number", "none")  # rules under which "%" is taken at its word
 
-_MAX_WORDS = 4  # of plain words in an answer that is no sentence
+_MAX_WORDS = 3  # of plain words in an answer that is no sentence
 _PLAIN_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
 _TEXT_COMMAND = re.compile(r"\\text[a-z]*\s?\{[^{}]*\}|\\m(?:box|athrm)\s?\{[^{}]*\}")
 # Words that say something of an answer and are none.
 _NO_VALUE = re.compile(
-    r"\A\W*(?:(?:indeed|also|not|now|clearly|obviously|probably|therefore)\W+)*(?:correct|right|wrong|incorrect|reasonable|valid|verified|confirmed|consistent|clear|unique|simple|"
-    r"positive|obvious|as|in|the|that|this|it|what|when|because|given|found|obtained|shown|simplified|exact|same|there|for|to|of|at|on|we|you|they|he|she)(?:\W|\Z)|\A(?:an?|i) ",
+    r"\A\W*(?:(?:indeed|also|not|now|clearly|obviously|probably|therefore)\W+)*"
+    r"(?:(?:correct|right|wrong|incorrect|reasonable|valid|verified|confirmed|consistent|clear|unique|simple|positive|"
+    r"obvious|as|in|the|that|this|it|what|when|because|given|found|obtained|shown|simplified|exact|same|there|for|to|"
+    r"of|at|on|we|you|they|he|she)(?:\W|\Z)|(?:an?|i) )",
+    re.I,
+)
+_SENTENCE = re.compile(
+    r"(?<![\\A-Za-z])(?:is|are|was|were|has|have|had|it|its|them|they|we|because|since|that|this|which|hope|can|will|get|"
+    r"gives?|need|find|compute|so|then|but|not)(?![A-Za-z])",
     re.I,
 )
 
 
 def _states_latex(text: str) -> bool:
-    if _NO_VALUE.match(text) or len(_PLAIN_WORD.findall(_TEXT_COMMAND.sub("", text))) > _MAX_WORDS:
+    plain = _TEXT_COMMAND.sub("", text)
+    if _NO_VALUE.match(text) or _SENTENCE.search(plain) or len(_PLAIN_WORD.findall(plain)) > _MAX_WORDS:
         return False
     return bool(read_latex(text))
 
@@ -125,4 +133,3 @@ def _aflow_number(text: str) -> float | None:
         return float(plain[:-1].rstrip("\\")) / 100 if plain.endswith("%") else float(plain)
     except ValueError:
         return None
-

@@ -1,7 +1,7 @@
 """One spelling for the many ways in which mathematics is typed: Unicode signs, LaTeX spacing, styles and separators.
 
-First step of every maths grade: `final_answer` (which looks for the answer) and `latex_reader` (which parses it) work on
-the result, so that "−½", "-\\dfrac12" and "$-\\frac{1}{2}$" are the same text to both.
+First step of every maths grade: `quantities` and `latex_reader`, which read an answer, work on the result, so that
+"−½", "-\\dfrac12" and "$-\\frac{1}{2}$" are the same text to both.
 """
 
 from __future__ import annotations
@@ -24,22 +24,19 @@ _SIGNS = {
     "⟩": r"\rangle ", "→": r"\to ", "∧": r"\land ", "∨": r"\lor ", "∠": r"\angle ", "⌊": r"\lfloor ",
     "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
 }  # fmt: skip
-_GREEK = dict(
-    zip(
-        "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ",
-        (
-            "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
-            "psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
-        ).split(),
-        strict=True,
-    )
+_GREEK_NAMES = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
+    "omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
 )
+_GREEK = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ", _GREEK_NAMES.split(), strict=True))
 _TABLE = str.maketrans(_SIGNS | {letter: f"\\{name} " for letter, name in _GREEK.items()})
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "0123456789+-ni")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ]+")
 _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
-_DEGREE = re.compile(r"\^\s?\{?\s?\\(?:circ|degree)\s?\}?|\\(?:degree|textdegree)(?![A-Za-z])")
+_DEGREE = re.compile(
+    r"\^\s?(?:\{\s?\\(?:circ|degree)\s?\}|\\(?:circ|degree)(?![A-Za-z]))|\\(?:degree|textdegree)(?![A-Za-z])"
+)
 
 _SIZES = re.compile(
     r"\\(?:left|right|[bB]ig{1,2}[lrm]?|middle|displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|hfill|"
@@ -50,6 +47,7 @@ _STYLE = re.compile(r"\\(?:boldsymbol|mathbf|bm|mathnormal|underline|emph|color\
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![A-Za-z])|\\(?:thin|med|thick)space(?![A-Za-z])|~|\s")
 _GROUPS = re.compile(r"(?<![\d.,])(\d{1,3})((?:(?:,?\\[,!;: ]|\{,\},?|,?\s)\s?\d{3})+)(?![\d])(?!\s?\\[dtc]?frac|\s?/)")
+_DOTS = re.compile(r"\\(?:dots[cbmio]?|cdots|hdots)(?![A-Za-z])|\.\.\.+")
 _BRACED_COMMA = re.compile(r"\{,\}")
 
 
@@ -71,6 +69,7 @@ def plain_latex(text: str) -> str:
     """
     text = unicode_to_latex(text).replace("\\$", "").replace("\\textdollar", "").replace("$", " ")
     text = _SIZES.sub("", text.replace("\\lbrace", "\\{").replace("\\rbrace", "\\}"))
+    text = _DOTS.sub(r"\\ldots ", text)
     text = _GROUPS.sub(lambda match: match[1] + re.sub(r"\D", "", match[2]), text)
     text = _DEGREE.sub(r"\\circ ", _FRACTIONS.sub(r"\\frac", _BRACED_COMMA.sub(",", text)))
     text = _STYLE.sub("{", _TEXT.sub(r"\\text{", text))

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from grpo_aflow.syntax import parse_expression
 from grpo_aflow.tasks.notation import plain_latex
-from grpo_aflow.tasks.units import read_words
+from grpo_aflow.tasks.units import is_unit, read_words
 
 _MAX_CHARS = 300  # of a statement that is read
 _MAX_DIGITS = 400
@@ -29,13 +29,17 @@ _IN_TEXT = re.compile(rf"(?<![\w.,:)\]])(?<!\d[-/])(?:(?<![\d)])[+-]\s?)?{_DIGIT
 _ARITHMETIC = re.compile(r"[\d\s+\-*/().,]{1,64}")
 _SIDE_REMARK = re.compile(
     r"\s*(?:\(|\[|,\s(?!\d)|;|\bbecause\b|\bsince\b|\bas\b|\bi\.\s?e\.|\be\.\s?g\.|\bfrom\b|\bwhich\b|\bso\b|\bthat\b|"
+    r"\bthan\b|\b(?:to|and|but|if|when|while|unless|with|without|at|on|until|before|not)\b(?!\s*\$?[+-]?\d)|"
     r"\.\s|\.$|\n|!|\bwhere\b|\bafter\b|\bfor\b|\bby\b|\bin (?=\d)|\bout of\b)"
 )
 _DRESS = "*_`\"' "
 _LATEX_TEXT = re.compile(r"\\text\s?\{([^{}]*)\}")
-_BOUND = re.compile(r"(?:at (?:least|most)|(?:more|less|fewer|greater) than|up to|[<>]|\\[lg]e(?:q|qslant)?|\\ne)\s*$", re.I)
+_BOUND = re.compile(
+    r"(?:at (?:least|most)|(?:more|less|fewer|greater) than|up to|[<>]|\\[lg]e(?:q|qslant)?|\\ne)\s*$", re.I
+)
 _LIST = re.compile(r"\s*(?:,|:|-|to|or|and then|and)\s*(?:\\\$|\$)?[+-]?\d", re.I)
 
+_CONTINUES = re.compile(r"\s?(?:[\^*+_]|!(?=\w)|[/:](?=\s?\d)|\()(?<!\s\()\s?\S")
 _LIST_BEFORE = re.compile(r"\d(?:\s?(?:,|-|to|or|and then|and)\s?|:)\$?$", re.I)
 
 
@@ -53,12 +57,7 @@ def read_number(text: str) -> Number | None:
     statement = _undressed(text[:_MAX_CHARS])
     if (whole := _whole(statement)) is not None:
         return whole
-    head, equals, tail = statement.rpartition("=")
-    if equals and (number := _leading(tail)) is not None:
-        return number
-    if equals:
-        return None
-    return _leading(statement)
+    return _leading(statement.rpartition("=")[2])
 
 
 def parse_number(text: str) -> Fraction | None:
@@ -76,7 +75,7 @@ def parse_number(text: str) -> Fraction | None:
             return Fraction(match[1].replace(",", "")) * Fraction(10) ** int(match[2])
         if _PLAIN.fullmatch(plain):
             return Fraction(plain.replace(",", "").replace(" ", ""))
-    except ZeroDivisionError:
+    except (ZeroDivisionError, ValueError):
         return None
     return None
 
@@ -95,20 +94,24 @@ def last_number(text: str) -> str:
     plain = _undressed(text)
     for match in [*_IN_TEXT.finditer(plain)][-1:]:
         if not re.search(r"\d", plain[match.end() :]) and _with_words(plain, match.start(), match.end()) is not None:
-            return plain[match.start() :]
+            words = _SIDE_REMARK.split(plain[match.end() :], maxsplit=1)[0]
+            return plain[match.start() : match.end()] + words
     return ""
 
 
 def _undressed(text: str) -> str:
-    plain = _LATEX_TEXT.sub(r" \1", plain_latex(text)).replace("\\%", "%").replace("**", "").replace("\\circ", "degrees")
-    return plain.strip(_DRESS).removesuffix(".").strip(_DRESS)
+    plain = (
+        _LATEX_TEXT.sub(r" \1", plain_latex(text)).replace("\\%", "%").replace("**", "").replace("\\circ", "degrees")
+    )
+    plain = plain.strip(_DRESS).removesuffix(".").strip(_DRESS)
+    return plain[1:-1].strip() if plain[:1] == "{" and plain[-1:] == "}" else plain
 
 
 def _whole(statement: str) -> Number | None:
     """The statement as a number and nothing else, or as arithmetic with numbers."""
     is_percent = statement.endswith("%")
     if (value := parse_number(statement.removesuffix("%"))) is not None:
-        return Number(value=value, is_plain="/" not in statement and "frac" not in statement or " " in statement, is_percent=is_percent)
+        return Number(value=value, is_plain=_is_plain(statement), is_percent=is_percent)
     if _ARITHMETIC.fullmatch(statement) and (value := _work_out(statement)) is not None:
         return Number(value=value, is_plain=False)
     return None
@@ -122,9 +125,12 @@ def _leading(statement: str) -> Number | None:
 
 
 def _with_words(statement: str, start: int, end: int) -> Number | None:
-    rest = statement[end:]
+    rest = re.sub(r"\A more (?!than\b)(?=[a-z])", " ", statement[end:])
     value = parse_number(statement[start:end])
-    if value is None or _BOUND.search(statement[:start]) or _LIST.match(rest) or re.match(r"\s?[\^*/+:!(_]\s?\S", rest.replace(" (", "  (")):
+    if value is None or _BOUND.search(statement[:start]) or _LIST.match(rest) or _CONTINUES.match(rest):
+        return None
+    attached = re.match(r"[A-Za-z]+", rest)
+    if attached and not is_unit(attached.group()):
         return None
     if _LIST_BEFORE.search(statement[:start]):
         return None
@@ -133,7 +139,12 @@ def _with_words(statement: str, start: int, end: int) -> Number | None:
     beside = read_words(words.replace("%", ""))
     if beside is None or "\\" in words:
         return None
-    return Number(value=value * beside.factor, is_plain="/" not in statement[start:end] or " " in statement[start:end].strip(), is_percent=is_percent)
+    return Number(value=value * beside.factor, is_plain=_is_plain(statement[start:end]), is_percent=is_percent)
+
+
+def _is_plain(number: str) -> bool:
+    """Whether it is written as GSM8K's golds are: digits, or a mixed number, but no fraction."""
+    return not re.search(r"/|frac", number) or bool(_MIXED.fullmatch(number.strip()))
 
 
 def _work_out(text: str) -> Fraction | None:

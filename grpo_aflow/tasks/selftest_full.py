@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from grpo_aflow.tasks.attacks import BLOCKING_CODE_ATTACKS, QUICK_CODE_ATTACKS, code_attack
 from grpo_aflow.tasks.grading import grade, is_masked
+from grpo_aflow.tasks.layouts import LATEX_LAYOUTS, NUMBER_LAYOUTS, Layout
 from grpo_aflow.tasks.loading import load_tasks
 from grpo_aflow.tasks.selftest import self_test
 from grpo_aflow.types import CodeRunner, Grade, Task, UserError
 
 NUM_THREADS = 4
+MIN_LAYOUT_SHARE = 0.995  # of the golds that must be exact in each layout
 MAX_SHUFFLED = 0.02  # share of exchanged golds that may be exact by chance
+LAYOUTS: Mapping[str, Mapping[str, Layout]] = {
+    "math": LATEX_LAYOUTS,
+    "gsm8k": {**LATEX_LAYOUTS, **NUMBER_LAYOUTS},
+}
 # dataset -> the splits that are joined, how many golds must be exact
 EXPECTED: dict[str, tuple[tuple[str, ...], int]] = {
     "gsm8k": (("test",), 1319),
@@ -94,6 +100,42 @@ def check_attacks(data: Path, runner: CodeRunner) -> AttackCheck:
     return AttackCheck(num_tried=len(tried), num_masked=sum(map(is_masked, grades)), passes=tuple(passes))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayoutCheck:
+    """The golds of one dataset in one layout, and their neighbours' golds in the same (the mirror)."""
+
+    dataset: str
+    layout: str
+    num_golds: int
+    failing: tuple[str, ...]  # ids of golds that are not exact
+    num_wrong: int  # wrong answers that are; must be 0
+
+    @property
+    def share_exact(self) -> float:
+        return 1 - len(self.failing) / self.num_golds
+
+    @property
+    def passed(self) -> bool:
+        return self.share_exact >= MIN_LAYOUT_SHARE and self.num_wrong == 0
+
+
+def check_layouts(name: str, data: Path, runner: CodeRunner | None) -> Iterator[LayoutCheck]:
+    """Every gold in every layout of its kind, and another task's gold in its place."""
+    tasks = [task for split in EXPECTED[name][0] for task in load_tasks(name, split=split, source=str(data))]
+    for layout, show in LAYOUTS[name].items():
+        right = _grades(tasks, [show(task.answers[0]) for task in tasks], runner, f"{name}: {layout}")
+        others = [(task, other.answers[0]) for task, other in zip(tasks, tasks[1:] + tasks[:1], strict=True)]
+        differing = [(task, gold) for task, gold in others if not grade(task, f"\\boxed{{{gold}}}").exact]
+        wrong = _grades([task for task, _ in differing], [show(gold) for _, gold in differing], runner, "the mirror")
+        yield LayoutCheck(
+            dataset=name,
+            layout=layout,
+            num_golds=len(tasks),
+            failing=tuple(task.id for task, graded in zip(tasks, right, strict=True) if not graded.exact),
+            num_wrong=sum(graded.exact for graded in wrong),
+        )
+
+
 def answer_of(task: Task) -> str:
     """The gold in the form in which a workflow would give it."""
     gold = task.answers[0]
@@ -107,7 +149,7 @@ def _exact(tasks: Sequence[Task], givers: Sequence[Task], runner: CodeRunner) ->
     return [graded.exact for graded in _grades(tasks, answers, runner, tasks[0].dataset)]
 
 
-def _grades(tasks: Sequence[Task], answers: Sequence[str], runner: CodeRunner, title: str) -> list[Grade]:
+def _grades(tasks: Sequence[Task], answers: Sequence[str], runner: CodeRunner | None, title: str) -> list[Grade]:
     from rich.console import Console
     from rich.progress import track
 
@@ -136,6 +178,12 @@ def main() -> int:
         runner = open_default()
         report = self_test(runner, ())
         checks = [check_dataset(name, options.data, runner) for name in options.dataset or EXPECTED]
+        layouts = [
+            check
+            for name in options.dataset or EXPECTED
+            if name in LAYOUTS
+            for check in check_layouts(name, options.data, runner)
+        ]
         attacks = None if options.dataset else check_attacks(options.data, runner)
     except UserError as error:
         print(error, file=sys.stderr)
@@ -145,11 +193,22 @@ def main() -> int:
         counts = f"{check.num_exact}/{check.num_tasks}", f">= {check.num_expected}", f"{check.shuffled_rate:.2%}"
         table.add_row(check.name, *counts, verdict, " ".join(check.failing[:6]))
     Console().print(table)
+    for name in dict.fromkeys(check.dataset for check in layouts):
+        of_dataset = [check for check in layouts if check.dataset == name]
+        worst = min(of_dataset, key=lambda check: check.share_exact)
+        print(
+            f"layouts of {name}: {len(of_dataset)} families, the worst {worst.share_exact:.2%} exact ({worst.layout}), "
+            f"{sum(check.num_wrong for check in of_dataset)} wrong answers exact"
+        )
     print(f"self-test: {report.num_golds} golds, {report.num_attacks} attacks, {report.duration_s:.1f} s")
     if attacks is not None:
         fooled = ": " + ", ".join(attacks.passes[:6]) if attacks.passes else ""
         print(f"attacks: {len(attacks.passes)} of {attacks.num_tried} pass{fooled}; {attacks.num_masked} masked")
-    failed = any(not check.passed for check in checks) or (attacks is not None and not attacks.held)
+    failed = (
+        not all(check.passed for check in checks)
+        or not all(check.passed for check in layouts)
+        or (attacks is not None and not attacks.held)
+    )
     return 4 if failed else 0
 
 

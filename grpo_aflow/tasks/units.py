@@ -13,24 +13,27 @@ from itertools import zip_longest
 SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
 # Words after (or before) a number with which it states another value, or no single one.
-_CHANGES = frozenset(
-    """
-    dozen dozens score k gross hundreds thousands millions billions trillions squared cubed factorial times plus minus
-    over divided by choose mod modulo multiplied pi sqrt root sin cos tan log ln half halves third thirds quarter
-    quarters fourth fourths fifth fifths sixth sixths seventh eighth ninth tenth tenths hundredth hundredths thousandth
-    thousandths or if and more less fewer greater least most than when unless where otherwise except not without
-    between to through from negative nonnegative positive base radians multiple multiples power
-    """.split()
-)
+_CHANGE = """
+dozen dozens score k gross hundreds thousands millions billions trillions squared cubed factorial times plus minus
+over divided by choose mod modulo multiplied pi sqrt root sin cos tan log ln half halves third thirds quarter quarters
+fourth fourths fifth fifths sixth sixths seventh eighth ninth tenth tenths hundredth hundredths thousandth thousandths
+or if and more less fewer greater least most than when unless where otherwise except not without between to through
+from negative nonnegative positive base radians multiple multiples power
+"""
 # Words that may stand beside a value and say nothing of it.
-_SILENT = frozenset(
-    """
-    a an the in of total altogether each left remaining only exactly about approximately approx roughly around
-    respectively i.e ie per_cent overall all together so far now today unit units
-    """.split()
-)
+_SILENT = """
+a an the in of total altogether each left remaining only exactly about approximately approx roughly around respectively
+i.e ie overall all together so far now today unit units
+"""
+# Words of two or three letters that are no product of variables.
+_SHORT = """
+of the to for per is are all day and in on at by we he she it its as be an if so no not one two six ten yes odd men boy
+box car cat dog egg way sum
+"""
+_CHANGES, _SAYS_NOTHING = frozenset(_CHANGE.split()), frozenset(_SILENT.split())
+SHORT_WORDS = frozenset(_SHORT.split())
 _NAMES = {
-    "in": "inch inches in\" '' \"",
+    "in": "inch inches in '' \"",
     "ft": "foot feet ft '",
     "yd": "yard yards yd yds",
     "mi": "mile miles mi",
@@ -96,9 +99,16 @@ class Beside:
     unit: Unit
 
 
+def is_unit(word: str) -> bool:
+    """Whether a word is a unit that may stand beside a number without a space: 5cm, 20kg; not 4x, 70k."""
+    return word.lower() in _KNOWN
+
+
 def read_words(words: str) -> Beside | None:
     """What the words beside a number say; None where with them it is another value, or no single one."""
-    factor, known, others = 1, [], set()
+    factor = 1
+    known: list[str] = []
+    others: set[str] = set()
     found = _WORD.findall(words)
     for word, following in zip_longest(found, found[1:], fillvalue="^"):
         lower = word.lower()
@@ -112,7 +122,7 @@ def read_words(words: str) -> Beside | None:
             known.append(_power(known, word))
         elif lower in _KNOWN:
             known.append(_KNOWN[lower])
-        elif lower not in _SILENT:
+        elif lower not in _SAYS_NOTHING:
             others.add(lower.removesuffix("s"))
     return Beside(factor=factor, unit=Unit(known=_in_one_spelling(known), others=frozenset(others)))
 

@@ -6,7 +6,11 @@ from hypothesis import strategies as st
 
 from grpo_aflow.tasks import grade, normalise
 from grpo_aflow.tasks.attacks import text_task
-from grpo_aflow.tasks.final_answer import find_final_answer, parse_number, read_number
+from grpo_aflow.tasks.final_answer import find_final_answer
+from grpo_aflow.tasks.latex_equality import one_spelling
+from grpo_aflow.tasks.latex_reader import read_latex
+from grpo_aflow.tasks.math_grading import LATEX, NUMBER
+from grpo_aflow.tasks.quantities import last_number, number_in, parse_number, read_number
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=()), max_size=300)
 MATHS = st.lists(
@@ -61,8 +65,10 @@ def test_latex_answers_never_raise(answer):
 @settings(max_examples=200, deadline=None)
 @given(TEXT | MATHS)
 def test_parsers_take_any_text(answer):
-    found = find_final_answer(answer)
-    read_number(found.text)
+    for kind in (NUMBER, LATEX):
+        read_number(find_final_answer(answer, kind).text)
+    for read in (read_latex, one_spelling, last_number, number_in):
+        read(answer)
     for domain in ("math", "qa", "code"):
         assert isinstance(normalise(answer, domain), str)
 

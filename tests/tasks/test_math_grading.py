@@ -9,33 +9,61 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from answer_cases import CASES
 
 from grpo_aflow.tasks import grade, normalise
 from grpo_aflow.tasks.attacks import TEXT_ATTACKS, text_task
-from grpo_aflow.tasks.final_answer import find_final_answer, last_boxed, parse_number, read_number
-from grpo_aflow.tasks.latex_equality import latex_pool
+from grpo_aflow.tasks.final_answer import READING_ORDER, find_final_answer, last_boxed, visible
+from grpo_aflow.tasks.latex_pool import latex_pool
+from grpo_aflow.tasks.layouts import LATEX_LAYOUTS, NUMBER_LAYOUTS
+from grpo_aflow.tasks.math_grading import LATEX, NUMBER
+from grpo_aflow.tasks.quantities import parse_number, read_number
 
 
-@pytest.mark.parametrize(
-    ("text", "answer", "rule"),
-    [
-        ("Answer: 5\nBecause 2 + 3 = 5.", "5", "declared"),
-        ("<answer> 12 </answer> as 3 * 4", "12", "declared"),
-        (r"so \boxed{\frac{1}{\frac{2}{3}}} it is", r"\frac{1}{\frac{2}{3}}", "boxed"),
-        (r"\boxed{1} and \boxed{2}", "1, 2", "boxed"),
-        (r"first \boxed{1}" + "\n" + r"then \boxed{2}", "2", "boxed"),
-        ("24 + 48\n#### 72", "72", "####"),
-        ("Thus the answer is 72. Done in 2 steps.", "72", "answer_is"),
-        ("72 clips", "72 clips", "bare"),
-        ("So each of the angles measures $135/2$.", "135/2", "last_formula"),
-        ("She sold 48 first\nand then 24, so 72 in all", "72", "last_number"),
-        ("no idea at all, sorry, it is hard\nreally", "", "none"),
-        ("", "", "none"),
-    ],
-)
-def test_the_final_answer_is_found_and_its_rule_recorded(text, answer, rule):
-    found = find_final_answer(text)
-    assert (found.text, found.rule) == (answer, rule)
+@pytest.mark.parametrize("rule", READING_ORDER, ids=lambda rule: f"{rule.rank} {rule.name}")
+@pytest.mark.parametrize("kind", [NUMBER, LATEX], ids=["number", "latex"])
+def test_each_row_of_the_reading_order_reads_its_example(rule, kind):
+    found = find_final_answer(rule.example, kind)
+    number = read_number(found.text)
+    assert number is not None
+    assert str(number.value) == rule.answer
+    if (rule.name, rule.rank, kind) not in {("boxed", 2, NUMBER), ("last_formula", 6, NUMBER)}:
+        assert found.rule == rule.name
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]} {case[1]} {case[2][:50]!r}")
+def test_answers_as_models_write_them(case):
+    dataset, gold, answer, exact = case
+    graded = grade(text_task(dataset, gold), answer)
+    assert graded.exact is exact, (graded.rule, graded.read)
+
+
+GOLDS = {
+    "math": ("5", "-12", r"\frac{3}{4}", r"4\sqrt{2}", "(2,-1)", r"\text{Friday}", r"\$36", "14{,}916"),
+    "gsm8k": ("18", "-5"),
+}
+
+
+@pytest.mark.parametrize("name", [*LATEX_LAYOUTS, *NUMBER_LAYOUTS])
+def test_every_layout_shows_a_right_answer_and_no_wrong_one(name):
+    for dataset, golds in GOLDS.items():
+        if dataset == "math" and name in NUMBER_LAYOUTS:
+            continue
+        layout = (LATEX_LAYOUTS | NUMBER_LAYOUTS)[name]
+        for gold in golds:
+            assert grade(text_task(dataset, gold), layout(gold)).exact, (gold, layout(gold))
+            for other in golds:
+                assert other == gold or not grade(text_task(dataset, gold), layout(other)).exact, (gold, other)
+
+
+def test_what_was_only_thought_is_not_seen():
+    assert visible("<think>5</think>6") == " 6"
+    assert visible("5</think>6") == "6"
+    assert visible("6<think>5").strip() == "6"
+    assert (
+        visible("<|channel|>analysis<|message|>5<|end|><|start|>assistant<|channel|>final<|message|>6<|return|>") == "6"
+    )
+    assert visible("a < b and b > c") == "a < b and b > c"
 
 
 @pytest.mark.parametrize(
@@ -50,13 +78,15 @@ def test_the_final_answer_is_found_and_its_rule_recorded(text, answer, rule):
         ("5 + 3 = 8", 8, True),
         ("$1,234.00", 1234, True),
         ("\u22125", -5, True),
-        ("50%", 50, False),
+        ("50%", 50, True),
+        ("2 1/2 hours", 2.5, True),
+        ("4 million", 4_000_000, True),
     ],
 )
 def test_numbers_are_read_as_they_are_meant(text, value, clean):
     number = read_number(text)
     assert number is not None
-    assert (number.value, number.clean) == (value, clean)
+    assert (number.value, number.is_plain) == (value, clean)
 
 
 def test_what_is_no_number():
@@ -157,7 +187,6 @@ SLOW_ANSWERS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("answer", SLOW_ANSWERS)
 def test_slow_latex_is_bounded(answer):
-    latex_pool().equal("1", "2")  # warm
     started = time.monotonic()
     assert not grade(text_task("math", r"\frac{1}{2}"), answer).exact
     assert time.monotonic() - started < 6
@@ -186,19 +215,19 @@ def test_many_threads_share_the_workers():
 
 def test_a_killed_worker_is_replaced():
     pool = latex_pool()
-    assert pool.equal("1", "\\frac{2}{2}")
+    assert pool.equal("1", "2/2")
     for worker in list(pool._alive):
         worker.process.kill()
     for _ in range(4):  # the dead ones are noticed one by one
-        pool.equal("1", "\\frac{2}{2}")
-    assert pool.equal("1", "\\frac{2}{2}")
+        pool.equal("1", "2/2")
+    assert pool.equal("1", "2/2")
 
 
 @pytest.mark.slow
 def test_workers_end_with_a_killed_parent_and_see_none_of_its_keys():
     program = (
-        "import time; from grpo_aflow.tasks.latex_equality import latex_pool\n"
-        "latex_pool().equal('1', '\\\\frac22')\n"
+        "import time; from grpo_aflow.tasks.latex_pool import latex_pool\n"
+        "latex_pool().equal('1', '2/2')\n"
         "print(*[w.process.pid for w in latex_pool()._alive], flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "OPENAI_API_KEY": "secret-of-the-trainer"}
@@ -229,11 +258,11 @@ def test_masked_is_neither_right_nor_wrong(monkeypatch):
     from grpo_aflow.types import InfrastructureError
 
     class Broken:
-        def equal(self, gold, answer, mode="verify"):
+        def equal(self, gold, answer):
             raise InfrastructureError("no worker")
 
     monkeypatch.setattr(math_grading, "latex_pool", Broken)
-    graded = grade(text_task("math", "x+1"), "1+x")
+    graded = grade(text_task("math", "x+1"), "1+x", profile="aflow")
     assert is_masked(graded)
     assert math.isnan(graded.score)
     assert not graded.exact

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from grpo_aflow.tasks import load_tasks
-from grpo_aflow.tasks.latex_equality import latex_pool
+from grpo_aflow.tasks.grading import grade
+from grpo_aflow.tasks.latex_equality import equal
 from grpo_aflow.tasks.leaks import contaminated, leaked_tests
-from grpo_aflow.tasks.selftest_full import EXPECTED, check_dataset
+from grpo_aflow.tasks.selftest_full import EXPECTED, check_dataset, check_layouts
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not here")
@@ -60,9 +61,26 @@ def test_golds_are_exact_and_exchanged_golds_are_not(name, runner):
 
 
 @pytest.mark.slow
-def test_math_verify_itself_agrees_with_every_gold():
+@pytest.mark.parametrize("name", ["gsm8k", "math"])
+def test_every_gold_is_exact_in_every_layout_and_its_neighbour_in_none(name):
+    for check in check_layouts(name, DATA, None):
+        assert check.share_exact >= 0.995, check
+        assert check.num_wrong == 0, check
+
+
+@pytest.mark.slow
+def test_the_reference_solutions_of_math_are_exact():
+    tasks = [task for split in EXPECTED["math"][0] for task in load("math", split)]
+    assert [task.id for task in tasks if not grade(task, task.metadata["solution"]).exact] == []
+
+
+def test_golds_are_equal_to_themselves_and_agree_with_math_verify():
+    math_verify = pytest.importorskip("math_verify")
     golds = [task.answers[0] for split in EXPECTED["math"][0] for task in load("math", split)]
-    assert [gold for gold in golds if not latex_pool().equal(gold, gold)] == []
+    for gold, other in zip(golds[::3], golds[1::3], strict=False):
+        assert equal(gold, gold)
+        left, right = (math_verify.parse(f"${text}$") for text in (gold, other))
+        assert equal(gold, other) == math_verify.verify(left, right), (gold, other)
 
 
 @pytest.mark.slow

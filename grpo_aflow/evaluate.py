@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from grpo_aflow import metrics
+from grpo_aflow.readings import AflowGrades, Disagreement, disagreements, rule_counts
 from grpo_aflow.rollout import EVALUATION, Rollouter
 from grpo_aflow.statistics import Estimate, estimate
 from grpo_aflow.tasks import grade, is_masked, load_tasks
-from grpo_aflow.types import CodeRunner, Rollout, RolloutGroup, RolloutStatus, SamplingParams, Task
+from grpo_aflow.types import CodeRunner, Grade, Rollout, RolloutGroup, RolloutStatus, SamplingParams, Task
 
 Scores = dict[str, list[float]]  # task id -> exactness of its unmasked rollouts
 
@@ -66,7 +66,7 @@ class Result:
     groups: tuple[RolloutGroup, ...]
     scores: Scores
     accuracy: Estimate
-    aflow: Scores | None  # the same answers under AFlow's scorers; None = not asked for
+    aflow: AflowGrades | None  # the same answers under AFlow's scorers; None = not asked for
 
     @property
     def rollouts(self) -> list[Rollout]:
@@ -76,12 +76,22 @@ class Result:
         """Plain data for `evaluation.json`: overall, by dataset, and what it cost."""
         datasets = sorted({group.task.dataset for group in self.groups})
         parts = {name: self._figures([g for g in self.groups if g.task.dataset == name]) for name in datasets}
-        return {**self._figures(self.groups), **metrics.costs(self.rollouts), "datasets": parts}
+        return {
+            **self._figures(self.groups),
+            **metrics.costs(self.rollouts),
+            "datasets": parts,
+            "readings": [asdict(count) for count in rule_counts(self.rollouts)],
+            "disagreements": [asdict(one) for one in self.disagreements()],
+        }
+
+    def disagreements(self) -> list[Disagreement]:
+        """Where the official verdict and AFlow's differ; nothing where AFlow's was not asked for."""
+        return [] if self.aflow is None else disagreements(self.rollouts, self.aflow)
 
     def _figures(self, groups: Sequence[RolloutGroup]) -> dict[str, Any]:
         if self.aflow is None:
             return _part(groups)
-        scores = {group.task.id: self.aflow[group.task.id] for group in groups}
+        scores = aflow_scores(groups, self.aflow)
         aflow = estimate(scores)
         return {
             **_part(groups),
@@ -120,7 +130,7 @@ async def evaluate(
         raise errors.exceptions[0] from errors
     groups = tuple(task.result() for task in started)
     scores = exact_scores(groups)
-    aflow = await aflow_scores(groups, rollouter.runner) if settings.aflow else None
+    aflow = await aflow_grades(groups, rollouter.runner) if settings.aflow else None
     return Result(groups=groups, scores=scores, accuracy=estimate(scores), aflow=aflow)
 
 
@@ -132,27 +142,31 @@ def exact_scores(groups: Sequence[RolloutGroup]) -> Scores:
     return scores
 
 
-async def aflow_scores(groups: Sequence[RolloutGroup], runner: CodeRunner) -> Scores:
-    """The recorded answers under the `aflow` grader profile, as AFlow's tables count them: F1 for qa, solved otherwise.
+async def aflow_grades(groups: Sequence[RolloutGroup], runner: CodeRunner) -> AflowGrades:
+    """The recorded answers under the `aflow` grader profile; one whose comparison failed has no entry.
 
     Code is not run again: its checker is the same in both profiles (AFlow's own passes `raise SystemExit`).
     """
 
-    def score(rollout: Rollout) -> float:
+    def regrade(rollout: Rollout) -> Grade:
         if rollout.grade is None or rollout.execution is None:
-            return 0.0
+            return Grade(exact=False, score=0.0, tier=0.0, rule="aflow")
         if rollout.task.domain == "code":
-            return float(rollout.grade.exact)
-        graded = grade(rollout.task, rollout.execution.answer, runner=runner, profile="aflow")
-        if is_masked(graded):
-            return math.nan
-        return graded.score if rollout.task.domain == "qa" else float(graded.exact)
+            return rollout.grade
+        return grade(rollout.task, rollout.execution.answer, runner=runner, profile="aflow")
 
+    rollouts = [r for group in groups for r in group.rollouts if r.status != RolloutStatus.MASKED]
+    grades = await asyncio.gather(*(asyncio.to_thread(regrade, rollout) for rollout in rollouts))
+    named = {(rollout.task.id, rollout.member): graded for rollout, graded in zip(rollouts, grades, strict=True)}
+    return {name: graded for name, graded in named.items() if not is_masked(graded)}
+
+
+def aflow_scores(groups: Sequence[RolloutGroup], grades: AflowGrades) -> Scores:
+    """AFlow's scores as its tables count them: F1 for qa, solved otherwise."""
     scores: Scores = {}
     for group in groups:
-        counted = [rollout for rollout in group.rollouts if rollout.status != RolloutStatus.MASKED]
-        found = await asyncio.gather(*(asyncio.to_thread(score, rollout) for rollout in counted))
-        scores[group.task.id] = [value for value in found if not math.isnan(value)]
+        found = [grades[group.task.id, r.member] for r in group.rollouts if (group.task.id, r.member) in grades]
+        scores[group.task.id] = [one.score if group.task.domain == "qa" else float(one.exact) for one in found]
     return scores
 
 
@@ -165,7 +179,6 @@ def _part(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
     accuracy = estimate(exact_scores(groups))
     return {
         **_answerable(groups),
-        "rules": dict(Counter(rollout.grade.rule for rollout in rollouts if rollout.grade).most_common()),
         "accuracy": accuracy.mean,
         "accuracy_low": accuracy.low,
         "accuracy_high": accuracy.high,

@@ -13,6 +13,7 @@ from grpo_aflow.config import EvaluateConfig
 from grpo_aflow.evaluate import Result, evaluate
 from grpo_aflow.interrupt import Interrupt
 from grpo_aflow.progress import Progress
+from grpo_aflow.readings import disagreement_lines, rule_counts
 from grpo_aflow.record import RunDirectory, finite, replace
 from grpo_aflow.stage import open_ground
 from grpo_aflow.types import RolloutGroup, UserError
@@ -49,6 +50,9 @@ async def _measure(config: EvaluateConfig) -> float:
             done = True
             progress.status("")
             progress.console.print(table(result))
+            progress.console.print(readings_table(result))
+            for line in disagreement_lines(result.disagreements()):
+                progress.say(line)
             progress.say(f"evaluation folder: {run.path}")
     finally:
         if done:
@@ -85,6 +89,18 @@ def table(result: Result) -> Table:
     )
     if result.aflow is not None:
         shown.caption += "\naflow: the same answers under AFlow's scorers (qa: F1), for comparison with its tables"
+    return shown
+
+
+def readings_table(result: Result) -> Table:
+    """By which rule how many answers were read, and how many of them are exact."""
+    shown = Table(title="how answers were read", title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for heading in ("dataset", "rule", "answers", "exact"):
+        shown.add_column(heading, justify="right" if heading in ("answers", "exact") else "left")
+    for count in rule_counts(result.rollouts):
+        shown.add_row(count.dataset, count.rule, str(count.num_answers), str(count.num_exact))
+    if result.aflow is not None:
+        shown.caption = f"ours and AFlow's verdict differ on {len(result.disagreements())} answers"
     return shown
 
 

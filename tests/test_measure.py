@@ -8,7 +8,7 @@ from rollouts import group, rollout
 
 from grpo_aflow import tasks as task_room
 from grpo_aflow.config import compose
-from grpo_aflow.evaluate import aflow_scores
+from grpo_aflow.evaluate import aflow_grades, aflow_scores
 from grpo_aflow.measure import measure
 from grpo_aflow.record import read_jsonl
 from grpo_aflow.types import RolloutStatus, Task
@@ -67,6 +67,10 @@ def test_the_aflow_profile_stands_beside_the_official_one(evaluated, capsys):
     headings = ["dataset", "exact", "low", "high", "score", "aflow", "valid", "tasks", "rollouts", "masked"]
     assert headings in [line.split() for line in shown.splitlines()], shown
     assert "AFlow's scorers" in shown
+    readings = summary["readings"]
+    assert sum(count["num_answers"] for count in readings) == 30 - summary["num_masked"]
+    assert sum(count["num_exact"] for count in readings) == round(summary["accuracy"] * 30)
+    assert f"differ on {len(summary['disagreements'])} answers" in shown
 
 
 async def test_the_profiles_disagree_where_the_scorers_do():
@@ -74,10 +78,11 @@ async def test_the_profiles_disagree_where_the_scorers_do():
     number = Task(id="n", dataset="gsm8k", domain="math", problem="", answers=("2",))
     span = Task(id="s", dataset="hotpotqa", domain="qa", problem="", answers=("Jane Austen",))
     groups = [
-        group(_answered(number, "18 (step 2 of 2)"), rollout(status=RolloutStatus.MASKED, task=number), task=number),
-        group(_answered(span, "it was Jane Austen"), rollout(status=RolloutStatus.INVALID, task=span), task=span),
+        group(_answered(number, "18 (step 2 of 2)"), rollout(status=RolloutStatus.MASKED, task=number, member=1), task=number),
+        group(_answered(span, "it was Jane Austen"), rollout(status=RolloutStatus.INVALID, task=span, member=1), task=span),
     ]
-    scores = await aflow_scores(groups, runner=None)
+    grades = await aflow_grades(groups, runner=None)
+    scores = aflow_scores(groups, grades)
     assert scores["n"] == [1.0]
     assert scores["s"] == [pytest.approx(2 * 2 / 4 / (1 + 2 / 4)), 0.0]
     assert not task_room.grade(number, "18 (step 2 of 2)").exact

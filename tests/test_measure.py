@@ -78,8 +78,14 @@ async def test_the_profiles_disagree_where_the_scorers_do():
     number = Task(id="n", dataset="gsm8k", domain="math", problem="", answers=("2",))
     span = Task(id="s", dataset="hotpotqa", domain="qa", problem="", answers=("Jane Austen",))
     groups = [
-        group(_answered(number, "18 (step 2 of 2)"), rollout(status=RolloutStatus.MASKED, task=number, member=1), task=number),
-        group(_answered(span, "it was Jane Austen"), rollout(status=RolloutStatus.INVALID, task=span, member=1), task=span),
+        group(
+            _answered(number, "18 (step 2 of 2)"),
+            rollout(status=RolloutStatus.MASKED, task=number, member=1),
+            task=number,
+        ),
+        group(
+            _answered(span, "it was Jane Austen"), rollout(status=RolloutStatus.INVALID, task=span, member=1), task=span
+        ),
     ]
     grades = await aflow_grades(groups, runner=None)
     scores = aflow_scores(groups, grades)

@@ -140,7 +140,8 @@ def _group(text: str, start: int) -> tuple[str, int]:
 # --- statements -------------------------------------------------------------------------------------------------------
 
 _FORMULA = re.compile(
-    r"\$\$(.{1,800}?)\$\$|(?<!\\)\$((?:\\\$|[^$]){1,500}?)(?<!\\)\$|\\\((.{1,500}?)\\\)|\\\[(.{1,800}?)\\\]", re.S
+    r"\$\$(.{1,800}?)\$\$|(?<![\\$])\$((?=\S)(?:\\\$|[^$]){0,499}?[^\s$\\]|\s(?:\\\$|[^$]){1,498}?\s)\$(?!\d)|\\\((.{1,500}?)\\\)|\\\[(.{1,800}?)\\\]",
+    re.S,
 )
 _CUT = re.compile(
     r"\s*(?:\(|\[(?=[A-Za-z])|,?\s*\b(?:because|since|as|which|i\.\s?e\.|where|and so)(?![A-Za-z])|,\s+so\b|"
@@ -292,7 +293,13 @@ def _sentences(text: str, _: Kind) -> Iterator[Candidate]:
 
 
 def _bare(text: str, kind: Kind) -> Iterator[Candidate]:
-    if len(text) <= _BARE and (value := unwrapped(text)) and not _LABEL.match(value) and kind.states(value):
+    if (
+        len(text) <= _BARE
+        and "\n" not in text
+        and (value := unwrapped(text))
+        and not _LABEL.match(value)
+        and kind.states(value)
+    ):
         yield Candidate(0, value)
 
 

@@ -66,6 +66,8 @@ def _spelling(node: Node) -> str:
         if isinstance(node, Group):
             items = list(map(_spelling, node.items))
             return node.opening + ",".join(items if node.opening not in ("", "{") else sorted(items)) + node.closing
+        if isinstance(node, Matrix):
+            return ";".join(",".join(map(_spelling, row)) for row in node.rows)
         if isinstance(node, Relation):
             return _spelling(node.sides[-1])
         if isinstance(node, Words):

@@ -21,6 +21,8 @@ from grpo_aflow.tasks.units import SHORT_UNITS, SHORT_WORDS, Unit, read_words
 
 MAX_CHARS = 2_000  # a final answer longer than this is not read
 _MAX_DEPTH = 40
+_MAX_TOKENS = 400
+_MAX_CHAIN = 120  # operations side by side, which make the tree as deep
 
 
 class NotRead(Exception):
@@ -173,8 +175,11 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
         self.tokens = _tokens(text)
+        if len(self.tokens) > _MAX_TOKENS:
+            raise NotRead("too long")
         self.place = 0
         self.depth = 0
+        self.num_operations = 0
 
     # --- answers and items --------------------------------------------------------------------------------------------
 
@@ -324,7 +329,8 @@ class _Parser:
 
     def factor(self) -> Node:
         self.depth += 1
-        if self.depth > _MAX_DEPTH:
+        self.num_operations += 1
+        if self.depth > _MAX_DEPTH or self.num_operations > _MAX_CHAIN:
             raise NotRead("nested too deeply")
         if self.peek() in ("-", "+"):
             sign = self.take()

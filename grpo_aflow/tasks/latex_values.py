@@ -98,7 +98,8 @@ def is_positive(value: Value) -> bool:
 def spelling(value: Value) -> str:
     """One text for equal values: a fraction, or 30 digits."""
     if isinstance(value, Fraction):
-        return str(value)
+        small = _bits(value.numerator) + _bits(value.denominator) < 1_000
+        return str(value) if small else f"{value.numerator:x}/{value.denominator:x}"
     return str(_context.mp.nstr(value, 30))
 
 

@@ -20,7 +20,6 @@ from grpo_aflow.types import Grade
 _ROUNDED_DECIMAL = re.compile(r"-?[\d,]*\.\d+")
 _AFLOW_NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?|\d+\.\d+")
 _AFLOW_BOXED = re.compile(r"\\boxed{((?:[^{}]|{[^{}]*})*)}")
-_GUESSES = ("bare", "last_number", "none")  # rules under which "%" is taken at its word
 
 _MAX_WORDS = 3  # of plain words in an answer that is no sentence
 _PLAIN_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
@@ -62,8 +61,8 @@ def grade_number(gold: str, answer: str, tiers: Tiers) -> Grade:
     if number is None or value is None:
         return Grade(exact=False, score=0.0, tier=NOTHING, rule="no_number", read=found.text)
     values = [number.value]
-    if number.is_percent:  # a marked "60%" may answer "what percentage"; a bare one is a share
-        values = [number.value / 100] if found.rule in _GUESSES else [number.value, number.value / 100]
+    if number.is_percent:  # "60%" in a text may answer "what percentage"; alone it is a share
+        values = [number.value / 100] if found.rule == "bare" else [number.value, number.value / 100]
     if value in values and number.is_plain:
         return Grade(exact=True, score=1.0, tier=EXACT, rule=found.rule, read=found.text)
     if value == number.value:

@@ -30,10 +30,12 @@ _ARITHMETIC = re.compile(r"[\d\s+\-*/().,]{1,64}")
 _SIDE_REMARK = re.compile(
     r"\s*(?:\(|\[|,\s(?!\d)|;|\bbecause\b|\bsince\b|\bas\b|\bi\.\s?e\.|\be\.\s?g\.|\bfrom\b|\bwhich\b|\bso\b|\bthat\b|"
     r"\bthan\b|\b(?:to|and|but|if|when|while|unless|with|without|at|on|until|before|not)\b(?!\s*\$?[+-]?\d)|"
-    r"\.\s|\.$|\n|!|\bwhere\b|\bafter\b|\bfor\b|\bby\b|\bin (?=\d)|\bout of\b)"
+    r"\.\s|\.$|\n|!|\bwhere\b|\bafter\b|\bfor\b|\bby\b|\bin\b(?=\s*\w)|\bout of\b)"
 )
 _DRESS = "*_`\"' "
 _LATEX_TEXT = re.compile(r"\\text\s?\{([^{}]*)\}")
+_SENTENCE_END = re.compile(r"\n|(?<=[.!?])\s+(?=[^a-z])")
+_REASON = re.compile(r",?\s\b(?:because|since)\b", re.I)
 _BOUND = re.compile(
     r"(?:at (?:least|most)|(?:more|less|fewer|greater) than|up to|[<>]|\\[lg]e(?:q|qslant)?|\\ne)\s*$", re.I
 )
@@ -90,13 +92,32 @@ def number_in(sentence: str) -> str:
 
 
 def last_number(text: str) -> str:
-    """The last number of a text, with the words behind it; "" where there is none, or it is part of another value."""
-    plain = _undressed(text)
-    for match in [*_IN_TEXT.finditer(plain)][-1:]:
-        if not re.search(r"\d", plain[match.end() :]) and _with_words(plain, match.start(), match.end()) is not None:
-            words = _SIDE_REMARK.split(plain[match.end() :], maxsplit=1)[0]
-            return plain[match.start() : match.end()] + words
+    """The number at which the last sentence with a number arrives, with its words; "" where it states none.
+
+    That is what stands behind its last "=", else its last number: "It takes 120/24 = 5 hours to read 120 pages", "She has
+    4 left because 10 - 6 = 4".
+    """
+    for sentence in reversed(_SENTENCE_END.split(text)):
+        plain = _undressed(sentence)
+        if not re.search(r"\d", plain):
+            continue
+        because = _REASON.search(plain)
+        before = plain[: because.start()] if because else ""
+        clause = before if re.search(r"\d", before) else plain
+        result = clause.rpartition("=")[2].strip()
+        if (
+            "=" in clause and "round" not in result and (match := _IN_TEXT.match(result))
+        ):  # "= 5 hours to read 120 pages"
+            return _with_its_words(result, match)
+        *_, match = [None, *_IN_TEXT.finditer(clause)]
+        return _with_its_words(clause, match) if match and not re.search(r"\d", clause[match.end() :]) else ""
     return ""
+
+
+def _with_its_words(text: str, match: re.Match[str]) -> str:
+    if _with_words(text, match.start(), match.end()) is None:
+        return ""
+    return match.group() + _SIDE_REMARK.split(text[match.end() :], maxsplit=1)[0]
 
 
 def _undressed(text: str) -> str:
@@ -125,7 +146,7 @@ def _leading(statement: str) -> Number | None:
 
 
 def _with_words(statement: str, start: int, end: int) -> Number | None:
-    rest = re.sub(r"\A more (?!than\b)(?=[a-z])", " ", statement[end:])
+    rest = statement[end:]
     value = parse_number(statement[start:end])
     if value is None or _BOUND.search(statement[:start]) or _LIST.match(rest) or _CONTINUES.match(rest):
         return None
@@ -136,7 +157,7 @@ def _with_words(statement: str, start: int, end: int) -> Number | None:
         return None
     is_percent = bool(re.match(r"\s?%", rest))
     words = _SIDE_REMARK.split(rest, maxsplit=1)[0]
-    beside = read_words(words.replace("%", ""))
+    beside = read_words(words.replace("%", ""), in_prose=True)
     if beside is None or "\\" in words:
         return None
     return Number(value=value * beside.factor, is_plain=_is_plain(statement[start:end]), is_percent=is_percent)

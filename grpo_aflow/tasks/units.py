@@ -30,7 +30,12 @@ _SHORT = """
 of the to for per is are all day and in on at by we he she it its as be an if so no not one two six ten yes odd men boy
 box car cat dog egg way sum
 """
+# Of these, what a sentence may say beside a number all the same: "20 fewer cans", "6 times", "5 friends over".
+_PROSE = """
+more less fewer greater over times by from through and if when where positive without between to not most least except pi root log
+"""
 _CHANGES, _SAYS_NOTHING = frozenset(_CHANGE.split()), frozenset(_SILENT.split())
+_CHANGES_IN_PROSE = _CHANGES - frozenset(_PROSE.split())
 SHORT_WORDS = frozenset(_SHORT.split())
 _NAMES = {
     "in": "inch inches in '' \"",
@@ -104,8 +109,12 @@ def is_unit(word: str) -> bool:
     return word.lower() in _KNOWN
 
 
-def read_words(words: str) -> Beside | None:
-    """What the words beside a number say; None where with them it is another value, or no single one."""
+def read_words(words: str, *, in_prose: bool = False) -> Beside | None:
+    """What the words beside a number say; None where with them it is another value, or no single one.
+
+    in_prose: they belong to a sentence, which may go on ("5 more apples than Tom"), not to a formula.
+    """
+    changes = _CHANGES_IN_PROSE if in_prose else _CHANGES
     factor = 1
     known: list[str] = []
     others: set[str] = set()
@@ -116,7 +125,7 @@ def read_words(words: str) -> Beside | None:
             continue  # "5 apples in total", not inches
         if lower in SCALES and not known and not others:
             factor *= SCALES[lower]
-        elif lower in _CHANGES or lower in SCALES:
+        elif lower in changes or lower in SCALES:
             return None
         elif word[0] == "^":
             known.append(_power(known, word))

@@ -17,7 +17,8 @@ from grpo_aflow.tasks.quantities import last_number, number_in
 
 _TAIL = 20_000  # characters; a final answer stands at the end, and every pattern below stays fast on this much
 _BARE = 300  # longest text that counts as an answer by itself
-_MAX_BOXES = 40  # the last ones of a text that are looked at
+_MAX_MATCHES = 40  # of a rule: the last ones are looked at
+_MAX_STATEMENT = 1_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +103,7 @@ def boxes(text: str) -> list[Candidate]:
     """
     found: list[Candidate] = []
     end_of_last = -1
-    for match in [*_BOX.finditer(text)][-_MAX_BOXES:]:
+    for match in _last(_BOX, text):
         if match.start() < end_of_last:
             continue  # a box in a box
         content, end = _group(text, match.end())
@@ -203,10 +204,11 @@ def _strip_marks(text: str) -> str:
 
 def _following(text: str, place: int) -> str:
     """What stands at `place` to the end of its line; where that is nothing, the next block of text."""
-    line, _, rest = text[place:].partition("\n")
+    text = text[place : place + _MAX_STATEMENT]
+    line, _, rest = text.partition("\n")
     line = line.strip()
     if not _POINTER.fullmatch(re.sub(r"[*_`\\]+", "", line)) and line not in ("$$", "\\[", "```"):
-        match = _FORMULA.match(text[place:].lstrip(" *_"))
+        match = _FORMULA.match(text.lstrip(" *_"))
         return match.group() if match and "\n" in match.group() else line
     block = (line if line in ("$$", "\\[") else "") + "\n" + rest
     block = (
@@ -234,6 +236,10 @@ _ANSWER_IS = re.compile(
     re.I,
 )
 _HASHES = re.compile(r"####+(?!#)")
+
+
+def _last(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    return [*pattern.finditer(text)][-_MAX_MATCHES:]
 
 
 def _tags(text: str, kind: Kind) -> Iterator[Candidate]:
@@ -268,26 +274,26 @@ def _other_boxes(text: str, _: Kind) -> Iterator[Candidate]:
 
 
 def _fields(text: str, kind: Kind) -> Iterator[Candidate]:
-    for match in _FIELD.finditer(text):
+    for match in _last(_FIELD, text):
         if value := _value(_following(text, match.end()), kind):
             yield Candidate(match.start(), value)
 
 
 def _hashes(text: str, kind: Kind) -> Iterator[Candidate]:
-    for match in _HASHES.finditer(text):
+    for match in _last(_HASHES, text):
         if value := _value(_following(text, match.end()), kind):
             yield Candidate(match.start(), value)
 
 
 def _declared(text: str, kind: Kind) -> Iterator[Candidate]:
-    for match in _ANSWER_IS.finditer(text):
+    for match in _last(_ANSWER_IS, text):
         if value := _value(_following(text, match.end()), kind):
             yield Candidate(match.start(), value)
 
 
 def _sentences(text: str, _: Kind) -> Iterator[Candidate]:
     for pattern in (_FIELD, _ANSWER_IS):
-        for match in pattern.finditer(text):
+        for match in _last(pattern, text):
             if value := number_in(_following(text, match.end())):
                 yield Candidate(match.start(), value)
 

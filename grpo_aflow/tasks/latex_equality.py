@@ -151,6 +151,8 @@ def _same_groups(gold: Group, answer: Group) -> bool:
     unordered = {"", "{"}
     if gold.opening in unordered and answer.opening in unordered:
         return _same_sets(gold.items, answer.items)
+    if {gold.opening, answer.opening} == {"", "("} and {gold.closing, answer.closing} == {"", ")"}:
+        return _same_rows(gold.items, answer.items)  # a point without its brackets
     vectors = {"(", "langle"}
     alike = gold.opening == answer.opening or {gold.opening, answer.opening} <= vectors
     closed_alike = gold.closing == answer.closing or {gold.closing, answer.closing} <= {")", "rangle"}

@@ -94,8 +94,8 @@ def number_in(sentence: str) -> str:
 def last_number(text: str) -> str:
     """The number at which the last sentence with a number arrives, with its words; "" where it states none.
 
-    That is what stands behind its last "=", else its last number: "It takes 120/24 = 5 hours to read 120 pages", "She has
-    4 left because 10 - 6 = 4".
+    That is what stands behind its last "=", else its last number: "It takes 120/24 = 5 hours to read 120 pages", "She
+    has 4 left because 10 - 6 = 4".
     """
     for sentence in reversed(_SENTENCE_END.split(text)):
         plain = _undressed(sentence)

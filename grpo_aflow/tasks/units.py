@@ -32,7 +32,8 @@ box car cat dog egg way sum
 """
 # Of these, what a sentence may say beside a number all the same: "20 fewer cans", "6 times", "5 friends over".
 _PROSE = """
-more less fewer greater over times by from through and if when where positive without between to not most least except pi root log
+more less fewer greater over times by from through and if when where positive without between to not most least except
+pi root log
 """
 _CHANGES, _SAYS_NOTHING = frozenset(_CHANGE.split()), frozenset(_SILENT.split())
 _CHANGES_IN_PROSE = _CHANGES - frozenset(_PROSE.split())

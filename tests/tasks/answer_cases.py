@@ -264,5 +264,7 @@ LATEX = [
     ("math", "a+b", "\\boxed{b+a}", R),
     ("math", "\\frac{a+b}{2}", "\\boxed{(a+b)/2}", R),
     ("math", "R", "\\boxed{r}", W),
+    ("math", "(2,-1)", "\\boxed{2, -1}", R),
+    ("math", "(2,-1)", "\\boxed{-1, 2}", W),
 ]  # fmt: skip
 CASES = LAYOUTS + NUMBERS + LATEX

@@ -19,11 +19,11 @@ from typing import Any
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
 
 from grpo_aflow.executor.cache import AnswerCache, request_key, sample_index
-from grpo_aflow.executor.endpoint import Attempt
 from grpo_aflow.executor.ledger import Ledger
 from grpo_aflow.executor.prices import estimate_tokens
 from grpo_aflow.executor.sending import Call, Sender
 from grpo_aflow.executor.settings import EndpointSettings
+from grpo_aflow.executor.transport import Attempt
 from grpo_aflow.types import CallContext, ChatReply, ChatStatus, InfrastructureError, Message, UserError
 
 log = logging.getLogger("grpo_aflow.executor")

@@ -12,13 +12,14 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import httpx2
 
 from grpo_aflow.executor.settings import EndpointSettings
+from grpo_aflow.executor.transport import Attempt
 from grpo_aflow.types import ChatStatus, UserError
 
 if TYPE_CHECKING:
@@ -28,32 +29,6 @@ _TOO_LONG = ("context_length_exceeded", "string_above_max_length")
 _FILTERED = ("content_filter", "content_policy_violation")
 _FINGERPRINT = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")  # of this machine
 _RETRIED = (408, 409, 425, 429)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
-    """What became of one request."""
-
-    kind: str  # "ok" or the fault: "http_429", "timeout", "connection", "malformed", "too_large" ...
-    status: ChatStatus
-    text: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    error: str = ""  # one line
-    retry_after_s: float = 0.0
-    retriable: bool = False
-    sent: bool = True  # False: no connection, so nothing can be owed
-    latency_s: float = 0.0
-
-    @property
-    def received(self) -> bool:
-        """An answer of the model came back: it is paid for and kept."""
-        return self.kind in ("ok", "refused_request")
-
-    @property
-    def answered(self) -> bool:
-        """The endpoint said yes or no, or was never reached; else nobody knows what it did with the request."""
-        return self.received or not self.sent or self.kind.startswith("http_")
 
 
 class _TooLarge(Exception):

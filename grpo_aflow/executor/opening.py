@@ -107,7 +107,7 @@ def _connect(
         cache = AnswerCache(_cache_path(settings, run_dir))
         cache.add_source(provider, settings.model)
     ledger = _open_ledger(run_dir, tasks)
-    sender = Sender(settings, endpoint=endpoint, cache=cache, ledger=ledger, price=price)
+    sender = Sender(settings, transport=endpoint, cache=cache, ledger=ledger, price=price)
     _book_the_past(sender, run_dir)
     return Executor(
         settings,

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from grpo_aflow.executor.cache import AnswerCache
-from grpo_aflow.executor.endpoint import Attempt, Endpoint
 from grpo_aflow.executor.ledger import Ledger
 from grpo_aflow.executor.limits import Budget, CircuitBreaker, Concurrency, RateWindow
 from grpo_aflow.executor.prices import Price
 from grpo_aflow.executor.settings import EndpointSettings
+from grpo_aflow.executor.transport import Attempt, Transport
 from grpo_aflow.types import BudgetReached, CallContext, ChatReply, ChatStatus, UserError
 
 
@@ -47,12 +47,12 @@ class Sender:
         self,
         settings: EndpointSettings,
         *,
-        endpoint: Endpoint,
+        transport: Transport,
         cache: AnswerCache | None,
         ledger: Ledger,
         price: Price,
     ) -> None:
-        self._settings, self._endpoint = settings, endpoint
+        self._settings, self._transport = settings, transport
         self._cache, self._ledger, self._price = cache, ledger, price
         self._concurrency = Concurrency(settings.concurrency)
         self._window = RateWindow(
@@ -79,7 +79,7 @@ class Sender:
 
     @property
     def base_url(self) -> str:
-        return self._endpoint.base_url
+        return self._transport.base_url
 
     @property
     def paused_s(self) -> float:
@@ -121,7 +121,7 @@ class Sender:
             raise self._fatal
 
     async def close(self) -> None:
-        await self._endpoint.close()
+        await self._transport.close()
 
     async def _settled(self) -> None:
         """At a cap, wait until what is in flight has come in and is kept: a resumed run must not pay it again."""
@@ -190,7 +190,7 @@ class Sender:
     async def _receive(self, call: Call, number: int, most_usd: float) -> Attempt:
         start = time.perf_counter()
         try:
-            return await self._endpoint.send(call.body)
+            return await self._transport.send(call.body)
         except UserError:
             self._ledger.failed(number, "refused", time.perf_counter() - start)
             raise

@@ -1,7 +1,7 @@
 """The seam between the client and whatever answers: one request goes in, what became of it comes out as a value.
 
-`sending.Sender` holds a `Transport`; `endpoint.Endpoint` is the one over HTTP. Limits, retries, ledger, cache and prices
-lie before this seam and are the same for every transport.
+`sending.Sender` holds a `Transport`; `endpoint.Endpoint` is the one over HTTP. Limits, retries, ledger, cache and
+prices lie before this seam and are the same for every transport.
 """
 
 from __future__ import annotations
@@ -17,15 +17,22 @@ from grpo_aflow.types import ChatStatus
 class Attempt:
     """What became of one request."""
 
-    kind: str  # "ok" or the fault: "http_429", "timeout", "connection", "malformed", "too_large" ...
+    kind: (
+        str  # "ok", "refused_request", or the fault: "http_429", "timeout", "connection", "malformed", "too_large" ...
+    )
     status: ChatStatus
     text: str = ""
+    thinking: str = ""  # what a reasoning model wrote before its answer; no part of `text`
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost_usd: float | None = None  # what the transport says that it cost; None = the price table's affair
+    estimated: bool = False  # the tokens were not counted by who answered
     error: str = ""  # one line
     retry_after_s: float = 0.0
     retriable: bool = False
+    limited: bool = False  # too fast for who answers: it is waited for, however often, and counts as no fault
     sent: bool = True  # False: no connection, so nothing can be owed
+    owed: bool = False  # a status that says no, of a request that may have been computed and be billed all the same
     latency_s: float = 0.0
 
     @property
@@ -35,8 +42,8 @@ class Attempt:
 
     @property
     def answered(self) -> bool:
-        """The endpoint said yes or no, or was never reached; else nobody knows what it did with the request."""
-        return self.received or not self.sent or self.kind.startswith("http_")
+        """Nothing is owed beyond what was received; else nobody knows what became of the request."""
+        return self.received or not self.sent or (self.kind.startswith("http_") and not self.owed)
 
 
 class Transport(Protocol):
@@ -44,7 +51,7 @@ class Transport(Protocol):
 
     @property
     def base_url(self) -> str:
-        """Where it is, for messages and as the provider's name in cache keys."""
+        """Where it is, for messages."""
         ...
 
     async def send(self, body: Mapping[str, Any]) -> Attempt:

@@ -36,26 +36,26 @@ def price_of(settings: EndpointSettings, model: str) -> Price:
     """
     if settings.price is PriceMode.free:
         return Price(input_usd=0.0, output_usd=0.0)
-    mine = [prices.get(model) for prices in (settings.usd_per_million_input, settings.usd_per_million_output)]
-    if None not in mine:
-        return Price(input_usd=mine[0] / 1e6, output_usd=mine[1] / 1e6)  # type: ignore[operator]
-    if mine != [None, None]:
-        missing = "input" if mine[0] is None else "output"
-        raise UserError(
-            f"the price of {model!r} is half given; add +executor.usd_per_million_{missing}.{model}=<USD per million>"
-        )
-    listed = _list_price(model, settings.base_url)
-    if listed is None:
-        raise UserError(
-            f"no price for the model {model!r}; give one with +executor.usd_per_million_input.{model}=<USD> and "
-            f"+executor.usd_per_million_output.{model}=<USD> (per million tokens), or set executor.price=free for a "
-            "server of your own"
-        )
-    return listed
+    per_input = settings.usd_per_million_input.get(model)
+    per_output = settings.usd_per_million_output.get(model)
+    if per_input is None or per_output is None:
+        listed = _list_price(model, settings.base_url)
+        if listed is None:
+            raise UserError(
+                f"no price for the model {model!r}; give one with +executor.usd_per_million_input.{model}=<USD> and "
+                f"+executor.usd_per_million_output.{model}=<USD> (per million tokens), or set executor.price=free for "
+                "a server of your own"
+            )
+        per_input = listed[0] if per_input is None else per_input
+        per_output = listed[1] if per_output is None else per_output
+    return Price(input_usd=per_input / 1e6, output_usd=per_output / 1e6)
 
 
-def _list_price(model: str, base_url: str | None) -> Price | None:
-    """The list price today at the provider that `base_url` belongs to, else of the model wherever it is known."""
+def _list_price(model: str, base_url: str | None) -> tuple[float, float] | None:
+    """USD per million tokens of input and of output today, at the provider that `base_url` belongs to, else anywhere.
+
+    A price that rises with the length of the prompt is taken at its lowest step.
+    """
     from genai_prices import Usage, calc_price
 
     usage = Usage(input_tokens=1000, output_tokens=1000)
@@ -64,7 +64,7 @@ def _list_price(model: str, base_url: str | None) -> Price | None:
             found = calc_price(usage, model_ref=model, provider_api_url=provider)
         except LookupError:
             continue
-        return Price(input_usd=float(found.input_price) / 1000, output_usd=float(found.output_price) / 1000)
+        return float(found.input_price) * 1000, float(found.output_price) * 1000
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -46,9 +47,12 @@ def test_only_what_counts_is_counted_and_calls_side_by_side_count_once() -> None
 def test_a_call_that_is_answered_too_late_ends_it() -> None:
     clock = Clock()
     deadline = Deadline(10.0, clock=clock)
-    with pytest.raises(DeadlineReached), deadline.running() as counts:
-        clock.now = 11.0
-        counts(11.0)
+    call = deadline.running()
+    counts = call.__enter__()
+    clock.now = 11.0
+    counts(11.0)
+    with pytest.raises(DeadlineReached):
+        call.__exit__(None, None, None)
 
 
 async def test_lost_time_is_not_the_workflows() -> None:
@@ -81,8 +85,6 @@ async def test_waiting_for_a_place_in_the_sandbox_does_not_count() -> None:
         waited_s = 0.2
 
         def run(self, source: str, *, call: str = "", timeout_s: float = 5.0) -> CodeResult:
-            import time
-
             time.sleep(0.2)
             return CodeResult(status=CodeStatus.OK, value="4", waited_s=self.waited_s)
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import json
+
 from endpoint_behaviours import (
     ANSWER,
     FILTER,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from grpo_aflow.executor.settings import EndpointSettings
 
 REACH_S = 10.0  # to connect to the endpoint when it is opened
-TLS_S = 3.0  # to find out whether a port speaks TLS
+TLS_S = 1.0  # to find out whether a port speaks TLS
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _CALL = "/chat/completions"
 _SECRETS = ("key", "api_key", "api-key", "apikey", "token", "access_token")

@@ -47,6 +47,7 @@ class Endpoint:
         self._key = key_of(settings)
         self._answered = answered
         self._refusals = 0  # before any answer
+        self._asked_for_tls = False
         self._pending = 0  # requests of which nothing is known yet
         self._first_word = asyncio.Event()
         connections = httpx2.Limits(
@@ -181,8 +182,12 @@ class Endpoint:
                 raise UserError(f"cannot resolve the host {host!r}; correct executor.base_url={self.base_url}")
             if any(isinstance(cause, ssl.SSLError) for cause in causes):
                 raise self._address.no_tls(detail)
-            if not self._address.secure and await speaks_tls(self._address):
-                raise UserError(f"{self.base_url} speaks https; write executor.base_url={self._address.other_scheme}")
+            if not self._address.secure and not self._asked_for_tls:
+                self._asked_for_tls = True
+                if await speaks_tls(self._address):
+                    raise UserError(
+                        f"{self.base_url} speaks https; write executor.base_url={self._address.other_scheme}"
+                    )
         return Attempt(
             kind="connection",
             status=ChatStatus.INFRASTRUCTURE,

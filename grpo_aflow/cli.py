@@ -57,15 +57,7 @@ def export() -> None:
 
 
 def _train(cfg: DictConfig) -> float:
-    from grpo_aflow.resume import resumed_config
-
-    if cfg.get("resume"):
-        from grpo_aflow.record import saved_config
-
-        plain: Any = OmegaConf.to_container(cfg, resolve=True)
-        named = [override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task]
-        cfg = OmegaConf.create(resumed_config(saved_config(cfg.resume), plain, named))
-    config = parse(cfg, TrainConfig)
+    config = parse(_saved(cfg), TrainConfig)
     config.check()
     from grpo_aflow.train import train as run
 
@@ -73,11 +65,23 @@ def _train(cfg: DictConfig) -> float:
 
 
 def _evaluate(cfg: DictConfig) -> float:
-    config = parse(cfg, EvaluateConfig)
+    config = parse(_saved(cfg), EvaluateConfig)
     config.check()
     from grpo_aflow.measure import measure
 
     return measure(config)
+
+
+def _saved(cfg: DictConfig) -> DictConfig:
+    """The config as composed; where a run is resumed, its own with the changes that are allowed."""
+    if not cfg.get("resume"):
+        return cfg
+    from grpo_aflow.record import saved_config
+    from grpo_aflow.resume import resumed_config
+
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    named = [override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task]
+    return OmegaConf.create(resumed_config(saved_config(cfg.resume), plain, named))
 
 
 def _solve(cfg: DictConfig) -> None:

@@ -99,6 +99,8 @@ class EvaluateConfig:
 
     name: str
     seed: int
+    resume: str | None
+    resume_with: list[str]
     solve_as: str
     paths: Paths
     policy: Any
@@ -204,12 +206,23 @@ def _checked(cls: type, values: Mapping[str, Any], where: str, factory: Any = No
 
 
 def _typed(cls: type, types: Mapping[str, Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    values = {key: _dotted(value) if types[key] == dict[str, float] else value for key, value in values.items()}
     schema = OmegaConf.structured(dataclasses.make_dataclass(cls.__name__, list(types.items()), kw_only=True))
     try:
         return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.merge(schema, dict(values))))
     except OmegaConfBaseException as error:
         key = str(error.full_key or error.key)
-        raise UserError(f"{where}.{key}={values.get(key)}: {first_line(error)}") from error
+        given = f"={values[key]}" if key in values else ""
+        raise UserError(f"{where}.{key}{given}: {first_line(error)}") from error
+
+
+def _dotted(value: Any) -> Any:
+    """A table by name whose names have dots: Hydra reads `prices.gpt-5.1=1` as one level more. The deeper one wins."""
+    if not isinstance(value, Mapping):
+        return value
+    deeper = {key: _dotted(inner) for key, inner in value.items() if isinstance(inner, Mapping)}
+    flat = {str(key): inner for key, inner in value.items() if key not in deeper}
+    return flat | {f"{key}.{name}": inner for key, names in deeper.items() for name, inner in names.items()}
 
 
 def _check_scalars(kind: type, values: Mapping[str, Any]) -> None:

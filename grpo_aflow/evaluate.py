@@ -12,16 +12,31 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from grpo_aflow import metrics
 from grpo_aflow.readings import AflowGrades, Disagreement, disagreements, rule_counts
 from grpo_aflow.rollout import EVALUATION, Rollouter
 from grpo_aflow.statistics import Estimate, estimate
 from grpo_aflow.tasks import grade, is_masked, load_tasks
-from grpo_aflow.types import CodeRunner, Grade, Rollout, RolloutGroup, RolloutStatus, SamplingParams, Task
+from grpo_aflow.types import (
+    CodeRunner,
+    ExecutionStatus,
+    Grade,
+    Rollout,
+    RolloutGroup,
+    RolloutStatus,
+    SamplingParams,
+    Task,
+)
 
 Scores = dict[str, list[float]]  # task id -> exactness of its unmasked rollouts
+
+
+class CheckMasked(Protocol):
+    """Raises when too many rollouts are masked; see executor.client.Executor.check_masked."""
+
+    def __call__(self, *, where: str, num_masked: int, num_rollouts: int) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,18 +124,28 @@ async def evaluate(
     settings: Evaluation,
     version: int,
     max_tokens: int,
+    check_masked: CheckMasked,
     on_group: Callable[[RolloutGroup], None] = lambda group: None,
 ) -> Result:
-    """Sample `settings.samples` workflows for each task, run and grade them."""
+    """Sample `settings.samples` workflows for each task, run and grade them.
+
+    Args:
+        check_masked: raises when too large a share of all rollouts is masked; asked as soon as that is certain.
+        on_group: told of every task's group as it ends.
+    """
     places = asyncio.Semaphore(settings.concurrency)
+    num_masked, num_rollouts = 0, len(tasks) * settings.samples
     params = settings.sampling(max_tokens)
 
     async def one(index: int, task: Task) -> RolloutGroup:
+        nonlocal num_masked
         async with places:
             group = await rollouter.group(
                 task, step=EVALUATION, index=index, size=settings.samples, params=params, version=version
             )
             on_group(group)
+            num_masked += sum(rollout.status == RolloutStatus.MASKED for rollout in group.rollouts)
+            check_masked(where="evaluation", num_masked=num_masked, num_rollouts=num_rollouts)
             return group
 
     try:
@@ -187,6 +212,10 @@ def _part(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
         "num_tasks": accuracy.num_tasks,
         "num_rollouts": len(rollouts),
         "num_masked": masked,
+        "num_timed_out": sum(
+            rollout.execution is not None and rollout.execution.status == ExecutionStatus.TIMEOUT
+            for rollout in rollouts
+        ),
     }
 
 

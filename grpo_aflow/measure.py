@@ -1,22 +1,26 @@
-"""`grpo-aflow-eval`: one policy on one set of tasks, into a run folder of its own."""
+"""`grpo-aflow-eval`: one policy on one set of tasks, into a run folder of its own, from which it can be resumed."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
 from rich.table import Table
 
 from grpo_aflow.config import EvaluateConfig
+from grpo_aflow.ending import ending
 from grpo_aflow.evaluate import Result, evaluate
 from grpo_aflow.interrupt import Interrupt
 from grpo_aflow.progress import Progress
 from grpo_aflow.readings import disagreement_lines, rule_counts
 from grpo_aflow.record import RunDirectory, finite, replace
-from grpo_aflow.stage import open_ground
-from grpo_aflow.types import RolloutGroup, UserError
+from grpo_aflow.resume import open_run
+from grpo_aflow.rollout import EVALUATION, Policy
+from grpo_aflow.stage import Ground, open_ground
+from grpo_aflow.types import RolloutGroup, Task, UserError
 
 
 def measure(config: EvaluateConfig) -> float:
@@ -28,47 +32,62 @@ async def _measure(config: EvaluateConfig) -> float:
     tasks = config.eval.load()
     if not tasks:
         raise UserError("eval.datasets is empty: name at least one, for example eval.datasets=[gsm8k]")
-    run = RunDirectory.create(Path(config.paths.runs), config.name, config.plain)
-    done = False
-    try:
-        with Interrupt() as interrupt, Progress(num_steps=1, log_every=1) as progress:
-            async with (
-                open_ground(config, run.path, tasks, progress) as ground,
-                config.policy.resolve(config, ground, tasks, progress) as (policy, version),
-            ):
-                count = _Count(progress, len(tasks))
-                work = evaluate(
-                    ground.rollouter(config, policy),
-                    tasks,
-                    settings=config.eval,
-                    version=version,
-                    max_tokens=config.sampler.max_tokens,
-                    on_group=count,
-                )
-                result = await interrupt.until(work)
-            _write(run, result)
-            done = True
-            progress.status("")
-            progress.console.print(table(result))
-            progress.console.print(readings_table(result))
-            for line in disagreement_lines(result.disagreements()):
-                progress.say(line)
-            progress.say(f"evaluation folder: {run.path}")
-    finally:
-        if done:
-            run.close("done")
-        else:
-            run.discard()
+    run = open_run(Path(config.paths.runs), config.name, config.plain, config.resume)
+    with (
+        Interrupt() as interrupt,
+        Progress(num_steps=1, log_every=1) as progress,
+        ending(run, interrupt),
+    ):
+        async with (
+            open_ground(config, run.path, tasks, progress) as ground,
+            config.policy.resolve(config, ground, tasks, progress) as (policy, version),
+        ):
+            interrupt.graceful = True
+            try:
+                result = await interrupt.until(_evaluated(config, tasks, run, ground, policy, version, progress))
+            except UserError as error:
+                error.args = (f"{error}; what was done is kept; resume with: grpo-aflow-eval resume={run.path}",)
+                raise
+        figures = finite({**result.summary(), "scores": result.scores})
+        replace(run.path / "evaluation.json", json.dumps(figures, indent=1))
+        progress.status("")
+        progress.console.print(table(result))
+        progress.console.print(readings_table(result))
+        for line in disagreement_lines(result.disagreements()):
+            progress.say(line)
+        progress.say(f"evaluation folder: {run.path}")
     return result.accuracy.mean
 
 
-class _Count:
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
+async def _evaluated(
+    config: EvaluateConfig,
+    tasks: Sequence[Task],
+    run: RunDirectory,
+    ground: Ground,
+    policy: Policy,
+    version: int,
+    progress: Progress,
+) -> Result:
+    """Evaluate; completions are recorded before and rollouts after their execution, and a resumed run's replayed."""
+    recorded = run.rewind(EVALUATION - 1) if run.resumed else {}
+    num_done = 0
 
-    def __call__(self, group: RolloutGroup) -> None:
-        self._done += 1
-        self._progress.status(f"evaluating {self._done}/{self._total} tasks")
+    def keep(group: RolloutGroup) -> None:
+        nonlocal num_done
+        num_done += 1
+        progress.status(f"evaluating {num_done}/{len(tasks)} tasks")
+        for rollout in group.rollouts:
+            run.rollout((group.step, group.index, rollout.member), rollout, None)
+
+    return await evaluate(
+        ground.rollouter(config, policy, record_ahead=run.completion, recorded=recorded),
+        tasks,
+        settings=config.eval,
+        version=version,
+        max_tokens=config.sampler.max_tokens,
+        check_masked=ground.executor.check_masked,
+        on_group=keep,
+    )
 
 
 def table(result: Result) -> Table:
@@ -77,7 +96,7 @@ def table(result: Result) -> Table:
     figures = {"exact": "accuracy", "low": "accuracy_low", "high": "accuracy_high", "score": "score"}
     figures |= {"aflow": "aflow"} if result.aflow is not None else {}
     figures |= {"valid": "valid_rate"}
-    counts = {"tasks": "num_tasks", "rollouts": "num_rollouts", "masked": "num_masked"}
+    counts = {"tasks": "num_tasks", "rollouts": "num_rollouts", "masked": "num_masked", "timeouts": "num_timed_out"}
     shown = Table(title="exact accuracy, 95 % interval", title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     for heading in ("dataset", *figures, *counts):
         shown.add_column(heading, justify="left" if heading == "dataset" else "right")
@@ -102,11 +121,3 @@ def readings_table(result: Result) -> Table:
     if result.aflow is not None:
         shown.caption = f"ours and AFlow's verdict differ on {len(result.disagreements())} answers"
     return shown
-
-
-def _write(run: RunDirectory, result: Result) -> None:
-    for group in result.groups:
-        for rollout in group.rollouts:
-            run.rollout((group.step, group.index, rollout.member), rollout, None)
-    text = json.dumps(finite({**result.summary(), "scores": result.scores}), indent=1)
-    replace(run.path / "evaluation.json", text)

@@ -11,20 +11,20 @@ config group `objective`; what runs ahead of the learner is `schedule.max_stalen
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 from grpo_aflow import metrics
 from grpo_aflow.assembly import open_training
 from grpo_aflow.batching import batched
 from grpo_aflow.config import TrainConfig
-from grpo_aflow.interrupt import Interrupt, Interrupted
+from grpo_aflow.ending import ending
+from grpo_aflow.interrupt import Interrupt
 from grpo_aflow.progress import Progress
-from grpo_aflow.record import RunDirectory
 from grpo_aflow.resume import open_run
 from grpo_aflow.schedule import due
 from grpo_aflow.training import Training
-from grpo_aflow.types import BudgetReached, InfrastructureError, UserError
+from grpo_aflow.types import UserError
 
 
 def train(config: TrainConfig) -> float:
@@ -42,30 +42,21 @@ async def _train(config: TrainConfig) -> float:
         Interrupt() as interrupt,
         Progress(num_steps=config.schedule.num_steps, log_every=config.schedule.log_every) as progress,
     ):
-        try:
+        with ending(run, interrupt):
             async with AsyncExitStack() as stack:
                 training = await open_training(config, run, stack, progress)
                 interrupt.graceful = True
                 value = await _run(training, interrupt)
-        except asyncio.CancelledError:
-            _leave(run, "interrupted", begun=interrupt.graceful)
-            interrupt.check("interrupted before the first step; nothing was kept")
-            raise
-        except BaseException as error:
-            with suppress(InfrastructureError):  # a full disk: the error that ended the run is the one to tell
-                _leave(run, _status(error), begun=interrupt.graceful)
-            raise
-        run.close("done")
         return value
 
 
 async def _run(training: Training, interrupt: Interrupt) -> float:
-    """Evaluate, train, evaluate; on a signal or a reached budget, save and say how to resume."""
+    """Evaluate, train, evaluate; on a signal or whatever a user can correct, save and say how to resume."""
     try:
         await training.evaluate(0, interrupt)
         await _loop(training, interrupt)
         await training.evaluate(training.finished, interrupt)
-    except (Interrupted, BudgetReached, InfrastructureError) as error:
+    except UserError as error:
         error.args = (await training.rescue(error),)
         training.report()
         raise
@@ -110,19 +101,3 @@ async def _loop(training: Training, interrupt: Interrupt) -> None:
                 timeline.lap()
     finally:
         await pipeline.close()
-
-
-def _leave(run: RunDirectory, status: str, *, begun: bool) -> None:
-    """Close a run that ends early; one that never began, and so has paid for nothing, leaves nothing behind."""
-    if run.resumed or begun:
-        run.close(status)
-    else:
-        run.discard()
-
-
-def _status(error: BaseException) -> str:
-    if isinstance(error, Interrupted):
-        return "interrupted"
-    if isinstance(error, BudgetReached):
-        return "budget reached"
-    return "failed: " + (str(error).splitlines() or [""])[0] if isinstance(error, UserError) else "crashed"

@@ -149,7 +149,7 @@ class Training:
         """Stop when too large a share of a step was lost to infrastructure (a limit of the executor's settings)."""
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         masked = sum(rollout.status == RolloutStatus.MASKED for rollout in rollouts)
-        self.ground.executor.check_masked(step=step, num_masked=masked, num_rollouts=len(rollouts))
+        self.ground.executor.check_masked(where=f"step {step}", num_masked=masked, num_rollouts=len(rollouts))
 
     async def save(self) -> Path:
         return await self.on_learner(
@@ -197,6 +197,7 @@ class Training:
                 settings=self.config.eval,
                 version=self.publisher.version,
                 max_tokens=self.config.sampler.max_tokens,
+                check_masked=self.ground.executor.check_masked,
                 on_group=count,
             )
         )

@@ -192,9 +192,10 @@ class ChatReply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
-    latency_s: float = 0.0
+    latency_s: float = 0.0  # of the attempt that was answered: no failed ones, no waiting
     cached: bool = False
     error: str = ""
+    thinking: str = ""  # what a reasoning model wrote before its answer; no part of `text`
 
 
 class ChatModel(Protocol):
@@ -202,7 +203,7 @@ class ChatModel(Protocol):
 
     @property
     def paused_s(self) -> float:
-        """Seconds so far in which every call was held back, as in an outage: no deadline counts them."""
+        """Seconds so far in which every call was held back, by an outage or a rate: no deadline counts them."""
         ...
 
     async def chat(
@@ -228,6 +229,7 @@ class CodeResult:
     value: str = ""  # str() of the called function's return value
     stdout: str = ""
     error: str = ""  # the traceback, abridged, without paths of the host
+    waited_s: float = 0.0  # for a free place in the sandbox
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -240,6 +242,7 @@ class CheckResult:
     num_assertions: int = 0
     defined: bool = False  # the candidate loaded and defined the entry point
     error: str = ""
+    waited_s: float = 0.0  # for a free place in the sandbox
 
 
 @runtime_checkable
@@ -279,6 +282,7 @@ class OperatorCall:
     latency_s: float = 0.0
     cached: bool = False  # every executor call of it came from the cache
     error: str = ""
+    thinking: str = ""  # of the executor, abridged
 
 
 class ExecutionStatus(StrEnum):

@@ -64,7 +64,7 @@ def test_the_aflow_profile_stands_beside_the_official_one(evaluated, capsys):
     assert summary["aflow"] == pytest.approx(sum(map(sum, expected.values())) / 30)
     assert summary["aflow_low"] < summary["aflow"] < summary["aflow_high"]
     shown = capsys.readouterr().out
-    headings = ["dataset", "exact", "low", "high", "score", "aflow", "valid", "tasks", "rollouts", "masked"]
+    headings = ["dataset", "exact", "low", "high", "score", "aflow", "valid", "tasks", "rollouts", "masked", "timeouts"]
     assert headings in [line.split() for line in shown.splitlines()], shown
     assert "AFlow's scorers" in shown
     readings = summary["readings"]

@@ -19,10 +19,12 @@ from grpo_aflow.types import CallContext, ChatReply, ChatStatus, InfrastructureE
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key BLOB PRIMARY KEY, status TEXT NOT NULL, text TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL, usd REAL NOT NULL, error TEXT NOT NULL
+    completion_tokens INTEGER NOT NULL, usd REAL NOT NULL, error TEXT NOT NULL,
+    thinking TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sources (provider TEXT, model TEXT, PRIMARY KEY (provider, model)) WITHOUT ROWID;
 """
+_COLUMNS = "status, text, prompt_tokens, completion_tokens, usd, error, thinking"
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -56,6 +58,7 @@ class AnswerCache:
             )
         try:
             self._database = _connect(path, read_only)
+            self._database.execute(f"SELECT {_COLUMNS} FROM answers LIMIT 0")  # a file of another version has others
             self._sources = {(str(p), str(m)) for p, m in self._database.execute("SELECT * FROM sources")}
         except sqlite3.DatabaseError as error:
             raise UserError(
@@ -64,12 +67,10 @@ class AnswerCache:
 
     def get(self, key: bytes) -> ChatReply | None:
         """The answer kept under `key`; its cost is what it cost when it was received, its latency 0."""
-        row = self._database.execute(
-            "SELECT status, text, prompt_tokens, completion_tokens, usd, error FROM answers WHERE key = ?", (key,)
-        ).fetchone()
+        row = self._database.execute(f"SELECT {_COLUMNS} FROM answers WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
-        status, text, prompt_tokens, completion_tokens, usd, error = row
+        status, text, prompt_tokens, completion_tokens, usd, error, thinking = row
         return ChatReply(
             status=ChatStatus(status),
             text=text,
@@ -78,10 +79,11 @@ class AnswerCache:
             cost_usd=usd,
             cached=True,
             error=error,
+            thinking=thinking,
         )
 
     def put(self, key: bytes, answer: ChatReply) -> None:
-        """Keep a received answer (OK, REFUSED or EMPTY); the first one of a key stays.
+        """Keep a received answer; the first one of a key stays.
 
         Raises InfrastructureError when it cannot be written.
         """
@@ -93,9 +95,10 @@ class AnswerCache:
             answer.completion_tokens,
             answer.cost_usd,
             answer.error,
+            answer.thinking.encode("utf-8", "replace").decode(),
         )
         try:
-            self._database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            self._database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         except sqlite3.OperationalError as error:
             raise InfrastructureError(f"cannot write {self.path}: {error}; make room on its disk") from error
 

@@ -16,14 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
-
 from grpo_aflow.executor.cache import AnswerCache, request_key, sample_index
-from grpo_aflow.executor.endpoint import Attempt
 from grpo_aflow.executor.ledger import Ledger
+from grpo_aflow.executor.outages import Stopwatch
 from grpo_aflow.executor.prices import estimate_tokens
 from grpo_aflow.executor.sending import Call, Sender
 from grpo_aflow.executor.settings import EndpointSettings
+from grpo_aflow.executor.transport import Attempt
 from grpo_aflow.types import CallContext, ChatReply, ChatStatus, InfrastructureError, Message, UserError
 
 log = logging.getLogger("grpo_aflow.executor")
@@ -44,7 +43,8 @@ class ExecutorTotals:
     retries: Mapping[str, int] = field(default_factory=dict)  # by the fault that made them necessary
     masked: Mapping[str, int] = field(default_factory=dict)  # calls that ended in a masking status, by status
     busy_s: float = 0.0  # seconds with at least one call in progress
-    paused_s: float = 0.0  # seconds in which every call was held back: by an outage, or by a cap that ends the run
+    paused_s: float = 0.0  # seconds in which every call was held back: by an outage, a rate, or the end of the run
+    estimated: int = 0  # answers whose tokens the endpoint did not count
 
 
 @dataclass(slots=True)
@@ -82,8 +82,7 @@ class Executor:
         self._retries: Counter[str] = Counter()
         self._masked: Counter[str] = Counter()
         self._in_progress = 0
-        self._busy_since = 0.0
-        self._busy_s = 0.0
+        self._busy = Stopwatch()
 
     # --- what the others ask ------------------------------------------------------------------------------------------
 
@@ -122,7 +121,6 @@ class Executor:
 
     def totals(self) -> ExecutorTotals:
         """Counts since the executor was opened; the ledger has them for the whole run."""
-        busy_s = self._busy_s + (time.monotonic() - self._busy_since if self._in_progress else 0.0)
         sent, paid_usd = (self._sender.counts, self._sender.paid_usd) if self._sender else (Counter[str](), 0.0)
         return ExecutorTotals(
             calls=self._counts["calls"],
@@ -135,24 +133,30 @@ class Executor:
             attempts=sent["attempts"],
             retries=dict(self._retries),
             masked=dict(self._masked),
-            busy_s=busy_s,
+            busy_s=self._busy.seconds,
             paused_s=self.paused_s,
+            estimated=sent["estimated"],
         )
 
-    def check_masked(self, *, step: int, num_masked: int, num_rollouts: int) -> None:
+    def check_masked(self, *, where: str, num_masked: int, num_rollouts: int) -> None:
         """Stop a run whose endpoint fails too often.
 
+        Args:
+            where: what the rollouts are those of, for example "step 3".
+
         Raises:
-            InfrastructureError: more than `max_masked_share` of the step's rollouts are masked.
+            InfrastructureError: more than `max_masked_share` of the rollouts are masked.
         """
         share = num_masked / num_rollouts if num_rollouts else 0.0
         if share > self._settings.max_masked_share:
             kinds = (
                 ", ".join(f"{kind} {count}" for kind, count in sorted(self._masked.items())) or "none by the executor"
             )
+            fault = self._sender.last_fault if self._sender else ""
             raise InfrastructureError(
-                f"step {step}: {num_masked} of {num_rollouts} rollouts are masked, over executor.max_masked_share="
-                f"{self._settings.max_masked_share:g} (calls without an answer so far: {kinds}); mend the endpoint, "
+                f"{where}: {num_masked} of {num_rollouts} rollouts are masked, over executor.max_masked_share="
+                f"{self._settings.max_masked_share:g} (calls without an answer so far: {kinds}"
+                f"{f'; the last one: {fault}' if fault else ''}); correct what the endpoint or the sandbox says, "
                 "then resume"
             )
 
@@ -174,6 +178,7 @@ class Executor:
     def _prepare(self, messages: Sequence[Message], context: CallContext, temperature: float, max_tokens: int) -> Call:
         index = sample_index(self._seed, context, temperature)
         body: dict[str, Any] = {
+            **self._settings.extra_body,
             "model": self._model,
             "messages": [{"role": m["role"], "content": _sendable(m["content"])} for m in messages],
             "temperature": temperature,
@@ -194,7 +199,9 @@ class Executor:
 
     async def _answer(self, call: Call) -> ChatReply:
         if self._cache is None:
-            return await self._fetch(call)
+            assert self._sender is not None  # without a cache nothing can be replayed
+            with self._sender.calling():
+                return await self._fetch(call)
         start = time.perf_counter()
         answer = self._cache.get(call.key)
         if answer is not None:
@@ -206,7 +213,8 @@ class Executor:
                 f"replay: {self._cache.path} has no answer for call {who.ordinal} ({who.operator}) of {who.task_id}, "
                 f"step {who.step}, member {who.member}; replay with the recorded run's config, seed and code"
             )
-        return await self._join(call)
+        with self._sender.calling():
+            return await self._join(call)
 
     async def _join(self, call: Call) -> ChatReply:
         """Wait for an equal call in flight, or start it. It is cancelled only when nobody waits for it any more."""
@@ -228,63 +236,49 @@ class Executor:
         if first or reply.status in (ChatStatus.TIMEOUT, ChatStatus.INFRASTRUCTURE):
             return reply
         self._ledger.cached(call.key, call.context)
-        return replace(reply, latency_s=time.perf_counter() - start, cached=True)
+        return replace(reply, latency_s=min(reply.latency_s, time.perf_counter() - start), cached=True)
 
     async def _fetch(self, call: Call) -> ChatReply:
-        """Send until an answer is received, the retries are used up, or trying again cannot help."""
+        """Send until an answer is received, the retries are used up, or trying again cannot help.
+
+        A rate limit is no fault and uses up no retry: it is waited for, up to `max_outage_s` after the first.
+        """
         assert self._sender is not None  # a replay's miss has been raised before
-        attempt = await self._sender.attempt(call)
-        if self._worth_retrying(attempt):
-            attempt = await self._retry(self._sender, call, attempt)
+        faults, limits, limited_since = 0, 0, 0.0
+        while True:
+            attempt = await self._sender.attempt(call)
+            if not attempt.retriable:
+                break
+            if attempt.limited:
+                limited_since = limited_since or time.monotonic()
+                wait_s = self._wait_s(attempt, limits)
+                limits += 1
+                if time.monotonic() - limited_since + wait_s > self._settings.max_outage_s:
+                    break
+            else:
+                if faults >= self._settings.retries:
+                    break
+                wait_s = self._wait_s(attempt, faults)
+                faults += 1
+            self._retries[attempt.kind] += 1
+            await asyncio.sleep(wait_s)
         if not attempt.received:
             who = call.context
             log.warning("executor: gave up %s %s of %s: %s", who.operator, who.ordinal, who.task_id, attempt.error)
         return self._sender.reply(attempt)
 
-    async def _retry(self, sender: Sender, call: Call, first: Attempt) -> Attempt:
-        """Further attempts after a first one that failed; only those pay for the retry library."""
-        made = [first]
-
-        async def attempt() -> Attempt:
-            return made.pop() if made else await sender.attempt(call)
-
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._settings.retries + 1),
-            wait=self._wait_s,
-            retry=retry_if_result(self._worth_retrying),
-            before_sleep=self._count_retry,
-            retry_error_callback=_last_attempt,
-        )
-        last: Attempt = await retrying(attempt)
-        return last
-
-    def _worth_retrying(self, attempt: Attempt) -> bool:
-        return attempt.retriable and attempt.retry_after_s <= self._settings.max_outage_s
-
-    def _wait_s(self, state: RetryCallState) -> float:
-        """Exponential backoff with jitter, and never less than the endpoint's retry-after."""
-        assert state.outcome is not None
-        most = min(self._settings.max_backoff_s, self._settings.backoff_s * 2 ** (state.attempt_number - 1))
-        return max(state.outcome.result().retry_after_s, most * self._jitter.uniform(0.5, 1.0))
-
-    def _count_retry(self, state: RetryCallState) -> None:
-        assert state.outcome is not None
-        self._retries[state.outcome.result().kind] += 1
+    def _wait_s(self, attempt: Attempt, tries: int) -> float:
+        """Exponential back-off with jitter, and never less than the endpoint asks for."""
+        most = min(self._settings.max_backoff_s, self._settings.backoff_s * 2 ** min(tries, 30))
+        return max(attempt.retry_after_s, most * self._jitter.uniform(0.5, 1.0))
 
     def _enter(self) -> None:
-        if not self._in_progress:
-            self._busy_since = time.monotonic()
         self._in_progress += 1
+        self._busy.run(True)
 
     def _leave(self) -> None:
         self._in_progress -= 1
-        if not self._in_progress:
-            self._busy_s += time.monotonic() - self._busy_since
-
-
-def _last_attempt(state: RetryCallState) -> Any:
-    assert state.outcome is not None
-    return state.outcome.result()
+        self._busy.run(self._in_progress > 0)
 
 
 def _sendable(text: str) -> str:

@@ -1,218 +1,193 @@
-"""One attempt: a request through the `openai` client over aiohttp, and what became of it as a value.
+"""A transport over HTTP: a request through the `openai` client over aiohttp, and what became of it as a value.
 
-`client` calls `Endpoint.send` once per attempt. Everything that an endpoint can do is sorted here into an answer, a
-fault worth another attempt, or a permanent misconfiguration, which is raised with its mend.
+`sending` calls `Endpoint.send` once per attempt. What a body says is read by `reading`, what an error means is the
+table in `outcomes`; here the two meet: a value, a fault, or a permanent misconfiguration, which is raised with its fix.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import socket
-import time
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, cast
 
 import httpx2
 
+from grpo_aflow.executor.address import Address, key_of, speaks_tls
+from grpo_aflow.executor.outcomes import Outcome, ServerError, may_be_billed, sort
+from grpo_aflow.executor.reading import Answer, Unreadable, read_answer, read_error
 from grpo_aflow.executor.settings import EndpointSettings
+from grpo_aflow.executor.transport import Attempt
+from grpo_aflow.executor.waiting import stated_wait_s
 from grpo_aflow.types import ChatStatus, UserError
 
-if TYPE_CHECKING:
-    from openai import APIStatusError
-
-_TOO_LONG = ("context_length_exceeded", "string_above_max_length")
-_FILTERED = ("content_filter", "content_policy_violation")
 _FINGERPRINT = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")  # of this machine
-_RETRIED = (408, 409, 425, 429)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
-    """What became of one request."""
-
-    kind: str  # "ok" or the fault: "http_429", "timeout", "connection", "malformed", "too_large" ...
-    status: ChatStatus
-    text: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    error: str = ""  # one line
-    retry_after_s: float = 0.0
-    retriable: bool = False
-    sent: bool = True  # False: no connection, so nothing can be owed
-    latency_s: float = 0.0
-
-    @property
-    def received(self) -> bool:
-        """An answer of the model came back: it is paid for and kept."""
-        return self.kind in ("ok", "refused_request")
-
-    @property
-    def answered(self) -> bool:
-        """The endpoint said yes or no, or was never reached; else nobody knows what it did with the request."""
-        return self.received or not self.sent or self.kind.startswith("http_")
+REFUSALS_BEFORE_ANY_ANSWER = 64  # so many prompts refused and none answered: it is not the prompts
 
 
 class _TooLarge(Exception):
     """The body is longer than allowed."""
 
 
-class _Bounded(httpx2.AsyncByteStream):
-    """A body that is read no further than `limit` bytes."""
-
-    def __init__(self, stream: httpx2.AsyncByteStream, limit: int) -> None:
-        self._stream, self._limit = stream, limit
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = self._limit
-        async for chunk in self._stream:
-            left -= len(chunk)
-            if left < 0:
-                raise _TooLarge
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
 class Endpoint:
     """An OpenAI-compatible server and the key for it."""
 
-    def __init__(self, settings: EndpointSettings, base_url: str) -> None:
+    def __init__(self, settings: EndpointSettings, base_url: str, *, answered: bool = False) -> None:
+        """
+        Args:
+            answered: an earlier part of the run had answers from it, so its settings are right.
+        """
         from openai import AsyncOpenAI, DefaultAioHttpClient, Omit
 
         self._settings = settings
-        self.base_url = base_url
-        self._url = f"{base_url.rstrip('/')}/chat/completions"  # absolute: half the URL parsing per call
+        self._address = Address.parse(base_url)
         self._key = key_of(settings)
-        self._ever_answered = False
+        self._answered = answered
+        self._refusals = 0  # before any answer
+        self._asked_for_tls = False
+        self._pending = 0  # requests of which nothing is known yet
+        self._first_word = asyncio.Event()
         connections = httpx2.Limits(
             max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency, keepalive_expiry=60
         )
         http = DefaultAioHttpClient(
             limits=connections,
             timeout=httpx2.Timeout(settings.timeout_s),
-            verify=urlsplit(base_url).scheme == "https",  # loading certificates takes a third of a second
-            trust_env=not _is_loopback(base_url),  # a proxy of the environment must not see the loopback
+            verify=self._address.secure,  # loading certificates takes a third of a second
+            trust_env=not self._address.is_loopback,  # a proxy of the environment must not see the loopback
             event_hooks={"response": [self._bound]},
         )
-        silent = cast(Mapping[str, str], {f"X-Stainless-{name}": Omit() for name in _FINGERPRINT})
+        headers: dict[str, Any] = {f"X-Stainless-{name}": Omit() for name in _FINGERPRINT}
+        headers["Accept-Encoding"] = "gzip, deflate"  # what is bounded while it is unpacked
+        if self._address.query and self._key:
+            headers["api-key"] = self._key  # Azure's name for it
         self._client = AsyncOpenAI(
             base_url=base_url,
             api_key=self._key or "none",
             http_client=http,
             max_retries=0,
             timeout=settings.timeout_s,
-            default_headers=silent,
+            default_headers=cast(Mapping[str, str], headers),
         )
 
+    @property
+    def base_url(self) -> str:
+        return self._address.base_url
+
     async def send(self, body: Mapping[str, Any]) -> Attempt:
-        """One request.
-
-        Raises:
-            UserError: trying again cannot help (wrong key, unknown model, wrong base_url, refused parameters).
-        """
-        import aiohttp
-        import openai
-
-        start = time.perf_counter()
+        """One request; see transport.Transport."""
+        self._pending += 1
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                response = await self._client.post(self._url, cast_to=httpx2.Response, body=dict(body))
-            attempt = self._read(response.content, response.headers.get("content-type", ""))
-        except TimeoutError:
-            attempt = self._timed_out()
-        except _TooLarge:
-            attempt = self._too_large()
-        except openai.APIStatusError as error:
-            attempt = self._sort_status(error)
-        except (openai.APIConnectionError, aiohttp.ClientError) as error:  # some of aiohttp's come through unwrapped
-            attempt = self._sort_connection(error)
-        return replace(attempt, latency_s=time.perf_counter() - start)
+            found = await self._send(body)
+        finally:
+            self._pending -= 1
+            if not self._pending:
+                self._first_word.set()
+        if isinstance(found, Attempt):
+            return replace(found, error=self._clean(found.error))
+        error, wait_s = found
+        if not self._answered and sort(error, answered=False).outcome is not sort(error, answered=True).outcome:
+            await self._others()
+        return self._sorted(error, wait_s)
 
     async def close(self) -> None:
         await self._client.close()
 
-    def _read(self, content: bytes, content_type: str) -> Attempt:
-        if len(content) > self._settings.max_answer_bytes:  # compressed it was shorter
+    async def _send(self, body: Mapping[str, Any]) -> Attempt | tuple[ServerError, float]:
+        """An attempt, or an error of the server with the wait that it asks for."""
+        import aiohttp
+        import openai
+
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                response = await self._client.post(self._address.url, cast_to=httpx2.Response, body=dict(body))
+            return self._read(response, body)
+        except TimeoutError:
+            return self._timed_out()
+        except _TooLarge:
             return self._too_large()
-        if "html" in content_type or content[:1] == b"<":
-            if not self._ever_answered:
+        except openai.APIStatusError as error:
+            content, headers = error.response.content, error.response.headers
+            found = read_error(error.status_code, content, headers.get("content-type", ""))
+            return found, stated_wait_s(headers, content.decode("utf-8", "replace"))
+        except zlib.error:
+            return _malformed("a body that cannot be unpacked")
+        except (openai.APIConnectionError, aiohttp.ClientError, ssl.SSLError) as error:  # some come through unwrapped
+            return await self._sort_connection(error)
+
+    async def _others(self) -> None:
+        """Before anything was answered, a first no may be about its prompt: hear what the others in flight are told."""
+        self._first_word.clear()
+        if self._pending:
+            await self._first_word.wait()
+
+    # --- what came back -----------------------------------------------------------------------------------------------
+
+    def _read(self, response: httpx2.Response, body: Mapping[str, Any]) -> Attempt | tuple[ServerError, float]:
+        found = read_answer(response.content, response.headers.get("content-type", ""), body["messages"])
+        if isinstance(found, ServerError):
+            return found, stated_wait_s(response.headers, response.content.decode("utf-8", "replace"))
+        if isinstance(found, Unreadable):
+            if found.page and not self._answered:
                 raise UserError(
                     f"{self.base_url} answers with a web page, not with JSON; set executor.base_url to the API's "
                     "address, which usually ends in /v1"
                 )
-            return _malformed("an HTML page instead of JSON")
-        try:
-            answer = json.loads(content)
-            choice, usage = answer["choices"][0], answer.get("usage") or {}
-            message = choice["message"]
-            text = message.get("content") or ""
-            if not isinstance(text, str):
-                return _malformed(f"content of type {type(text).__name__}")
-            prompt_tokens = int(usage.get("prompt_tokens") or 0)
-            completion_tokens = int(usage.get("completion_tokens") or 0)
-        except UnicodeDecodeError:
-            return _malformed("invalid UTF-8")
-        except ValueError:
-            return _malformed(f"{len(content)} bytes that are not JSON")
-        except (KeyError, IndexError, TypeError, AttributeError):
-            return _malformed("JSON that is no chat completion")
-        self._ever_answered = True
-        reason = choice.get("finish_reason")
-        status, error = ChatStatus.OK, ""
-        if reason == "content_filter" or message.get("refusal"):
-            status, text, error = ChatStatus.REFUSED, "", str(message.get("refusal") or "content filter")
-        elif not text.strip():
-            status, text, error = ChatStatus.EMPTY, "", f"no text (finish_reason={reason})"
+            return _malformed(found.what)
+        self._heard()
+        return _attempt(found)
+
+    def _heard(self) -> None:
+        """The endpoint has answered, so key, model and settings are right."""
+        self._answered = True
+        self._first_word.set()
+
+    def _sorted(self, error: ServerError, wait_s: float) -> Attempt:
+        """An error as an attempt. Raises UserError where it concerns every call."""
+        outcome = sort(error, answered=self._answered).outcome
+        said = f"HTTP {error.code}: {self._clean(error.text)}"
+        if outcome.stops:
+            raise UserError(_STOPS[outcome](self, said))
+        if outcome is Outcome.REFUSED:
+            self._refusals += not self._answered
+            if self._refusals >= REFUSALS_BEFORE_ANY_ANSWER:
+                raise UserError(
+                    f"{self.base_url} has refused the first {self._refusals} requests and answered none ({said}); "
+                    "check executor.max_tokens and executor.model"
+                )
+            return Attempt(kind="refused_request", status=ChatStatus.REFUSED, error=said)
         return Attempt(
-            kind="ok",
-            status=status,
-            text=text,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            error=self._clean(error),
+            kind="half_answer" if error.reason == "half_answer" else f"http_{error.code}",
+            status=ChatStatus.INFRASTRUCTURE,
+            error=said,
+            retry_after_s=wait_s,
+            retriable=outcome in (Outcome.RATE, Outcome.RETRY),
+            limited=outcome is Outcome.RATE or (outcome is Outcome.RETRY and wait_s > 0),
+            owed=may_be_billed(error.code),
         )
 
-    def _sort_status(self, error: APIStatusError) -> Attempt:
-        code, says = error.status_code, self._clean(_message_of(error))
-        reason = str(getattr(error, "code", None) or "")
-        settings = self._settings
-        if code in (401, 403):
-            name = settings.api_key_env
-            mend = f"set the environment variable {name} to a valid key" if name else "set executor.api_key_env"
-            raise UserError(f"{self.base_url} refuses the key (HTTP {code}); {mend}")
-        if code == 402 or reason == "insufficient_quota":
-            raise UserError(f"{self.base_url}: the account has no credit left (HTTP {code}); top it up, then resume")
-        if code in (404, 405):
-            raise UserError(
-                f"{self.base_url} does not serve the model {settings.model!r} (HTTP {code}: {says}); "
-                "set executor.model or executor.base_url"
-            )
-        if code in _RETRIED or code >= 500:
-            wait_s = _retry_after_s(error.response.headers)
-            text = f"HTTP {code}: {says}"
-            return Attempt(
-                kind=f"http_{code}", status=ChatStatus.INFRASTRUCTURE, error=text, retry_after_s=wait_s, retriable=True
-            )
-        if code == 413 or reason in (*_TOO_LONG, *_FILTERED) or "maximum context length" in says:
-            self._ever_answered = True
-            return Attempt(kind="refused_request", status=ChatStatus.REFUSED, error=f"HTTP {code}: {says}")
-        raise UserError(f"{self.base_url} refuses the request (HTTP {code}: {says}); check the executor's settings")
-
-    def _sort_connection(self, error: Exception) -> Attempt:
+    async def _sort_connection(self, error: Exception) -> Attempt:
         """The transport calls refused and dropped connections timeouts too, so what caused it decides."""
         causes = list(_causes(error))
         failures = [cause for cause in causes if isinstance(cause, OSError) and not isinstance(cause, TimeoutError)]
         if not failures and any(isinstance(cause, TimeoutError) for cause in causes):
             return self._timed_out()
-        if any(isinstance(cause, socket.gaierror) for cause in failures) and not self._ever_answered:
-            host = urlsplit(self.base_url).hostname
-            raise UserError(f"cannot resolve the host {host!r}; correct executor.base_url={self.base_url}") from None
         detail = self._clean(str(causes[-1]) or type(causes[-1]).__name__)
+        if not self._answered:
+            if any(isinstance(cause, socket.gaierror) for cause in failures):
+                host = self._address.host
+                raise UserError(f"cannot resolve the host {host!r}; correct executor.base_url={self.base_url}")
+            if any(isinstance(cause, ssl.SSLError) for cause in causes):
+                raise self._address.no_tls(detail)
+            if not self._address.secure and not self._asked_for_tls:
+                self._asked_for_tls = True
+                if await speaks_tls(self._address):
+                    raise UserError(
+                        f"{self.base_url} speaks https; write executor.base_url={self._address.other_scheme}"
+                    )
         return Attempt(
             kind="connection",
             status=ChatStatus.INFRASTRUCTURE,
@@ -230,9 +205,12 @@ class Endpoint:
         return Attempt(kind="too_large", status=ChatStatus.INFRASTRUCTURE, error=error)
 
     async def _bound(self, response: httpx2.Response) -> None:
-        """Called between the response's headers and its body, which then ends at the limit."""
+        """Called between the response's headers and its body, which then ends at the limit, unpacked."""
         assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _Bounded(response.stream, self._settings.max_answer_bytes)
+        packed = response.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip", "deflate")
+        if packed:
+            del response.headers["content-encoding"]
+        response.stream = _Bounded(response.stream, self._settings.max_answer_bytes, packed=packed)
 
     def _clean(self, text: str) -> str:
         """One line of at most 300 characters without the key."""
@@ -241,46 +219,82 @@ class Endpoint:
             line = line.replace(self._key, "<key>")
         return line if len(line) <= 300 else line[:297] + "..."
 
+    # --- what stops the run -------------------------------------------------------------------------------------------
 
-def key_of(settings: EndpointSettings) -> str:
-    """The endpoint's key, from the variable that the settings name. Raises UserError where it is not set."""
-    if settings.api_key_env is None:
-        return ""
-    key = os.environ.get(settings.api_key_env, "").strip()
-    if not key:
-        raise UserError(
-            f"the executor needs a key: set the environment variable {settings.api_key_env} "
-            "(or executor=simulated, which needs none)"
+    def _no_key(self, said: str) -> str:
+        name = self._settings.api_key_env
+        fix = f"set the environment variable {name} to a valid key" if name else "set executor.api_key_env"
+        return f"{self.base_url} refuses the key ({said}); {fix}"
+
+    def _no_credit(self, said: str) -> str:
+        return f"{self.base_url}: the account has no credit left ({said}); top it up, then resume"
+
+    def _no_model(self, said: str) -> str:
+        return (
+            f"{self.base_url} does not serve the model {self._settings.model!r} ({said}); "
+            "set executor.model or executor.base_url"
         )
-    return key
+
+    def _no_such_request(self, said: str) -> str:
+        return f"{self.base_url} refuses the request ({said}); check the executor's settings"
 
 
-def _is_loopback(base_url: str) -> bool:
-    return urlsplit(base_url).hostname in ("127.0.0.1", "localhost", "::1")
+_STOPS: Mapping[Outcome, Callable[[Endpoint, str], str]] = {
+    Outcome.KEY: Endpoint._no_key,
+    Outcome.CREDIT: Endpoint._no_credit,
+    Outcome.MODEL: Endpoint._no_model,
+    Outcome.SETTINGS: Endpoint._no_such_request,
+}
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """A body that is read, and unpacked, no further than `limit` bytes."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, limit: int, *, packed: bool) -> None:
+        self._stream, self._left, self._packed = stream, limit, packed
+        self._unpacker: Any = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            for piece in self._unpacked(chunk) if self._packed else (chunk,):
+                self._left -= len(piece)
+                if self._left < 0:
+                    raise _TooLarge
+                yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def _unpacked(self, chunk: bytes) -> Iterator[bytes]:
+        """The content of a chunk of gzip, zlib or raw deflate, at most one byte more than is left of the limit."""
+        if self._unpacker is None:
+            wrapped = chunk[:2] == b"\x1f\x8b" or (chunk[:1] == b"\x78" and int.from_bytes(chunk[:2], "big") % 31 == 0)
+            self._unpacker = zlib.decompressobj(47 if wrapped else -15)
+        while chunk:
+            piece = self._unpacker.decompress(chunk, self._left + 1)
+            chunk = self._unpacker.unconsumed_tail
+            if piece:
+                yield piece
+
+
+def _attempt(answer: Answer) -> Attempt:
+    return Attempt(
+        kind="ok",
+        status=answer.status,
+        text=answer.text,
+        thinking=answer.thinking,
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        cost_usd=answer.cost_usd,
+        estimated=answer.estimated,
+        error=answer.note,
+    )
 
 
 def _malformed(what: str) -> Attempt:
     return Attempt(
         kind="malformed", status=ChatStatus.INFRASTRUCTURE, error=f"the endpoint sent {what}", retriable=True
     )
-
-
-def _message_of(error: APIStatusError) -> str:
-    body = error.body
-    if isinstance(body, dict):
-        inner = body.get("error", body)
-        return str(inner.get("message", inner) if isinstance(inner, dict) else inner)
-    text = str(body or error.message)
-    return "an HTML page" if "<html" in text.lower() else text
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float:
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) * unit_s)
-        except (KeyError, ValueError):
-            continue
-    return 0.0
 
 
 def _causes(error: BaseException) -> list[BaseException]:

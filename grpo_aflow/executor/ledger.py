@@ -113,9 +113,11 @@ class Ledger:
         )
         return attempt
 
-    def ok(self, attempt: int, reply: ChatReply) -> None:
-        """An answer was received and kept: ok, refused or empty."""
+    def ok(self, attempt: int, reply: ChatReply, *, estimated: bool = False) -> None:
+        """An answer was received: ok, refused or empty. `estimated`: the endpoint did not count its tokens."""
         line = {"event": "outcome", "attempt": attempt, "outcome": "ok", "reply": reply.status.value}
+        if estimated:
+            line["estimated"] = True
         self._write({**line, **_measure(reply)})
 
     def failed(self, attempt: int, reason: str, latency_s: float) -> None:

@@ -1,14 +1,13 @@
-"""What holds the executor's requests back: rate windows, adaptive concurrency, the circuit breaker, and the budget.
+"""What holds the executor's requests back for our own reasons: rate windows, adaptive concurrency, and the budget.
 
-`sending` passes every attempt through these four: concurrency, breaker, budget, rates. They live on one event loop and
-take no locks: between two awaits nothing else runs. Rates are counted over a sliding window, because a token bucket
-lets twice its rate through within one window.
+`sending` passes every attempt through them and through `outages`. They live on one event loop and take no locks:
+between two awaits nothing else runs. Rates are counted over a sliding window, because a token bucket lets twice its
+rate through within one window.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -16,8 +15,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from grpo_aflow.types import BudgetReached, UserError
-
-log = logging.getLogger("grpo_aflow.executor")
 
 MIN_CONCURRENCY = 1.0
 SHRINK, SHRINK_EVERY_S = 0.7, 1.0  # a burst of 429s is one signal
@@ -150,105 +147,6 @@ class Concurrency:
             if not turn.done():
                 self._in_flight += 1
                 turn.set_result(None)
-
-
-@dataclass(slots=True)
-class Passage:
-    """One call's way through the circuit breaker."""
-
-    granted: bool
-    probe: bool = False
-    outcome: bool | None = None  # None: it ended without telling anything of the endpoint
-    reason: str = ""
-
-    def report(self, *, ok: bool, reason: str) -> None:
-        self.outcome, self.reason = ok, reason
-
-
-class CircuitBreaker:
-    """Pauses every call while the endpoint is down, lets one through from time to time, and goes on when it answers."""
-
-    def __init__(self, *, failures: int, pause_s: float) -> None:
-        self._failures_allowed, self._first_pause_s = failures, pause_s
-        self._failures = 0
-        self._pause_s = pause_s
-        self._opened_at = 0.0
-        self._until = 0.0
-        self._up = asyncio.Event()
-        self._up.set()
-        self._probing = False
-        self._paused_s = 0.0
-
-    @property
-    def paused(self) -> bool:
-        return not self._up.is_set()
-
-    @property
-    def paused_s(self) -> float:
-        """Seconds that the endpoint has been down so far; a workflow's deadline can leave them out."""
-        return self._paused_s + (time.monotonic() - self._opened_at if self.paused else 0.0)
-
-    @asynccontextmanager
-    async def passage(self, *, max_wait_s: float) -> AsyncIterator[Passage]:
-        """Enter at once while the endpoint is up; else when it is up again, or when it is this call's turn to try it.
-
-        After `max_wait_s` the passage is not granted. The caller reports what came of its request.
-        """
-        passage = await self._wait(max_wait_s)
-        try:
-            yield passage
-        finally:
-            if passage.probe:
-                self._probing = False
-            if passage.outcome is True:
-                self._succeeded()
-            elif passage.outcome is False:
-                self._failed(passage)
-
-    async def _wait(self, max_wait_s: float) -> Passage:
-        deadline = time.monotonic() + max_wait_s
-        while self.paused:
-            now = time.monotonic()
-            if now >= self._until and not self._probing:
-                self._probing = True
-                return Passage(granted=True, probe=True)
-            if now >= deadline:
-                return Passage(granted=False)
-            try:
-                async with asyncio.timeout(min(max(self._until - now, 0.05), deadline - now)):
-                    await self._up.wait()
-            except TimeoutError:
-                continue
-        return Passage(granted=True)
-
-    def _succeeded(self) -> None:
-        self._failures = 0
-        if self.paused:
-            self._paused_s = self.paused_s
-            self._up.set()
-            log.warning(
-                "executor: the endpoint answers again after %.0f s; going on", time.monotonic() - self._opened_at
-            )
-
-    def _failed(self, passage: Passage) -> None:
-        self._failures += 1
-        if self.paused and not passage.probe:
-            return  # a straggler from before the pause
-        if not self.paused and self._failures < self._failures_allowed:
-            return
-        now = time.monotonic()
-        if self.paused:
-            self._pause_s = min(self._pause_s * 2, self._first_pause_s * 8)
-        else:
-            self._opened_at, self._pause_s = now, self._first_pause_s
-            self._up.clear()
-        self._until = now + self._pause_s
-        log.warning(
-            "executor: %d attempts in a row failed (%s); pausing for %g s, then trying again by itself",
-            self._failures,
-            passage.reason,
-            self._pause_s,
-        )
 
 
 @dataclass(slots=True)

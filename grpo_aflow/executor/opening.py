@@ -8,24 +8,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import socket
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from grpo_aflow.executor.address import Address, key_of, reach
 from grpo_aflow.executor.cache import AnswerCache
 from grpo_aflow.executor.client import Executor
-from grpo_aflow.executor.endpoint import Endpoint, key_of
-from grpo_aflow.executor.ledger import Ledger, read_costs
+from grpo_aflow.executor.endpoint import Endpoint
+from grpo_aflow.executor.ledger import Costs, Ledger, read_costs
 from grpo_aflow.executor.prices import price_of
 from grpo_aflow.executor.sending import Sender
 from grpo_aflow.executor.server import start_server
 from grpo_aflow.executor.settings import CacheMode, EndpointSettings, SimulatedSettings
-from grpo_aflow.types import InfrastructureError, Task, UserError
+from grpo_aflow.types import Task, UserError
 
 CACHE_FILE, LEDGER_FILE, REQUEST_LOG_FILE = "cache.sqlite", "ledger.jsonl", "endpoint.jsonl"
-REACH_S = 10.0  # to connect to the endpoint when it is opened
 
 
 async def open_endpoint(settings: EndpointSettings, run_dir: Path, *, seed: int, tasks: Sequence[Task]) -> Executor:
@@ -39,10 +36,9 @@ async def open_endpoint(settings: EndpointSettings, run_dir: Path, *, seed: int,
     if settings.model is not None:
         price_of(settings, settings.model)  # what is missing here is said before the network is tried
     key_of(settings)
-    await _reach(settings.base_url)
-    return _connect(
-        settings, run_dir, base_url=settings.base_url, provider=settings.base_url.rstrip("/"), seed=seed, tasks=tasks
-    )
+    address = Address.parse(settings.base_url)
+    await reach(address)
+    return _connect(settings, run_dir, base_url=settings.base_url, provider=address.base_url, seed=seed, tasks=tasks)
 
 
 async def open_simulated(
@@ -69,25 +65,6 @@ async def open_simulated(
         raise
 
 
-async def _reach(base_url: str) -> None:
-    """Raise InfrastructureError when nothing listens at the endpoint's address. No request is made."""
-    parts = urlsplit(base_url)
-    if urllib.request.getproxies().get(parts.scheme) and parts.hostname not in ("127.0.0.1", "localhost"):
-        return  # the proxy connects, not this machine
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        async with asyncio.timeout(REACH_S):
-            _, writer = await asyncio.open_connection(parts.hostname, port)
-    except socket.gaierror as error:
-        raise UserError(f"cannot resolve the host {parts.hostname!r}; correct executor.base_url={base_url}") from error
-    except (OSError, TimeoutError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or "no answer"
-        raise InfrastructureError(
-            f"the executor's endpoint {base_url} cannot be reached ({reason}); start it, or correct executor.base_url"
-        ) from error
-    writer.close()
-
-
 def _connect(
     settings: EndpointSettings,
     run_dir: Path,
@@ -101,14 +78,15 @@ def _connect(
     if settings.model is None:
         raise UserError("executor.model is missing; set it to the endpoint's name of the model")
     price = price_of(settings, settings.model)
-    endpoint = Endpoint(settings, base_url)
+    past = read_costs(run_dir / LEDGER_FILE)
+    endpoint = Endpoint(settings, base_url, answered=past.total.ok > 0)
     cache = None
     if settings.cache is CacheMode.read_write:
         cache = AnswerCache(_cache_path(settings, run_dir))
         cache.add_source(provider, settings.model)
     ledger = _open_ledger(run_dir, tasks)
-    sender = Sender(settings, endpoint=endpoint, cache=cache, ledger=ledger, price=price)
-    _book_the_past(sender, run_dir)
+    sender = Sender(settings, transport=endpoint, cache=cache, ledger=ledger, price=price)
+    _book_the_past(sender, past)
     return Executor(
         settings,
         sender=sender,
@@ -151,9 +129,9 @@ def _open_ledger(run_dir: Path, tasks: Sequence[Task]) -> Ledger:
     return Ledger(run_dir / LEDGER_FILE, datasets={task.id: task.dataset for task in tasks})
 
 
-def _book_the_past(sender: Sender, run_dir: Path) -> None:
+def _book_the_past(sender: Sender, past: Costs) -> None:
     """Count what an earlier part of the run spent against the caps."""
-    for step, spend in read_costs(run_dir / LEDGER_FILE).by("step").items():
+    for step, spend in past.by("step").items():
         sender.usd.book(step, spend.usd + spend.at_most_usd)
         sender.tokens.book(step, spend.prompt_tokens + spend.completion_tokens)
 

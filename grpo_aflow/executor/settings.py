@@ -7,17 +7,30 @@ is imported before `open`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from grpo_aflow.types import Task
 
 if TYPE_CHECKING:
     from grpo_aflow.executor.client import Executor
+
+
+OWN_FIELDS: Mapping[str, str] = {
+    "model": " and set executor.model",
+    "messages": "",
+    "temperature": " and set executor.temperature",
+    "max_tokens": " and set executor.max_tokens",
+    "max_completion_tokens": " and set executor.max_tokens",
+    "seed": " and set executor.send_seed",
+    "stream": "",
+    "n": "",
+}
+"""Fields of a request that are the client's own, with what to set instead."""
 
 
 class CacheMode(StrEnum):
@@ -32,7 +45,7 @@ class MaxTokensField(StrEnum):
 
 
 class PriceMode(StrEnum):
-    table = "table"  # usd_per_million_input and usd_per_million_output must know the model
+    table = "table"  # usd_per_million_input and usd_per_million_output, else the provider's list price
     free = "free"  # every call costs nothing: a server of one's own
 
 
@@ -47,6 +60,7 @@ class EndpointSettings:
     temperature: float
     max_tokens: int  # per answer
     max_tokens_field: MaxTokensField  # what the endpoint calls `max_tokens`
+    extra_body: dict[str, Any]  # further fields of every request, for example reasoning_effort, chat_template_kwargs
     concurrency: int  # most requests in flight; lowered for a while after a 429
     timeout_s: float  # of one attempt
     retries: int  # further attempts of a call after the first
@@ -57,18 +71,17 @@ class EndpointSettings:
     window_s: float  # the window over which the two limits are counted
     breaker_failures: int  # attempts in a row that fail before the run pauses
     breaker_pause_s: float  # first pause; doubles up to eight times while the outage lasts
-    max_outage_s: float  # longest wait of one call for the endpoint to come back or for a retry-after
+    max_outage_s: float  # longest wait of one call for the endpoint to come back, or to let it pass its rate limit
     max_answer_bytes: int  # of an HTTP body; a longer one is not read to its end and is no answer
     max_usd: float | None  # hard cap of the run
     max_usd_per_step: float | None  # hard cap of a training step
     max_total_tokens: int | None  # hard cap of the run, prompt plus completion
     max_step_tokens: int | None  # hard cap of a training step
-    max_masked_share: float  # of a step's rollouts; more of them masked stop the run
+    max_masked_share: float  # of a step's or an evaluation's rollouts; more of them masked stop the run
     cache: CacheMode
     cache_folder: str | None  # null = the run directory
     price: PriceMode
-    prices_dated: str  # when the table was last read off the providers' pages
-    usd_per_million_input: dict[str, float]
+    usd_per_million_input: dict[str, float]  # by model; where one is named here, it goes before the list price
     usd_per_million_output: dict[str, float]
 
     def __post_init__(self) -> None:
@@ -90,23 +103,20 @@ class EndpointSettings:
         if not 0 <= self.max_masked_share <= 1:
             raise ValueError(f"max_masked_share must be between 0 and 1; got {self.max_masked_share}")
         for name in ("usd_per_million_input", "usd_per_million_output"):
-            bad = {model: usd for model, usd in getattr(self, name).items() if usd < 0}
+            bad = {model: usd for model, usd in getattr(self, name).items() if not 0 <= usd < math.inf}
             if bad:
-                raise ValueError(f"{name} must not be negative; got {bad}")
+                raise ValueError(f"{name} must be finite and not negative; got {bad}")
 
     def _check_endpoint(self) -> None:
+        from grpo_aflow.executor.address import Address
+
         if self.model is not None and not self.model.strip():
             raise ValueError("model must not be empty; name the endpoint's model")
-        if self.base_url is None:
-            return
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            hint = self.base_url.split("://")[-1] or "localhost:8000/v1"
-            raise ValueError(
-                f"base_url must start with http:// or https://; got {self.base_url!r}, write http://{hint}"
-            )
-        if parts.username or parts.password:
-            raise ValueError("base_url must not carry a password; put the key into the variable that api_key_env names")
+        if self.base_url is not None:
+            Address.parse(self.base_url)
+        for name in self.extra_body:
+            if name in OWN_FIELDS:
+                raise ValueError(f"extra_body.{name} is set by the client; leave it out{OWN_FIELDS[name]}")
 
     async def open(
         self, run_dir: Path, *, seed: int, tasks: Sequence[Task] = (), system_prompts: Mapping[str, str] | None = None

@@ -6,6 +6,7 @@ import dataclasses
 import queue
 import signal
 import threading
+import time
 from typing import Any
 
 from grpo_aflow.sandbox.client import Reply, ServerClient, ServerDied, ServerSpec
@@ -62,10 +63,12 @@ class SandboxPool:
         """Run `source` in a fresh confined process, then `call()` when a name is given; see `types.CodeRunner`."""
         request = {"source": _clean(source), "call": call}
         max_bytes = FRAME_OVERHEAD * self._spec.output_bytes + 65536
-        reply = self._call(self._free_programs, {"program": request}, timeout_s=timeout_s, max_bytes=max_bytes)
+        reply, waited_s = self._call(
+            self._free_programs, {"program": request}, timeout_s=timeout_s, max_bytes=max_bytes
+        )
         if isinstance(reply, _NoReply):
-            return CodeResult(status=reply.status, error=reply.reason)
-        return _code_result(reply)
+            return CodeResult(status=reply.status, error=reply.reason, waited_s=waited_s)
+        return dataclasses.replace(_code_result(reply), waited_s=waited_s)
 
     def check(
         self, candidate: str, test: str, *, entry_point: str, setup: str = "", timeout_s: float = 5.0
@@ -76,10 +79,10 @@ class SandboxPool:
             "candidate": {"source": candidate, "setup": setup, "entry_point": entry_point},
             "oracle": {"test": test, "setup": setup, "entry_point": entry_point, "wall_s": self._wall_s(timeout_s)},
         }
-        reply = self._call(self._free_checks, roles, timeout_s=timeout_s, max_bytes=MAX_VERDICT_BYTES)
+        reply, waited_s = self._call(self._free_checks, roles, timeout_s=timeout_s, max_bytes=MAX_VERDICT_BYTES)
         if isinstance(reply, _NoReply):
-            return CheckResult(status=reply.status, error=reply.reason)
-        return _check_result(reply)
+            return CheckResult(status=reply.status, error=reply.reason, waited_s=waited_s)
+        return dataclasses.replace(_check_result(reply), waited_s=waited_s)
 
     @property
     def closed(self) -> bool:
@@ -101,10 +104,24 @@ class SandboxPool:
         *,
         timeout_s: float,
         max_bytes: int,
+    ) -> tuple[Reply | _NoReply, float]:
+        """One call, with the seconds for which it waited for a free server."""
+        began = time.monotonic()
+        server = free.get()
+        waited_s = time.monotonic() - began
+        return self._on(server, free, roles, timeout_s=timeout_s, max_bytes=max_bytes), waited_s
+
+    def _on(
+        self,
+        server: ServerClient,
+        free: queue.LifoQueue[ServerClient],
+        roles: dict[str, dict[str, Any]],
+        *,
+        timeout_s: float,
+        max_bytes: int,
     ) -> Reply | _NoReply:
         """One call, tried again once on a fresh server: dying with two of them is the code's doing."""
         cpu_s, wall_s = min(timeout_s, self._spec.max_timeout_s), self._wall_s(timeout_s)
-        server = free.get()
         try:
             for _ in range(2):
                 if self._closed:

@@ -1,35 +1,73 @@
-"""A workflow's own deadline, which stands still while the whole run is paused. Used by `interpret`."""
+"""A workflow's own deadline. It counts what is the workflow's: its steps, its code runs, the calls that were answered.
+
+Not counted is time lost to others: attempts that failed, back-off, rate limits, outages, and waiting for a free place
+of ours. `operate` reports every call and code run with the seconds that count of it; calls side by side count once.
+Because only what has ended is counted, a deadline never strikes in a call that nobody has answered.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-
-RECHECK_S = 0.1  # between two looks at a deadline that a pause has put off
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
-@asynccontextmanager
-async def deadline(limit_s: float, *, paused_s: Callable[[], float]) -> AsyncIterator[asyncio.Timeout]:
-    """End the block with TimeoutError after `limit_s` seconds, those in which `paused_s()` grew not counted.
+class DeadlineReached(Exception):
+    """The workflow has used up its time."""
+
+
+class Deadline:
+    """The clock of one execution; it starts when it is made.
 
     Args:
-        paused_s: seconds of pause so far; it grows while a pause lasts.
+        limit_s: seconds that count.
+        clock: seconds of a steady clock.
     """
-    loop = asyncio.get_running_loop()
-    began, paused_before = loop.time(), paused_s()
-    timer = loop.call_later(limit_s, lambda: check())
 
-    def check() -> None:
-        nonlocal timer
-        left_s = limit_s - (loop.time() - began) + (paused_s() - paused_before)
-        if left_s <= 0:
-            timeout.reschedule(loop.time())
-        else:
-            timer = loop.call_later(max(left_s, RECHECK_S), check)
+    def __init__(self, limit_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit_s, self._clock = limit_s, clock
+        self._spans: list[tuple[float, float]] = []  # what counts: disjoint, in order
+        self._under_way = 0
+        self._own_since = clock()  # when the workflow's own steps went on
 
-    try:
-        async with asyncio.timeout(None) as timeout:
-            yield timeout
-    finally:
-        timer.cancel()
+    @property
+    def spent_s(self) -> float:
+        """Seconds counted so far."""
+        return sum(end - begin for begin, end in self._spans)
+
+    @contextmanager
+    def running(self) -> Iterator[Callable[[float], None]]:
+        """Around a call or a code run; the function given takes the seconds that count of it, up to now.
+
+        Raises DeadlineReached at its end when too much has been counted.
+        """
+        if not self._under_way:
+            self._count(self._own_since, self._clock())
+        self._under_way += 1
+        began, counted_s = self._clock(), 0.0
+
+        def counts(seconds: float) -> None:
+            nonlocal counted_s
+            counted_s = seconds
+
+        try:
+            yield counts
+        finally:
+            now = self._clock()
+            self._under_way -= 1
+            self._own_since = now
+            self._count(max(began, now - counted_s), now)
+        self.check()
+
+    def check(self) -> None:
+        """Raise DeadlineReached when more than the limit has been counted, the workflow's present steps included."""
+        own_s = 0.0 if self._under_way else self._clock() - self._own_since
+        if self.spent_s + own_s > self._limit_s:
+            raise DeadlineReached
+
+    def _count(self, begin: float, end: float) -> None:
+        """Add a span that ends now: what it overlaps becomes one with it."""
+        while self._spans and self._spans[-1][1] >= begin:
+            begin = min(begin, self._spans.pop()[0])
+        if end > begin:
+            self._spans.append((begin, end))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from grpo_aflow.types import ChatModel, CodeRunner, Domain, Execution, ExecutionStatus, Task
-from grpo_aflow.workflow.deadline import deadline
+from grpo_aflow.workflow.deadline import Deadline, DeadlineReached
 from grpo_aflow.workflow.evaluate import Evaluator
 from grpo_aflow.workflow.limits import Exceeded, Failed
 from grpo_aflow.workflow.operate import Exhausted, Masked, Operating
@@ -64,12 +64,13 @@ async def run_workflow(
         member=member,
         temperature=temperature,
         max_tokens=max_tokens,
+        deadline=Deadline(rules.deadline_s),
     )
     evaluator = Evaluator(workflow, rules, operating)
     status, reason, answer = ExecutionStatus.OK, "", ""
     try:
-        async with deadline(rules.deadline_s, paused_s=lambda: chat.paused_s) as timeout:
-            value = await _call(workflow, evaluator, task)
+        value = await _call(workflow, evaluator, task)
+        operating.deadline.check()
         answer = evaluator.values.text(_answer(value))
     except Failed as failed:
         status, reason = ExecutionStatus.FAILED, f"failed:{failed.name}"
@@ -79,9 +80,7 @@ async def run_workflow(
         status, reason = ExecutionStatus.MASKED, f"masked:{masked}"
     except RecursionError:
         status, reason = ExecutionStatus.BUDGET, "budget:depth"
-    except TimeoutError:
-        if not timeout.expired():
-            raise
+    except DeadlineReached:
         status, reason = ExecutionStatus.TIMEOUT, "timeout:deadline"
     return Execution(status=status, answer=answer, reason=reason, trace=evaluator.trace())
 

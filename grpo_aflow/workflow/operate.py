@@ -9,13 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from grpo_aflow.types import CallContext, ChatModel, ChatStatus, CodeRunner, CodeStatus, Domain, OperatorCall, Task
+from grpo_aflow.types import (
+    CallContext,
+    ChatModel,
+    ChatStatus,
+    CheckResult,
+    CodeResult,
+    CodeRunner,
+    CodeStatus,
+    Domain,
+    OperatorCall,
+    Task,
+)
 from grpo_aflow.workflow import replies
+from grpo_aflow.workflow.deadline import Deadline
 from grpo_aflow.workflow.instructions import messages
 from grpo_aflow.workflow.operators import OperatorSpec
 from grpo_aflow.workflow.rules import WorkflowRules
@@ -23,6 +36,7 @@ from grpo_aflow.workflow.rules import WorkflowRules
 MAX_SHOWN = 400  # characters of a value in the trace
 Arguments = Mapping[str, Any]
 Result = dict[str, Any]
+R = TypeVar("R", CodeResult, CheckResult)
 
 
 class Masked(Exception):
@@ -55,6 +69,7 @@ class Call:
     latency_s: float = 0.0
     all_cached: bool = True
     notes: list[str] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)
     result: Result = field(default_factory=dict)
     started: bool = False
 
@@ -70,6 +85,7 @@ class Call:
             latency_s=self.latency_s,
             cached=self.spent.calls > 0 and self.all_cached,
             error="; ".join(self.notes) if self.notes or self.result else "not finished",
+            thinking=abridged(self.thinking) if self.thinking else "",
         )
 
 
@@ -92,6 +108,7 @@ class Operating:
     member: int
     temperature: float
     max_tokens: int
+    deadline: Deadline
 
     async def run(self, call: Call, before: Spent) -> Result:
         """Run the call; `before` is what the workflow had spent when it began, without the calls beside it."""
@@ -134,14 +151,18 @@ class _Operator:
             domain=self.task.domain,
         )
         sent = messages(call.spec.slot, self.task.domain, sections, candidates)
-        reply = await shared.chat.chat(
-            sent, context=context, temperature=shared.temperature, max_tokens=shared.max_tokens
-        )
+        with shared.deadline.running() as counts:
+            reply = await shared.chat.chat(
+                sent, context=context, temperature=shared.temperature, max_tokens=shared.max_tokens
+            )
+            if not reply.status.masks:
+                counts(reply.latency_s)
         call.prompt_tokens += reply.prompt_tokens
         call.completion_tokens += reply.completion_tokens
         call.spent.tokens += reply.prompt_tokens + reply.completion_tokens
         call.spent.usd += reply.cost_usd
         call.latency_s += reply.latency_s
+        call.thinking += [reply.thinking] if reply.thinking else []
         call.all_cached = call.all_cached and reply.cached
         if reply.status.masks:
             call.notes.append(f"{reply.status}: {reply.error}".rstrip(": "))
@@ -164,7 +185,7 @@ class _Operator:
 
     async def solve(self, source: str) -> tuple[bool, str]:
         """Run `solve()` of a source in the sandbox: whether it gave a value, and the value or the error."""
-        result = await asyncio.to_thread(self.shared.runner.run, source, call="solve")
+        result = await self._in_sandbox(lambda: self.shared.runner.run(source, call="solve"))
         if result.status is CodeStatus.INFRASTRUCTURE:
             raise self._sandbox_failed(result.error)
         if result.status is not CodeStatus.OK:
@@ -177,13 +198,28 @@ class _Operator:
     async def passes(self, candidate: str, entry_point: str) -> tuple[bool, str]:
         """Run the public tests on a candidate: whether all pass, and the error if not."""
         tests, task = "\n".join(self.task.public_tests), self.task
-        result = await asyncio.to_thread(
-            self.shared.runner.check, candidate, tests, entry_point=entry_point, setup=task.setup
+        runner = self.shared.runner
+        result = await self._in_sandbox(
+            lambda: runner.check(candidate, tests, entry_point=entry_point, setup=task.setup)
         )
         if result.status is CodeStatus.INFRASTRUCTURE:
             raise self._sandbox_failed(result.error)
         passed = result.status is CodeStatus.OK and result.passed
         return passed, result.error or f"{result.num_passed} of {result.num_assertions} assertions passed"
+
+    async def _in_sandbox(self, work: Callable[[], R]) -> R:
+        """Run blocking work of the sandbox; waiting for a thread or for a place in the sandbox does not count."""
+
+        def timed() -> tuple[R, float]:
+            began = time.monotonic()
+            result = work()
+            return result, time.monotonic() - began
+
+        with self.shared.deadline.running() as counts:
+            result, took_s = await asyncio.to_thread(timed)
+            if result.status is not CodeStatus.INFRASTRUCTURE:
+                counts(took_s - result.waited_s)
+        return result
 
     def _sandbox_failed(self, error: str) -> Masked:
         self.call.notes.append(f"sandbox: {error}")

@@ -76,7 +76,7 @@ class Scripted:
                     await writer.drain()
                 if isinstance(answer, Cut):
                     return
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass
         finally:
             writer.close()

@@ -142,8 +142,6 @@ async def test_a_hang_ends_in_a_timeout_that_may_be_owed(endpoint: Any, ask: Any
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
-        (says("", "length"), ChatStatus.EMPTY),
-        (says(None), ChatStatus.EMPTY),
         (says("half an ans", "length"), ChatStatus.OK),
         (says("bad words", "content_filter"), ChatStatus.REFUSED),
         (says(None, refusal="I cannot help with that"), ChatStatus.REFUSED),
@@ -160,6 +158,18 @@ async def test_received_answers_are_kept_and_never_asked_for_again(
         assert (first.cached, second.cached) == (False, True)
         assert first.cost_usd == second.cost_usd
         assert server.requests == 1
+
+
+@pytest.mark.parametrize("answer", [says("", "length"), says(None), says("<think>I never come to an end", "length")])
+async def test_an_empty_answer_is_paid_and_asked_for_again(
+    endpoint: Any, ask: Any, answer: bytes, tmp_path: Path
+) -> None:
+    async with endpoint(answer, GOOD) as (executor, server):
+        first, second = await ask(executor, TASK), await ask(executor, TASK)
+        assert (first.status, second.status) == (ChatStatus.EMPTY, ChatStatus.OK)
+        assert first.cost_usd > 0
+        assert server.requests == 2
+    assert read_costs(tmp_path / "ledger.jsonl").total.ok == 2
 
 
 async def test_retry_after_is_honoured(endpoint: Any, ask: Any) -> None:

@@ -184,9 +184,9 @@ async def test_the_steps_caps(opened: Open, ask: Any, tasks: Any) -> None:
 async def test_too_many_masked_rollouts_stop_the_run(opened: Open, ask: Any, tasks: Any) -> None:
     async with opened(rate_empty=1.0) as executor:
         assert (await ask(executor, tasks[0])).status is ChatStatus.EMPTY
-        executor.check_masked(step=3, num_masked=8, num_rollouts=16)
+        executor.check_masked(where="step 3", num_masked=8, num_rollouts=16)
         with pytest.raises(InfrastructureError, match=r"step 3: 9 of 16 rollouts are masked.*empty 1"):
-            executor.check_masked(step=3, num_masked=9, num_rollouts=16)
+            executor.check_masked(where="step 3", num_masked=9, num_rollouts=16)
 
 
 async def test_an_unknown_model_stops_at_once(

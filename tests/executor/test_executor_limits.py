@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from grpo_aflow.executor.limits import Budget, CircuitBreaker, Concurrency, RateWindow
+from grpo_aflow.executor.limits import Budget, Concurrency, RateWindow
+from grpo_aflow.executor.outages import CircuitBreaker
 from grpo_aflow.types import BudgetReached, UserError
 
 
@@ -88,7 +89,6 @@ async def test_the_breaker_pauses_and_resumes_by_itself(caplog: pytest.LogCaptur
         await fail(breaker, ok=True)
     assert not breaker.paused
     assert time.monotonic() - start >= 0.15
-    assert breaker.paused_s >= 0.15
     assert "pausing" in caplog.text
     assert "going on" in caplog.text
 

@@ -83,7 +83,14 @@ class ScriptedChat:
         reply = line(messages, context) if callable(line) else line
         if isinstance(reply, ChatReply):
             return reply
-        return ChatReply(status=ChatStatus.OK, text=reply, prompt_tokens=100, completion_tokens=10, cost_usd=0.001)
+        return ChatReply(
+            status=ChatStatus.OK,
+            text=reply,
+            prompt_tokens=100,
+            completion_tokens=10,
+            cost_usd=0.001,
+            latency_s=self.delay_s,
+        )
 
     def users(self, operator: str) -> list[str]:
         """The user messages that an operator has sent."""

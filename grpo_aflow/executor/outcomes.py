@@ -1,0 +1,144 @@
+"""What an error of an endpoint means: one table from status and wording to what the client does. Pure.
+
+`endpoint` asks `sort` about every answer that is an error, whether it came with an HTTP status or inside a 200. The
+rows are read from the top, the first that fits decides. A row about the prompt comes before a row about the status,
+because servers disagree on the status (a prompt that is too long is a 400, 413, 422 or 500) and agree on the words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Outcome(Enum):
+    """What the client does with an error."""
+
+    REFUSED = "refused"  # it is about this prompt: a value for the workflow, never asked again
+    RATE = "rate"  # we are too fast: wait, then ask again
+    RETRY = "retry"  # a fault of the endpoint: ask again, and mask the rollout when it stays
+    MASKED = "masked"  # nobody can say whose fault: mask the rollout, do not ask again
+    KEY = "key"  # stop: the endpoint does not take the key
+    CREDIT = "credit"  # stop: the account cannot pay
+    MODEL = "model"  # stop: there is no such model or no such address
+    SETTINGS = "settings"  # stop: the request as configured is not understood
+
+    @property
+    def stops(self) -> bool:
+        """Every later call would fail as well, so the run ends; it is saved and can be resumed."""
+        return self in (Outcome.KEY, Outcome.CREDIT, Outcome.MODEL, Outcome.SETTINGS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerError:
+    """An error as a server reported it."""
+
+    code: int  # HTTP status, or the one inside the body of a 200
+    text: str  # its own words, in one line
+    reason: str = ""  # its machine-readable words: code, type, status
+
+    @property
+    def words(self) -> str:
+        return f"{self.reason} {self.text}".lower()
+
+
+_NO_CREDIT = re.compile(
+    r"insufficient[_ ](quota|balance|credit|fund)|billing_(hard_limit|not_active)|credit balance is too low|arrearage"
+    r"|(requires more|out of|not enough|no) credits?\b|\bkey limit exceeded|account_deactivated|payment[_ ]required"
+    r"|account .{0,40}(deactivated|suspended|overdue)"
+)
+_TOO_LONG = re.compile(
+    r"context[_ ]?(length|window|size|limit)|(maximum|max) (allowed )?(context|model|sequence|input|prompt) length"
+    r"|\b(prompt|input|inputs|request|messages?|payload|sequence)\b.{0,60}(too (long|large)|longer than|exceeds?\b)"
+    r"|too many (input |prompt )?tokens|prompt_too_long|string_above_max_length|exceed_context_size"
+    r"|tokens?\b.{0,40}exceeds?\b.{0,60}(limit|maximum|allowed|context|length|window)"
+    r"|exceed(s|ed|ing)? .{0,60}(context|max_model_len|maximum number of tokens|token limit|maximum length)"
+    r"|range of input length|must have less than \d+ tokens|tokens? \+ `?max_(new_)?tokens`? must be"
+    r"|max_(new_|completion_)?tokens must be at least 1|max_tokens.{0,80}-\d+|decrease input length"
+    r"|reduce (the|your) (length|message|prompt|input)"
+)
+_MODERATED = re.compile(
+    r"content[_ ]?(filter|policy|management|moderation|exists risk)|\bmoderation\b|\bflagged\b|data_?inspection_?failed"
+    r"|inappropriate content|responsibleai|safety (system|policy|filter|reasons)|sensitive (content|words?|information)"
+    r"|prohibited[_ ]content|usage (policy|policies|guidelines)|violat.{0,60}(policy|policies|guideline)|guardrail"
+    r"|unsafe content|content .{0,30}(unsafe|not allowed|blocked)"
+)
+_GARBLED = re.compile(r"(could not|failed to|cannot|unable to) parse .{0,40}(json|body)|unexpected end of (hex|json)")
+_ABOUT_RATE = re.compile(r"rate.?limit|per[ _-](minute|day|second|hour)|too many requests|throttl|overloaded")
+_KEY = re.compile(r"api[ _-]?key|subscription key|credential|authenti|unauthori[sz]ed|access token|invalid token")
+_NO_MODEL = re.compile(r"model.{0,80}(not (found|exist)|does ?n.t exist|not_found|unknown|not supported|no longer)")
+
+_SIZE = (413, 414, 431)
+_TRANSIENT = (408, 409, 424, 425, 449, 498, 499)
+_MAY_BE_BILLED = (408, 499, 504, 524)  # a gateway gave up on a model that may have answered
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One row of the table."""
+
+    outcome: Outcome
+    fits: Callable[[ServerError, bool], bool]  # the error, and whether the endpoint has answered anything before
+    why: str
+
+
+def _says(pattern: re.Pattern[str]) -> Callable[[ServerError, bool], bool]:
+    return lambda error, _: bool(pattern.search(error.words))
+
+
+def _about_prompt(pattern: re.Pattern[str]) -> Callable[[ServerError, bool], bool]:
+    """The words fit, and neither status nor words speak of the rate ("tokens per minute: limit exceeded")."""
+
+    def fits(error: ServerError, _: bool) -> bool:
+        rate = error.code == 429 or (error.code not in _SIZE and _ABOUT_RATE.search(error.words))
+        return not rate and error.code not in (401, 402, 404, 408) and bool(pattern.search(error.words))
+
+    return fits
+
+
+def _first_and(*codes: int) -> Callable[[ServerError, bool], bool]:
+    """One of these statuses before the endpoint has answered anything."""
+    return lambda error, answered: not answered and error.code in codes
+
+
+TABLE: tuple[Row, ...] = (
+    Row(outcome=Outcome.CREDIT, fits=lambda e, _: e.code == 402, why="payment required"),
+    Row(outcome=Outcome.CREDIT, fits=_says(_NO_CREDIT), why="the words speak of quota or balance, not of a rate"),
+    Row(outcome=Outcome.KEY, fits=lambda e, _: e.code in (401, 407), why="the key (of the proxy, at 407) is refused"),
+    Row(outcome=Outcome.RATE, fits=lambda e, _: e.code == 429, why="too many requests: it passes"),
+    Row(outcome=Outcome.REFUSED, fits=_about_prompt(_TOO_LONG), why="this prompt does not fit into the context"),
+    Row(outcome=Outcome.REFUSED, fits=_about_prompt(_MODERATED), why="this prompt was declined by a filter"),
+    Row(outcome=Outcome.REFUSED, fits=lambda e, _: e.code in _SIZE, why="this request is too large for the server"),
+    Row(
+        outcome=Outcome.RETRY,
+        fits=lambda e, _: 400 <= e.code < 500 and bool(_GARBLED.search(e.words)),
+        why="the request was garbled on its way",
+    ),
+    Row(outcome=Outcome.KEY, fits=lambda e, _: e.code == 403 and bool(_KEY.search(e.words)), why="it names the key"),
+    Row(outcome=Outcome.KEY, fits=_first_and(403), why="nothing was ever allowed"),
+    Row(outcome=Outcome.RETRY, fits=lambda e, _: e.code in _TRANSIENT or e.code >= 500, why="a fault that may pass"),
+    Row(
+        outcome=Outcome.MODEL,
+        fits=lambda e, answered: not answered and (e.code in (404, 405, 410) or bool(_NO_MODEL.search(e.words))),
+        why="nothing was ever served under this name and address",
+    ),
+    Row(outcome=Outcome.SETTINGS, fits=lambda e, answered: not answered, why="no request was ever understood"),
+    Row(outcome=Outcome.RETRY, fits=lambda e, _: e.code < 400, why="a redirection that leads nowhere"),
+    Row(outcome=Outcome.MASKED, fits=lambda e, _: True, why="the settings have worked, so it may be anybody's"),
+)
+
+
+def sort(error: ServerError, *, answered: bool) -> Row:
+    """The first row of the table that fits.
+
+    Args:
+        answered: the endpoint has answered a request of this run before, so key, model and settings are right.
+    """
+    return next(row for row in TABLE if row.fits(error, answered))
+
+
+def may_be_billed(code: int) -> bool:
+    """Whether a request that ended in this status may have been computed, and so be owed."""
+    return code in _MAY_BE_BILLED

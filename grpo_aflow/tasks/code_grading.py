@@ -1,4 +1,4 @@
-"""Grades of code answers: the candidate is cut out of the answer and handed to the two-process checker of the sandbox.
+"""Grades of code answers: the program is read out of the answer and handed to the two-process checker of the sandbox.
 
 The verdict is the checker's alone; nothing that the candidate prints, returns or exits with is read here.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ast
 import math
-import re
+from functools import lru_cache
 
-from grpo_aflow.tasks.source_code import parse_source
+from grpo_aflow.tasks.code_answer import CodeReading, Question, question_of, read_code
+from grpo_aflow.tasks.source_code import needed_names, parse_source
 from grpo_aflow.tasks.tiers import EXACT, NOTHING, Tiers
 from grpo_aflow.types import CodeRunner, CodeStatus, Grade, Task
 
@@ -18,29 +19,19 @@ _MAX_PARSED = 64_000  # characters; beyond it two programs are compared as plain
 MASKED = Grade(exact=False, score=math.nan, tier=math.nan, rule="infrastructure")
 
 
-def extract_code(answer: str, entry_point: str) -> str:
-    """The last code fence that defines the entry point, else the whole text."""
-    pieces = answer.split("```")
-    for fence in reversed(pieces[1::2]):
-        language, newline, body = fence.partition("\n")
-        code = body if newline and len(language.split()) <= 1 else fence
-        if defines(code, entry_point):
-            return code
-    return answer
+def read_answer(task: Task, answer: str) -> CodeReading:
+    """The program that an answer to a code task is read as."""
+    return read_code(answer, _question(task.problem, task.entry_point, f"{task.setup}\n" + "\n".join(task.hidden_tests)))
 
 
-def defines(code: str, entry_point: str) -> bool:
-    """Whether a line of `code` defines or assigns the name at the top level."""
-    name = re.escape(entry_point)
-    return (
-        re.search(rf"^(?:(?:async[ \t]+)?def[ \t]+{name}\b|class[ \t]+{name}\b|{name}[ \t]*[=:])", code, re.M)
-        is not None
-    )
+@lru_cache(maxsize=4096)
+def _question(problem: str, entry_point: str, tests: str) -> Question:
+    return question_of(problem, entry_point, frozenset(needed_names(tests)))
 
 
 def grade_code(task: Task, answer: str, *, runner: CodeRunner, tiers: Tiers) -> Grade:
     """Runs the hidden tests; MASKED (NaN) when the sandbox itself failed."""
-    candidate = extract_code(answer, task.entry_point)
+    candidate = read_answer(task, answer).code
     if not candidate.strip():
         return Grade(exact=False, score=0.0, tier=NOTHING, rule="no_code")
     result = runner.check(
@@ -59,10 +50,12 @@ def grade_code(task: Task, answer: str, *, runner: CodeRunner, tiers: Tiers) -> 
     return Grade(exact=False, score=min(rate, 1.0), tier=tier, rule=rule)
 
 
-def normalise_code(text: str) -> str:
-    """One spelling for programs that differ in layout and comments only."""
-    fences = text.split("```")[1::2]
-    code = fences[-1].partition("\n")[2] if fences else text
+def normalise_code(text: str, entry_point: str = "", problem: str = "") -> str:
+    """One spelling for answers whose programs, as the grader reads them, differ in layout and comments only.
+
+    Without an entry point, the last block that defines any function or class is read.
+    """
+    code = read_code(text, question_of(problem, entry_point)).code
     if len(code) > _MAX_PARSED:
         return code.strip()
     tree = parse_source(code)

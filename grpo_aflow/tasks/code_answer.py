@@ -23,7 +23,7 @@ from grpo_aflow.tasks.code_blocks import (
     fences,
     longest_program,
     parse_program,
-    plain_characters,
+    spellings,
 )
 from grpo_aflow.tasks.code_joining import join
 from grpo_aflow.tasks.source_code import defines, is_stub, own_nodes, parse_source
@@ -116,10 +116,8 @@ def _bare(text: str, question: Question) -> str | None:
 
     Lines of fences only divide here: an opening one without its end, and blocks in the name of another language, count.
     """
-    if question.entry_point and question.entry_point not in plain_characters(text):
-        return None
-    for spelling in dict.fromkeys([text, plain_characters(text)]):
-        if (code := _best(bare_blocks(spelling), question)) is not None:
+    for spelling in spellings(text):
+        if question.entry_point in spelling and (code := _best(bare_blocks(spelling), question)) is not None:
             return code
     return None
 
@@ -225,7 +223,8 @@ def _unwrapped(text: str) -> Iterator[str]:
     if "\\n" in stripped:
         lines = [line for line in stripped.split("\n") if "\\n" in line]
         for line in [stripped, *lines] if "\n" in stripped else [stripped]:
-            yield line.strip("\"'").replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"').replace("\\'", "'")
+            quoted = len(line) > 1 and line[0] == line[-1] and line[0] in "\"'"
+            yield (line[1:-1] if quoted else line).replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"').replace("\\'", "'")
 
 
 def _values(text: str) -> list[str]:
@@ -280,17 +279,26 @@ def _pieces(text: str) -> list[str]:
 
 def _completed(signature: str, piece: str, question: Question) -> str | None:
     """Signature and body as one program, whatever has become of the body's indentation; None where it is no body."""
-    piece = piece.strip("\n").rstrip()
+    head = signature.split("\n")
+    best = (0, "")
+    for body in _indentations(piece.strip("\n").rstrip()):
+        length, code = longest_program([*head, *body.split("\n")], keep=len(head))
+        program = parse_program(code) if length > best[0] else None
+        if program is not None and _is_answer(program[1], question.entry_point):
+            best = (length, program[0])
+    program = parse_program(best[1])
+    return None if program is None else join([program], 0, question.entry_point, question.names)
+
+
+def _indentations(piece: str) -> Iterator[str]:
+    """A body as it stands, with its first line's indentation restored, and indented as a whole; then without prose."""
     lines = piece.split("\n")
-    starts = [0, *(at for at, line in enumerate(lines) if at and line[:1].isspace() and line.strip())][:4]
-    for spelling in dict.fromkeys([piece, *("\n".join(lines[at:]) for at in starts[1:2]), plain_characters(piece)]):
-        for body in (spelling, f"    {spelling.lstrip()}", textwrap.indent(textwrap.dedent(spelling), "    ")):
-            window = [*signature.split("\n"), *body.split("\n")]
-            _, code = longest_program(window, keep=signature.count("\n") + 1)
-            tree = parse_source(code) if code else None
-            if tree is not None and _is_answer(tree, question.entry_point):
-                return join([(code, tree)], 0, question.entry_point, question.names)
-    return None
+    inner = next((at for at, line in enumerate(lines) if at and line[:1].isspace() and line.strip()), 0)
+    for text in dict.fromkeys([piece, "\n".join(lines[inner:]), *spellings(piece)]):
+        margins = [re.match(r"[ \t]*", line)[0] for line in text.split("\n")[1:] if line.strip()]  # type: ignore[index]
+        yield text
+        yield min(margins, key=len, default="    ") + text.lstrip()
+        yield textwrap.indent(textwrap.dedent(text), "    ")
 
 
 def _is_answer(tree: ast.Module, entry_point: str) -> bool:

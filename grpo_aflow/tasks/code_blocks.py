@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from grpo_aflow.syntax import parse_module
-from grpo_aflow.tasks.source_code import parse_source
+from grpo_aflow.tasks.source_code import parse_source, returns_outside
 
 MAX_MARKDOWN: Final = 64_000  # characters, the last ones of a longer text
 MAX_WINDOW: Final = 64_000  # characters of one bare program
@@ -221,18 +221,17 @@ def _is_margin(line: str) -> bool:
 
 def parse_program(code: str) -> tuple[str, ast.Module] | None:
     """A program's text and tree, with odd characters made plain where only that lets it parse; None for no program."""
-    tree = parse_source(code)
-    if tree is not None:
-        return (code, tree) if tree.body else None
-    for plain in dict.fromkeys([plain_characters(code), textwrap.dedent(plain_characters(code))]):
-        if plain != code and (tree := parse_source(plain)) is not None:
-            return (plain, tree) if tree.body else None
+    for spelling in spellings(code):
+        tree = parse_source(spelling)
+        if tree is not None:
+            return (spelling, tree) if tree.body and not returns_outside(tree.body) else None
     return None
 
 
-def plain_characters(text: str) -> str:
-    """The text without the spaces, quotes, escapes and invisible characters that chat front ends put into code."""
+def spellings(text: str) -> list[str]:
+    """The text as it stands; then without the spaces, quotes and invisible characters that chat front ends put into
+    code; then without their escapes (`\\_`, `&lt;`) either; each as far as it differs, and without a common margin."""
     plain = text.translate(_ODD)
-    if "&lt;" in plain or "&gt;" in plain or "&quot;" in plain or "&#" in plain:
-        plain = html.unescape(plain)
-    return _ESCAPED.sub(r"\1", plain) if "\\" in plain else plain
+    bare = _ESCAPED.sub(r"\1", plain) if "\\" in plain else plain
+    bare = html.unescape(bare) if re.search(r"&(?:lt|gt|quot|amp|#x?\w+);", bare) else bare
+    return list(dict.fromkeys([text, plain, textwrap.dedent(plain), bare, textwrap.dedent(bare)]))

@@ -20,6 +20,7 @@ from grpo_aflow.tasks.source_code import (
     first_line,
     is_main_guard,
     last_line,
+    names_functions_need,
     needed_names,
     parse_source,
     read_names,
@@ -132,10 +133,7 @@ def _without_usage(code: str, tree: ast.Module, entry_point: str, names: frozens
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     talking = _TALKING | {entry_point}
     talking |= {node.name for node in functions if node.name == "main" and called_names(node) & talking}
-    needed = names | {entry_point}
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            needed |= read_names(node)
+    needed = names | {entry_point} | names_functions_need(code)
     dropped: list[ast.stmt] = []
     unbound: set[str] = set()
     for node in tree.body:

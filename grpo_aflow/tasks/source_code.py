@@ -73,23 +73,40 @@ def is_stub(statements: Iterable[ast.stmt], name: str) -> bool:
 
 def needed_names(source: str) -> set[str]:
     """The global names that a program reads without binding them itself, built-in ones left out."""
-    try:
-        top = symtable.symtable(source, "<answer>", "exec")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
+    tables = _symbol_tables(source)
     needed: set[str] = set()
     bound: set[str] = set()
-    tables = [top]
-    while tables:
-        table = tables.pop()
-        tables += table.get_children()
+    for table in tables:
         for symbol in table.get_symbols():
-            in_globals = table is top or symbol.is_global()
+            in_globals = table is tables[0] or symbol.is_global()
             if in_globals and (symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()):
                 bound.add(symbol.get_name())
             elif in_globals and symbol.is_referenced():
                 needed.add(symbol.get_name())
     return needed - bound - _BUILTINS
+
+
+def names_functions_need(source: str) -> set[str]:
+    """The global names that the functions and classes of a program read, whoever binds them."""
+    inner = _symbol_tables(source)[1:]
+    return {symbol.get_name() for table in inner for symbol in table.get_symbols() if symbol.is_global()}
+
+
+def _symbol_tables(source: str) -> list[symtable.SymbolTable]:
+    """The scopes of a program, the module's first; none for what is no program."""
+    try:
+        tables = [symtable.symtable(source, "<answer>", "exec")]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    for table in tables:  # grows on the way
+        tables += table.get_children()
+    return tables
+
+
+def returns_outside(statements: Iterable[ast.stmt]) -> bool:
+    """Whether they return or yield outside of any function: the body of one, and no program."""
+    outcomes = (ast.Return, ast.Yield, ast.YieldFrom)
+    return any(isinstance(node, outcomes) for part in statements for node in own_nodes(part))
 
 
 def called_names(node: ast.AST) -> set[str]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from grpo_aflow.tasks.code_blocks import (
+    CODE_START,
     Fence,
     bare_blocks,
     fences,
@@ -33,7 +34,9 @@ _END = re.compile(
     r"|(?:</s>|<eos>|<end_of_turn>|\[DONE\]|\[END\])[ \t]*$",
     re.M,
 )
-_BEGIN = re.compile(r"\A\s*(?:<\|(?:im_start|start_header_id)\|>\s*assistant(?:<\|end_header_id\|>)?|<s>|<bos>|\[BEGIN\])")
+_BEGIN = re.compile(
+    r"\A\s*(?:<\|(?:im_start|start_header_id)\|>\s*assistant(?:<\|end_header_id\|>)?|<s>|<bos>|\[BEGIN\])"
+)
 _THOUGHT = re.compile(r"^[ \t]*<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.M | re.S | re.I)
 _THOUGHT_END = re.compile(r"\A.*(?:^[ \t]*</think(?:ing)?>|</think(?:ing)?>[ \t]*$)", re.M | re.S | re.I)
 _TAG = re.compile(r"<(/?)(answer|final_answer|code|solution|python|response|output|completion)>", re.I)
@@ -158,7 +161,7 @@ def _stub(text: str, question: Question) -> str | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """One way to read an answer: its name, its reader, and an example (entry point `add`) that no earlier rule reads."""
+    """One way to read an answer: its name, its reader, and an example (for `add`) that no earlier rule reads."""
 
     name: str
     read: Callable[[str, Question], str | None]
@@ -207,7 +210,9 @@ def _tagged(text: str) -> Iterator[str]:
         marks = list(pattern.finditer(text))
         opened = [(mark, following) for mark, following in zip(marks, [*marks[1:], None], strict=False) if not mark[1]]
         for mark, following in opened[: -_MAX_TAGS - 1 : -1]:
-            closed = next((m for m in marks if m[1] and m[2].lower() == mark[2].lower() and m.start() > mark.start()), None)
+            closed = next(
+                (m for m in marks if m[1] and m[2].lower() == mark[2].lower() and m.start() > mark.start()), None
+            )
             end = closed or following
             yield text[mark.end() : end.start() if end else len(text)].strip("\n")
 
@@ -224,7 +229,13 @@ def _unwrapped(text: str) -> Iterator[str]:
         lines = [line for line in stripped.split("\n") if "\\n" in line]
         for line in [stripped, *lines] if "\n" in stripped else [stripped]:
             quoted = len(line) > 1 and line[0] == line[-1] and line[0] in "\"'"
-            yield (line[1:-1] if quoted else line).replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"').replace("\\'", "'")
+            yield (
+                (line[1:-1] if quoted else line)
+                .replace("\\n", "\n")
+                .replace("\\t", "\t")
+                .replace('\\"', '"')
+                .replace("\\'", "'")
+            )
 
 
 def _values(text: str) -> list[str]:
@@ -294,6 +305,8 @@ def _indentations(piece: str) -> Iterator[str]:
     """A body as it stands, with its first line's indentation restored, and indented as a whole; then without prose."""
     lines = piece.split("\n")
     inner = next((at for at, line in enumerate(lines) if at and line[:1].isspace() and line.strip()), 0)
+    if any(CODE_START.match(line) for line in lines[:inner]):
+        inner = 0  # the body of another function
     for text in dict.fromkeys([piece, "\n".join(lines[inner:]), *spellings(piece)]):
         margins = [re.match(r"[ \t]*", line)[0] for line in text.split("\n")[1:] if line.strip()]  # type: ignore[index]
         yield text

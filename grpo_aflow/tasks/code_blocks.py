@@ -35,15 +35,17 @@ _FENCE_LINE = re.compile(r"^[ \t>]*(?:`{3,}|~{3,})", re.M)
 _CLOSING = re.compile(r"[ \t]*(?:`{3,}|~{3,})[ \t]*")
 _LANGUAGE = re.compile(r"\{?\s*\.?([A-Za-z][\w+#-]*)?[ \t]*(?:[\d.]+\b)?\}?:?[ \t]*")
 _LIST_MARKER = re.compile(r"[ \t>]*(?:[-*+]|\d{1,9}[.)])?[ \t]*")
-_CODE_START = re.compile(r"@\w|(?:async[ \t]+)?def[ \t]+\w|class[ \t]+\w|import[ \t]+\w|from[ \t]+\S+[ \t]+import\b")
+CODE_START = re.compile(r"@\w|(?:async[ \t]+)?def[ \t]+\w|class[ \t]+\w|import[ \t]+\w|from[ \t]+\S+[ \t]+import\b")
 _MAY_START = re.compile(
-    rf"[ \t]*(?:{_CODE_START.pattern}|[A-Za-z_][\w., \[\]\"']*(?::[^=\n]+)?[-+*/|&]?=|(?:if|for|while|with|try)\b.*:)"
+    rf"[ \t]*(?:{CODE_START.pattern}|[A-Za-z_][\w., \[\]\"']*(?::[^=\n]+)?[-+*/|&]?=|(?:if|for|while|with|try)\b.*:)"
 )
 _CONTINUES = re.compile(r"[)\]}]|(?:else|elif|except|finally|case)\b")
 _ODD = {
     ord(odd): plain
     for odd, plain in {
-        **dict.fromkeys("\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000", " "),
+        **dict.fromkeys(
+            "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000", " "
+        ),
         **dict.fromkeys("\ufeff\u200b\u200c\u200d\u2060\u00ad", ""),
         **dict.fromkeys("\u2018\u2019\u201a\u2032", "'"),
         **dict.fromkeys("\u201c\u201d\u201e\u2033", '"'),
@@ -111,7 +113,9 @@ def _unglued(line: str) -> str:
     ticked = bare[: len(bare) - len(word)].rstrip(" \t")
     before = ticked.rstrip("`")
     inner = before.lstrip(" \t>")
-    glued = len(ticked) - len(before) >= 3 and not _LIST_MARKER.fullmatch(before) and (not word or word.lower() in PYTHON)
+    glued = (
+        len(ticked) - len(before) >= 3 and not _LIST_MARKER.fullmatch(before) and (not word or word.lower() in PYTHON)
+    )
     if not glued or "`" in (inner.lstrip("`") if inner.startswith("```") and not word else inner):
         return line
     return f"{before}\n{bare[len(before) :]}"
@@ -122,7 +126,7 @@ def _fence(token: Token, lines: Sequence[str]) -> tuple[Fence, int]:
     assert token.map is not None
     language, start = _info(token.info.strip())
     code = f"{start}\n{token.content}" if start else token.content
-    if 0 < code.count('"""') + code.count("'''") and parse_program(code) is None:
+    if ('"""' in code or "'''" in code) and parse_program(code) is None:
         closings = (at for at in range(token.map[1], len(lines)) if _CLOSING.fullmatch(lines[at]))
         for end, _ in zip(closings, range(_EXTENSIONS), strict=False):
             longer = textwrap.dedent("\n".join(lines[token.map[0] + 1 : end]))
@@ -133,12 +137,12 @@ def _fence(token: Token, lines: Sequence[str]) -> tuple[Fence, int]:
 
 def _info(info: str) -> tuple[str, str]:
     """The language of an info string, and code that stands on the opening line."""
-    if _CODE_START.match(info):
+    if CODE_START.match(info):
         return "", info
     match = _LANGUAGE.match(info)
     language = (match[1] or "").lower() if match else ""
     rest = info[match.end() :] if match else info
-    return language, rest if _CODE_START.match(rest) else ""
+    return language, rest if CODE_START.match(rest) else ""
 
 
 def bare_blocks(text: str) -> list[str]:

@@ -16,12 +16,15 @@ from grpo_aflow.types import CodeRunner, CodeStatus, Grade, Task
 
 TIMEOUT_S = 3.0  # of processor time; HumanEval's own limit for one problem
 _MAX_PARSED = 64_000  # characters; beyond it two programs are compared as plain text
+_MAX_READ = 4_000  # characters of the program that a grade keeps
 MASKED = Grade(exact=False, score=math.nan, tier=math.nan, rule="infrastructure")
 
 
 def read_answer(task: Task, answer: str) -> CodeReading:
     """The program that an answer to a code task is read as."""
-    return read_code(answer, _question(task.problem, task.entry_point, f"{task.setup}\n" + "\n".join(task.hidden_tests)))
+    return read_code(
+        answer, _question(task.problem, task.entry_point, f"{task.setup}\n" + "\n".join(task.hidden_tests))
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -31,11 +34,12 @@ def _question(problem: str, entry_point: str, tests: str) -> Question:
 
 def grade_code(task: Task, answer: str, *, runner: CodeRunner, tiers: Tiers) -> Grade:
     """Runs the hidden tests; MASKED (NaN) when the sandbox itself failed."""
-    candidate = read_answer(task, answer).code
-    if not candidate.strip():
+    reading = read_answer(task, answer)
+    read = reading.code[:_MAX_READ]
+    if not reading.code.strip():
         return Grade(exact=False, score=0.0, tier=NOTHING, rule="no_code")
     result = runner.check(
-        candidate,
+        reading.code,
         "\n".join(task.hidden_tests),
         entry_point=task.entry_point,
         setup=task.setup,
@@ -44,10 +48,10 @@ def grade_code(task: Task, answer: str, *, runner: CodeRunner, tiers: Tiers) -> 
     if result.status is CodeStatus.INFRASTRUCTURE:
         return MASKED
     if result.status is CodeStatus.OK and result.passed:
-        return Grade(exact=True, score=1.0, tier=EXACT, rule="tests")
+        return Grade(exact=True, score=1.0, tier=EXACT, rule=reading.rule, read=read)
     rate = result.num_passed / result.num_assertions if result.num_assertions else 0.0
     tier, rule = tiers.of_pass_rate(rate, defined=result.defined)
-    return Grade(exact=False, score=min(rate, 1.0), tier=tier, rule=rule)
+    return Grade(exact=False, score=min(rate, 1.0), tier=tier, rule=f"{reading.rule}:{rule}", read=read)
 
 
 def normalise_code(text: str, entry_point: str = "", problem: str = "") -> str:

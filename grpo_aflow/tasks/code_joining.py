@@ -86,7 +86,9 @@ def _helpers(blocks: Sequence[Program], missing: set[str], entry_point: str) -> 
 
 def _talks(statement: ast.stmt, entry_point: str) -> bool:
     """Whether an assignment needs an answer from outside, or the entry point itself."""
-    return isinstance(statement, ast.Assign | ast.AnnAssign) and bool(called_names(statement) & {*_TALKING, entry_point})
+    return isinstance(statement, ast.Assign | ast.AnnAssign) and bool(
+        called_names(statement) & {*_TALKING, entry_point}
+    )
 
 
 def _stacked(parts: Sequence[str]) -> str:
@@ -151,8 +153,10 @@ def _is_usage(node: ast.stmt, talking: set[str] | frozenset[str], unbound: set[s
     if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Call | ast.Await):
         return not isinstance(node.value, ast.Constant)
     kinds = (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.For, ast.While, ast.With, ast.If)
-    return isinstance(node, kinds) and not is_main_guard(node) and bool(
-        called_names(node) & talking or read_names(node) & unbound
+    return (
+        isinstance(node, kinds)
+        and not is_main_guard(node)
+        and bool(called_names(node) & talking or read_names(node) & unbound)
     )
 
 

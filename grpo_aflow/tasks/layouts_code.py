@@ -28,7 +28,9 @@ def wrong_program(entry_point: str) -> str:
     return f"def {entry_point}(*args, **kwargs):\n    result = 'no such value'\n    return result\n"
 
 
-def _fenced(opening: str, closing: str = "```", before: str = "Here is the solution:\n\n", after: str = f"\n\n{_ABOUT}") -> Layout:
+def _fenced(
+    opening: str, closing: str = "```", before: str = "Here is the solution:\n\n", after: str = f"\n\n{_ABOUT}"
+) -> Layout:
     return lambda code, _: f"{before}{opening}\n{code.rstrip()}\n{closing}{after}"
 
 
@@ -61,7 +63,10 @@ def _helpers_apart(code: str, name: str) -> str | None:
     if len(main) != 1 or any(parse_source(text) is None for text, _ in parts):
         return None
     fences = [f"First we need this:\n\n```python\n{text}\n```\n\n" for text in rest]
-    return "".join(fences) + f"Then the function:\n\n```python\n{main[0]}\n```\n\nUse it:\n\n```python\nprint({name}())\n```"
+    return (
+        "".join(fences)
+        + f"Then the function:\n\n```python\n{main[0]}\n```\n\nUse it:\n\n```python\nprint({name}())\n```"
+    )
 
 
 def _body(code: str, name: str) -> str | None:
@@ -130,7 +135,9 @@ def _usage(code: str, name: str) -> str:
 
 
 def _main_guard(code: str, name: str) -> str:
-    return f"```python\n{code.rstrip()}\n\n\nif __name__ == '__main__':\n    n = int(input())\n    print({name}(n))\n```"
+    return (
+        f"```python\n{code.rstrip()}\n\n\nif __name__ == '__main__':\n    n = int(input())\n    print({name}(n))\n```"
+    )
 
 
 _EARLIER = f"First try:\n\n```python\n{_WRONG}\n```\n\nThat is wrong. Better:\n\n```python\n"
@@ -162,7 +169,9 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
     "fence_with_output": _fenced("```python", after="\n\nOutput:\n\n```text\nTrue\n```\n"),
     "fence_with_shell": _fenced("```python", before="Install:\n\n```bash\npip install numpy\n```\n\n"),
     "fence_usage_after": _around("```python\n", "\n```\n\nExample usage:\n\n```python\nprint({name}(1, 2))\n```"),
-    "fence_signature_first": _around("The signature is\n\n```python\ndef {name}(*args):\n    ...\n```\n\n```python\n", "\n```"),
+    "fence_signature_first": _around(
+        "The signature is\n\n```python\ndef {name}(*args):\n    ...\n```\n\n```python\n", "\n```"
+    ),
     "fence_wrong_first": _around(_EARLIER, "\n```"),
     "fence_usage_inside": _usage,
     "fence_main_guard": _main_guard,
@@ -196,5 +205,7 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
     "body": _of_body(lambda body: f"{body}\n"),
     "body_stripped": _of_body(lambda body: body.strip()),
     "body_fenced": _of_body(lambda body: f"The body:\n\n```python\n{textwrap.dedent(body)}\n```"),
-    "body_goes_on": _of_body(lambda body: f"{body}\n\n\nif __name__ == '__main__':\n    print(1)\n\ndef test():\n    pass\n"),
+    "body_goes_on": _of_body(
+        lambda body: f"{body}\n\n\nif __name__ == '__main__':\n    print(1)\n\ndef test():\n    pass\n"
+    ),
 }

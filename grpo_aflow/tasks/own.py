@@ -5,9 +5,10 @@
 domain is math, qa or code; answers are the golds ([""] = unanswerable). Code also has entry_point, hidden_tests (a list
 of assertions that name it, or one text that defines `check(candidate)`), and optionally setup and public_tests; its
 answers[0] is a solution that passes. Optional everywhere: dataset, split (rows of other splits are skipped), metadata
-(an object; `timeout_s` in it is the seconds of processor time that an answer to a code task may take). Other columns are
-refused, since one of them may be a misspelt name. Use it as `load_tasks("path/to/own.jsonl", split="train")`, or as a key of `data_mix.datasets`. A task is
-graded by its domain: math as MATH, qa as SQuAD v2, code by the two-process checker.
+(an object; its `timeout_s` is the processor time, in seconds, that an answer to a code task may take). Other columns
+are refused, since one of them may be a misspelt name. Use it as `load_tasks("path/to/own.jsonl", split="train")`, or as
+a key of `data_mix.datasets`. A task is graded by its domain: math as MATH, qa as SQuAD v2, code by the two-process
+checker.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import difflib
 import json
 import keyword
 import math
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,8 +77,8 @@ def _metadata(row: Row) -> Mapping[str, Any]:
     number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
     if not number or not 0 < timeout_s <= MAX_TIMEOUT_S or math.isnan(timeout_s):
         raise row.refusal(
-            f"'timeout_s' in column 'metadata' is {timeout_s!r}; it must be a number of seconds above 0 and at most "
-            f"{MAX_TIMEOUT_S:g}, without quotes"
+            f"'timeout_s' in column 'metadata' is {reprlib.repr(timeout_s)}; it must be a number of seconds above 0 "
+            f"and at most {MAX_TIMEOUT_S:g}, without quotes"
         )
     return metadata
 

@@ -72,7 +72,14 @@ class Row:
 
 def _kind(value: Any) -> str:
     """What a JSON value is called, for the text of a refusal."""
-    names = {str: "one text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    names = {
+        str: "one text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+    }
     return names.get(type(value), f"a {type(value).__name__}")
 
 

@@ -101,13 +101,18 @@ def _capture(limits: Limits) -> CappedOutput:
     return sink
 
 
-def execute(source: str, name: str) -> dict[str, Any]:
-    """Run `source` as the module `name`; returns its globals. Raises whatever it raises."""
+def execute(source: str, name: str, setup: str = "") -> dict[str, Any]:
+    """Run `setup`, then `source`, as the module `name`; returns its globals. Raises whatever they raise.
+
+    They are compiled apart, since `from __future__` must stand first in a source.
+    """
     sys.set_int_max_str_digits(0)
     random.seed(0)  # the same program gives the same answer each time
     module = types.ModuleType(name)
     sys.modules[name] = module
     linecache.cache[SOLUTION] = (len(source), None, source.splitlines(keepends=True), SOLUTION)
+    if setup.strip():
+        exec(compile(setup, "<setup>", "exec", dont_inherit=True), module.__dict__)
     exec(compile(source, SOLUTION, "exec", dont_inherit=True), module.__dict__)
     return module.__dict__
 
@@ -172,9 +177,7 @@ class Candidate:
         """Run the code and tell the test's side whether it defined its function."""
         reply: dict[str, Any] = {"defined": False, "error": "", "limit": False}
         try:
-            if setup.strip():
-                source = f"{setup}\n{source}"
-            self.namespace = execute(source, "solution")
+            self.namespace = execute(source, "solution", setup)
             reply["defined"] = callable(self.namespace.get(entry_point))
             if not reply["defined"]:
                 reply["error"] = f"the code defines no function {entry_point}"

@@ -36,6 +36,8 @@ def to_task(row: Row, origin: Origin) -> Task:
     prompt, entry_point, test = row.text("prompt"), row.text("entry_point"), row.text("test")
     if not re.search(r"^def check\(", test, re.M):
         raise row.refusal("column 'test' must define check(candidate)")
+    if parse_source(test) is None:
+        raise row.refusal("column 'test' is not valid Python")
     if not re.search(rf"^def {re.escape(entry_point)}\b", prompt, re.M):
         raise row.refusal(f"column 'prompt' does not define the entry point {entry_point!r}")
     return Task(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +24,7 @@ def load_tasks(name: str, *, split: str, source: str | None = None, revision: st
     "package.module:attribute" (`dataset.OwnDataset`). `split`: train, test (the official one; for SQuAD v2 and HotpotQA
     the dev set), validation, aflow_validate or aflow_test. `source`: None or "hub", "bundled", a folder (in the hub's
     layout, of the original files, of AFlow's files, or written by grpo-aflow-data) or a file.
-    Raises UserError, naming file, row and mend, for anything missing or broken.
+    Raises UserError, naming file, row and fix, for anything missing or broken.
     """
     if ":" in name:
         tasks: Iterable[Task] = own_dataset(name).load(split)
@@ -76,15 +75,18 @@ def _dataset_tasks(name: str, split: str, source: str | None, revision: str) -> 
 
 
 def _own_tasks(path: Path, split: str) -> Iterator[Task]:
-    """The tasks of a file in the own schema; parquet holds `metadata` as JSON text."""
+    """The tasks of a file in the own schema."""
     if not path.is_file():
         raise UserError(f"{path} is not a file; name an existing .jsonl file of tasks")
+    places: dict[str, str] = {}
     for row in read_rows(path, own.SCHEMA):
         if row.values.get("split", split) != split:
             continue
-        if isinstance(row.values.get("metadata"), str):
-            row.values["metadata"] = json.loads(row.values["metadata"])  # type: ignore[index]
-        yield own.to_task(row, own.own_name(path))
+        task = own.to_task(row, own.own_name(path))
+        if task.id in places:
+            raise row.refusal(f"column 'id' repeats {task.id!r} of {places[task.id]}; give every task an id of its own")
+        places[task.id] = row.place.rpartition(", ")[2]
+        yield task
 
 
 def _with_unique_ids(tasks: Iterable[Task]) -> Iterator[Task]:

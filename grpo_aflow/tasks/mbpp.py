@@ -38,6 +38,9 @@ def to_task(row: Row, origin: Origin) -> Task:
     tests = tuple(test.strip() for test in row.texts("test_list"))
     if not tests:
         raise row.refusal("column 'test_list' is empty: the task cannot be graded")
+    for number, test in enumerate(tests, start=1):
+        if parse_source(test) is None:
+            raise row.refusal(f"column 'test_list', entry {number} is not valid Python")
     entry_point = row.text("entry_point") if row.has("entry_point") else find_entry_point(code, tests)
     if not entry_point:
         raise row.refusal("column 'code' defines no function that column 'test_list' calls")
@@ -96,10 +99,15 @@ def _parse(code: str) -> list[ast.stmt]:
 def _setup(row: Row) -> str:
     if row.has("test_setup_code"):
         return row.text("test_setup_code", may_be_empty=True).replace("\r\n", "\n")
-    imports = row.values.get("test_imports")
+    imports = row.values.get("test_imports") or []
     if isinstance(imports, str):  # AFlow's files hold the list as text
-        imports = ast.literal_eval(imports or "[]")
-    return "\n".join(imports or ())
+        try:
+            imports = ast.literal_eval(imports)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            imports = None
+    if not isinstance(imports, list | tuple) or not all(isinstance(line, str) for line in imports):
+        raise row.refusal("column 'test_imports' must hold a list of import statements")
+    return "\n".join(imports)
 
 
 MBPP = Dataset(

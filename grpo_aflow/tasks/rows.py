@@ -1,4 +1,4 @@
-"""Rows of dataset files, with the place each one came from, so that a refusal can name file, row and mend.
+"""Rows of dataset files, with the place each one came from, so that a refusal can name file, row and fix.
 
 First step of the way in: a file (jsonl, jsonl.gz, json, parquet) becomes `Row`s; a dataset's module turns each into a
 `types.Task`.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,14 +37,27 @@ class Row:
             raise self.refusal(f"column {column!r} must hold text, not {type(value).__name__}")
         if not value.strip() and not may_be_empty:
             raise self.refusal(f"column {column!r} is empty")
-        return value
+        return self._checked(column, value)
 
     def texts(self, column: str) -> tuple[str, ...]:
         """The list of texts in `column`, which may be empty."""
         value = self._value(column)
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            raise self.refusal(f"column {column!r} must hold a list of texts")
-        return tuple(value)
+        if not isinstance(value, list | tuple):
+            raise self.refusal(f'column {column!r} must hold a list of texts such as ["..."], not {_kind(value)}')
+        for number, item in enumerate(value, start=1):
+            if not isinstance(item, str):
+                raise self.refusal(
+                    f"column {column!r} must hold a list of texts; entry {number} is {_kind(item)}: put it in quotes"
+                )
+        return tuple(self._checked(column, item) for item in value)
+
+    def _checked(self, column: str, text: str) -> str:
+        """Text that every later step can take: no NUL, and nothing that UTF-8 cannot say."""
+        if "\0" in text:
+            raise self.refusal(f"column {column!r} holds a NUL character")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise self.refusal(f"column {column!r} holds half of a surrogate pair")
+        return text
 
     def _value(self, column: str) -> Any:
         if column not in self.values or self.values[column] is None:
@@ -51,9 +65,22 @@ class Row:
         return self.values[column]
 
     def refusal(self, what: str) -> UserError:
-        """The error for this row: file, row, what is wrong, and the mend."""
+        """The error for this row: file, row, what is wrong, and the fix."""
         expected = f"; expected the columns {self.schema}" if self.schema else ""
-        return UserError(f"{self.place}: {what}{expected}; mend the row or point `source` at a whole copy")
+        return UserError(f"{self.place}: {what}{expected}; fix the row or point `source` at a whole copy")
+
+
+def _kind(value: Any) -> str:
+    """What a JSON value is called, for the text of a refusal."""
+    names = {
+        str: "one text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+    }
+    return names.get(type(value), f"a {type(value).__name__}")
 
 
 def read_rows(path: Path, schema: str = "") -> Iterator[Row]:
@@ -71,19 +98,19 @@ def read_rows(path: Path, schema: str = "") -> Iterator[Row]:
             if not isinstance(record, dict):
                 raise UserError(f"{path}, row {number}: not an object; each row must be one JSON object")
             yield Row(place=f"{path}, row {number}", values=record, schema=schema)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); download or copy the file again") from error
 
 
 def _jsonl_records(path: Path) -> Iterator[tuple[int, Any]]:
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
+    with opener(path, "rt", encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
                 yield number, json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(
                     f"{path}, row {number}: not valid JSON ({error}); the file may be cut off, copy it again"
                 ) from error
@@ -91,8 +118,8 @@ def _jsonl_records(path: Path) -> Iterator[tuple[int, Any]]:
 
 def _json_records(path: Path) -> Iterator[tuple[int, Any]]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); the file may be cut off, copy it again") from error
     records = document.get("data") if isinstance(document, dict) else document
     if not isinstance(records, list):

@@ -6,7 +6,6 @@ import pytest
 
 from grpo_aflow.tasks import bundled, grade, is_masked, normalise
 from grpo_aflow.tasks.attacks import BLOCKING_CODE_ATTACKS, QUICK_CODE_ATTACKS, code_attack
-from grpo_aflow.tasks.code_grading import extract_code
 from grpo_aflow.types import CheckResult, CodeResult, CodeStatus, Task
 
 TASK = Task(
@@ -30,23 +29,6 @@ class ScriptedRunner:
 
     def close(self):
         pass
-
-
-def test_the_last_fence_that_defines_the_entry_point_is_taken():
-    text = (
-        "```python\ndef f(): return 1\n```\nbetter:\n```py\ndef f(): return 2\n```\nUse it:\n```python\nprint(f())\n```"
-    )
-    assert extract_code(text, "f").strip() == "def f(): return 2"
-
-
-@pytest.mark.parametrize("text", ["def f(): return 1", "f = lambda: 1", "```\nx = 1\n```", "def g(): pass"])
-def test_else_the_whole_text(text):
-    assert extract_code(text, "f") == text
-
-
-def test_a_fence_without_a_language_or_without_an_end():
-    assert extract_code("```\ndef f(): return 1\n```", "f").strip() == "def f(): return 1"
-    assert extract_code("so:\n```python\ndef f(): return 1\n", "f").strip() == "def f(): return 1"
 
 
 @pytest.mark.parametrize(
@@ -92,6 +74,20 @@ def test_setup_and_every_hidden_test_reach_the_checker():
 def test_normalise_ignores_layout_and_comments():
     assert normalise("```python\ndef f( a ):\n    return a # x\n```", "code") == normalise("def f(a): return a", "code")
     assert normalise("def f(:", "code") == "def f(:"
+
+
+def test_a_grade_names_the_rule_that_read_the_program_and_keeps_it():
+    passed = ScriptedRunner(CheckResult(status=CodeStatus.OK, passed=True, defined=True))
+    graded = grade(TASK, "So:\n```python\ndef f(): return 1\n```", runner=passed)
+    assert (graded.rule, graded.read.strip()) == ("fence", "def f(): return 1")
+    failed = ScriptedRunner(CheckResult(status=CodeStatus.ERROR, defined=True))
+    assert grade(TASK, "def f(): return 1", runner=failed).rule.startswith("program:")
+
+
+def test_future_imports_stand_behind_a_setup(runner):
+    task = dataclasses.replace(TASK, setup="import math", hidden_tests=("assert f() == 2",))
+    answer = "from __future__ import annotations\ndef f() -> Any: return math.isqrt(4)"
+    assert grade(task, answer, runner=runner).exact
 
 
 @pytest.fixture(scope="module")

@@ -81,6 +81,7 @@ class Candidate(Codec):
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do one thing that the test asks for."""
         try:
+            self.drop_unused()
             self.receive(request.get("containers"))
             result = self.perform(request)
             return self.encode(lambda encode: {"value": encode(result)})
@@ -193,6 +194,9 @@ class Candidate(Codec):
             return self.object_of(body)
         if tag == "function":
             return operator.attrgetter(body[1])(importlib.import_module(body[0]))
+        if tag == "error":
+            kind = operator.attrgetter(body[0][1])(importlib.import_module(body[0][0]))
+            return kind(*[self.decode(form) for form in body[1]])
         if tag not in ("callback", "foreign"):
             raise WireError("not a tagged value")
         number, name = body
@@ -220,8 +224,7 @@ class Candidate(Codec):
                 send_frame(self.link, self.answer(frame))
             self.receive(frame.get("containers"))
             if "raised" in frame:
-                error = getattr(builtins, frame["raised"], RuntimeError)
-                raise error(*[self.decode(form) for form in frame["args"]])
+                raise self.decode(frame["raised"])
             return self.decode(frame["value"])
 
         function.__name__ = function.__qualname__ = name

@@ -6,7 +6,6 @@ asks the same, so that nothing is called twice; where it asks something new, the
 
 from __future__ import annotations
 
-import builtins
 import socket
 import sys
 import time
@@ -54,6 +53,9 @@ class TestCodec(Codec):
         path = _importable(value)
         if path is not None:
             return {"function": path}
+        if isinstance(value, BaseException):
+            paths = [_importable(kind) for kind in type(value).__mro__]
+            return {"error": [next(path for path in paths if path), [encode(item) for item in value.args]]}
         plain = values.base_value(value)
         if plain is not NotImplemented and type(plain) is not type(value):
             return encode(plain)
@@ -156,6 +158,7 @@ class Conversation:
             return message | {"kwargs": {key: encode(value) for key, value in kwargs.items()}} if kwargs else message
 
         self._send(codec.encode(forms))
+        codec.drop_unused()  # not before: the test may have changed what it refers to no more (`f().append(1)`)
         while True:
             reply = self.receive()
             try:
@@ -203,9 +206,8 @@ class Conversation:
             self.failed = True  # the candidate is in no position to catch it
             raise
         except Exception as error:
-            name = next(base.__name__ for base in type(error).__mro__ if hasattr(builtins, base.__name__))
-            arguments = [*error.args]
-            outcome = codec.encode(lambda encode: {"raised": name, "args": [encode(item) for item in arguments]})
+            raised = error
+            outcome = codec.encode(lambda encode: {"raised": encode(raised)})
         finally:
             self.depth -= 1
         self._send(outcome)

@@ -16,14 +16,14 @@ UNARY = (
     "__ceil__", "__fspath__", "__enter__", "__iter__", "__aiter__", "__anext__", "__aenter__",
 )  # fmt: skip
 WITH_ARGUMENTS = (
-    "__getitem__", "__setitem__", "__delitem__", "__format__", "__round__", "__missing__", "__exit__", "__aexit__",
+    "__getitem__", "__setitem__", "__delitem__", "__format__", "__round__", "__missing__",
 )  # fmt: skip
 # Asked only where both operands are objects of the candidate: an operand from the test would tell it what is expected.
 BINARY = (
     "__add__", "__sub__", "__mul__", "__truediv__", "__floordiv__", "__mod__", "__matmul__", "__pow__", "__and__",
     "__or__", "__xor__", "__lt__", "__le__", "__gt__", "__ge__",
 )  # fmt: skip
-CLAIMABLE = ("__call__", "__await__", *UNARY, *WITH_ARGUMENTS, *BINARY)
+CLAIMABLE = ("__call__", "__await__", "__exit__", "__aexit__", *UNARY, *WITH_ARGUMENTS, *BINARY)
 # Attributes that `getattr` asks for by a special name; all other special names belong to the test's side alone, because
 # libraries there trust them (numpy reads memory at the address in `__array_interface__`).
 ATTRIBUTES = frozenset(

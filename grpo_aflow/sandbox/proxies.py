@@ -86,9 +86,26 @@ def _unary(name: str) -> Callable[[Any], Any]:
 
 
 def _with_arguments(name: str) -> Callable[..., Any]:
-    if name in ("__exit__", "__aexit__"):  # the exception itself does not cross
-        return lambda self, kind, *_: self._asker.ask("special", self._target, name, None, None, None)
     return lambda self, *args: self._asker.ask("special", self._target, name, *args)
+
+
+def _exit(self: Any, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+    value = self._asker.ask("special", self._target, "__exit__", kind, error, None)
+    return _may_suppress(error) and bool(value)
+
+
+async def _async_exit(self: Any, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+    value = await self._asker.ask("special", self._target, "__aexit__", kind, error, None)
+    return _may_suppress(error) and bool(value)
+
+
+def _may_suppress(error: BaseException | None) -> bool:
+    """A context manager of the candidate may swallow what the test raised itself; never a failed assertion, nor what
+    the candidate raised or a proxy refused in the middle of one."""
+    by_the_candidate = getattr(error, "__notes__", None)
+    return isinstance(error, Exception) and not (
+        by_the_candidate or isinstance(error, (AssertionError, TypeError, AttributeError))
+    )
 
 
 def _binary(name: str) -> Callable[[Any, Any], Any]:
@@ -116,6 +133,8 @@ def _method(name: str) -> Callable[..., Any]:
 _METHODS: dict[str, Callable[..., Any]] = {
     "__call__": _call,
     "__await__": _await,
+    "__exit__": _exit,
+    "__aexit__": _async_exit,
     **{name: _unary(name) for name in protocol.UNARY},
     **{name: _with_arguments(name) for name in protocol.WITH_ARGUMENTS},
     **{name: _binary(name) for name in protocol.BINARY},

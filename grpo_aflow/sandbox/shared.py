@@ -205,10 +205,9 @@ class Codec:
 
     def encode(self, forms: Callable[[Callable[[Any], Form]], dict[str, Any]]) -> dict[str, Any]:
         """The message that `forms` makes with the encoder it is given, and beside it the containers it needs."""
-        self._drop_unused()
         return _Encoder(self).message(forms)
 
-    def _drop_unused(self) -> None:
+    def drop_unused(self) -> None:
         """Take the numbers away from containers that this table alone still refers to."""
         for number in list(self._shared):
             if sys.getrefcount(self._shared[number].value) <= _UNUSED:

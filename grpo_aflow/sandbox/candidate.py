@@ -169,7 +169,7 @@ class Candidate(Codec):
         """[index, name of the class, special methods, sort] of an object that stays here."""
         kind = type(value)
         if kind not in self.claims:
-            base = next((base for base in values.IMMUTABLE_BASES if issubclass(kind, base)), object)
+            base: type = next((base for base in values.IMMUTABLE_BASES if issubclass(kind, base)), object)
             container = kind_of(value)
             if container is not None:
                 base = find_kind(container).base
@@ -255,8 +255,5 @@ def _state(value: Any) -> list[Any]:
 def serve_candidate(link: socket.socket, request: dict[str, Any]) -> None:
     """Load the candidate of a request and answer the test about it."""
     candidate = Candidate(link)
-    candidate.load(
-        request["setup"], request["source"], request["entry_point"], setup_after=request["setup_after"]
-    )
+    candidate.load(request["setup"], request["source"], request["entry_point"], setup_after=request["setup_after"])
     candidate.serve()
-

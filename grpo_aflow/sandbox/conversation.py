@@ -6,6 +6,8 @@ asks the same, so that nothing is called twice; where it asks something new, the
 
 from __future__ import annotations
 
+import array
+import collections
 import socket
 import sys
 import time
@@ -90,21 +92,21 @@ class TestCodec(Codec):
         if type(plain) not in values.IMMUTABLE_BASES:
             raise WireError("not a value of a built-in type")
         if index not in self.held:
-            kind = proxies.derived_class(type(plain), name, claims)
+            base: Any = type(plain)
+            kind = proxies.derived_class(base, name, claims)
             self.held[index] = proxies.attach(kind(plain), self.asker, index)
         return self.held[index]
 
     def make_empty(self, kind: Kind, contents: Form, description: Form) -> Any:
-        plain = kind.empty(contents)
-        if description is None or type(plain) is not kind.base:
-            return plain
+        if description is None or kind.base is object:
+            return kind.empty(contents)
         index, name, claims, _ = proxies.read_reference(description)
-        derived = proxies.derived_class(kind.base, name, claims)
-        made = kind.base.__new__(derived, contents[0]) if kind.base.__name__ == "array" else kind.base.__new__(derived)
-        if kind.base.__name__ == "deque":
-            kind.base.__init__(made, (), contents[0])  # type: ignore[misc]
-        elif kind.base.__name__ != "array":
-            kind.base.__init__(made)  # type: ignore[misc]
+        base: Any = kind.base
+        made = base.__new__(proxies.derived_class(base, name, claims), *(contents[:1] if base is array.array else ()))
+        if base is collections.deque:
+            base.__init__(made, (), contents[0])
+        elif base is not array.array:
+            base.__init__(made)
         return proxies.attach(made, self.asker, index)
 
 
@@ -205,7 +207,7 @@ class Conversation:
         except AssertionError:
             self.failed = True  # the candidate is in no position to catch it
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever a function of the test raises is told to its caller
             raised = error
             outcome = codec.encode(lambda encode: {"raised": encode(raised)})
         finally:

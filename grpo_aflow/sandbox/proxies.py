@@ -1,8 +1,8 @@
 """What the test holds of objects that stayed with the candidate.
 
-A proxy offers what its object claims to offer (`protocol`): it asks the candidate and hands on the answer, which by then
-is a value of the test's own process or another proxy. It never lets the candidate answer a comparison: a proxy equals
-itself and nothing else, whatever `__eq__`, `__hash__` or `__contains__` the candidate's class defines; and an operator
+A proxy offers what its object claims to offer (`protocol`): it asks the candidate and hands on the answer, which by
+then is a value of the test's own process or another proxy. It never lets the candidate answer a comparison: a proxy
+equals itself and nothing else, whatever `__eq__`, `__hash__` or `__contains__` the candidate's class defines; and an operator
 whose other operand comes from the test is not asked, because `abs(f(x) - 2.5) < 1e-6` would tell the candidate what to
 answer. An instance of a subclass of a built-in type (a namedtuple, an IntEnum) *is* a value of that type here, compared
 by the type's own methods; only its further attributes are asked for.
@@ -58,7 +58,7 @@ class Proxy:
         self._asker.ask("delete", self._target, name)
 
     def __contains__(self, item: object) -> bool:
-        return any(item is found or item == found for found in iter(self))  # type: ignore[call-overload]
+        return any(item is found or item == found for found in iter(self))
 
     def __instancecheck__(self, instance: object) -> bool:
         target = target_of(instance)
@@ -141,6 +141,10 @@ _METHODS: dict[str, Callable[..., Any]] = {
 }
 # A value of a built-in type keeps that type's own truth, arithmetic and order.
 _DERIVED_METHODS = _METHODS.keys() - set(protocol.BINARY) - {"__bool__", "__abs__", "__neg__", "__pos__", "__invert__"}
+# Methods of built-in types that compare: the type's own decide, whatever a subclass makes of them.
+_PREDICATES = frozenset(
+    ("issubset", "issuperset", "isdisjoint", "startswith", "endswith", "count", "index", "find", "rfind", "rindex")
+)
 _STANDS_FOR = "_stands_for_an_object_of_the_candidate"  # marks the classes that `derived_class` made
 
 
@@ -151,10 +155,10 @@ def _proxy_class(name: str, claims: frozenset[str]) -> type[Proxy]:
 
 
 @functools.lru_cache(maxsize=1000)
-def derived_class(base: type, name: str, claims: frozenset[str]) -> type:
+def derived_class(base: Any, name: str, claims: frozenset[str]) -> Any:
     """A subclass of a built-in type whose values know the candidate's object."""
     methods = {claim: _METHODS[claim] for claim in claims & _DERIVED_METHODS}
-    methods |= {claim: _method(claim) for claim in claims if not claim.startswith("__")}
+    methods |= {claim: _method(claim) for claim in claims if not claim.startswith("__") and claim not in _PREDICATES}
     own = {"__getattr__": ask_attribute, "__setattr__": Proxy.__setattr__, "__module__": "solution", _STANDS_FOR: True}
     return type(name, (base,), {**own, **methods})
 
@@ -241,7 +245,7 @@ async def _async_generator(proxy: Any) -> AsyncIterator[Any]:
 
 
 @functools.lru_cache(maxsize=1000)
-def error_class(index: int, name: str, base: type[BaseException]) -> type[BaseException]:
+def error_class(index: int, name: str, base: Any) -> type[BaseException]:
     """The class of the candidate's exceptions of one class, below the built-in one that it is below there."""
     return type(name, (base,), {"__module__": "solution"})
 
@@ -249,13 +253,14 @@ def error_class(index: int, name: str, base: type[BaseException]) -> type[BaseEx
 def read_error_class(body: Any) -> type[BaseException]:
     """A built-in exception class, or one made to stand for the candidate's. Raises WireError."""
     index, name, bases = body
-    known = [getattr(builtins, base, None) for base in bases if isinstance(base, str)]
+    known: list[Any] = [getattr(builtins, base, None) for base in bases if isinstance(base, str)]
     classes = [kind for kind in known if isinstance(kind, type) and issubclass(kind, BaseException)]
     if type(index) is not int or not isinstance(name, str) or not classes:
         raise WireError("not a class of exceptions")
     if issubclass(classes[0], BaseExceptionGroup):
         classes = [Exception]
-    return classes[0] if classes[0].__name__ == name else error_class(index, name[:100].replace("\0", ""), classes[0])
+    base: Any = classes[0]
+    return base if base.__name__ == name else error_class(index, name[:100].replace("\0", ""), base)
 
 
 def global_proxy(asker: Asker, name: str) -> Any:

@@ -255,9 +255,9 @@ class Codec:
     def _prepare(self, number: int, kind: str, contents: Form, description: Form) -> bool:
         """Have an object for a number; says whether it is still to be filled."""
         shared = self._shared.get(number) if type(number) is int else None
-        if shared is not None and shared.kind == kind:
-            if kind != "ndarray" or shared.contents[:2] == contents[:2]:
-                return bool(shared.contents != contents)
+        # A numpy array keeps its type and shape for life.
+        if shared and shared.kind == kind and (kind != "ndarray" or shared.contents[:2] == contents[:2]):
+            return bool(shared.contents != contents)
         if shared is not None:
             raise WireError("a container cannot become another")
         if type(number) is not int:
@@ -291,14 +291,19 @@ class _Encoder:
 
     def message(self, forms: Callable[[Callable[[Any], Form]], dict[str, Any]]) -> dict[str, Any]:
         message = forms(self.form)
-        containers = [entry for entry in self._mentioned()]
+        containers = list(self._mentioned())
         for number, shared in self.codec.shared():
             if number not in self.seen:
-                self.seen.add(number)
+                waiting, self.waiting = self.waiting, []
                 contents = find_kind(shared.kind).contents(shared.value, self.form)
                 if contents != shared.contents:
+                    self.seen.add(number)
                     shared.contents = contents
                     containers.append([number, shared.kind, contents, self.codec.describe(shared.value)])
+                else:
+                    self.seen.difference_update(self.waiting)  # what it mentions has a turn of its own
+                    self.waiting = []
+                self.waiting += waiting
         containers += self._mentioned()
         return message | {"containers": containers} if containers else message
 

@@ -28,7 +28,7 @@ Decode = Callable[[Form], Any]
 
 _SAFE_INT = 2**64  # longer ones as hexadecimal digits, which cost linear time
 _DTYPE = re.compile(r"[<>|=]?(?:[biufcSU]\d+|[mM]8(?:\[\w+\])?)", re.ASCII)
-_DICT_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+_DICT_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 CLASSES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
@@ -126,8 +126,8 @@ _DECODERS: dict[str, Callable[[Form, Decode], Any]] = {
     "fraction": lambda form, _: fractions.Fraction(int(form[0], 16), int(form[1], 16)),
     "decimal": lambda form, _: decimal.Decimal((form[0], tuple(form[1]), form[2])),
     "date": lambda form, _: datetime.date(*form),
-    "datetime": lambda form, _: datetime.datetime(*form[:7], _zone(form[7]), fold=form[8]),
-    "time": lambda form, _: datetime.time(*form[:4], _zone(form[4]), fold=form[5]),
+    "datetime": lambda form, _: datetime.datetime(*form[:7]).replace(tzinfo=_zone(form[7]), fold=form[8]),
+    "time": lambda form, _: datetime.time(*form[:4]).replace(tzinfo=_zone(form[4]), fold=form[5]),
     "timedelta": lambda form, _: datetime.timedelta(*form),
     "timezone": lambda form, _: datetime.timezone(datetime.timedelta(*form)),
     "uuid": lambda form, _: uuid.UUID(hex=form),
@@ -140,8 +140,18 @@ _DECODERS: dict[str, Callable[[Form, Decode], Any]] = {
     "dtype": lambda form, _: _dtype(form),
 }
 TAGS = frozenset(_DECODERS)
-IMMUTABLE_BASES = (int, float, complex, str, bytes, tuple, frozenset)  # of which a subclass keeps its attributes
-_OTHER_BASES = (
+# Immutable types of which an instance of a subclass crosses with its further attributes; how the type reads it.
+_READERS: dict[type, Callable[[Any], Any]] = {
+    int: int.__int__,
+    float: float.__float__,
+    complex: lambda value: complex(complex.__pos__(value)),
+    str: lambda value: "".join(str.__iter__(value)),
+    bytes: lambda value: bytes(bytes.__iter__(value)),
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+}
+IMMUTABLE_BASES = tuple(_READERS)
+_OTHER_BASES: tuple[type, ...] = (
     fractions.Fraction, decimal.Decimal, datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
 )  # fmt: skip
 
@@ -185,28 +195,17 @@ def base_value(value: Any) -> Any:
 
     The base's methods, because a subclass's own may answer what they like.
     """
-    for base in IMMUTABLE_BASES:
+    for base, read in _READERS.items():
         if isinstance(value, base):
-            if base is str:
-                return str.__str__(value) if type(str.__str__(value)) is str else "".join(str.__iter__(value))
-            if base is tuple or base is frozenset:
-                return base(base.__iter__(value))  # type: ignore[attr-defined]
-            if base is bytes:
-                return bytes(bytes.__iter__(value))
-            if base is complex:
-                return complex(complex.real.__get__(value), complex.imag.__get__(value))  # type: ignore[attr-defined]
-            return int.__int__(value) if base is int else float.__float__(value)
-    for base in _OTHER_BASES:
-        if isinstance(value, base):
-            return _as_base(value, base)
-    return NotImplemented
+            return read(value)
+    return next((_as_base(value, base) for base in _OTHER_BASES if isinstance(value, base)), NotImplemented)
 
 
 def _as_base(value: Any, base: type) -> Any:
     if base is fractions.Fraction:
         return fractions.Fraction(int(value._numerator), int(value._denominator))
     if base is decimal.Decimal:
-        return decimal.Decimal(decimal.Decimal.as_tuple(value))
+        return decimal.Decimal(tuple(decimal.Decimal.as_tuple(value)))  # type: ignore[arg-type]
     if base is datetime.timedelta:
         return datetime.timedelta(value.days, value.seconds, value.microseconds)
     form = _ENCODERS[base][1](value, lambda item: item)
@@ -244,4 +243,3 @@ def decode_value(tag: str, body: Form, decode: Decode) -> Any:
         return _DECODERS[tag](body, decode)
     except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, ImportError) as error:
         raise WireError(f"not a value: {tag[:20]}") from error
-

@@ -3,6 +3,8 @@
 QUICK ones end at once and are tried on every problem; BLOCKING ones run into a limit and are tried on ten.
 """
 
+# ruff: noqa: E501 (programs in strings)
+
 from __future__ import annotations
 
 _ALWAYS_EQUAL = """
@@ -157,13 +159,19 @@ PROXIES = {
     "empty_generator": "def {name}(*a, **k):\n    return\n    yield",
     "next_is_always_equal": _ALWAYS_EQUAL + "    __next__ = lambda self: self\ndef {name}(*a, **k):\n    return Any()",
     "equal_enum": "import enum\nclass E(enum.Enum):" + _HOOKS + "    A = 1\ndef {name}(*a, **k):\n    return E.A",
-    "equal_int_enum": "import enum\nclass E(enum.IntEnum):" + _HOOKS + "    A = 77777\ndef {name}(*a, **k):\n    return E.A",
+    "equal_int_enum": "import enum\nclass E(enum.IntEnum):"
+    + _HOOKS
+    + "    A = 77777\ndef {name}(*a, **k):\n    return E.A",
     "equal_fraction": (
-        "from fractions import Fraction\nclass F(Fraction):" + _HOOKS + "    __sub__ = __rsub__ = __abs__ = lambda s, *o: F(0)\n"
+        "from fractions import Fraction\nclass F(Fraction):"
+        + _HOOKS
+        + "    __sub__ = __rsub__ = __abs__ = lambda s, *o: F(0)\n"
         "def {name}(*a, **k):\n    return F(77777, 7)"
     ),
     "equal_decimal": (
-        "from decimal import Decimal\nclass D(Decimal):" + _HOOKS + "    __sub__ = __rsub__ = __abs__ = lambda s, *o: D(0)\n"
+        "from decimal import Decimal\nclass D(Decimal):"
+        + _HOOKS
+        + "    __sub__ = __rsub__ = __abs__ = lambda s, *o: D(0)\n"
         "def {name}(*a, **k):\n    return D('77777.7')"
     ),
     "equal_float": (
@@ -175,14 +183,20 @@ PROXIES = {
         "    __array_ufunc__ = lambda self, *a, **k: True\ndef {name}(*a, **k):\n    return np.full(3, 77777).view(A)"
     ),
     "fake_array": (
-        "class A:" + _HOOKS + "    __array__ = lambda self, *a, **k: self\n    __len__ = lambda self: 3\n    __array_priority__ = 1e9\n"
+        "class A:"
+        + _HOOKS
+        + "    __array__ = lambda self, *a, **k: self\n    __len__ = lambda self: 3\n    __array_priority__ = 1e9\n"
         "    __array_interface__ = {{'shape': (3,), 'typestr': '<i8', 'data': (4096, False), 'version': 3}}\n"
         "    __array_ufunc__ = __array_function__ = lambda self, *a, **k: True\ndef {name}(*a, **k):\n    return A()"
     ),
     "equal_tuple": (
-        "from collections import namedtuple\nclass P(namedtuple('P', 'x y')):" + _HOOKS + "def {name}(*a, **k):\n    return P(77777, 2)"
+        "from collections import namedtuple\nclass P(namedtuple('P', 'x y')):"
+        + _HOOKS
+        + "def {name}(*a, **k):\n    return P(77777, 2)"
     ),
-    "equal_set": "class S(set):" + _HOOKS + "    issubset = lambda self, *a: True\ndef {name}(*a, **k):\n    return S([77777])",
+    "equal_set": "class S(set):"
+    + _HOOKS
+    + "    issubset = lambda self, *a: True\ndef {name}(*a, **k):\n    return S([77777])",
     "equal_dict": (
         "class D(dict):" + _HOOKS + "    __missing__ = __getitem__ = get = lambda self, *a: self\n"
         "def {name}(*a, **k):\n    return D(x=77777)"
@@ -207,7 +221,8 @@ PROXIES = {
     ),
     "stop_iteration": "def {name}(*a, **k):\n    raise StopIteration",
     "suppressing_manager": (
-        _ALWAYS_EQUAL + "    __enter__ = lambda self: self\n    __exit__ = lambda self, *a: True\ndef {name}(*a, **k):\n    return Any()"
+        _ALWAYS_EQUAL
+        + "    __enter__ = lambda self: self\n    __exit__ = lambda self, *a: True\ndef {name}(*a, **k):\n    return Any()"
     ),
     "calls_what_it_is_given": (
         "def {name}(*a, **k):\n    for v in a:\n        if callable(v):\n            for w in a:\n                try:\n"
@@ -239,7 +254,8 @@ PROXIES = {
 QUICK |= PROXIES
 
 BLOCKING = {
-    "endless_iterator": _ALWAYS_EQUAL + "    __iter__ = lambda self: iter(lambda: self, 0)\ndef {name}(*a, **k):\n    return Any()",
+    "endless_iterator": _ALWAYS_EQUAL
+    + "    __iter__ = lambda self: iter(lambda: self, 0)\ndef {name}(*a, **k):\n    return Any()",
     "endless_generator": "def {name}(*a, **k):\n    while True:\n        yield 1",
     "huge_range": "def {name}(*a, **k):\n    return range(10 ** 18)",
     "huge_exponent": "from decimal import Decimal\ndef {name}(*a, **k):\n    return Decimal('1e999999')",
@@ -259,7 +275,7 @@ BLOCKING = {
         "        try:\n            signal.alarm(0)\n            while True:\n                time.sleep(1)\n"
         "        except BaseException:\n            pass"
     ),
-    "fork_bomb": "import os\ndef {name}(*a, **k):\n    while True:\n        try:\n            os.fork()\n        except OSError:\n            pass",  # noqa: E501
+    "fork_bomb": "import os\ndef {name}(*a, **k):\n    while True:\n        try:\n            os.fork()\n        except OSError:\n            pass",
     "two_gigabytes": "def {name}(*a, **k):\n    return [0] * (2 << 30)",
     "hundred_megabytes_of_output": (
         "import os\ndef {name}(*a, **k):\n    os.write(1, b'x' * (100 << 20))\n    print('x' * (100 << 20))"

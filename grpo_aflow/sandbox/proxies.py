@@ -2,10 +2,11 @@
 
 A proxy offers what its object claims to offer (`protocol`): it asks the candidate and hands on the answer, which by
 then is a value of the test's own process or another proxy. It never lets the candidate answer a comparison: a proxy
-equals itself and nothing else, whatever `__eq__`, `__hash__` or `__contains__` the candidate's class defines; and an operator
-whose other operand comes from the test is not asked, because `abs(f(x) - 2.5) < 1e-6` would tell the candidate what to
-answer. An instance of a subclass of a built-in type (a namedtuple, an IntEnum) *is* a value of that type here, compared
-by the type's own methods; only its further attributes are asked for.
+equals itself and nothing else, whatever `__eq__`, `__hash__` or `__contains__` the candidate's class defines; and an
+operator whose other operand comes from the test is not asked, because `abs(f(x) - 2.5) < 1e-6` would tell the candidate
+what to answer. So two objects of the candidate with an `__eq__` of their own are unequal here; in one process they may
+be equal, and so may an object that equals everything. An instance of a subclass of a built-in type (a namedtuple, an
+IntEnum) *is* a value of that type here, compared by the type's own methods; only its further attributes are asked for.
 """
 
 from __future__ import annotations

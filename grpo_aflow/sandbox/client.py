@@ -38,9 +38,9 @@ class ServerDied(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ServerSpec:
-    """How to start a fork server: the ring and the limits of its children."""
+    """How to start a fork server: the confinement and the limits of its children."""
 
-    ring: str  # "sandlock", "bubblewrap" or "none"
+    confinement: str  # "sandlock", "bubblewrap" or "none"
     program: str  # path of bwrap, for "bubblewrap"
     packages: tuple[str, ...]  # importable
     preload: tuple[str, ...]  # imported before the first call
@@ -109,7 +109,7 @@ class ServerClient:
         assert base is not None
         work, site = base / "work", base / "site"
         work.mkdir()
-        in_sandlock = spec.ring == "sandlock"
+        in_sandlock = spec.confinement == "sandlock"
         packages = package_folders([*spec.packages])
         make_site(site, packages)
         limits = {
@@ -129,7 +129,7 @@ class ServerClient:
             "max_timeout_s": spec.max_timeout_s,
         }
         orders: dict[str, Any] = {
-            "ring": spec.ring,
+            "confinement": spec.confinement,
             "base": str(base),
             "readable": [*readable_paths(packages), str(site)],
             "writable": [str(work), "/dev/null"],
@@ -137,7 +137,7 @@ class ServerClient:
             "cwd": str(work),
             "command": server_command(json.dumps(settings)),
         }
-        if spec.ring == "bubblewrap":
+        if spec.confinement == "bubblewrap":
             orders["command"] = bubblewrap_command(spec.program, orders, work, spec.disk_bytes)
         return json.dumps(orders)
 

@@ -1,4 +1,4 @@
-"""The fork server: preloads libraries inside its ring and keeps a child ready for each of its roles.
+"""The fork server: preloads libraries inside its confinement and keeps a child ready for each of its roles.
 
 It takes requests from its standard input (a SOCK_SEQPACKET socket), each with the sockets of the call's children, and
 reads nothing from those sockets: a source, a test or a gold never enters its memory, which the next child inherits.
@@ -288,7 +288,7 @@ def _adopt_orphans() -> None:
 
 def _mapped_bytes() -> int:
     """Address space of this process, on top of which a child's memory limit counts: the least limit under which a page
-    can still be mapped (/proc, which would tell, is outside the ring)."""
+    can still be mapped (/proc, which would tell, is outside the confinement)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     too_little, enough = 0, 1 << 42
     while enough - too_little > 1 << 20:

@@ -257,9 +257,20 @@ class CodeRunner(Protocol):
         ...
 
     def check(
-        self, candidate: str, test: str, *, entry_point: str, setup: str = "", timeout_s: float = 5.0
+        self,
+        candidate: str,
+        test: str,
+        *,
+        entry_point: str,
+        setup: str = "",
+        setup_after: bool = False,
+        timeout_s: float = 5.0,
     ) -> CheckResult:
-        """Run the trusted `test` (assertions naming the entry point, or `def check(candidate)`) against a candidate."""
+        """Run the trusted `test` (assertions naming the entry point, or `def check(candidate)`) against a candidate.
+
+        `setup` runs on both sides, before the candidate's code, or after it (`setup_after`: MBPP's order, where it
+        builds objects of the candidate's classes).
+        """
         ...
 
     def close(self) -> None: ...

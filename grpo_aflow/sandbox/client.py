@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from grpo_aflow.sandbox.rings import (
+from grpo_aflow.sandbox.confinement import (
     bubblewrap_command,
     environment,
     make_site,
@@ -24,7 +24,7 @@ from grpo_aflow.sandbox.rings import (
     readable_paths,
     server_command,
 )
-from grpo_aflow.sandbox.server import ORACLE_GRACE_S
+from grpo_aflow.sandbox.server import CHECKER_GRACE_S
 from grpo_aflow.sandbox.wire import WireError, receive_frame, send_frame
 
 START_S = 60.0  # a cold import of sympy from a network disk takes a while
@@ -38,13 +38,13 @@ class ServerDied(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ServerSpec:
-    """How to start a fork server: the ring and the limits of its children."""
+    """How to start a fork server: the confinement and the limits of its children."""
 
-    ring: str  # "sandlock", "bubblewrap" or "none"
+    confinement: str  # "sandlock", "bubblewrap" or "none"
     program: str  # path of bwrap, for "bubblewrap"
     packages: tuple[str, ...]  # importable
     preload: tuple[str, ...]  # imported before the first call
-    roles: tuple[str, ...]  # what its children do: ("program",) or ("candidate", "oracle")
+    roles: tuple[str, ...]  # what its children do: ("program",) or ("candidate", "checker")
     max_timeout_s: float
     memory_bytes: int
     disk_bytes: int
@@ -109,7 +109,7 @@ class ServerClient:
         assert base is not None
         work, site = base / "work", base / "site"
         work.mkdir()
-        in_sandlock = spec.ring == "sandlock"
+        in_sandlock = spec.confinement == "sandlock"
         packages = package_folders([*spec.packages])
         make_site(site, packages)
         limits = {
@@ -129,7 +129,7 @@ class ServerClient:
             "max_timeout_s": spec.max_timeout_s,
         }
         orders: dict[str, Any] = {
-            "ring": spec.ring,
+            "confinement": spec.confinement,
             "base": str(base),
             "readable": [*readable_paths(packages), str(site)],
             "writable": [str(work), "/dev/null"],
@@ -137,7 +137,7 @@ class ServerClient:
             "cwd": str(work),
             "command": server_command(json.dumps(settings)),
         }
-        if spec.ring == "bubblewrap":
+        if spec.confinement == "bubblewrap":
             orders["command"] = bubblewrap_command(spec.program, orders, work, spec.disk_bytes)
         return json.dumps(orders)
 
@@ -153,7 +153,7 @@ class ServerClient:
         """Give each role its request; wait for the last role's frame and the end of all. Raises ServerDied.
 
         Generated code gets `cpu_s` of processor time, within `wall_s`.
-        `roles` is {"program": request} or {"candidate": request, "oracle": request}.
+        `roles` is {"program": request} or {"candidate": request, "checker": request}.
         """
         control = self._control
         if control is None or self._process is None or self._process.poll() is not None:
@@ -161,7 +161,7 @@ class ServerClient:
         if self._in_call:
             raise ServerDied("its last call was left half-way")
         self._in_call = True
-        deadline = time.monotonic() + wall_s + ORACLE_GRACE_S + SLACK_S
+        deadline = time.monotonic() + wall_s + CHECKER_GRACE_S + SLACK_S
         with contextlib.ExitStack() as stack:
             channels, theirs = _connect(list(roles), stack)
             try:
@@ -170,7 +170,7 @@ class ServerClient:
                 for end in theirs:
                     end.close()
                 for channel, payload in zip(channels, roles.values(), strict=True):
-                    channel.settimeout(wall_s + ORACLE_GRACE_S)
+                    channel.settimeout(wall_s + CHECKER_GRACE_S)
                     with contextlib.suppress(ConnectionError, TimeoutError):  # its end is reported below
                         send_frame(channel, payload)
                 frame, report = _collect(control, channels[-1], deadline, max_bytes)

@@ -1,7 +1,7 @@
-"""The small process between the trainer and a fork server: puts the server into its ring and watches over it.
+"""The small process between the trainer and a fork server: puts the server into its confinement and watches over it.
 
-Run as a script with its orders (JSON) as the only argument and the server's socket as standard input. It is outside
-the ring, holds no keys, tests or golds, and runs no generated code. It ends the server when its own parent is gone,
+Run as a script with its orders (JSON) as the only argument and the server's socket as standard input. It is not
+confined, holds no keys, tests or golds, and runs no generated code. It ends the server when its own parent is gone,
 whatever became of it, ends a child that starts too many threads, and removes the server's folder when all is over.
 """
 
@@ -63,19 +63,19 @@ def num_threads(pid: int) -> int:
 
 def run_server(orders: dict, parent: int) -> int:
     """Start the server's command, confined by sandlock when the orders say so; returns its exit status."""
-    confined = orders["ring"] == "sandlock"
+    confined = orders["confinement"] == "sandlock"
     if confined:
         import sandlock
 
         # Landlock alone: sandlock's full sandbox, with a supervisor for every fork, costs a fifth more CPU and (0.9.0)
         # keeps a descriptor of each ended process. The seccomp filters are ours, see `seccomp`.
-        ring = sandlock.Sandbox(fs_readable=orders["readable"], fs_writable=orders["writable"])
+        confinement = sandlock.Sandbox(fs_readable=orders["readable"], fs_writable=orders["writable"])
 
     def prepare() -> None:
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: the server ends with this process
         if confined:
-            sandlock.confine(ring)
+            sandlock.confine(confinement)
 
     process = subprocess.Popen(orders["command"], env=orders["env"], cwd=orders["cwd"], preexec_fn=prepare)
     threading.Thread(target=watch, args=(parent, process.kill), daemon=True).start()

@@ -28,7 +28,7 @@ class SandboxPool:
         self._spec = spec
         # Checks run on servers that preload no packages: forking a process copies its page tables, which costs the
         # larger part of a check where sympy is loaded. What a candidate imports is imported when it asks for it.
-        light = dataclasses.replace(spec, preload=(), roles=("candidate", "oracle"))
+        light = dataclasses.replace(spec, preload=(), roles=("candidate", "checker"))
         self._programs = [ServerClient(spec) for _ in range(num_servers)]
         self._checks = [ServerClient(light) for _ in range(num_servers)]
         self._servers = [*self._programs, *self._checks]
@@ -71,13 +71,21 @@ class SandboxPool:
         return dataclasses.replace(_code_result(reply), waited_s=waited_s)
 
     def check(
-        self, candidate: str, test: str, *, entry_point: str, setup: str = "", timeout_s: float = 5.0
+        self,
+        candidate: str,
+        test: str,
+        *,
+        entry_point: str,
+        setup: str = "",
+        setup_after: bool = False,
+        timeout_s: float = 5.0,
     ) -> CheckResult:
         """Run the trusted `test` in one process against `candidate` in another; see `types.CodeRunner`."""
         candidate, setup = _clean(candidate), _clean(setup)
+        both = {"setup": setup, "setup_after": setup_after, "entry_point": entry_point}
         roles: dict[str, dict[str, Any]] = {
-            "candidate": {"source": candidate, "setup": setup, "entry_point": entry_point},
-            "oracle": {"test": test, "setup": setup, "entry_point": entry_point, "wall_s": self._wall_s(timeout_s)},
+            "candidate": {"source": candidate, **both},
+            "checker": {"test": test, "wall_s": self._wall_s(timeout_s), **both},
         }
         reply, waited_s = self._call(self._free_checks, roles, timeout_s=timeout_s, max_bytes=MAX_VERDICT_BYTES)
         if isinstance(reply, _NoReply):
@@ -185,7 +193,7 @@ def _code_result(reply: Reply) -> CodeResult:
 def _check_result(reply: Reply) -> CheckResult:
     frame = reply.frame
     if frame is None:  # no verdict is a fail
-        status, reason = _death(reply.ended["oracle"])
+        status, reason = _death(reply.ended["checker"])
         return CheckResult(status=status, error=f"the test gave no verdict: {reason}")
     status = CodeStatus(frame["status"])
     error = _text(frame, "error")

@@ -1,6 +1,6 @@
 """What a backend has to deny before it may be used: tried once at the start, from inside.
 
-A canary file outside the ring must not be readable, nothing outside the call's own folder writable, no socket, no
+A canary file outside must not be readable, nothing outside the call's own folder writable, no socket, no
 program and no process may be started, and the fork server must survive its child. The project's tests try more.
 """
 

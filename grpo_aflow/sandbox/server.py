@@ -1,4 +1,4 @@
-"""The fork server: preloads libraries inside its ring and keeps a child ready for each of its roles.
+"""The fork server: preloads libraries inside its confinement and keeps a child ready for each of its roles.
 
 It takes requests from its standard input (a SOCK_SEQPACKET socket), each with the sockets of the call's children, and
 reads nothing from those sockets: a source, a test or a gold never enters its memory, which the next child inherits.
@@ -31,8 +31,8 @@ from . import preload, seccomp
 from .child import ROLES, Limits, lock_in
 from .folder import remove, used_bytes
 
-ORACLE_GRACE_S = 0.6  # the test's process outlives the candidate's deadline by this, to say what was passed
-MAX_ORACLE_USES = 200
+CHECKER_GRACE_S = 0.6  # the test's process outlives the candidate's deadline by this, to say what was passed
+MAX_CHECKER_USES = 200
 TICK_S = 0.05  # how often a running call's processor time and folder are looked at
 
 
@@ -43,11 +43,11 @@ class Child:
     pid: int
     role: str
     folder: str
-    control: socket.socket  # it gets its call's sockets here; an oracle says here that it is done
+    control: socket.socket  # it gets its call's sockets here; an checker says here that it is done
     deadline: float = math.inf  # on the wall clock
     cpu_limit_s: float = math.inf  # of its processor time, all threads together
     num_uses: int = 0
-    done: bool = False  # an oracle that has given its verdict and lives on
+    done: bool = False  # an checker that has given its verdict and lives on
     timed_out: bool = False
     limit: str = ""  # which limit the server saw it pass
     status: int | None = None  # as waitpid gives it
@@ -145,8 +145,8 @@ class Server:
                 sockets, rest = rest[: ROLES[role][0]], rest[ROLES[role][0] :]
                 socket.send_fds(child.control, [b"go"], sockets)
                 child.deadline = time.monotonic() + request["wall_s"]
-                if role == "oracle":  # what the trusted test itself computes is nobody's fault
-                    child.deadline += ORACLE_GRACE_S
+                if role == "checker":  # what the trusted test itself computes is nobody's fault
+                    child.deadline += CHECKER_GRACE_S
                 else:
                     child.cpu_limit_s = child.cpu_s() + request["cpu_s"]
         except OSError as error:
@@ -171,7 +171,7 @@ class Server:
         try:
             control = self._settle_in(theirs.fileno())
             # The test's process serves many calls; its deadline is enough.
-            cpu_s = None if role == "oracle" else self.max_timeout_s
+            cpu_s = None if role == "checker" else self.max_timeout_s
             lock_in(self.limits, folder, cpu_s=cpu_s, server_pid=server_pid, mapped_bytes=self.mapped_bytes)
             _await_call(role, control, self.limits)
         finally:
@@ -192,9 +192,9 @@ class Server:
 
     def _attend(self, children: list[Child]) -> None:
         """Until the call's last role is done: reap, and end who is over time or limits."""
-        oracle = children[-1] if children[-1].role == "oracle" else None
-        if oracle:
-            self.selector.register(oracle.control, selectors.EVENT_READ)
+        checker = children[-1] if children[-1].role == "checker" else None
+        if checker:
+            self.selector.register(checker.control, selectors.EVENT_READ)
         while not children[-1].reap() and not children[-1].done:
             running = [child for child in children if child.status is None]
             wait_s = min(child.deadline for child in running) - time.monotonic()
@@ -202,22 +202,22 @@ class Server:
                 if key.fileobj is self.requests:  # the owner closed it: no one waits for an answer
                     self._end(*children, *self.ready.values())
                     os._exit(0)
-                if oracle and key.fileobj is oracle.control:
-                    oracle.done = oracle.control.recv(16) == b"done"
+                if checker and key.fileobj is checker.control:
+                    checker.done = checker.control.recv(16) == b"done"
                 elif key.fileobj == self.wakeup:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self.wakeup, 512)
             for child in running:
                 self._look_after(child)
-        if oracle:
-            self.selector.unregister(oracle.control)
+        if checker:
+            self.selector.unregister(checker.control)
 
     def _look_after(self, child: Child) -> None:
         if child.done or child.reap():
             return
         if time.monotonic() >= child.deadline or child.cpu_s() >= child.cpu_limit_s:
             child.timed_out = True
-        elif child.role != "oracle" and used_bytes(self.root, self.disk_bytes) > self.disk_bytes:
+        elif child.role != "checker" and used_bytes(self.root, self.disk_bytes) > self.disk_bytes:
             child.limit = "disk"
         else:
             return
@@ -227,7 +227,7 @@ class Server:
         """End whatever is left of a call. False when something could not be ended or removed."""
         try:
             for child in children:
-                if child.done and not child.reap() and child.num_uses < MAX_ORACLE_USES:
+                if child.done and not child.reap() and child.num_uses < MAX_CHECKER_USES:
                     child.done, child.deadline, child.num_uses = False, math.inf, child.num_uses + 1
                     self.ready[child.role] = child
                     continue
@@ -256,13 +256,13 @@ class Server:
 
 
 def _await_call(role: str, control: socket.socket, limits: Limits) -> None:
-    """In the child: wait for the sockets of a call, play the role; an oracle then waits for the next call."""
+    """In the child: wait for the sockets of a call, play the role; an checker then waits for the next call."""
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 16, 4)
         if not message:
             return
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-        if role != "oracle":
+        if role != "checker":
             control.close()
             ROLES[role][1](*sockets, limits)
             return
@@ -288,7 +288,7 @@ def _adopt_orphans() -> None:
 
 def _mapped_bytes() -> int:
     """Address space of this process, on top of which a child's memory limit counts: the least limit under which a page
-    can still be mapped (/proc, which would tell, is outside the ring)."""
+    can still be mapped (/proc, which would tell, is outside the confinement)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     too_little, enough = 0, 1 << 42
     while enough - too_little > 1 << 20:
@@ -310,6 +310,7 @@ def main() -> None:
     if settings["limits"]["seccomp"]:
         seccomp.prepare()
         seccomp.install_for_server()
-    if "oracle" in settings["roles"]:
-        importlib.import_module(f"{__package__}.oracle")
+    if "checker" in settings["roles"]:
+        for name in ("checker", "candidate"):  # so that no child has to import its part
+            importlib.import_module(f"{__package__}.{name}")
     Server(settings).run()

@@ -1,4 +1,4 @@
-"""The config group `sandbox`: which ring generated code runs in, and its limits.
+"""The config group `sandbox`: which confinement generated code runs in, and its limits.
 
 Each class opens its own backend and fails closed: what cannot be confined as promised is refused with the name of the
 option to choose instead. Nothing falls back by itself.
@@ -44,14 +44,14 @@ class SandboxSettings:
         """The backend's name, for the run's manifest."""
         raise NotImplementedError
 
-    def _open(self, ring: str, *, program: str = "", seccomp: bool, instead: str) -> SandboxPool:
+    def _open(self, confinement: str, *, program: str = "", seccomp: bool, instead: str) -> SandboxPool:
         """Start the servers and probe the confinement. Raises InfrastructureError naming what to choose `instead`."""
         from grpo_aflow.sandbox.client import ServerDied, ServerSpec
         from grpo_aflow.sandbox.pool import SandboxPool
         from grpo_aflow.sandbox.probe import find_leaks
 
         spec = ServerSpec(
-            ring=ring,
+            confinement=confinement,
             program=program,
             packages=tuple(self.packages),
             preload=tuple(self.packages),
@@ -67,7 +67,7 @@ class SandboxSettings:
             pool.start()
         except ServerDied as error:
             raise InfrastructureError(f"sandbox={self.name} does not start: {error}; choose {instead}") from error
-        leaks = find_leaks(pool, confined=ring != "none")
+        leaks = find_leaks(pool, confined=confinement != "none")
         if leaks:
             pool.close()
             raise InfrastructureError(f"sandbox={self.name} does not hold here: {'; '.join(leaks)}; choose {instead}")
@@ -76,7 +76,7 @@ class SandboxSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Sandlock(SandboxSettings):
-    """Landlock and seccomp in two rings; no root, no container. Linux 6.7 or later (default)."""
+    """Landlock and seccomp, the server and each child confined; no root, no container. Linux 6.7 or later (default)."""
 
     @property
     def name(self) -> str:
@@ -109,7 +109,7 @@ class Bubblewrap(SandboxSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class UnsafeSubprocess(SandboxSettings):
-    """No ring: processes with limits, which can read and send whatever you can. For hosts that have nothing else."""
+    """No confinement: processes with limits, which can read and send all that you can. For hosts with nothing else."""
 
     @property
     def name(self) -> str:

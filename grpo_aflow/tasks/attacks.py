@@ -66,6 +66,35 @@ QUICK_CODE_ATTACKS: Mapping[str, str] = {
     "mutate_input": (
         "def ENTRY(*args, **kwargs):\n    for value in args:\n        if hasattr(value, 'clear'): value.clear()\n"
     ),
+    "lying_class": _ALWAYS_EQUAL.format(base="").replace("def ENTRY", "Yes.__class__ = bool\ndef ENTRY"),
+    "always_equal_class": _ALWAYS_EQUAL.format(base="").partition("def ENTRY")[0]
+    + "    def __init__(self, *args, **kwargs): pass\n    def __getattr__(self, name): return self\n"
+    "    def __call__(self, *args, **kwargs): return self\nENTRY = Yes",
+    "equal_float": _ALWAYS_EQUAL.format(base="(float)"),
+    "equal_fraction": "from fractions import Fraction\n" + _ALWAYS_EQUAL.format(base="(Fraction)"),
+    "equal_array": (
+        "import numpy\n" + _ALWAYS_EQUAL.format(base="(numpy.ndarray)").replace("return Yes()", "return Yes((1,))")
+    ),
+    "equal_enum": (
+        "import enum\nclass Yes(enum.IntEnum):\n    A = 77777\n    def __eq__(self, other): return True\n"
+        "    def __ne__(self, other): return False\n    def __hash__(self): return 0\n"
+        "def ENTRY(*args, **kwargs): return Yes.A"
+    ),
+    "yields_always_equal": _ALWAYS_EQUAL.format(base="").replace("return Yes()", "yield Yes()"),
+    "remembers_operands": (
+        "class Yes:\n    def __sub__(self, other):\n        Yes.seen = other\n        return self\n"
+        "    __rsub__ = __sub__\n"
+        "    def __abs__(self): return 0.0\n    def __float__(self): return float(Yes.seen)\n"
+        "def ENTRY(*args, **kwargs): return Yes()"
+    ),
+    "assertion_error": (
+        "class Error(AssertionError):\n    def __str__(self): return ''\ndef ENTRY(*args, **kwargs): raise Error"
+    ),
+    "forged_containers": (
+        "import gc\ndef ENTRY(*args, **kwargs):\n    for found in gc.get_objects():\n"
+        "        if type(found).__name__ == 'Candidate':\n            found.encode = lambda forms: {'value': {'#': 1}, "
+        "'containers': [[n, 'list', [77777], None] for n in range(1, 999, 2)]}\n    return args"
+    ),
     "no_function": "print('PASS')",
     "empty_body": "def ENTRY(*args, **kwargs): pass",
 }
@@ -73,6 +102,11 @@ QUICK_CODE_ATTACKS: Mapping[str, str] = {
 BLOCKING_CODE_ATTACKS: Mapping[str, str] = {
     "endless_loop": "def ENTRY(*args, **kwargs):\n    while True: pass",
     "endless_import": "while True: pass",
+    "endless_generator": "def ENTRY(*args, **kwargs):\n    while True: yield 1",
+    "endless_iterator": (
+        "class Yes:\n    def __iter__(self): return self\n    def __next__(self): return 1\n"
+        "    def __eq__(self, other): return True\ndef ENTRY(*args, **kwargs): return Yes()"
+    ),
     "endless_thread": (
         "import threading\ndef spin():\n    while True: pass\nthreading.Thread(target=spin).start()\n"
         "def ENTRY(*args, **kwargs): return None"

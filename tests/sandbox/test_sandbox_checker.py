@@ -100,6 +100,54 @@ def test_setup_is_there_on_both_sides(runner: SandboxPool) -> None:
     assert runner.check(source, test, entry_point="decode", setup=setup).passed
 
 
+def test_setup_may_run_after_the_code(runner: SandboxPool) -> None:
+    """MBPP's order, where the set-up builds objects of the candidate's class."""
+    setup = "root = Node(1)\nroot.left = Node(2)\nWEIGHT = 10"
+    source = (
+        "class Node:\n    def __init__(self, v): self.v, self.left = v, None\n"
+        "def total(n): return WEIGHT * n.v + total(n.left) if n else 0"
+    )
+    test = "assert total(root) == 30\nassert total(root.left) == 20"
+    assert runner.check(source, test, entry_point="total", setup=setup, setup_after=True).passed
+    assert not runner.check(source, test, entry_point="total", setup=setup).passed
+
+
+def test_a_future_import_stands_at_the_top_of_the_code_whatever_the_setup(runner: SandboxPool) -> None:
+    source = "from __future__ import annotations\ndef f(x: Unknown): return x"
+    for after in (False, True):
+        assert runner.check(source, "assert f(1) == 1", entry_point="f", setup="import math", setup_after=after).passed
+
+
+def test_nothing_is_done_twice_with_objects_and_functions(runner: SandboxPool) -> None:
+    """The counting run is answered from the transcript: items, changes of arguments, functions of the test."""
+    source = "calls = []\ndef f(g, x):\n    calls.append(g(len(calls)))\n    x.append(len(calls))\n"
+        "    return iter(list(calls))"
+    test = (
+        "seen, x = [], []\ndef g(n):\n    seen.append(n)\n    return n * n\n"
+        "assert list(f(g, x)) == [0]\nassert x == [1]\nassert next(f(g, x)) == 7\nassert x == [1, 2]\n"
+        "assert seen == [0, 1]\nassert list(f(g, x)) == [0, 1, 4]\nassert seen == [0, 1, 2]"
+    )
+    assert outcome(runner.check(source, test, entry_point="f")) == (False, 6, 7, True)
+
+
+def test_a_failed_assertion_in_a_function_of_the_test_cannot_be_caught(runner: SandboxPool) -> None:
+    source = "def f(g):\n    try:\n        g(1)\n    except BaseException:\n        pass\n    return 1"
+    test = "def g(x):\n    assert x == 2\nassert f(g) == 1"
+    result = runner.check(source, test, entry_point="f")
+    assert outcome(result) == (False, 1, 2, True)
+    manager = "class f:\n    def __enter__(self): return 1\n    def __exit__(self, *a): return True"
+    assert not runner.check(manager, "with f() as x:\n    assert x == 2", entry_point="f").passed
+
+
+def test_operands_of_the_test_are_not_shown_to_the_candidate(runner: SandboxPool) -> None:
+    source = (
+        "class M:\n    def __sub__(self, other):\n        M.seen = other\n        return self\n"
+        "    def __abs__(self): return 0.0\n    def __contains__(self, item): return True\ndef f(): return M()"
+    )
+    for test in ("assert abs(f() - 2.5) < 1e-6", "assert 2.5 in f()", "assert f() == 2.5", "assert f() in [2.5]"):
+        assert not runner.check(source, test, entry_point="f").passed
+
+
 def test_objects_of_the_candidate_go_back_to_it(runner: SandboxPool) -> None:
     source = "class Pair:\n    def __init__(self, a, b): self.a, self.b = a, b\ndef total(p): return p.a + p.b"
     assert runner.check(source, "assert total(Pair(1, 2)) == 3", entry_point="total").passed
@@ -115,7 +163,7 @@ def test_a_test_may_lean_on_a_standard_module_of_the_solution(runner: SandboxPoo
     assert not runner.check(forged, "assert size((1, 2)) == sys.getsizeof((1, 2))", entry_point="size").passed
 
 
-def test_truth_of_an_opaque_value_is_kept(runner: SandboxPool) -> None:
+def test_truth_of_an_object_of_the_candidate(runner: SandboxPool) -> None:
     source = "import re\ndef found(s): return re.search('a', s)"
     assert runner.check(source, "assert found('xa')\nassert not found('x')", entry_point="found").passed
 
@@ -142,7 +190,7 @@ def test_plain_values_cross_unchanged(runner: SandboxPool, value: str) -> None:
     assert runner.check("def same(x): return x", test, entry_point="same").passed
 
 
-def test_kinds_of_dict_and_numpy_scalars_arrive_as_plain(runner: SandboxPool) -> None:
+def test_kinds_of_dict_and_numpy_scalars_arrive_as_themselves(runner: SandboxPool) -> None:
     source = (
         "from collections import Counter\nimport numpy as np\n"
         "def count(s): return Counter(s)\ndef two(): return np.int64(2)"

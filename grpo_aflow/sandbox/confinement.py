@@ -1,4 +1,4 @@
-"""What a fork server may read, and the command that starts it: the outer ring, one per backend.
+"""What a fork server may read, and the command that starts it: the outer confinement, one per backend.
 
 The list of readable paths is closed: the interpreter, the standard library without its site-packages, the system's
 shared libraries and the preloaded packages. The rest of this project, and with it any bundled gold or test, is not on

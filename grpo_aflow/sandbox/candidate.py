@@ -1,0 +1,259 @@
+"""The candidate's side of a check: answers what the test asks of the generated code's objects.
+
+It runs in the generated code's own process, so nothing that it says is trusted; the test's side (`checker`, `proxies`)
+turns every answer into a value of its own and makes every comparison itself. What is asked here: call, read or set an
+attribute, one of the special methods of `protocol.FORWARDED`. Objects that cannot cross as values stay here in a list;
+the test's side holds their index.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import importlib
+import operator
+import socket
+import types
+from collections.abc import Callable
+from typing import Any
+
+from . import protocol, values
+from .generated import MAX_SOURCE_BYTES, describe, execute, is_limit, new_namespace
+from .shared import Codec, find_kind, kind_of
+from .values import Form
+from .wire import WireError, receive_frame, send_frame
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "__iter__": iter, "__next__": next, "__len__": len, "__str__": str, "__repr__": repr, "__format__": format,
+    "__int__": int, "__float__": float, "__complex__": complex, "__abs__": abs, "__round__": round, "__bool__": bool,
+    "__reversed__": reversed, "__bytes__": bytes, "__getitem__": operator.getitem, "__setitem__": operator.setitem,
+    "__delitem__": operator.delitem, "__index__": operator.index, "__neg__": operator.neg, "__pos__": operator.pos,
+    "__invert__": operator.invert, "__add__": operator.add, "__sub__": operator.sub, "__mul__": operator.mul,
+    "__truediv__": operator.truediv, "__floordiv__": operator.floordiv, "__mod__": operator.mod,
+    "__matmul__": operator.matmul, "__pow__": operator.pow, "__and__": operator.and_, "__or__": operator.or_,
+    "__xor__": operator.xor, "__lt__": operator.lt, "__le__": operator.le, "__gt__": operator.gt,
+    "__ge__": operator.ge,
+}  # fmt: skip
+
+
+class Candidate(Codec):
+    """The role "candidate": answers the test's requests with what the generated code does."""
+
+    def __init__(self, link: socket.socket) -> None:
+        super().__init__(first_number=2)
+        self.link = link
+        self.namespace: dict[str, Any] = {}
+        self.kept: list[Any] = []  # objects that may not cross; the test's side holds their index
+        self.indices: dict[int, int] = {}  # id of such an object -> its index
+        self.stand_ins: dict[int, Any] = {}  # what stands for the test's own functions and objects, by its number
+        self.stand_in_numbers: dict[int, int] = {}  # id of a stand-in -> its number
+        self.claims: dict[type, list[str]] = {}
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def load(self, setup: str, source: str, entry_point: str, *, setup_after: bool) -> None:
+        """Run the code and tell the test's side whether it defined its function."""
+        reply: dict[str, Any] = {"defined": False, "error": "", "limit": False}
+        self.namespace = new_namespace("solution")
+        try:
+            if setup.strip() and not setup_after:
+                execute(setup, self.namespace)
+            execute(source, self.namespace)
+            if setup.strip() and setup_after:
+                with contextlib.suppress(Exception):  # the test's side runs it too, and says what is wrong with it
+                    execute(setup, self.namespace)
+            reply["defined"] = callable(self.namespace.get(entry_point))
+            if not reply["defined"]:
+                reply["error"] = f"the code defines no function {entry_point}"
+        except BaseException as raised:  # noqa: BLE001  generated code may raise anything
+            reply |= {"error": describe(raised), "limit": is_limit(raised)}
+        send_frame(self.link, reply)
+
+    def serve(self) -> None:
+        """Answer requests until the test's side hangs up."""
+        while True:
+            try:
+                request = receive_frame(self.link, max_bytes=MAX_SOURCE_BYTES)
+            except WireError:
+                return
+            send_frame(self.link, self.answer(request))
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do one thing that the test asks for."""
+        try:
+            self.drop_unused()
+            self.receive(request.get("containers"))
+            result = self.perform(request)
+            return self.encode(lambda encode: {"value": encode(result)})
+        except BaseException as raised:  # noqa: BLE001  generated code may raise anything
+            return self.encode_error(raised)
+
+    def perform(self, request: dict[str, Any]) -> Any:
+        target = self.object_of(request["of"])
+        name = request.get("name", "")
+        arguments = [self.decode(form) for form in request.get("args", ())]
+        match request["do"]:
+            case "call":
+                keywords = {key: self.decode(form) for key, form in request.get("kwargs", {}).items()}
+                return (getattr(target, name) if name else target)(*arguments, **keywords)
+            case "get":
+                return getattr(target, name) if name else target
+            case "set":
+                return setattr(target, name, *arguments)
+            case "delete":
+                return delattr(target, name)
+            case "await":
+                return self.wait_for(target)
+            case "isinstance":
+                return isinstance(target, arguments[0])
+            case "state":
+                return _state(target)
+        operation = _OPERATIONS.get(name)
+        return operation(target, *arguments) if operation else getattr(target, name)(*arguments)
+
+    def object_of(self, target: int | str) -> Any:
+        """An object by its index, or a global by its name."""
+        return self.namespace[target] if isinstance(target, str) else self.kept[target]
+
+    def wait_for(self, awaitable: Any) -> Any:
+        """The result of a coroutine or another awaitable, on a loop that all of them share."""
+        if self.loop is None:
+            self.loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self.loop)
+
+        async def wait() -> Any:
+            return await awaitable
+
+        return self.loop.run_until_complete(wait())
+
+    # --- what goes out
+
+    def encode_error(self, raised: BaseException) -> dict[str, Any]:
+        report = {"message": describe(raised), "limit": is_limit(raised)}
+        try:
+            arguments = raised.args
+            return self.encode(
+                lambda encode: {"raised": [self.class_form(type(raised)), *map(encode, arguments)], **report}
+            )
+        except BaseException:  # noqa: BLE001  its arguments, or their methods, are generated code
+            return {"raised": [{"error_class": [-1, "Exception", ["Exception"]]}], **report}
+
+    def keep(self, value: Any) -> int:
+        """The index of an object that stays here."""
+        index = self.indices.get(id(value))
+        if index is None:
+            index = self.indices[id(value)] = len(self.kept)
+            self.kept.append(value)
+        return index
+
+    def refer(self, value: Any, encode: Callable[[Any], Form]) -> Form:
+        kind = type(value)
+        if isinstance(value, type):
+            return self.class_form(value)
+        if id(value) in self.stand_in_numbers:
+            return {"back": self.stand_in_numbers[id(value)]}
+        plain = values.base_value(value)
+        if plain is NotImplemented:
+            return {"object": self.reference(value)}
+        if isinstance(value, values.IMMUTABLE_BASES):
+            return {"derived": [encode(plain), self.reference(value)]}
+        return encode(plain) if type(plain) is not kind else {"object": self.reference(value)}
+
+    def class_form(self, kind: type) -> Form:
+        if issubclass(kind, BaseException):
+            bases = [base.__name__ for base in kind.__mro__ if getattr(builtins, base.__name__, None) is base]
+            return {"error_class": [self.keep(kind), kind.__name__, bases]}
+        return {"object": self.reference(kind)}
+
+    def reference(self, value: Any) -> Form:
+        """[index, name of the class, special methods, sort] of an object that stays here."""
+        kind = type(value)
+        if kind not in self.claims:
+            base: type = next((base for base in values.IMMUTABLE_BASES if issubclass(kind, base)), object)
+            container = kind_of(value)
+            if container is not None:
+                base = find_kind(container).base
+            names = [name for name in protocol.CLAIMABLE if _defines(kind, name, base)]
+            if base is not object:
+                names += [name for name in dir(base) if not name.startswith("__") and _defines(kind, name, base)]
+            if _defines(kind, "__eq__", base):
+                names.append("__eq__")
+            self.claims[kind] = names
+        name = getattr(value, "__name__", "object") if isinstance(value, type) else kind.__name__
+        sort = protocol.SORTS.get(kind, "")
+        return [self.keep(value), str(name), self.claims[kind], sort]
+
+    def describe(self, value: Any) -> Form:
+        kind = kind_of(value)
+        return None if kind in (None, "ndarray") or type(value) is find_kind(kind).base else self.reference(value)
+
+    # --- what comes in
+
+    def resolve(self, tag: str, body: Form) -> Any:
+        if tag == "yours":
+            return self.object_of(body)
+        if tag == "function":
+            return operator.attrgetter(body[1])(importlib.import_module(body[0]))
+        if tag == "error":
+            kind = operator.attrgetter(body[0][1])(importlib.import_module(body[0][0]))
+            return kind(*[self.decode(form) for form in body[1]])
+        if tag not in ("callback", "foreign"):
+            raise WireError("not a tagged value")
+        number, name = body
+        if number not in self.stand_ins:
+            stand_in = self.callback(number, name) if tag == "callback" else object()
+            self.stand_ins[number], self.stand_in_numbers[id(stand_in)] = stand_in, number
+        return self.stand_ins[number]
+
+    def callback(self, number: int, name: str) -> Callable[..., Any]:
+        """A function that asks the test's side to call its own."""
+
+        def function(*args: Any, **kwargs: Any) -> Any:
+            message = self.encode(
+                lambda encode: {
+                    "callback": number,
+                    "args": [encode(value) for value in args],
+                    "kwargs": {key: encode(value) for key, value in kwargs.items()},
+                }
+            )
+            send_frame(self.link, message)
+            while True:
+                frame = receive_frame(self.link, max_bytes=MAX_SOURCE_BYTES)
+                if "do" not in frame:
+                    break
+                send_frame(self.link, self.answer(frame))
+            self.receive(frame.get("containers"))
+            if "raised" in frame:
+                raise self.decode(frame["raised"])
+            return self.decode(frame["value"])
+
+        function.__name__ = function.__qualname__ = name
+        return function
+
+
+def _defines(kind: type, name: str, base: type) -> bool:
+    """Whether a class has a method of its own, beyond what its base has."""
+    method = _find(kind, name)
+    return method is not None and method is not _find(base, name)
+
+
+def _find(kind: type, name: str) -> Any:
+    return next((vars(part)[name] for part in kind.__mro__ if name in vars(part)), None)
+
+
+def _state(value: Any) -> list[Any]:
+    """The class of an object and its attributes, those in slots included."""
+    attributes = dict(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if isinstance(kind.__dict__.get(name), types.MemberDescriptorType) and hasattr(value, name):
+                attributes[name] = getattr(value, name)
+    return [type(value), attributes]
+
+
+def serve_candidate(link: socket.socket, request: dict[str, Any]) -> None:
+    """Load the candidate of a request and answer the test about it."""
+    candidate = Candidate(link)
+    candidate.load(request["setup"], request["source"], request["entry_point"], setup_after=request["setup_after"])
+    candidate.serve()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import product
 
-from grpo_aflow.tasks.latex_reader import (
+from grpo_aflow.tasks.latex_nodes import (
     Based,
     Call,
     Group,
@@ -23,24 +23,23 @@ from grpo_aflow.tasks.latex_reader import (
     Relation,
     Symbol,
     Words,
-    read_latex,
     words_of,
 )
-from grpo_aflow.tasks.latex_values import (
-    NoValue,
-    is_positive,
-    points_for,
-    quotient,
-    same_value,
-    spelling,
-    value_of,
-    variables_of,
+from grpo_aflow.tasks.latex_reader import read_latex
+from grpo_aflow.tasks.latex_relations import (
+    INFINITY,
+    interval_of,
+    is_assignment,
+    is_name,
+    names_of,
+    right_side,
+    same_equations,
+    unknowns_of,
 )
+from grpo_aflow.tasks.latex_values import NoValue, points_for, same_value, spelling, value_of, variables_of
 from grpo_aflow.tasks.notation import plain_latex
 
 _MAX_ITEMS = 40
-_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
-_INFINITY = Symbol("infinity")
 _PERCENT = ("%",)
 
 
@@ -106,7 +105,7 @@ def _expanded(node: Node) -> Node:
     """Both values of a plus-minus as a list; a list of one value, or of the same value in several forms, as that."""
     if isinstance(node, Quantity) and isinstance(inner := _expanded(node.value), Group) and inner.opening == "":
         return Group("", tuple(Quantity(item, node.unit) for item in inner.items), "")
-    if isinstance(node, Relation) and node.signs == ("=",) and _is_name(node.sides[0]):
+    if isinstance(node, Relation) and node.signs == ("=",) and is_name(node.sides[0]):
         inner = _expanded(node.sides[1])
         if isinstance(inner, Group) and inner.opening == "":
             return inner
@@ -126,7 +125,7 @@ def _expanded(node: Node) -> Node:
         and isinstance(items[0], Relation)
         and not any(isinstance(i, Relation) for i in items[1:])
     ):
-        items[0] = _right_side(items[0])  # n = 2, 3, 4
+        items[0] = right_side(items[0])  # n = 2, 3, 4
     if node.opening == "" and len(items) <= 6 and all(_same(items[0], other) for other in items[1:]):
         return items[0]
     return Group(node.opening, tuple(items), node.closing)
@@ -292,7 +291,7 @@ def _is_signed_digits(node: Node) -> bool:
 def _infinity(node: Node) -> int:
     if isinstance(node, Call) and node.name == "neg":
         return -_infinity(node.arguments[0])
-    return int(node == _INFINITY)
+    return int(node == INFINITY)
 
 
 # --- equations and inequalities ---------------------------------------------------------------------------------------
@@ -300,50 +299,29 @@ def _infinity(node: Node) -> int:
 
 def _same_relations(gold: Node, answer: Node) -> bool:
     if isinstance(gold, Relation) and isinstance(answer, Relation):
-        wanted, given = _interval(gold), _interval(answer)
+        wanted, given = interval_of(gold), interval_of(answer)
         if wanted and given:
-            return _same(wanted, given) and _unknown(gold) == _unknown(answer)
-        if _is_assignment(gold) and _is_assignment(answer) and gold.sides[0] == answer.sides[0]:
+            return _same(wanted, given) and unknowns_of(gold) == unknowns_of(answer)
+        if is_assignment(gold) and is_assignment(answer) and gold.sides[0] == answer.sides[0]:
             return _same(gold.sides[-1], answer.sides[-1])
-        return _same_equations(gold, answer) or (
-            _is_assignment(gold) and _is_assignment(answer) and _constant_sides(gold, answer)
+        return same_equations(gold, answer) or (
+            is_assignment(gold) and is_assignment(answer) and _constant_sides(gold, answer)
         )
     relation, value = (gold, answer) if isinstance(gold, Relation) else (answer, gold)
     assert isinstance(relation, Relation)
-    if interval := _interval(relation):
+    if interval := interval_of(relation):
         pair = (interval, value) if relation is gold else (value, interval)
         return _same(*pair)
-    if not _is_assignment(relation) and not _is_chain_of_equals(relation):
+    if not is_assignment(relation) and not _is_chain_of_equals(relation):
         return False
-    right = _right_side(relation)
+    right = right_side(relation)
     return _same(right, value) if relation is gold else _same(value, right)
 
 
 def _constant_sides(gold: Relation, answer: Relation) -> bool:
     """x = 5 and n = 5, where the name says nothing; y = 2x + 3 and z = 2x + 3 are not the same."""
     left, right = gold.sides[-1], answer.sides[-1]
-    return not _names(left) and not _names(right) and _same(left, right)
-
-
-def _names(node: Node) -> set[str]:
-    if isinstance(node, Group):
-        return set().union(*map(_names, node.items))
-    return variables_of(node)
-
-
-def _is_name(node: Node) -> bool:
-    """x, f(x), P(A), x_1: what stands to the left of "=" and only names the answer."""
-    if isinstance(node, Words):
-        return True
-    if isinstance(node, Call) and node.name in ("*", "^", "abs") and node.arguments:
-        return all(_is_name(part) or isinstance(part, Number | Call | Group) for part in node.arguments) and _is_name(
-            node.arguments[0]
-        )
-    return isinstance(node, Symbol) and node.name not in ("infinity",)
-
-
-def _is_assignment(relation: Relation) -> bool:
-    return relation.signs[0] in ("=", "in", "approx") and len(relation.sides) == 2 and _is_name(relation.sides[0])
+    return not names_of(left) and not names_of(right) and _same(left, right)
 
 
 def _is_chain_of_equals(relation: Relation) -> bool:
@@ -354,65 +332,7 @@ def _is_chain_of_equals(relation: Relation) -> bool:
         or len(relation.sides) != len(relation.signs) + 1
     ):
         return False
-    if _names(relation.sides[-1]):
+    if names_of(relation.sides[-1]):
         return False
-    constant = [side for side in relation.sides if not _names(side)]
+    constant = [side for side in relation.sides if not names_of(side)]
     return all(_same(relation.sides[-1], side) for side in constant) and (len(relation.sides) > 2 or len(constant) == 2)
-
-
-def _right_side(node: Node) -> Node:
-    return node.sides[-1] if isinstance(node, Relation) else node
-
-
-def _unknown(relation: Relation) -> set[str]:
-    return set().union(*map(_names, relation.sides))
-
-
-def _interval(relation: Relation) -> Group | None:
-    """x < 3, 1 <= x < 2 as intervals; None where it is no bound on one variable."""
-    signs, sides = relation.signs, relation.sides
-    if len(sides) == 2 and len(signs) == 1 and signs[0] in ("<", ">", "<=", ">="):
-        if not isinstance(sides[0], Symbol) and isinstance(sides[1], Symbol):
-            signs, sides = (_FLIPPED[signs[0]],), (sides[1], sides[0])
-        if not isinstance(sides[0], Symbol) or _names(sides[1]):
-            return None
-        bound, is_open = sides[1], signs[0] in ("<", ">")
-        if signs[0][0] == "<":
-            return Group("(", (Call("neg", (_INFINITY,)), bound), ")" if is_open else "]")
-        return Group("(" if is_open else "[", (bound, _INFINITY), ")")
-    if len(sides) == 3 and isinstance(sides[1], Symbol):
-        if all(sign in (">", ">=") for sign in signs):
-            signs, sides = tuple(_FLIPPED[sign] for sign in reversed(signs)), tuple(reversed(sides))
-        if all(sign in ("<", "<=") for sign in signs) and not _names(sides[0]) and not _names(sides[2]):
-            return Group("(" if signs[0] == "<" else "[", (sides[0], sides[2]), ")" if signs[1] == "<" else "]")
-    return None
-
-
-def _same_equations(gold: Relation, answer: Relation) -> bool:
-    """Whether the differences of the sides are the same function up to a constant factor (positive for "<")."""
-    if any(len(relation.sides) != 2 or relation.signs[0] not in _FLIPPED for relation in (gold, answer)):
-        return False
-    signs = [relation.signs[0].replace(">", "<") for relation in (gold, answer)]
-    if signs[0] != signs[1]:
-        return False
-    differences = [_difference(relation) for relation in (gold, answer)]
-    names = variables_of(differences[0]) | variables_of(differences[1])
-    factors = []
-    for point in points_for(names):
-        try:
-            factors.append(quotient(*(value_of(difference, point) for difference in differences)))
-        except NoValue:
-            continue
-    if len(factors) < 2 or any(factor is None for factor in factors):
-        return False
-    first = factors[0]
-    assert first is not None
-    constant = all(same_value(first, factor) for factor in factors if factor is not None)
-    return constant and not same_value(first, Fraction(0)) and ("<" not in signs[0] or is_positive(first))
-
-
-def _difference(relation: Relation) -> Node:
-    left, right = relation.sides
-    if relation.signs[0].startswith(">"):
-        left, right = right, left
-    return Call("+", (left, Call("neg", (right,))))

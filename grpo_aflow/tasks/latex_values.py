@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeAlias
 
-from grpo_aflow.tasks.latex_reader import Based, Call, Node, Number, Quantity, Symbol
+from grpo_aflow.tasks.latex_nodes import Based, Call, Node, Number, Quantity, Symbol
 
 if TYPE_CHECKING:
     from mpmath import mpc, mpf

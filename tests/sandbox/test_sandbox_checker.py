@@ -120,8 +120,10 @@ def test_a_future_import_stands_at_the_top_of_the_code_whatever_the_setup(runner
 
 def test_nothing_is_done_twice_with_objects_and_functions(runner: SandboxPool) -> None:
     """The counting run is answered from the transcript: items, changes of arguments, functions of the test."""
-    source = "calls = []\ndef f(g, x):\n    calls.append(g(len(calls)))\n    x.append(len(calls))\n"
+    source = (
+        "calls = []\ndef f(g, x):\n    calls.append(g(len(calls)))\n    x.append(len(calls))\n"
         "    return iter(list(calls))"
+    )
     test = (
         "seen, x = [], []\ndef g(n):\n    seen.append(n)\n    return n * n\n"
         "assert list(f(g, x)) == [0]\nassert x == [1]\nassert next(f(g, x)) == 7\nassert x == [1, 2]\n"

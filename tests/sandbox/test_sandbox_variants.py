@@ -20,7 +20,7 @@ WRAPS = {
     "named": "type('Named', (tuple,), {'a': property(lambda s: s[0])})(r) if isinstance(r, tuple) else r",
     "fraction": "__import__('fractions').Fraction(r) if type(r) in (int, float) and r == r else r",
     "decimal": "__import__('decimal').Decimal(r) if type(r) is int else r",
-    "number": "__import__('numpy').float64(r) if type(r) is float else __import__('numpy').int64(r) if type(r) is int else r",
+    "number": "__import__('numpy').asarray(r)[()] if type(r) in (int, float) else r",
     "array": "__import__('numpy').array(r) if isinstance(r, list) and r and type(r[0]) is int else r",
     "ordered": "__import__('collections').OrderedDict(r) if isinstance(r, dict) else r",
     "deque": "__import__('collections').deque(r) if isinstance(r, list) else r",

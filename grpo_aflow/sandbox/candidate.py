@@ -2,7 +2,7 @@
 
 It runs in the generated code's own process, so nothing that it says is trusted; the test's side (`checker`, `proxies`)
 turns every answer into a value of its own and makes every comparison itself. What is asked here: call, read or set an
-attribute, one of the special methods of `protocol.FORWARDED`. Objects that cannot cross as values stay here in a list;
+attribute, one of the special methods of `protocol`. Objects that cannot cross as values stay here in a list;
 the test's side holds their index.
 """
 
@@ -14,7 +14,6 @@ import contextlib
 import importlib
 import operator
 import socket
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -106,8 +105,6 @@ class Candidate(Codec):
                 return self.wait_for(target)
             case "isinstance":
                 return isinstance(target, arguments[0])
-            case "state":
-                return _state(target)
         operation = _OPERATIONS.get(name)
         return operation(target, *arguments) if operation else getattr(target, name)(*arguments)
 
@@ -239,17 +236,6 @@ def _defines(kind: type, name: str, base: type) -> bool:
 
 def _find(kind: type, name: str) -> Any:
     return next((vars(part)[name] for part in kind.__mro__ if name in vars(part)), None)
-
-
-def _state(value: Any) -> list[Any]:
-    """The class of an object and its attributes, those in slots included."""
-    attributes = dict(getattr(value, "__dict__", {}))
-    for kind in type(value).__mro__:
-        slots = kind.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if isinstance(kind.__dict__.get(name), types.MemberDescriptorType) and hasattr(value, name):
-                attributes[name] = getattr(value, name)
-    return [type(value), attributes]
 
 
 def serve_candidate(link: socket.socket, request: dict[str, Any]) -> None:

@@ -76,7 +76,7 @@ RIGHT = {
     "signature, then its body at the margin": "def add(a, b):\nreturn a + b",
     "signature in prose, body in a fence": f"def add(a, b):\n    ...\n\nwhere\n{python('return a + b')}",
     "body after a word": "The body is:\n\n    total = a + b\n    return total\n\nDone.",
-    "mismatched fences": f"The plan:\n    {FENCE}``python\n    # 1\n    {FENCE}\n\nSo:\n\n{FENCE}`python\n{ADD}\n{FENCE}`",
+    "mismatched fences": f"Plan:\n    {FENCE}``python\n    # 1\n    {FENCE}\n\nSo:\n\n{FENCE}`python\n{ADD}\n{FENCE}`",
     "half a token at the end": f"{ADD}\n<|endofte",
     "arguments and body": "(a, b):\n    return a + b",
     "html": f'<pre><code class="language-python">{ADD}\n</code></pre>',

@@ -58,7 +58,7 @@ def bound_names(statement: ast.stmt) -> set[str]:
 
 
 def defines(statements: Iterable[ast.stmt], name: str) -> bool:
-    """Whether these statements bind `name`; with "" for the name, whether they define a function or class, tests aside."""
+    """Whether these statements bind `name`; with "" for the name, whether they define anything but tests."""
     if not name:
         nodes = (node for part in statements for node in own_nodes(part) if isinstance(node, _DEFINITIONS))
         return any(not node.name.lower().startswith(("test", "check", "main")) for node in nodes)

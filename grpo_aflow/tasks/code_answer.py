@@ -44,6 +44,7 @@ _BRACKET = re.compile(r"\[(/?)(PYTHON|CODE|SOLUTION|ANSWER)\]")
 MAX_ANSWER: Final = 100_000  # characters; of a longer answer the last ones
 _MAX_BODY = 16_000
 _MAX_TAGS = 8
+_MAX_INLINE = 50
 _KEYS = ("code", "solution", "answer", "python", "program", "completion", "response")
 _PROMPT = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: |$)(.*)$", re.M)
 
@@ -125,6 +126,12 @@ def _bare(text: str, question: Question) -> str | None:
     return None
 
 
+def _inline(text: str, question: Question) -> str | None:
+    """Inline code within a sentence."""
+    pieces = text.split("`")[1:-1] if "`" in text else []
+    return _best([piece for piece in pieces if question.entry_point in piece][-_MAX_INLINE:], question)
+
+
 def _wrapped(text: str, question: Question) -> str | None:
     """A program as a JSON value, as a quoted string, or with its line ends written as \\n."""
     for inner in _unwrapped(text):
@@ -175,6 +182,7 @@ READING_ORDER: Final[Sequence[Rule]] = (
     Rule(name="tag", read=_tag, example=f"```python\nadd = max\n```\nSo:\n<answer>\n{_ADD}\n</answer>"),
     Rule(name="fence", read=_fence, example=f"Here it is:\n```python\n{_ADD}\n```\nIt adds."),
     Rule(name="bare", read=_bare, example=f"Sure! The function:\n\n{_ADD}\n\nIt adds two numbers."),
+    Rule(name="inline", read=_inline, example="It is `def add(a, b): return a + b`, as asked."),
     Rule(name="wrapped", read=_wrapped, example=json.dumps({"thought": "simple", "code": _ADD})),
     Rule(name="session", read=_session, example=">>> def add(a, b):\n...     return a + b\n>>> add(1, 2)\n3"),
     Rule(name="body", read=_body, example="    return a + b\n"),

@@ -236,6 +236,6 @@ def spellings(text: str) -> list[str]:
     """The text as it stands; then without the spaces, quotes and invisible characters that chat front ends put into
     code; then without their escapes (`\\_`, `&lt;`) either; each as far as it differs, and without a common margin."""
     plain = text.translate(_ODD)
-    bare = _ESCAPED.sub(r"\1", plain) if "\\" in plain else plain
-    bare = html.unescape(bare) if re.search(r"&(?:lt|gt|quot|amp|#x?\w+);", bare) else bare
-    return list(dict.fromkeys([text, plain, textwrap.dedent(plain), bare, textwrap.dedent(bare)]))
+    named = html.unescape(plain) if re.search(r"&(?:lt|gt|quot|amp|#x?\w+);", plain) else plain
+    bare = _ESCAPED.sub(r"\1", named) if "\\" in named else named
+    return list(dict.fromkeys([text, plain, textwrap.dedent(plain), named, bare, textwrap.dedent(bare)]))

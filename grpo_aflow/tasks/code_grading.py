@@ -32,6 +32,12 @@ def _question(problem: str, entry_point: str, tests: str) -> Question:
     return question_of(problem, entry_point, frozenset(needed_names(tests)))
 
 
+@lru_cache(maxsize=4096)
+def _needs_the_code(setup: str) -> bool:
+    """Whether a setup builds on names of the candidate, and so runs in MBPP's order: code, setup, tests."""
+    return bool(needed_names(setup))
+
+
 def grade_code(task: Task, answer: str, *, runner: CodeRunner, tiers: Tiers) -> Grade:
     """Runs the hidden tests; MASKED (NaN) when the sandbox itself failed."""
     reading = read_answer(task, answer)
@@ -43,6 +49,7 @@ def grade_code(task: Task, answer: str, *, runner: CodeRunner, tiers: Tiers) -> 
         "\n".join(task.hidden_tests),
         entry_point=task.entry_point,
         setup=task.setup,
+        setup_after=_needs_the_code(task.setup),
         timeout_s=float(task.metadata.get("timeout_s", TIMEOUT_S)),
     )
     if result.status is CodeStatus.INFRASTRUCTURE:

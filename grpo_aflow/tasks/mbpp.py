@@ -5,7 +5,7 @@ challenge_test_list. The config `sanitized` and AFlow's files (validate 86, test
 test_imports for test_setup_code.
 Prompt: the text and the function's signature (and that of a class that the tests construct), because the tests call it
 by name. No public tests: the prompt shows none. Grade: the two-process checker. `test_setup_code` and imports are kept
-as `setup`.
+as `setup`, which runs after the code where it builds on it, as the official order (code, setup, tests) wants it.
 
 Example:
     >>> from grpo_aflow.tasks import load_tasks
@@ -25,9 +25,9 @@ from grpo_aflow.tasks.rows import Row
 from grpo_aflow.tasks.source_code import parse_source
 from grpo_aflow.types import Task
 
-# Golds that do not pass their own tests: 630 (AFlow's copy renames a parameter), 367 and 927 (the set-up builds trees
-# of a class `Node` before any candidate could define it). They are graded like all others, and never exact.
-BROKEN_GOLDS = frozenset({"mbpp/367", "mbpp/630", "mbpp/927"})
+# Golds that do not pass their own tests: 630 in AFlow's copy, which renames a parameter (`ele` is not defined there).
+# It is graded like all others, and never exact. In the official file all 974 pass.
+BROKEN_GOLDS = frozenset({"mbpp/630"})
 # Golds that need more than the grader's usual limit, in seconds: 123 tries all divisors of all numbers up to 9,999.
 SLOW_GOLDS = {"123": 30.0}
 

@@ -58,9 +58,10 @@ def bound_names(statement: ast.stmt) -> set[str]:
 
 
 def defines(statements: Iterable[ast.stmt], name: str) -> bool:
-    """Whether these statements bind `name`; with "" for the name, whether they define any function or class."""
+    """Whether these statements bind `name`; with "" for the name, whether they define anything but tests."""
     if not name:
-        return any(isinstance(node, _DEFINITIONS) for part in statements for node in own_nodes(part))
+        nodes = (node for part in statements for node in own_nodes(part) if isinstance(node, _DEFINITIONS))
+        return any(not node.name.lower().startswith(("test", "check", "main")) for node in nodes)
     return any(name in bound_names(part) for part in statements)
 
 

@@ -76,6 +76,11 @@ RIGHT = {
     "signature, then its body at the margin": "def add(a, b):\nreturn a + b",
     "signature in prose, body in a fence": f"def add(a, b):\n    ...\n\nwhere\n{python('return a + b')}",
     "body after a word": "The body is:\n\n    total = a + b\n    return total\n\nDone.",
+    "mismatched fences": f"Plan:\n    {FENCE}``python\n    # 1\n    {FENCE}\n\nSo:\n\n{FENCE}`python\n{ADD}\n{FENCE}`",
+    "half a token at the end": f"{ADD}\n<|endofte",
+    "arguments and body": "(a, b):\n    return a + b",
+    "html": f'<pre><code class="language-python">{ADD}\n</code></pre>',
+    "inline over lines": f"Answer: {FENCE}{ADD}{FENCE}",
     "tab": "def add(a, b):\n\treturn a + b",
     "fullwidth punctuation": "def add(a，b)：\n    return a + b",
 }
@@ -140,6 +145,7 @@ def test_every_layout_of_bundled_golds_is_read_as_the_gold_and_a_wrong_one_as_wr
 
 def test_the_vote_reads_what_the_grader_reads():
     layouts = [LAYOUTS[name](ADD, "add") for name in ("plain", "fence_python", "bare_prose_around", "json", "think")]
+    layouts.append(python(ADD, "def test_add():\n    assert add(1, 2) == 3\ntest_add()"))
     assert len({normalise(answer, "code") for answer in layouts}) == 1
 
 

@@ -23,7 +23,7 @@ class ScriptedRunner:
     def run(self, source, *, call="", timeout_s=5.0):
         return CodeResult(status=CodeStatus.OK)
 
-    def check(self, candidate, test, *, entry_point, setup="", timeout_s=5.0):
+    def check(self, candidate, test, *, entry_point, setup="", setup_after=False, timeout_s=5.0):
         self.asked.append((candidate, test, entry_point, setup, timeout_s))
         return self.result
 
@@ -82,6 +82,15 @@ def test_a_grade_names_the_rule_that_read_the_program_and_keeps_it():
     assert (graded.rule, graded.read.strip()) == ("fence", "def f(): return 1")
     failed = ScriptedRunner(CheckResult(status=CodeStatus.ERROR, defined=True))
     assert grade(TASK, "def f(): return 1", runner=failed).rule.startswith("program:")
+
+
+def test_a_setup_that_builds_on_the_code_runs_after_it(runner):
+    setup = "root = Node(1)\nroot.left = Node(2)"
+    task = dataclasses.replace(TASK, setup=setup, hidden_tests=("assert f(root) == 3",))
+    node = "class Node:\n    def __init__(self, value):\n        self.value, self.left = value, None\n"
+    answer = f"First:\n```python\n{node}```\nThen:\n```python\ndef f(node): return node.value + {{}}\n```"
+    assert grade(task, answer.format("node.left.value"), runner=runner).exact
+    assert not grade(task, answer.format("7"), runner=runner).exact
 
 
 def test_future_imports_stand_behind_a_setup(runner):

@@ -17,7 +17,7 @@ class Runner:
     def run(self, source, *, call="", timeout_s=5.0):
         return CodeResult(status=CodeStatus.OK)
 
-    def check(self, candidate, test, *, entry_point, setup="", timeout_s=5.0):
+    def check(self, candidate, test, *, entry_point, setup="", setup_after=False, timeout_s=5.0):
         return self.result
 
     def close(self):

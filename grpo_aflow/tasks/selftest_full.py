@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from grpo_aflow.tasks.attacks import BLOCKING_CODE_ATTACKS, QUICK_CODE_ATTACKS, code_attack
+from grpo_aflow.tasks.code_grading import read_answer
 from grpo_aflow.tasks.grading import grade, is_masked
 from grpo_aflow.tasks.layouts import LATEX_LAYOUTS, NUMBER_LAYOUTS, Layout
+from grpo_aflow.tasks.layouts_code import LAYOUTS as CODE_LAYOUTS
+from grpo_aflow.tasks.layouts_code import Layout as CodeLayout
+from grpo_aflow.tasks.layouts_code import wrong_program
 from grpo_aflow.tasks.loading import load_tasks
 from grpo_aflow.tasks.selftest import self_test
 from grpo_aflow.types import CodeRunner, Grade, Task, UserError
@@ -23,10 +28,6 @@ from grpo_aflow.types import CodeRunner, Grade, Task, UserError
 NUM_THREADS = 4
 MIN_LAYOUT_SHARE = 0.995  # of the golds that must be exact in each layout
 MAX_SHUFFLED = 0.02  # share of exchanged golds that may be exact by chance
-LAYOUTS: Mapping[str, Mapping[str, Layout]] = {
-    "math": LATEX_LAYOUTS,
-    "gsm8k": {**LATEX_LAYOUTS, **NUMBER_LAYOUTS},
-}
 # dataset -> the splits that are joined, how many golds must be exact
 EXPECTED: dict[str, tuple[tuple[str, ...], int]] = {
     "gsm8k": (("test",), 1319),
@@ -34,7 +35,7 @@ EXPECTED: dict[str, tuple[tuple[str, ...], int]] = {
     "squad2": (("test",), 6078),
     "hotpotqa": (("aflow_validate",), 200),
     "humaneval": (("test",), 164),
-    "mbpp": (("train", "test", "validation", "prompt"), 972),
+    "mbpp": (("train", "test", "validation", "prompt"), 974),
 }
 
 
@@ -120,20 +121,54 @@ class LayoutCheck:
 
 
 def check_layouts(name: str, data: Path, runner: CodeRunner | None) -> Iterator[LayoutCheck]:
-    """Every gold in every layout of its kind, and another task's gold in its place."""
+    """Every gold in every layout of its kind, and a wrong answer in its place. A program is run once per task."""
     tasks = [task for split in EXPECTED[name][0] for task in load_tasks(name, split=split, source=str(data))]
-    for layout, show in LAYOUTS[name].items():
-        right = _grades(tasks, [show(task.answers[0]) for task in tasks], runner, f"{name}: {layout}")
-        others = [(task, other.answers[0]) for task, other in zip(tasks, tasks[1:] + tasks[:1], strict=True)]
-        differing = [(task, gold) for task, gold in others if not grade(task, f"\\boxed{{{gold}}}").exact]
-        wrong = _grades([task for task, _ in differing], [show(gold) for _, gold in differing], runner, "the mirror")
+    verdicts: dict[tuple[str, str], bool] = {}
+    for family, lay_out in _layouts(name).items():
+        right = [(task, text) for task in tasks if (text := lay_out(task, task.answers[0])) is not None]
+        wrong = [(task, text) for task, other in _wrong(tasks) if (text := lay_out(task, other)) is not None]
+        exact = _verdicts(right, runner, f"{name}: {family}", verdicts)
         yield LayoutCheck(
             dataset=name,
-            layout=layout,
-            num_golds=len(tasks),
-            failing=tuple(task.id for task, graded in zip(tasks, right, strict=True) if not graded.exact),
-            num_wrong=sum(graded.exact for graded in wrong),
+            layout=family,
+            num_golds=len(right),
+            failing=tuple(task.id for (task, _), is_exact in zip(right, exact, strict=True) if not is_exact),
+            num_wrong=sum(_verdicts(wrong, runner, f"{name}: {family}, wrong", verdicts)),
         )
+
+
+def _layouts(name: str) -> Mapping[str, Callable[[Task, str], str | None]]:
+    """The families of a dataset, as functions of a task and an answer; None where one does not fit the answer."""
+    if name in ("humaneval", "mbpp"):
+        return {family: partial(_laid_out_code, show) for family, show in CODE_LAYOUTS.items()}
+    shown = LATEX_LAYOUTS if name == "math" else {**LATEX_LAYOUTS, **NUMBER_LAYOUTS}
+    return {family: partial(_laid_out, show) for family, show in shown.items()}
+
+
+def _laid_out(show: Layout, task: Task, answer: str) -> str:
+    return show(answer)
+
+
+def _laid_out_code(show: CodeLayout, task: Task, answer: str) -> str | None:
+    return show(answer, task.entry_point)
+
+
+def _wrong(tasks: Sequence[Task]) -> list[tuple[Task, str]]:
+    """A wrong answer for each task: a program that returns nothing of use, or a neighbour's different gold."""
+    if tasks[0].domain == "code":
+        return [(task, wrong_program(task.entry_point)) for task in tasks]
+    pairs = [(task, other.answers[0]) for task, other in zip(tasks, [*tasks[1:], tasks[0]], strict=True)]
+    return [(task, other) for task, other in pairs if not grade(task, f"\\boxed{{{other}}}").exact]
+
+
+def _verdicts(
+    answers: Sequence[tuple[Task, str]], runner: CodeRunner | None, title: str, known: dict[tuple[str, str], bool]
+) -> list[bool]:
+    keys = [(task.id, read_answer(task, text).code if task.domain == "code" else text) for task, text in answers]
+    new = {key: answer for key, answer in zip(keys, answers, strict=True) if key not in known}
+    graded = _grades([task for task, _ in new.values()], [text for _, text in new.values()], runner, title)
+    known.update(zip(new, (one.exact for one in graded), strict=True))
+    return [known[key] for key in keys]
 
 
 def answer_of(task: Task) -> str:
@@ -181,7 +216,7 @@ def main() -> int:
         layouts = [
             check
             for name in options.dataset or EXPECTED
-            if name in LAYOUTS
+            if name not in ("squad2", "hotpotqa")
             for check in check_layouts(name, options.data, runner)
         ]
         attacks = None if options.dataset else check_attacks(options.data, runner)

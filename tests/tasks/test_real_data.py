@@ -61,9 +61,9 @@ def test_golds_are_exact_and_exchanged_golds_are_not(name, runner):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gsm8k", "math"])
-def test_every_gold_is_exact_in_every_layout_and_its_neighbour_in_none(name):
-    for check in check_layouts(name, DATA, None):
+@pytest.mark.parametrize("name", ["gsm8k", "math", "humaneval"])
+def test_every_gold_is_exact_in_every_layout_and_a_wrong_answer_in_none(name, runner):
+    for check in check_layouts(name, DATA, runner):
         assert check.share_exact >= 0.995, check
         assert check.num_wrong == 0, check
 

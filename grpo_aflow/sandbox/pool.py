@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import queue
 import signal
 import threading
@@ -18,6 +19,9 @@ MAX_VERDICT_BYTES = 1 << 20
 # blocks, or that gets no processor, is ended on the wall clock, later by this factor: with the 3 s of a code check and
 # the grace of the test's process that is 4.8 s, just within the 5 s that a grade may take.
 WALL_FACTOR = 1.4
+# Where more processes want to run than there are cores, everybody's wall clock runs ahead of his processor time: the
+# wall limit grows with the load, up to this factor, so that an honest program is not failed for its neighbours.
+MAX_LOAD_FACTOR = 4.0
 
 
 class SandboxPool:
@@ -103,7 +107,7 @@ class SandboxPool:
             server.close()
 
     def _wall_s(self, timeout_s: float) -> float:
-        return min(WALL_FACTOR * timeout_s, self._spec.max_timeout_s)
+        return min(WALL_FACTOR * timeout_s, self._spec.max_timeout_s) * _load_factor()
 
     def _call(
         self,
@@ -208,3 +212,12 @@ def _check_result(reply: Reply) -> CheckResult:
         defined=frame["defined"],
         error=error,
     )
+
+
+def _load_factor() -> float:
+    """How many processes want each core, at least 1: the load average of the last minute."""
+    try:
+        load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    except OSError:
+        return 1.0
+    return min(max(load, 1.0), MAX_LOAD_FACTOR)

@@ -33,7 +33,7 @@ def grade(
     tiers: Tiers | None = None,
     profile: Profile = "official",
 ) -> Grade:
-    """Grades one answer. Never raises on any answer, within 5 s, from any thread.
+    """Grades one answer. Never raises on any answer, from any thread; within 5 s where a core is free.
 
     `runner` runs code answers; without one the probed default sandbox is opened. `tiers` are the thresholds of
     `conf/reward/five_tier.yaml` unless given. The `aflow` profile follows AFlow's scorers, for comparison with its

@@ -159,8 +159,9 @@ class Sender:
             attempt = await self._within_budget(call)
             passage.report(ok=attempt.received or attempt.limited, reason=attempt.error)
         self._look()
-        if attempt.limited:
+        if attempt.limited or attempt.status is ChatStatus.TIMEOUT:  # a server that is too slow for us is too busy
             self._concurrency.shrink()
+        if attempt.limited:
             if attempt.retry_after_s <= self._settings.max_outage_s:
                 self._hold.extend(attempt.retry_after_s, attempt.error)
         elif attempt.received:

@@ -21,19 +21,27 @@ class Deadline:
 
     Args:
         limit_s: seconds that count.
-        clock: seconds of a steady clock.
+        clock: seconds of a steady clock, for calls and code runs.
+        cpu: seconds of processor time, for the workflow's own steps: another's turn on a busy machine is not theirs.
     """
 
-    def __init__(self, limit_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit_s, self._clock = limit_s, clock
-        self._spans: list[tuple[float, float]] = []  # what counts: disjoint, in order
+    def __init__(
+        self,
+        limit_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        cpu: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._limit_s, self._clock, self._cpu = limit_s, clock, cpu
+        self._spans: list[tuple[float, float]] = []  # of calls and code runs, as far as they count: disjoint, in order
+        self._own_s = 0.0
         self._under_way = 0
-        self._own_since = clock()  # when the workflow's own steps went on
+        self._own_since = cpu()  # when the workflow's own steps went on
 
     @property
     def spent_s(self) -> float:
         """Seconds counted so far."""
-        return sum(end - begin for begin, end in self._spans)
+        return self._own_s + sum(end - begin for begin, end in self._spans)
 
     @contextmanager
     def running(self) -> Iterator[Callable[[float], None]]:
@@ -42,7 +50,7 @@ class Deadline:
         Raises DeadlineReached at its end when too much has been counted.
         """
         if not self._under_way:
-            self._count(self._own_since, self._clock())
+            self._own_s += self._cpu() - self._own_since
         self._under_way += 1
         began, counted_s = self._clock(), 0.0
 
@@ -55,13 +63,13 @@ class Deadline:
         finally:
             now = self._clock()
             self._under_way -= 1
-            self._own_since = now
+            self._own_since = self._cpu()
             self._count(max(began, now - counted_s), now)
         self.check()
 
     def check(self) -> None:
         """Raise DeadlineReached when more than the limit has been counted, the workflow's present steps included."""
-        own_s = 0.0 if self._under_way else self._clock() - self._own_since
+        own_s = 0.0 if self._under_way else self._cpu() - self._own_since
         if self.spent_s + own_s > self._limit_s:
             raise DeadlineReached
 

@@ -24,7 +24,7 @@ class Clock:
 
 def test_only_what_counts_is_counted_and_calls_side_by_side_count_once() -> None:
     clock = Clock()
-    deadline = Deadline(100.0, clock=clock)
+    deadline = Deadline(100.0, clock=clock, cpu=clock)
     clock.now = 3.0  # own steps
     with deadline.running() as first:
         clock.now = 5.0
@@ -46,7 +46,7 @@ def test_only_what_counts_is_counted_and_calls_side_by_side_count_once() -> None
 
 def test_a_call_that_is_answered_too_late_ends_it() -> None:
     clock = Clock()
-    deadline = Deadline(10.0, clock=clock)
+    deadline = Deadline(10.0, clock=clock, cpu=clock)
     call = deadline.running()
     counts = call.__enter__()
     clock.now = 11.0

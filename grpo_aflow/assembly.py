@@ -5,26 +5,33 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import itertools
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing
+from pathlib import Path
 from typing import Any
 
 from grpo_aflow.config import TrainConfig
-from grpo_aflow.learner.gate import Gate
+from grpo_aflow.learner.gate import Calibration, Gate
+from grpo_aflow.learner.models import check_context, num_prompt_tokens
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.progress import Progress
 from grpo_aflow.publisher import Publisher
 from grpo_aflow.record import RunDirectory
 from grpo_aflow.resume import Checkpoints
 from grpo_aflow.sampler.settings import AdapterLimits
+from grpo_aflow.sampler.versions import ADAPTER_CONFIG
 from grpo_aflow.seeds import derive_seed
 from grpo_aflow.stage import open_ground, prepare_model, replayed, serve
 from grpo_aflow.training import Training
-from grpo_aflow.types import Message, Task, UserError
+from grpo_aflow.types import Task
 
-PROBE_TOKENS = 64
-LONGEST_PROMPTS = 32  # whose tokens are counted for the memory plan
+PROBE_TOKENS = 1025  # of the log-prob check; log-probabilities of all but the first
+FP32_PROBE_TOKENS = 64
+WARM_START = "warm_start"  # in the run folder: version 0's adapter, which is also the KL reference
 
 
 async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExitStack, progress: Progress) -> Training:
@@ -35,7 +42,9 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     train_tasks = [task for tasks in mix.tasks.values() for task in tasks]
     log_to = stack.enter_context(closing(config.logger.start(run.path, config.plain)))
     ground = await stack.enter_async_context(open_ground(config, run.path, [*train_tasks, *eval_tasks], progress))
-    model = await asyncio.to_thread(prepare_model, config, train_tasks, progress)
+    model = await _prepare(config, run, train_tasks, progress)
+    longest = num_prompt_tokens(model.tokenizer, config.prompt.messages, eval_tasks)
+    check_context(longest, config.sampler.max_tokens, model.max_model_len)
     progress.say(plan_memory(config, model, train_tasks), style="dim")
     limits = AdapterLimits(
         rank=config.lora.rank, num_versions=config.schedule.max_staleness + 2, layers=config.lora.layers
@@ -48,8 +57,6 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     learner = await loop.run_in_executor(thread, _learner, config, model, run)
     checkpoints = Checkpoints(run.path / "checkpoints", keep=config.schedule.keep_checkpoints)
     state = await loop.run_in_executor(thread, checkpoints.load, learner, progress.say)
-    if run.resumed and state.get("base", str(model.path)) != str(model.path):
-        raise UserError(f"resume: the base model is now {model.path}, the checkpoint was trained on {state['base']}")
     recorded = replayed(run.rewind(state["step"]), learner.version, config.schedule.group_size) if run.resumed else {}
     store = stack.enter_context(closing(AdapterStore()))
     ground.watchdog.watch_path(store.folder)
@@ -75,13 +82,32 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     training.rollouter = dataclasses.replace(
         evaluator, record_ahead=run.completion, recorded=recorded, on_sampled=training.refer
     )
-    training.publisher = _publisher(training, store)
+    training.publisher = _publisher(training, store, state.get("calibration") or {})
     await training.publisher.publish()
     run.update_manifest(
         base_model=str(model.path), sandbox=config.sandbox.name, tasks=fingerprint(mix.tasks, eval_tasks)
     )
     progress.status("")
     return training
+
+
+async def _prepare(config: TrainConfig, run: RunDirectory, tasks: Sequence[Task], progress: Progress) -> Any:
+    """The model; its warm start lies in the run folder, so that a resumed run depends on no cache."""
+    kept = run.path / WARM_START
+    model = await prepare_model(config, tasks, progress, adapter=not kept.is_dir())
+    if model.adapter is not None:
+        await asyncio.to_thread(keep_adapter, model.adapter, kept, model.name)
+    return dataclasses.replace(model, adapter=kept if kept.is_dir() else None)
+
+
+def keep_adapter(adapter: Path, folder: Path, base_name: str) -> None:
+    """Copy an adapter to `folder`, whole or not at all, with its base called `base_name`."""
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(adapter, new)
+    described = json.loads((new / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    (new / ADAPTER_CONFIG).write_text(json.dumps({**described, "base_model_name_or_path": base_name}, indent=2))
+    new.rename(folder)
 
 
 def fingerprint(train: Mapping[str, Sequence[Task]], evaluated: Sequence[Task]) -> dict[str, str]:
@@ -96,17 +122,14 @@ def fingerprint(train: Mapping[str, Sequence[Task]], evaluated: Sequence[Task]) 
 def plan_memory(config: TrainConfig, model: Any, tasks: Sequence[Task]) -> str:
     """What the run will hold on its device, as a table, before a model is loaded; UserError when it cannot fit."""
     from grpo_aflow.learner.memory import NUM_BYTES, Load, device_memory, memory_plan, model_shape
-    from grpo_aflow.sampler.tokenizer import ChatTokenizer
 
     shape, device_bytes = model_shape(model.path), device_memory(model.device)
-    tokenizer = ChatTokenizer(model.path, enable_thinking=model.enable_thinking)
-    longest = sorted(tasks, key=lambda task: len(task.problem))[-LONGEST_PROMPTS:]
     plan = memory_plan(
         shape,
         config.lora,
         config.learner,
         Load(
-            prompt_tokens=max(len(tokenizer.encode_chat(config.prompt.messages(task))) for task in longest),
+            prompt_tokens=num_prompt_tokens(model.tokenizer, config.prompt.messages, tasks),
             completion_tokens=config.sampler.max_tokens,
             group_size=config.schedule.group_size,
         ),
@@ -133,29 +156,47 @@ def _learner(config: TrainConfig, model: Any, run: RunDirectory) -> Any:
         model.device,
         model.dtype,
         derive_seed(config.seed, "learner"),
+        start=model.adapter,
+        base_name=model.name,
         num_sequences=config.schedule.prompts_per_step * config.schedule.group_size,
         dump_dir=run.path / "refused",
     )
 
 
-def _publisher(training: Training, store: AdapterStore) -> Publisher:
-    """The gate's probe is a short text of the policy's own kind: a prompt and a reference workflow."""
-    from grpo_aflow.learner.reference_workflows import corpus
-
-    tokenizer = training.served.tokenizer
-    messages = training.config.prompt.messages(training.eval_tasks[0] if training.eval_tasks else _any(training.mix))
-    answer: Message = {"role": "user", "content": corpus()[0].source}
-    probe = (*tokenizer.encode_chat(messages), *tokenizer.encode_chat([answer]))[:PROBE_TOKENS]
+def _publisher(training: Training, store: AdapterStore, calibration: Mapping[str, float]) -> Publisher:
+    """With what a resumed run has measured before (empty: nothing)."""
+    measured = dict(calibration)
+    trained_limit = measured.pop("trained_limit", 0.0)
     return Publisher(
         learner=training.learner,
         sampler=training.served.sampler,
         store=store,
-        gate=Gate(dtype=training.served.model.dtype),
-        probe=probe,
+        gate=Gate(dtype=training.served.model.dtype, calibration=Calibration(**measured) if measured else None),
+        probe=_probe(training),
         max_staleness=training.config.schedule.max_staleness,
         timeline=training.ground.timeline,
         on_learner=training.on_learner,
+        trained_limit=trained_limit,
     )
+
+
+def _probe(training: Training) -> tuple[int, ...]:
+    """The text of the log-prob check, of the policy's own kind: prompts, each with a reference workflow.
+
+    In fp32 single tokens tell; in lower precision a tolerance is measured, which takes many.
+    """
+    from grpo_aflow.learner.reference_workflows import corpus
+
+    model, prompt = training.served.model, training.config.prompt
+    size = FP32_PROBE_TOKENS if model.dtype == "float32" else PROBE_TOKENS
+    task = training.eval_tasks[0] if training.eval_tasks else _any(training.mix)
+    opening = model.tokenizer.encode_chat(prompt.messages(task))
+    probe: list[int] = []
+    for workflow in itertools.cycle(corpus()):
+        probe += [*opening, *model.tokenizer.encode(workflow.source), model.tokenizer.end_id]
+        if len(probe) >= size:
+            break
+    return tuple(probe[: min(size, model.max_model_len - 1)])  # one token is generated behind it
 
 
 def _any(mix: Any) -> Task:

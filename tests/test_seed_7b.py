@@ -64,7 +64,8 @@ ON_ITS_OWN_MACHINE = {
     "prompt._target_": "grpo_aflow.workflow.prompt.Full",
 }
 # What a machine without a card, a key and a network forces. The tiny policy reads the short prompt that it is warm
-# started on. Refills, since the rewards of so few small groups may all be equal, and then there is no second version.
+# started on; its context must hold answers of 8,192 tokens. Refills, since the rewards of so few small groups may all
+# be equal, and then there is no second version.
 HERE = (
     "experiment=seed_7b",
     "model=tiny",
@@ -75,6 +76,7 @@ HERE = (
     "data_mix.source=bundled",
     "schedule.num_steps=2",
     "schedule.refill=8",
+    "model.max_model_len=8448",
 )
 
 

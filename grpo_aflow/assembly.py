@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing
+from pathlib import Path
 from typing import Any
 
 from grpo_aflow.config import TrainConfig
@@ -18,13 +21,14 @@ from grpo_aflow.publisher import Publisher
 from grpo_aflow.record import RunDirectory
 from grpo_aflow.resume import Checkpoints
 from grpo_aflow.sampler.settings import AdapterLimits
+from grpo_aflow.sampler.versions import ADAPTER_CONFIG
 from grpo_aflow.seeds import derive_seed
-from grpo_aflow.stage import open_ground, prepare_model, replayed, serve
+from grpo_aflow.stage import check_context, num_prompt_tokens, open_ground, prepare_model, replayed, serve
 from grpo_aflow.training import Training
-from grpo_aflow.types import Message, Task, UserError
+from grpo_aflow.types import Message, Task
 
 PROBE_TOKENS = 64
-LONGEST_PROMPTS = 32  # whose tokens are counted for the memory plan
+WARM_START = "warm_start"  # in the run folder: version 0's adapter, which is also the KL reference
 
 
 async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExitStack, progress: Progress) -> Training:
@@ -35,7 +39,8 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     train_tasks = [task for tasks in mix.tasks.values() for task in tasks]
     log_to = stack.enter_context(closing(config.logger.start(run.path, config.plain)))
     ground = await stack.enter_async_context(open_ground(config, run.path, [*train_tasks, *eval_tasks], progress))
-    model = await asyncio.to_thread(prepare_model, config, train_tasks, progress)
+    model = await _prepare(config, run, train_tasks, progress)
+    check_context(config, model, eval_tasks)
     progress.say(plan_memory(config, model, train_tasks), style="dim")
     limits = AdapterLimits(
         rank=config.lora.rank, num_versions=config.schedule.max_staleness + 2, layers=config.lora.layers
@@ -48,8 +53,6 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     learner = await loop.run_in_executor(thread, _learner, config, model, run)
     checkpoints = Checkpoints(run.path / "checkpoints", keep=config.schedule.keep_checkpoints)
     state = await loop.run_in_executor(thread, checkpoints.load, learner, progress.say)
-    if run.resumed and state.get("base", str(model.path)) != str(model.path):
-        raise UserError(f"resume: the base model is now {model.path}, the checkpoint was trained on {state['base']}")
     recorded = replayed(run.rewind(state["step"]), learner.version, config.schedule.group_size) if run.resumed else {}
     store = stack.enter_context(closing(AdapterStore()))
     ground.watchdog.watch_path(store.folder)
@@ -84,6 +87,25 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     return training
 
 
+async def _prepare(config: TrainConfig, run: RunDirectory, tasks: Sequence[Task], progress: Progress) -> Any:
+    """The model; its warm start lies in the run folder, so that a resumed run depends on no cache."""
+    kept = run.path / WARM_START
+    model = await prepare_model(config, tasks, progress, adapter=not kept.is_dir())
+    if model.adapter is not None:
+        await asyncio.to_thread(keep_adapter, model.adapter, kept, model.name)
+    return dataclasses.replace(model, adapter=kept if kept.is_dir() else None)
+
+
+def keep_adapter(adapter: Path, folder: Path, base_name: str) -> None:
+    """Copy an adapter to `folder`, whole or not at all, with its base called `base_name`."""
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(adapter, new)
+    described = json.loads((new / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    (new / ADAPTER_CONFIG).write_text(json.dumps({**described, "base_model_name_or_path": base_name}, indent=2))
+    new.rename(folder)
+
+
 def fingerprint(train: Mapping[str, Sequence[Task]], evaluated: Sequence[Task]) -> dict[str, str]:
     """SHA-256 over ids and texts, by dataset: which tasks exactly a run trained on and was evaluated on."""
     parts = {f"train/{name}": tasks for name, tasks in train.items()} | {"evaluated": evaluated}
@@ -96,17 +118,14 @@ def fingerprint(train: Mapping[str, Sequence[Task]], evaluated: Sequence[Task]) 
 def plan_memory(config: TrainConfig, model: Any, tasks: Sequence[Task]) -> str:
     """What the run will hold on its device, as a table, before a model is loaded; UserError when it cannot fit."""
     from grpo_aflow.learner.memory import NUM_BYTES, Load, device_memory, memory_plan, model_shape
-    from grpo_aflow.sampler.tokenizer import ChatTokenizer
 
     shape, device_bytes = model_shape(model.path), device_memory(model.device)
-    tokenizer = ChatTokenizer(model.path, enable_thinking=model.enable_thinking)
-    longest = sorted(tasks, key=lambda task: len(task.problem))[-LONGEST_PROMPTS:]
     plan = memory_plan(
         shape,
         config.lora,
         config.learner,
         Load(
-            prompt_tokens=max(len(tokenizer.encode_chat(config.prompt.messages(task))) for task in longest),
+            prompt_tokens=num_prompt_tokens(config, model, tasks),
             completion_tokens=config.sampler.max_tokens,
             group_size=config.schedule.group_size,
         ),
@@ -133,6 +152,8 @@ def _learner(config: TrainConfig, model: Any, run: RunDirectory) -> Any:
         model.device,
         model.dtype,
         derive_seed(config.seed, "learner"),
+        start=model.adapter,
+        base_name=model.name,
         num_sequences=config.schedule.prompts_per_step * config.schedule.group_size,
         dump_dir=run.path / "refused",
     )

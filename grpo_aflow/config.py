@@ -106,6 +106,7 @@ class EvaluateConfig:
     policy: Any
     model: Any
     lora: Any
+    learner: Any
     sampler: Any
     prompt: Any
     workflow: Any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -24,15 +23,20 @@ Opened = tuple[Policy, int]  # with the version to draw from
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
-    """The base model without an adapter."""
+    """The policy before training: the base model with its warm start, or as it is with `warmstart=none`."""
 
     @asynccontextmanager
     async def resolve(
         self, config: EvaluateConfig, ground: Ground, tasks: Sequence[Task], progress: Progress
     ) -> AsyncIterator[Opened]:
-        model = await asyncio.to_thread(prepare_model, config, tasks, progress)
-        async with serve(config, model, ground, progress, AdapterLimits(rank=config.lora.rank)) as served:
-            yield served.policy(config.prompt), BASE
+        model = await prepare_model(config, tasks, progress)
+        limits = AdapterLimits(rank=config.lora.rank, layers=config.lora.layers)
+        async with serve(config, model, ground, progress, limits) as served:
+            if model.adapter is None:
+                yield served.policy(config.prompt), BASE
+                return
+            await served.sampler.publish(Adapter(version=0, path=model.adapter))
+            yield served.policy(config.prompt), 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +53,8 @@ class Checkpoint:
 
         folder = newest_adapter(Path(self.path))
         adapter = adapter_config(folder)
-        model = await asyncio.to_thread(prepare_model, config, tasks, progress)
-        check_base(folder, adapter.get("base_model_name_or_path"), model.path, config.plain["model"].get("path"))
+        model = await prepare_model(config, tasks, progress, adapter=False)
+        check_base(folder, adapter.get("base_model_name_or_path"), model.path, model.name)
         limits = AdapterLimits(rank=adapter["r"], layers=plain_layers(adapter["target_modules"]))
         async with serve(config, model, ground, progress, limits) as served:
             await served.sampler.publish(Adapter(version=1, path=folder))
@@ -85,12 +89,19 @@ def adapter_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def check_base(folder: Path, trained_on: str | None, base: Path, hub_id: str | None) -> None:
+def check_base(folder: Path, trained_on: str | None, base: Path, name: str) -> None:
     """Refuse an adapter on another base than its own: it would load, and answer nonsense. Raises UserError.
 
-    trained_on: what the adapter says, a folder (ours) or a hub id (those from elsewhere).
+    Bases are compared by content where the adapter says of which it is (ours do), else by name. trained_on: what the
+    adapter calls its base; name: what this config calls its own.
     """
-    if trained_on and trained_on != hub_id and Path(trained_on).resolve() != base.resolve():
+    from grpo_aflow.learner.model_folder import BASE_FILE, content_id
+
+    if (folder / BASE_FILE).is_file():
+        same = json.loads((folder / BASE_FILE).read_text(encoding="utf-8")).get("sha256") == content_id(base)
+    else:
+        same = not trained_on or trained_on == name or Path(trained_on).resolve() == base.resolve()
+    if not same:
         raise UserError(
             f"the adapter {folder} was trained on the base model {trained_on}, but this config gives {base}: choose "
             "the model, warmstart and prompt of the run that made it (see its config.yaml)"

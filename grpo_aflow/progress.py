@@ -14,6 +14,8 @@ from rich.text import Text
 from grpo_aflow.metrics import TIERS
 
 SHOWN_STEPS = 12
+BAR_WIDTH = 40
+TELL_EVERY_S = 15.0  # in a log
 
 
 class Progress:
@@ -25,6 +27,7 @@ class Progress:
         self._log_every = log_every
         self._rows: list[Mapping[str, float]] = []
         self._status = ""
+        self._told_s = -TELL_EVERY_S
         self._live = Live(console=self.console, auto_refresh=False, transient=False) if self._terminal else None
 
     @property
@@ -46,6 +49,17 @@ class Progress:
         if self._live is None and text and text.split(" ")[0] != self._status.split(" ")[0]:
             self.console.print(text, style="dim")
         self._status = text
+        self._refresh()
+
+    def working(self, what: str, done: int, total: int, *, elapsed_s: float) -> None:
+        """A long piece of work: call it every second or so; a bar on a terminal, a line every 15 s elsewhere."""
+        filled = BAR_WIDTH * done // total
+        bar = "━" * filled + "╌" * (BAR_WIDTH - filled)
+        left = f", about {elapsed_s / done * (total - done):.0f} s left" if 0 < done < total else ""
+        self._status = f"{what} {bar} {done}/{total}, {elapsed_s:.0f} s{left}"
+        if self._live is None and (done == total or elapsed_s - self._told_s >= TELL_EVERY_S):
+            self._told_s = elapsed_s if done < total else -TELL_EVERY_S
+            self.console.print(f"{what} {done}/{total}, {elapsed_s:.0f} s{left}", style="dim")
         self._refresh()
 
     def say(self, text: str, *, style: str = "") -> None:

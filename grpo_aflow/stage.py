@@ -7,6 +7,8 @@ says so within seconds and leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -22,9 +24,11 @@ from grpo_aflow.rollout import Policy, Rollouter, SampledPolicy
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.tasks.selftest import self_test
 from grpo_aflow.timing import Timeline
-from grpo_aflow.types import CodeRunner, Completion, Sampler, Task, Tokenizer
+from grpo_aflow.types import CodeRunner, Completion, Sampler, Task, Tokenizer, UserError
 from grpo_aflow.watchdog import Watchdog
 
+SHOW_EVERY_S = 1.0
+LONGEST_PROMPTS = 32  # whose tokens are counted
 BLOCKING_CALLS = 32  # sandbox calls and grades under way at once; each only waits
 
 
@@ -87,17 +91,68 @@ class Served:
         return SampledPolicy(sampler=self.sampler, tokenizer=self.tokenizer, prompt=prompt)
 
 
-def prepare_model(config: TrainConfig | EvaluateConfig, tasks: Sequence[Task], progress: Progress) -> Any:
-    """The folder of the base model, built or found; blocking."""
-    from grpo_aflow.learner.models import default_cache
+async def prepare_model(
+    config: TrainConfig | EvaluateConfig, tasks: Sequence[Task], progress: Progress, *, adapter: bool = True
+) -> Any:
+    """The base model, built or found, with the warm start's adapter where one is wanted, and its tokenizer.
+
+    Cancelled, it stops at the next step of a warm start, which is kept, and says so.
+    """
+    from grpo_aflow.learner.models import Preparation, default_cache
+    from grpo_aflow.sampler.tokenizer import ChatTokenizer
+
+    state, started, stopped = ("", 0, 0), time.monotonic(), threading.Event()
 
     def tell(what: str, done: int, total: int) -> None:
-        progress.status(f"{what} {done}/{total}")
+        nonlocal state
+        state = (what, done, total)
+        if stopped.is_set():
+            raise InterruptedError(what)
 
-    cache = Path(config.paths.cache).expanduser() if config.paths.cache else default_cache()
-    return config.model.prepare(
-        cache, warmstart=config.warmstart, prompts=config.prompt.messages, tasks=tasks, progress=tell
+    asked = Preparation(
+        warmstart=config.warmstart,
+        lora=config.lora,
+        learner=config.learner,
+        prompts=config.prompt.messages,
+        tasks=tasks,
+        read_tokenizer=ChatTokenizer,
+        progress=tell,
+        adapter=adapter,
     )
+    cache = Path(config.paths.cache).expanduser() if config.paths.cache else default_cache()
+    work = asyncio.create_task(asyncio.to_thread(config.model.prepare, cache, asked))
+    try:
+        while not work.done():
+            await asyncio.wait({work}, timeout=SHOW_EVERY_S)
+            if state[2]:
+                progress.working(*state, elapsed_s=time.monotonic() - started)
+        model = work.result()
+    except asyncio.CancelledError:
+        stopped.set()
+        await asyncio.wait({work})
+        for note in getattr(work.exception(), "__notes__", []):
+            progress.say(note)
+        raise
+    check_context(config, model, tasks)
+    return model
+
+
+def check_context(config: TrainConfig | EvaluateConfig, model: Any, tasks: Sequence[Task]) -> None:
+    """Refuse prompts that leave less room than sampler.max_tokens in the context. Raises UserError with the figures."""
+    longest = num_prompt_tokens(config, model, tasks)
+    excess = longest + config.sampler.max_tokens - model.max_model_len
+    if excess > 0:
+        raise UserError(
+            f"a prompt of {longest} tokens and sampler.max_tokens={config.sampler.max_tokens} are {excess} tokens more "
+            f"than model.max_model_len={model.max_model_len}: raise model.max_model_len, lower sampler.max_tokens, or "
+            "set prompt=compact"
+        )
+
+
+def num_prompt_tokens(config: TrainConfig | EvaluateConfig, model: Any, tasks: Sequence[Task]) -> int:
+    """Tokens of the longest prompt."""
+    longest = sorted(tasks, key=lambda task: len(task.problem))[-LONGEST_PROMPTS:]
+    return max((len(model.tokenizer.encode_chat(config.prompt.messages(task))) for task in longest), default=0)
 
 
 @asynccontextmanager
@@ -110,17 +165,15 @@ async def serve(
 ) -> AsyncIterator[Served]:
     """Start the sampler on a prepared model."""
     from grpo_aflow.sampler.restarting import RestartingSampler
-    from grpo_aflow.sampler.tokenizer import ChatTokenizer
 
     progress.status(f"starting the sampler ({type(config.sampler).__name__})")
-    tokenizer = await asyncio.to_thread(ChatTokenizer, model.path, enable_thinking=model.enable_thinking)
 
     async def start() -> Sampler:
         return await config.sampler.start(model, adapters, watchdog=ground.watchdog, seed=config.seed)
 
     sampler = RestartingSampler(await start(), start, progress.say)
     try:
-        yield Served(model=model, tokenizer=tokenizer, sampler=sampler)
+        yield Served(model=model, tokenizer=model.tokenizer, sampler=sampler)
     finally:
         await sampler.close()
 

@@ -110,7 +110,23 @@ class Adapter:
 class Tokenizer(Protocol):
     """The policy's tokenizer with its chat template, as the pipeline needs it."""
 
-    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]: ...
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """The ids at which a completion ends."""
+        ...
+
+    @property
+    def end_id(self) -> int:
+        """The one of them that ends the assistant's turn in the chat template."""
+        ...
+
+    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """The prompt's ids, up to and including the opening of the assistant's turn."""
+        ...
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The ids of a text alone, as a completion would hold them."""
+        ...
 
     def decode(self, token_ids: Sequence[int]) -> str: ...
 

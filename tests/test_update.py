@@ -3,7 +3,9 @@
 import pytest
 
 from grpo_aflow.config import compose
+from grpo_aflow.progress import Progress
 from grpo_aflow.sampler.settings import AdapterLimits
+from grpo_aflow.stage import prepare_model
 from grpo_aflow.tasks import bundled
 from grpo_aflow.types import TrainingGroup
 from grpo_aflow.workflow.check import check_text
@@ -13,14 +15,12 @@ from grpo_aflow.workflow.check import check_text
 async def test_samples_and_valid_rate_are_unchanged_by_an_update_without_learning_rate(model_cache, tmp_path):
     from grpo_aflow.learner.learner import Learner
     from grpo_aflow.learner.publish import AdapterStore
-    from grpo_aflow.sampler.tokenizer import ChatTokenizer
 
-    config = compose("sampler=hf")
-    model = config.model.prepare(
-        model_cache, warmstart=config.warmstart, prompts=config.prompt.messages, tasks=[], progress=lambda *_: None
-    )
+    config = compose("sampler=hf", f"paths.cache={model_cache}")
+    with Progress(num_steps=1, log_every=1) as progress:
+        model = await prepare_model(config, [], progress)
     task = bundled("train")[0]
-    prompt_ids = ChatTokenizer(model.path).encode_chat(config.prompt.messages(task))
+    prompt_ids = model.tokenizer.encode_chat(config.prompt.messages(task))
     params, seeds = config.sampler.params(0), list(range(8))
     learner = Learner(model.path, config.lora, config.objective, config.learner)
     sampler = await config.sampler.start(model, AdapterLimits(rank=16, num_versions=2), watchdog=None, seed=0)

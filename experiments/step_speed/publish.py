@@ -22,7 +22,9 @@ from workload import make_base
 from grpo_aflow.config import compose
 from grpo_aflow.learner.learner import Learner
 from grpo_aflow.learner.publish import AdapterStore
+from grpo_aflow.progress import Progress
 from grpo_aflow.sampler.settings import AdapterLimits
+from grpo_aflow.stage import prepare_model
 from grpo_aflow.types import SamplingParams
 
 HERE = Path(__file__).parent
@@ -34,7 +36,8 @@ async def measure(base: Path, rank: int, folder: Path) -> dict[str, float]:
         "model=qwen25_7b", f"model.path={base}", "model.device=cpu", "model.dtype=float32", "model.max_model_len=1024",
         "warmstart=none", f"lora.rank={rank}", f"lora.alpha={2 * rank}", "lora.target_modules=[all-linear]",
     )  # fmt: skip
-    model = config.model.prepare(folder, warmstart=config.warmstart, prompts=None, tasks=[], progress=lambda *_: None)
+    with Progress(num_steps=1, log_every=1) as progress:
+        model = await prepare_model(config, [], progress)
     learner = Learner(base, config.lora, config.objective, config.learner)
     sampler = await config.sampler.start(model, AdapterLimits(rank=rank, num_versions=3), watchdog=None, seed=0)
     store, version, probe = AdapterStore(folder), 0, tuple(range(300, 364))

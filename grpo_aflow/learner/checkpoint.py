@@ -4,7 +4,7 @@
     step_000020/adapter/         the adapter in PEFT's own format
                 learner.pt       version, adapter, optimizer, loss scale
                 extra.json       what the caller adds: data cursor, schedule, counters
-                checkpoint.json  base, rank and the SHA-256 of every file above
+                checkpoint.json  base, warm start, rank and the SHA-256 of every file above
 
 A checkpoint is written beside its place, forced to disk and renamed; a damaged one is told by its checksums.
 """
@@ -50,6 +50,7 @@ def _save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
         (temporary / "extra.json").write_text(json.dumps(dict(extra)), encoding="utf-8")
         manifest = {
             "base": learner.base_id,
+            "start": learner.start_id,
             "rank": learner.lora.rank,
             "version": learner.version,
             "sha256": {name: _sha256(temporary / name) for name in _files(temporary)},
@@ -90,6 +91,11 @@ def load(folder: Path, learner: Learner) -> dict[str, Any]:
         raise UserError(
             f"checkpoint {folder} holds an adapter of rank {manifest['rank']}, this run's is of rank "
             f"{learner.lora.rank}: set lora.rank={manifest['rank']}"
+        )
+    if manifest.get("start") != learner.start_id:
+        raise UserError(
+            f"checkpoint {folder} was trained from another warm start than this run's: use the warm_start folder of "
+            "the run that made it"
         )
     learner.load_state_dict(torch.load(folder / "learner.pt", map_location="cpu", weights_only=True))
     extra: dict[str, Any] = json.loads((folder / "extra.json").read_text(encoding="utf-8"))

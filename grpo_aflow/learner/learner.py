@@ -18,16 +18,15 @@ from threading import RLock
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from grpo_aflow.learner.head import Scores, Truncation
-from grpo_aflow.learner.lora import LoraSpec, check_shapes
+from grpo_aflow.learner.lora import LoraSpec, adapter_id, check_shapes
 from grpo_aflow.learner.loss_scale import LossScale
 from grpo_aflow.learner.losses import TokenBatch, token_losses, weighted_sum
 from grpo_aflow.learner.objectives import Objective, OldLogprobs, Totals
 from grpo_aflow.learner.pending import GroupSums, Pending
-from grpo_aflow.learner.policy import Policy, spread
+from grpo_aflow.learner.policy import BASE, POLICY, REFERENCE, Policy, spread
 from grpo_aflow.learner.ranks import reduce_sums
 from grpo_aflow.learner.rows import (
     Row,
@@ -64,13 +63,16 @@ class Learner:
         seed: int = 0,
         *,
         num_sequences: int | None = None,
+        start: Path | None = None,
+        base_name: str | None = None,
         dump_dir: Path | None = None,
         process_group: Any = None,
     ) -> None:
-        """Load the base from a local folder and attach a fresh adapter drawn from `seed`.
+        """Load the base from a local folder and attach an adapter: `start`'s weights, or fresh ones drawn from `seed`.
 
         dtype: of the base ("float32", "bfloat16", "float16"); the adapter is fp32. num_sequences: sequences of a whole
-        step, by which `settings.accumulation` sets the micro-batch. dump_dir: where the batch of a refused step goes.
+        step, by which `settings.accumulation` sets the micro-batch. start: an adapter in PEFT's format, which is also
+        the KL reference. base_name: what saved adapters call their base. dump_dir: where a refused step's batch goes.
         process_group: a torch.distributed group over whose ranks the groups of a step are spread.
         Raises UserError for a folder that is missing or does not fit the settings.
         """
@@ -78,8 +80,18 @@ class Learner:
         self.version = 0
         num_rows = settings.num_rows(num_sequences) if num_sequences else settings.micro_batch
         self._policy = Policy(
-            Path(model_path), lora, settings, device=device, dtype=dtype, seed=seed, num_rows=num_rows
+            Path(model_path),
+            lora,
+            settings,
+            device=device,
+            dtype=dtype,
+            seed=seed,
+            num_rows=num_rows,
+            name=base_name,
+            start=start,
+            keep_start=objective.needs_reference,
         )
+        self.start_id = None if start is None else adapter_id(start)
         self.model, self.base_id = self._policy.model, self._policy.base_id
         self._device, self._parameters = self._policy.device, self._policy.parameters
         self._seed = seed
@@ -101,10 +113,10 @@ class Learner:
     ) -> None:
         """Forward and backward of one group; its unnormalised gradient sums are added to the step's.
 
-        A group whose unmasked advantages are all zero costs no forward. reference: the base's log-probabilities per
-        completion, where they were computed ahead (see `reference_logprobs`). place: the group's in the step's order,
-        from 0, whatever the order of the calls (None: the next one); sums are added in that order, so it alone decides
-        the bits. A group whose predecessors are missing waits with its gradient: one adapter's size each.
+        A group whose unmasked advantages are all zero costs no forward. reference: the completions' log-probabilities
+        under the reference, where they were computed ahead (see `reference_logprobs`). place: the group's in the
+        step's order, from 0, whatever the order of the calls (None: the next one); sums are added in that order, so it
+        alone decides the bits. A group whose predecessors are missing waits with its gradient: one adapter's size each.
         Raises UserError on malformed input.
         """
         with self._lock:
@@ -171,16 +183,21 @@ class Learner:
         if len(token_ids) < 2:
             return ()
         with self._lock:
-            [scores] = self._policy.evaluate(token_ids[:1], [tuple(token_ids[1:])], temperature=1.0, adapter=adapter)
+            [scores] = self._policy.evaluate(
+                token_ids[:1], [tuple(token_ids[1:])], temperature=1.0, under=POLICY if adapter else BASE
+            )
         return tuple(scores.logprobs.tolist())
 
     def reference_logprobs(
         self, prompt_ids: Sequence[int], completions: Sequence[Completion], temperature: float
     ) -> tuple[tuple[float, ...], ...]:
-        """The base's log-probabilities of each completion's tokens at `temperature`; needs no rewards."""
+        """The reference's log-probabilities of each completion's tokens at `temperature`; needs no rewards.
+
+        The reference is the adapter that the learner started from, frozen; the base where it started from none.
+        """
         rows = [completion.token_ids for completion in completions]
         with self._lock:
-            scores = self._policy.evaluate(prompt_ids, rows, temperature=temperature, adapter=False)
+            scores = self._policy.evaluate(prompt_ids, rows, temperature=temperature, under=REFERENCE)
         return tuple(tuple(score.logprobs.tolist()) for score in scores)
 
     # --- state --------------------------------------------------------------------------------------------------------
@@ -188,10 +205,7 @@ class Learner:
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in PEFT's own format; plain `peft` and vLLM load it. Raises OSError."""
         with self._lock:
-            try:
-                self.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-            except SafetensorError as error:  # says what the disk said
-                raise OSError(str(error)) from error
+            self._policy.save(folder)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next steps depend on. The optimizer's tensors are live: write them before the next step.
@@ -284,7 +298,7 @@ class Learner:
     def _reference(
         self, group: TrainingGroup, rows: Sequence[Row], given: Sequence[Sequence[float]] | None
     ) -> dict[int, Tensor] | None:
-        """The base's log-probabilities by member, where the objective needs them."""
+        """The reference's log-probabilities by member, where the objective needs them."""
         if not self.objective.needs_reference:
             return None
         if given is None:

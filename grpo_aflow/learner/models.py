@@ -1,8 +1,9 @@
-"""The config group `model`: which base model a run trains on, and the folder that sampler and learner load it from.
+"""The config group `model`: which base model a run trains on, and what sampler and learner begin from.
 
-`prepare` builds or finds that folder, the warm start included. Results are cached by content: the key covers the
-settings, the corpus, the prompts, the versions of the libraries and our own code, and a folder appears under its name
-only when it is complete.
+`prepare` builds or finds the base's folder and the warm start. A pretrained base stays as it was published and its warm
+start is an adapter, policy version 0; the tiny policy, which nobody published, is warm-started as a whole. Results are
+cached by content: the key covers the settings, the corpus, the prompts, the versions of the libraries and our own code,
+and a folder appears under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -14,35 +15,62 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from grpo_aflow.learner.lora import LoraSpec
+from grpo_aflow.learner.model_folder import base_name, check_folder, check_path, content_id, layer_names, locate
 from grpo_aflow.learner.reference_workflows import corpus
+from grpo_aflow.learner.settings import LearnerSettings
 from grpo_aflow.learner.warmstart import (
+    EncodedExamples,
     Progress,
     Prompts,
     ReferenceWorkflows,
     WarmStart,
-    fine_tune,
     make_examples,
     warm_start_prompts,
 )
-from grpo_aflow.types import Message, Task, UserError
+from grpo_aflow.types import Task, Tokenizer, UserError
+from grpo_aflow.weights import check_safetensors
 
 DTYPES = ("float32", "bfloat16", "float16")
 
 
+class ReadTokenizer(Protocol):
+    """Opens the one tokenizer of a run."""
+
+    def __call__(self, path: Path, /, *, enable_thinking: bool) -> Tokenizer: ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedModel:
-    """The base model of a run, in a folder that transformers and vLLM load as it stands."""
+    """The base model of a run, in a folder that transformers and vLLM load as it stands, and what goes with it."""
 
     path: Path
+    name: str  # what adapters call their base: the hub id or the folder of `model.path`
+    tokenizer: Tokenizer = field(compare=False)  # the one that everything uses
+    adapter: Path | None  # the warm start of a pretrained model: policy version 0, in PEFT's format
     device: str  # "cpu", "cuda" or "cuda:1"
     dtype: str  # one of DTYPES
     max_model_len: int  # prompt and completion together, in tokens
-    enable_thinking: bool  # handed to the chat template; templates that do not know it ignore it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preparation:
+    """What a model is prepared with, besides its own settings."""
+
+    warmstart: WarmStart
+    lora: LoraSpec  # the run's: the warm start's adapter is trained on
+    learner: LearnerSettings
+    prompts: Prompts  # the run's prompt for a task; the warm start is on these prompts
+    tasks: Sequence[Task]  # the run's training tasks; a dataset that has none is represented by a stand-in
+    read_tokenizer: ReadTokenizer
+    progress: Progress
+    adapter: bool = True  # whether version 0's adapter is wanted
 
 
 def default_cache() -> Path:
@@ -80,18 +108,10 @@ class TinyPolicy:
     def check(self) -> None:
         """Nothing can be missing: the project builds it."""
 
-    def prepare(
-        self, cache: Path, *, warmstart: WarmStart, prompts: Prompts, tasks: Sequence[Task], progress: Progress
-    ) -> PreparedModel:
-        """Build the model (or find it in the cache) and return its folder.
-
-        Args:
-            cache: parent of the folder, see `default_cache`.
-            prompts: the run's prompt for a task; the warm start is on these prompts.
-            tasks: the run's training tasks; a dataset that has none is represented by a stand-in.
-            progress: called with (what, done, total).
-        """
-        prompt_list = warm_start_prompts(prompts, tasks)
+    def prepare(self, cache: Path, asked: Preparation) -> PreparedModel:
+        """Build the model, its warm start included, under `cache` (or find it there)."""
+        device, warmstart = check_device(self.device), asked.warmstart
+        prompt_list = warm_start_prompts(asked.prompts, asked.tasks)
         identity = {
             "model": asdict(self) | {"device": None, "cpu_threads": None, "dtype": None},
             "warmstart": warmstart.identity,
@@ -113,19 +133,28 @@ class TinyPolicy:
                 max_model_len=self.max_model_len,
                 seed=self.seed,
             )
+            tokenizer.save_pretrained(folder)
             if isinstance(warmstart, ReferenceWorkflows):
+                from grpo_aflow.learner.fine_tuning import fine_tune_all
+
+                read = asked.read_tokenizer(folder, enable_thinking=False)
+                examples = EncodedExamples(
+                    read, make_examples(prompt_list, warmstart), max_model_len=self.max_model_len
+                )
                 with _one_thread():
-                    fine_tune(model, tokenizer, make_examples(prompt_list, warmstart), warmstart, progress)
-            _save(model, tokenizer, folder, dtype="float32")  # whoever loads it says in which one it works
+                    fine_tune_all(model, examples, warmstart, asked.progress, pad_id=tokenizer.pad_token_id)
+            _save(model, folder)  # in fp32: whoever loads it says in which type it works
 
         path = cached_folder(cache, "tiny", identity, build)
         _use_threads(self.cpu_threads)
         return PreparedModel(
             path=path,
-            device=check_device(self.device),
+            name=str(path),
+            tokenizer=asked.read_tokenizer(path, enable_thinking=False),
+            adapter=None,
+            device=device,
             dtype=self.dtype,
             max_model_len=self.max_model_len,
-            enable_thinking=False,
         )
 
 
@@ -149,85 +178,100 @@ class Pretrained:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         _check_dtype(self.dtype)
 
-    def prepare(
-        self, cache: Path, *, warmstart: WarmStart, prompts: Prompts, tasks: Sequence[Task], progress: Progress
-    ) -> PreparedModel:
-        """Find the model, check that it is complete, fine-tune and merge where a warm start is asked for."""
+    def prepare(self, cache: Path, asked: Preparation) -> PreparedModel:
+        """Find the model, check that it is whole and its tokenizer sound, and train the warm start's adapter."""
         device = check_device(self.device)
-        path = self.locate(progress)
-        if isinstance(warmstart, ReferenceWorkflows):
-            path = self._warm_started(path, device, cache, warmstart, warm_start_prompts(prompts, tasks), progress)
+        path = locate(self.path, self.revision, asked.progress)
+        check_folder(path, self.max_model_len)
+        tokenizer = asked.read_tokenizer(path, enable_thinking=self.enable_thinking)
+        check_round_trip(tokenizer, path)
+        asked.lora.check_layers(layer_names(path))
         _use_threads(self.cpu_threads)
-        return PreparedModel(
+        base = PreparedModel(
             path=path,
+            name=base_name(self.path),
+            tokenizer=tokenizer,
+            adapter=None,
             device=device,
             dtype=self.dtype,
             max_model_len=self.max_model_len,
-            enable_thinking=self.enable_thinking,
         )
+        if asked.adapter and isinstance(asked.warmstart, ReferenceWorkflows):
+            return replace(base, adapter=_warm_start(base, cache, asked, asked.warmstart))
+        return base
 
     def check(self) -> None:
         """Refuse a folder that is not there, before anything is opened. Raises UserError."""
-        looks_like_a_folder = self.path.startswith(("/", "~", ".")) or self.path.count("/") != 1
-        if looks_like_a_folder and not Path(self.path).expanduser().is_dir():
-            raise UserError(f"model.path: no folder {self.path} here; give a model folder or a hub id (org/name)")
+        check_path(self.path)
 
-    def locate(self, progress: Progress) -> Path:
-        """The model's folder; downloads it when `path` is a hub id that is not in the hub's cache yet."""
-        self.check()
-        folder = Path(self.path).expanduser()
-        if not folder.is_dir():
-            folder = _download(self.path, self.revision, progress)
-        missing = [name for name in ("config.json", "tokenizer_config.json") if not (folder / name).is_file()]
-        if missing:
-            raise UserError(f"model.path: {folder} holds no {missing[0]}; give a folder in Hugging Face format")
-        return folder
 
-    def _warm_started(
-        self,
-        path: Path,
-        device: str,
-        cache: Path,
-        warmstart: ReferenceWorkflows,
-        prompt_list: list[tuple[Any, tuple[Message, ...]]],
-        progress: Progress,
-    ) -> Path:
-        files = sorted((file.name, file.stat().st_size) for file in path.iterdir() if file.is_file())
-        identity = {
-            "model": {"path": str(path.resolve()), "files": files, "dtype": self.dtype},
-            "warmstart": warmstart.identity,
-            "prompts": prompt_list,
-        }
-
-        def build(folder: Path) -> None:
-            import torch
-            from peft import LoraConfig, get_peft_model
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            if tokenizer.pad_token_id is None:
-                tokenizer.pad_token = tokenizer.eos_token
-            base = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, self.dtype)).to(device)
-            lora = LoraConfig(
-                r=warmstart.lora_rank, lora_alpha=2 * warmstart.lora_rank, target_modules="all-linear", lora_dropout=0.0
+def check_round_trip(tokenizer: Tokenizer, path: Path) -> None:
+    """Raise UserError when the tokenizer does not give back a reference workflow as it was."""
+    for workflow in corpus():
+        back = tokenizer.decode(tokenizer.encode(workflow.source))
+        if back != workflow.source:
+            pairs = zip_longest(workflow.source.split("\n"), back.split("\n"), fillvalue="")
+            line, other = next(pair for pair in pairs if pair[0] != pair[1])
+            raise UserError(
+                f"model.path: the tokenizer in {path} cannot write Python: the line {line!r} comes back as {other!r}; "
+                "choose a model whose tokenizer keeps case and spaces"
             )
-            with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
-                torch.manual_seed(warmstart.seed)
-                model = get_peft_model(base, lora)
-            fine_tune(model, tokenizer, make_examples(prompt_list, warmstart), warmstart, progress)
-            _save(model.merge_and_unload(), tokenizer, folder, dtype=self.dtype)
 
-        return cached_folder(cache, f"warm-{path.name}", identity, build)
+
+def _warm_start(base: PreparedModel, cache: Path, asked: Preparation, warmstart: ReferenceWorkflows) -> Path:
+    """The folder of the warm start's adapter, trained or found."""
+    prompt_list = warm_start_prompts(asked.prompts, asked.tasks)
+    examples = EncodedExamples(base.tokenizer, make_examples(prompt_list, warmstart), max_model_len=base.max_model_len)
+    identity = {
+        "model": {"content": content_id(base.path), "dtype": base.dtype},
+        "lora": asdict(asked.lora),
+        "warmstart": warmstart.identity,
+        "examples": examples.identity,
+    }
+
+    name = "warm-start"
+
+    def build(folder: Path) -> None:
+        from grpo_aflow.learner.fine_tuning import fine_tune_adapter
+        from grpo_aflow.learner.policy import Policy
+
+        settings = asked.learner
+        policy = Policy(
+            base.path,
+            asked.lora,
+            settings,
+            device=base.device,
+            dtype=base.dtype,
+            seed=warmstart.seed,
+            num_rows=settings.micro_batch,
+            name=base.name,
+        )
+        state = folder.parent / f"{key_of(cache, name, identity).name}.state"
+        fine_tune_adapter(policy, examples, warmstart, asked.progress, state=state)
+        policy.save(folder)
+
+    return cached_folder(cache, name, identity, build)
+
+
+def key_of(cache: Path, name: str, identity: Any) -> Path:
+    """The folder's name under `cache` for what decides its content."""
+    files = ("tiny.py", "warmstart.py", "fine_tuning.py", "models.py")
+    code = {file: (Path(__file__).parent / file).read_text() for file in files}
+    libraries = {library: version(library) for library in ("torch", "transformers", "tokenizers", "peft")}
+    key = json.dumps({"identity": identity, "code": code, "libraries": libraries}, sort_keys=True, default=str)
+    return cache / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def cached_folder(cache: Path, name: str, identity: Any, build: Callable[[Path], None]) -> Path:
-    """The folder for this identity under `cache`; made by `build` in a temporary one and renamed when complete."""
-    code = {file: (Path(__file__).parent / file).read_text() for file in ("tiny.py", "warmstart.py", "models.py")}
-    libraries = {library: version(library) for library in ("torch", "transformers", "tokenizers", "peft")}
-    key = json.dumps({"identity": identity, "code": code, "libraries": libraries}, sort_keys=True, default=str)
-    target = cache / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    """The folder for this identity under `cache`; made by `build` in a temporary one and renamed when complete.
+
+    A folder whose weights are gone or cut is made anew.
+    """
+    target = key_of(cache, name, identity)
     if target.is_dir():
-        return target
+        if _has_whole_weights(target):
+            return target
+        shutil.rmtree(target)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache))
@@ -278,30 +322,21 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _save(model: Any, tokenizer: Any, folder: Path, *, dtype: str) -> None:
-    import torch
+def _has_whole_weights(folder: Path) -> bool:
+    weights = list(folder.glob("*.safetensors"))
+    try:
+        for file in weights:
+            check_safetensors(file)
+    except UserError:
+        return False
+    return bool(weights)
+
+
+def _save(model: Any, folder: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the caller's display shows progress
-    model.to(getattr(torch, dtype)).cpu().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def _download(hub_id: str, revision: str | None, progress: Progress) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-    progress(f"model {hub_id}", 0, 1)
-    try:
-        folder = snapshot_download(hub_id, revision=revision, allow_patterns=patterns)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"model.path: {hub_id} is no folder here and cannot be had from the hub ({type(error).__name__}); "
-            "check the name and the network, or give the folder of a downloaded copy"
-        ) from error
-    progress(f"model {hub_id}", 1, 1)
-    return Path(folder)
+    model.save_pretrained(folder)
 
 
 def _check_dtype(dtype: str) -> None:

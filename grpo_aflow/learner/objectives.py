@@ -71,7 +71,10 @@ class Aggregation(StrEnum):
 
 
 class KL(StrEnum):
-    """Per-token penalty against the adapter-disabled base, with d = logp - ref (Schulman's estimators)."""
+    """Per-token penalty against the reference, with d = logp - ref (Schulman's estimators).
+
+    The reference is the warm start's adapter, frozen; the base without any adapter where there is none.
+    """
 
     none = "none"
     k1 = "k1"  # d: unbiased value, gradient zero in expectation
@@ -147,7 +150,7 @@ class Objective(ABC):
 
     @property
     def needs_reference(self) -> bool:
-        """Whether a forward of the base without its adapter is needed."""
+        """Whether a forward of the reference is needed."""
         return self.kl_coef > 0
 
     def check_sampling(self, *, top_p: float, top_k: int, max_staleness: int) -> None:

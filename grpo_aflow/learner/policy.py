@@ -1,5 +1,6 @@
 # ruff: noqa: TID253
-"""The policy as the learner sees it: frozen base and adapter, and the scores of completions under either.
+"""The policy as the learner sees it: frozen base and adapter, and the scores of completions under either, or under the
+adapter that the policy began from.
 
 Letters: B rows, T tokens of the longest completion, N tokens of all rows, H hidden size.
 The model is in eval mode for good; LoRA dropout is switched on by its key alone, in the policy-gradient forward.
@@ -7,19 +8,25 @@ The model is in eval mode for good; LoRA dropout is switched on by its key alone
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from grpo_aflow.learner.base import fingerprint, load_base, use_checkpointing
 from grpo_aflow.learner.head import Scores, Truncation, token_scores
-from grpo_aflow.learner.lora import LoraSpec, adapter_parameters
+from grpo_aflow.learner.lora import LoraSpec, adapter_parameters, load_adapter
+from grpo_aflow.learner.model_folder import BASE_FILE, content_id
 from grpo_aflow.learner.packing import Layout, PackedPrefix, PaddedRows, SharedPrefix
 from grpo_aflow.learner.rows import Row, micro_batches, token_mask
 from grpo_aflow.learner.settings import LearnerSettings, Packing
+
+POLICY, REFERENCE, BASE = "default", "reference", "base"  # which weights score; the first two are adapters' names
 
 
 class Policy:
@@ -35,12 +42,26 @@ class Policy:
         dtype: str,
         seed: int,
         num_rows: int,
+        name: str | None = None,
+        start: Path | None = None,
+        keep_start: bool = False,
     ) -> None:
-        """Load the base from `path`, attach a fresh adapter drawn from `seed`; micro-batches hold `num_rows` rows."""
+        """Load the base from `path` and attach an adapter; micro-batches hold `num_rows` rows.
+
+        name: what saved adapters call their base (None: `path`). start: an adapter in PEFT's format to begin from
+        (None: a fresh one drawn from `seed`). keep_start: keep it, frozen, as the reference; without one the base is.
+        """
         base = load_base(path, device=device, dtype=dtype, packing=settings.packing)
         self.base_id = fingerprint(base)
         self.model, self.dropout = lora.attach(base, seed=seed)
+        self.model.peft_config[POLICY].base_model_name_or_path = name or str(path)
         self.parameters = adapter_parameters(self.model)
+        self._content_id = content_id(path)
+        self._reference = BASE
+        if start is not None:
+            load_adapter(start, self.parameters)
+        if start is not None and keep_start:
+            self._keep_reference()
         if settings.gradient_checkpointing:
             use_checkpointing(base)
         self.num_rows = num_rows
@@ -83,6 +104,16 @@ class Policy:
         )
         return Scores(*(spread(values, mask) for values in flat))
 
+    def save(self, folder: Path) -> None:
+        """Write the adapter in PEFT's own format, and beside it which base it is of. Raises OSError."""
+        try:
+            self.model.save_pretrained(
+                str(folder), safe_serialization=True, selected_adapters=[POLICY], save_embedding_layers=False
+            )
+        except SafetensorError as error:  # says what the disk said
+            raise OSError(str(error)) from error
+        (folder / BASE_FILE).write_text(json.dumps({"sha256": self._content_id}), encoding="utf-8")
+
     def evaluate(
         self,
         prompt_ids: Sequence[int],
@@ -90,16 +121,16 @@ class Policy:
         *,
         temperature: float,
         truncation: Truncation | None = None,
-        adapter: bool = True,
+        under: str = POLICY,
     ) -> list[Scores]:
-        """Scores [T_i] of each completion, without dropout and without a graph; adapter=False: under the base."""
+        """Scores [T_i] of each completion, without dropout and without a graph, under POLICY, BASE or REFERENCE."""
         rows = [Row(member=i, token_ids=ids, logprobs=(), advantage=0.0) for i, ids in enumerate(token_ids)]
         empty = torch.zeros(0, device=self.device)
         found = [Scores(empty, empty, empty) for _ in rows]
         batches = micro_batches(rows, self.num_rows)
         if not batches:
             return found
-        with torch.no_grad(), nullcontext() if adapter else self.model.disable_adapter():
+        with torch.no_grad(), self._weights(self._reference if under == REFERENCE else under):
             layout = self.layout(prompt_ids)
             for batch in batches:
                 mask = token_mask(batch, self.device)
@@ -107,6 +138,33 @@ class Policy:
                 for i, row in enumerate(batch):
                     found[row.member] = Scores(*(values[i, : len(row.token_ids)] for values in scores))
         return found
+
+    @contextmanager
+    def _weights(self, adapter: str) -> Iterator[None]:
+        """Within the block the model is the policy, its frozen start, or the base alone."""
+        if adapter == POLICY:
+            yield
+        elif adapter == BASE:
+            with self.model.disable_adapter():
+                yield
+        else:
+            self.model.set_adapter(adapter, inference_mode=True)
+            try:
+                yield
+            finally:
+                self.model.set_adapter(POLICY)
+
+    def _keep_reference(self) -> None:
+        """A second, frozen adapter in the same model, equal to the first as it is now."""
+        with torch.random.fork_rng(devices=[]):  # PEFT draws a start, which is overwritten
+            self.model.add_adapter(REFERENCE, replace(self.model.peft_config[POLICY], inference_mode=True))
+        self.model.set_adapter(POLICY)
+        state = self.model.state_dict()
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                state[name.replace(f".{POLICY}.", f".{REFERENCE}.")].copy_(parameter)
+        self.model.eval()
+        self._reference = REFERENCE
 
 
 def spread(values: Tensor, mask: Tensor) -> Tensor:

@@ -1,22 +1,20 @@
-"""Warm start: supervised fine-tuning on the reference workflows, before the run's base model is frozen.
+"""Warm start: which workflows a model is shown for which prompts before GRPO begins, and in which order.
 
-It stands between the model as it was made or downloaded and the base that sampler and learner load (see `models.py`).
-The loss is on completions only, the end-of-sequence token included.
+`fine_tuning` trains on it; the result is a pretrained model's version 0, an adapter, or part of the tiny policy's base.
 """
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from grpo_aflow.learner.reference_workflows import corpus, weights
-from grpo_aflow.types import Domain, Message, Task
-
-if TYPE_CHECKING:
-    import torch
+from grpo_aflow.types import Domain, Message, Task, Tokenizer, UserError
 
 Prompts = Callable[[Task], list[Message]]
 Progress = Callable[[str, int, int], None]  # what, done, total
@@ -30,6 +28,7 @@ STAND_INS: tuple[tuple[str, Domain, str], ...] = (
     ("humaneval", "code", 'def double(x):\n    """Return twice x."""\n'),
     ("mbpp", "code", "Write a function that returns the larger of two numbers."),
 )
+ROWS_PER_PROMPT = 4  # in a step of an adapter's warm start: a prompt is computed once for its rows
 MAX_TASKS_PER_DATASET = 32  # enough variety for prompts that carry the problem; compact prompts are all alike anyway
 
 
@@ -57,19 +56,24 @@ class ReferenceWorkflows:
 
     num_steps: int
     batch_size: int
-    learning_rate: float  # peak; linear warm-up over a tenth of the steps, then linear decay to zero
+    learning_rate: float  # peak; see `learning_rate_at`
     preference: float  # share of each domain's own best operators; the other workflows share the rest evenly
-    lora_rank: int  # for a pretrained model, whose adapter is merged; the tiny policy trains all its weights
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "batch_size", "lora_rank"):
+        for name in ("num_steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive; got {self.learning_rate}")
         if not 0 < self.preference < 1:
             raise ValueError(f"preference must be between 0 and 1; got {self.preference}")
+
+    def learning_rate_at(self, step: int) -> float:
+        """Of a step, from 0: linear warm-up over a tenth of the steps, then linear decay to zero."""
+        warm_up = max(1, self.num_steps // 10)
+        share = min((step + 1) / warm_up, (self.num_steps - step) / max(1, self.num_steps - warm_up))
+        return self.learning_rate * min(1.0, share)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -105,69 +109,63 @@ def make_examples(
     return examples
 
 
-def fine_tune(
-    model: Any, tokenizer: Any, examples: Sequence[Example], warmstart: ReferenceWorkflows, progress: Progress
-) -> float:
-    """Train `model`'s trainable parameters in place and return the last loss (mean nats per completion token).
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptRows:
+    """One prompt of a step and the distinct completions that are shown for it."""
 
-    The model's device and dtype are kept; AdamW without weight decay, gradients clipped to norm 1.
-    """
-    import torch
-
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=warmstart.learning_rate, weight_decay=0.0)
-    warm_up = max(1, warmstart.num_steps // 10)
-    loss_value = math.nan
-    model.train()
-    for step, batch in enumerate(_batches(tokenizer, examples, warmstart)):
-        rate = min((step + 1) / warm_up, (warmstart.num_steps - step) / max(1, warmstart.num_steps - warm_up))
-        for group in optimizer.param_groups:
-            group["lr"] = warmstart.learning_rate * min(1.0, rate)
-        loss = model(**{name: value.to(model.device) for name, value in batch.items()}, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        loss_value = float(loss.detach())
-        progress("warm start", step + 1, warmstart.num_steps)
-    model.eval()
-    return loss_value
+    prompt_ids: tuple[int, ...]
+    completions: tuple[tuple[int, ...], ...]
+    counts: tuple[int, ...]  # how often each was drawn
 
 
-def _batches(
-    tokenizer: Any, examples: Sequence[Example], warmstart: ReferenceWorkflows
-) -> Iterator[dict[str, torch.Tensor]]:
-    """Batches of right-padded ids [B, T], prompts taken in turn, workflows drawn from their shares."""
-    import numpy as np
+class EncodedExamples:
+    """The examples as token ids. Raises UserError for those that the model's context cannot hold."""
 
-    draw = np.random.default_rng(warmstart.seed)
-    prompts = [
-        tokenizer.apply_chat_template(list(example.messages), add_generation_prompt=True, return_dict=False)
-        for example in examples
-    ]
-    order: list[int] = []
-    for _ in range(warmstart.num_steps):
-        rows = []
-        for _ in range(warmstart.batch_size):
-            order = order or list(draw.permutation(len(examples)))
-            index = order.pop()
-            source = str(draw.choice(np.array(examples[index].workflows, dtype=object), p=examples[index].shares))
-            completion = [*tokenizer.encode(source, add_special_tokens=False), tokenizer.eos_token_id]
-            rows.append((prompts[index], completion))
-        yield _collate(rows, tokenizer.pad_token_id)
+    def __init__(self, tokenizer: Tokenizer, examples: Sequence[Example], *, max_model_len: int) -> None:
+        self._prompts = [tokenizer.encode_chat(example.messages) for example in examples]
+        self._workflows = [[(*tokenizer.encode(text), tokenizer.end_id) for text in e.workflows] for e in examples]
+        self._shares = [example.shares for example in examples]
+        for prompt, workflows in zip(self._prompts, self._workflows, strict=True):
+            longest = len(prompt) + max(map(len, workflows))
+            if longest > max_model_len:
+                raise UserError(
+                    f"the warm start needs {longest} tokens for a prompt of {len(prompt)} with its workflow, "
+                    f"model.max_model_len={max_model_len} is {longest - max_model_len} too few: raise it, or set "
+                    "prompt=compact"
+                )
 
+    @property
+    def identity(self) -> list[Any]:
+        """All that decides what is drawn, for the key of the cache: prompts, workflows and shares, as token ids."""
+        return [self._prompts, self._workflows, self._shares]
 
-def _collate(rows: Sequence[tuple[list[int], list[int]]], pad_id: int) -> dict[str, torch.Tensor]:
-    """Right-pad; labels are -100 on prompts and padding."""
-    import torch
+    def rows(self, warmstart: ReferenceWorkflows) -> Iterator[list[tuple[tuple[int, ...], tuple[int, ...]]]]:
+        """Of each step, (prompt, completion) pairs: prompts taken in turn, workflows drawn from their shares."""
+        draw = np.random.default_rng(warmstart.seed)
+        order: list[int] = []
+        for _ in range(warmstart.num_steps):
+            rows = []
+            for _ in range(warmstart.batch_size):
+                order = order or list(draw.permutation(len(self._prompts)))
+                index = order.pop()
+                rows.append((self._prompts[index], self._workflows[index][self._drawn(draw, index)]))
+            yield rows
 
-    length = max(len(prompt) + len(completion) for prompt, completion in rows)
-    ids = torch.full((len(rows), length), pad_id)
-    labels = torch.full_like(ids, -100)
-    mask = torch.zeros_like(ids)
-    for row, (prompt, completion) in enumerate(rows):
-        end = len(prompt) + len(completion)
-        ids[row, :end] = torch.tensor(prompt + completion)
-        labels[row, len(prompt) : end] = torch.tensor(completion)
-        mask[row, :end] = 1
-    return {"input_ids": ids, "labels": labels, "attention_mask": mask}
+    def prompt_rows(self, warmstart: ReferenceWorkflows) -> Iterator[list[PromptRows]]:
+        """Of each step, the same with `ROWS_PER_PROMPT` draws for each prompt that is taken."""
+        draw = np.random.default_rng(warmstart.seed)
+        order: list[int] = []
+        for _ in range(warmstart.num_steps):
+            step, left = [], warmstart.batch_size
+            while left:
+                order = order or list(draw.permutation(len(self._prompts)))
+                index, number = order.pop(), min(ROWS_PER_PROMPT, left)
+                left -= number
+                drawn = Counter(self._workflows[index][self._drawn(draw, index)] for _ in range(number))
+                step.append(
+                    PromptRows(prompt_ids=self._prompts[index], completions=tuple(drawn), counts=tuple(drawn.values()))
+                )
+            yield step
+
+    def _drawn(self, draw: np.random.Generator, index: int) -> int:
+        return int(draw.choice(len(self._shares[index]), p=self._shares[index]))

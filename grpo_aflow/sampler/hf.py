@@ -111,8 +111,7 @@ class HfSampler:
             weights = AutoModelForCausalLM.from_pretrained(model.path, dtype=getattr(torch, model.dtype))
             weights.to(model.device).eval().requires_grad_(False)
             weights.generation_config = GenerationConfig()  # a model's own sampling defaults must not act here
-            tokenizer = ChatTokenizer(model.path, enable_thinking=model.enable_thinking)
-            return cls(weights, tokenizer, max_model_len=model.max_model_len)
+            return cls(weights, model.tokenizer, max_model_len=model.max_model_len)
 
         return await asyncio.to_thread(load)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from grpo_aflow.types import Sampler, SamplingParams, UserError
 
 if TYPE_CHECKING:
+    from grpo_aflow.sampler.tokenizer import ChatTokenizer
     from grpo_aflow.watchdog import Watchdog
 
 CPU_KV_CACHE_GB = 0.25  # where kv_cache_gb is null: 43,000 tokens of the tiny policy
@@ -28,7 +29,7 @@ class ModelFolder(Protocol):
     @property
     def max_model_len(self) -> int: ...
     @property
-    def enable_thinking(self) -> bool: ...
+    def tokenizer(self) -> ChatTokenizer: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -64,15 +64,14 @@ class VllmSampler:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         _check_shared_memory()
-        tokenizer = await asyncio.to_thread(ChatTokenizer, model.path, enable_thinking=model.enable_thinking)
         arguments = _engine_arguments(settings, model, adapters, seed=seed)
         starting = asyncio.create_task(asyncio.to_thread(_start_engine, arguments, _environment(settings, model)))
         while not starting.done():
             await asyncio.wait([starting], timeout=WATCH_EVERY_S)
             if watchdog is not None:
                 await asyncio.to_thread(watchdog.watch_children)
-        sampler = cls(starting.result(), tokenizer, max_model_len=model.max_model_len)
-        await sampler.score([*tokenizer.eos_ids, *tokenizer.eos_ids], version=None)  # the first call compiles
+        sampler = cls(starting.result(), model.tokenizer, max_model_len=model.max_model_len)
+        await sampler.score([model.tokenizer.end_id] * 2, version=None)  # the first call compiles
         return sampler
 
     async def publish(self, adapter: Adapter) -> None:

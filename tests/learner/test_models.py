@@ -1,13 +1,17 @@
 import json
+import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from learner_cases import settings, spec
+from safetensors.torch import load_file
 
-from grpo_aflow.learner.models import Pretrained, TinyPolicy, cached_folder, check_device, default_cache
+from grpo_aflow.learner.models import Preparation, Pretrained, TinyPolicy, cached_folder, check_device, default_cache
 from grpo_aflow.learner.warmstart import NoWarmStart, ReferenceWorkflows
+from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
@@ -32,24 +36,45 @@ PRETRAINED = Pretrained(
     dtype="float32",
     cpu_threads=1,
 )
-WARM = ReferenceWorkflows(num_steps=3, batch_size=4, learning_rate=3e-3, preference=0.2, lora_rank=4, seed=0)
+WARM = ReferenceWorkflows(num_steps=3, batch_size=4, learning_rate=3e-3, preference=0.2, seed=0)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A random model with its tokenizer, as somebody might have published it."""
+    folder = prepare(TINY, tmp_path_factory.mktemp("published"), NoWarmStart())[0].path
+    return replace(PRETRAINED, path=str(folder))
 
 
 def compact(task):
     return [{"role": "user", "content": f"{task.domain} {task.dataset}\n"}]
 
 
-def prepare(model, cache, warmstart=WARM, prompts=compact):
-    steps: list[str] = []
-    prepared = model.prepare(
-        cache, warmstart=warmstart, prompts=prompts, tasks=[], progress=lambda what, done, total: steps.append(what)
+LEARNER = settings(logits_chunk=64)
+
+
+def prepare(model, cache, warmstart=WARM, prompts=compact, *, progress=lambda what, done, total: None, **changes):
+    steps: list[int] = []
+
+    def count(what, done, total):
+        steps.append(done)
+        progress(what, done, total)
+
+    asked = Preparation(
+        warmstart=warmstart,
+        lora=spec(),
+        learner=LEARNER,
+        prompts=prompts,
+        tasks=[],
+        read_tokenizer=ChatTokenizer,
+        progress=count,
     )
-    return prepared, steps
+    return model.prepare(cache, replace(asked, **changes)), steps
 
 
 def test_the_tiny_policy_is_built_once_and_found_again(tmp_path):
     first, steps = prepare(TINY, tmp_path)
-    assert steps == ["warm start"] * 3
+    assert steps == [1, 2, 3]
     assert (first.path / "model.safetensors").is_file()
     again, steps = prepare(TINY, tmp_path)
     assert (again, steps) == (first, [])
@@ -94,22 +119,132 @@ def test_a_pretrained_folder_is_used_as_it_is(tmp_path):
     assert (prepared.path, prepared.max_model_len, steps) == (folder, 128, [])
 
 
-def test_a_pretrained_model_is_warm_started_on_a_merged_adapter(tmp_path):
-    from transformers import AutoModelForCausalLM
+def test_the_warm_start_of_a_pretrained_model_is_an_adapter_and_the_base_stays(tmp_path, pretrained):
+    before = {file.name: file.read_bytes() for file in Path(pretrained.path).iterdir()}
+    prepared, steps = prepare(pretrained, tmp_path)
+    assert steps == [0, 1, 2, 3]
+    assert prepared.path == Path(pretrained.path)
+    assert {file.name: file.read_bytes() for file in prepared.path.iterdir()} == before
+    again, steps = prepare(pretrained, tmp_path)
+    assert (again, steps) == (prepared, [])
+    described = json.loads((prepared.adapter / "adapter_config.json").read_text())
+    assert (described["r"], described["lora_alpha"]) == (spec().rank, spec().alpha)
+    assert described["base_model_name_or_path"] == pretrained.path
+    weights = load_file(prepared.adapter / "adapter_model.safetensors")
+    assert all(value.abs().max() > 0 for name, value in weights.items() if "lora_B" in name)
+    assert prepare(pretrained, tmp_path, NoWarmStart())[0].adapter is None
+    assert prepare(pretrained, tmp_path, adapter=False)[0].adapter is None
 
-    folder = prepare(TINY, tmp_path, NoWarmStart())[0].path
-    model = replace(PRETRAINED, path=str(folder))
-    prepared, steps = prepare(model, tmp_path)
-    assert steps == ["warm start"] * 3
-    assert prepare(model, tmp_path)[0] == prepared
-    before = AutoModelForCausalLM.from_pretrained(folder).state_dict()
-    after = AutoModelForCausalLM.from_pretrained(prepared.path).state_dict()
-    assert before.keys() == after.keys()
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert {name.split(".")[-2] for name in changed} == {
-        *("q_proj", "k_proj", "v_proj", "o_proj"),
-        *("gate_proj", "up_proj", "down_proj"),
+
+def test_whatever_decides_the_adapter_is_part_of_its_key(tmp_path, pretrained):
+    copied = tmp_path / "elsewhere"
+    shutil.copytree(pretrained.path, copied)
+    first = prepare(pretrained, tmp_path)[0].adapter
+    assert prepare(replace(pretrained, path=str(copied)), tmp_path)[0].adapter == first  # content decides, not the path
+    others = {
+        prepare(pretrained, tmp_path, lora=spec(rank=2))[0].adapter,
+        prepare(pretrained, tmp_path, lora=spec(target_modules=["q_proj"]))[0].adapter,
+        prepare(pretrained, tmp_path, replace(WARM, num_steps=2))[0].adapter,
     }
+    assert len({first, *others}) == 4
+
+
+def test_a_warm_start_that_was_interrupted_goes_on_to_the_same_adapter(tmp_path, pretrained):
+    whole = prepare(pretrained, tmp_path / "whole")[0].adapter
+
+    def stop(what, done, total):
+        if done == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError) as stopped:
+        prepare(pretrained, tmp_path / "parts", progress=stop)
+    assert stopped.value.__notes__ == ["warm start: 2 of 3 steps are kept; the next run goes on there"]
+    prepared, steps = prepare(pretrained, tmp_path / "parts")
+    assert steps == [2, 3]
+    one, other = (load_file(folder / "adapter_model.safetensors") for folder in (whole, prepared.adapter))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == [prepared.adapter.name]
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut"])
+def test_a_cached_warm_start_without_whole_weights_is_made_anew(tmp_path, pretrained, damage):
+    weights = prepare(pretrained, tmp_path)[0].adapter / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    weights.unlink() if damage == "removed" else weights.write_bytes(whole[:-100])
+    assert prepare(pretrained, tmp_path)[1] == [0, 1, 2, 3]
+    assert weights.read_bytes() == whole
+
+
+def test_targets_that_the_model_has_not_are_named(tmp_path, pretrained):
+    there = "it has q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"
+    with pytest.raises(UserError, match=rf"lora\.target_modules: the model has no linear layer nope_proj; {there}"):
+        prepare(pretrained, tmp_path, lora=spec(target_modules=["q_proj", "nope_proj"]))
+    for name in ("mlp", "norm", "_proj"):
+        with pytest.raises(UserError, match=f"no linear layer {name}; "):
+            prepare(pretrained, tmp_path, lora=spec(target_modules=[name]))
+    prepare(pretrained, tmp_path, NoWarmStart(), lora=spec(target_modules=["self_attn.q_proj", "v_proj"]))
+
+
+def _cut(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def _pointer(folder):
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
+def _index(folder):
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+
+
+def _type(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "quantum"}))
+
+
+DAMAGE = {
+    r"model\.safetensors has \d+ bytes of \d+: it was cut": _cut,
+    "is a Git LFS pointer, not the weights": _pointer,
+    r"has no model-00002-of-00002\.safetensors: its weights are not whole": _index,
+    "transformers cannot build the model": _type,
+    r"holds no weights \(model\.safetensors\)": lambda folder: (folder / "model.safetensors").unlink(),
+    r"model\.safetensors is no whole safetensors file \(0 bytes\)": lambda f: (f / "model.safetensors").write_text(""),
+    "its header cannot be read": lambda f: (f / "model.safetensors").write_bytes(
+        (9).to_bytes(8, "little") + b"not json!"
+    ),
+    r"config\.json cannot be read": lambda folder: (folder / "config.json").write_text("{"),
+    "holds no tokenizer": lambda folder: (folder / "tokenizer.json").unlink(),
+    "the tokenizer in .* cannot be read": lambda folder: (folder / "tokenizer.json").write_text("{}"),
+    "has no chat template": lambda folder: (folder / "chat_template.jinja").unlink(),
+    "chat template of .* fails: no, thank you": lambda folder: (folder / "chat_template.jinja").write_text(
+        "{{ raise_exception('no, thank you') }}"
+    ),
+    r"generation_config\.json cannot be read": lambda folder: (folder / "generation_config.json").write_text("["),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGE)
+def test_a_folder_that_is_not_whole_is_one_clear_line(tmp_path, pretrained, message):
+    folder = tmp_path / "model"
+    shutil.copytree(pretrained.path, folder)
+    DAMAGE[message](folder)
+    with pytest.raises(UserError, match=message) as refused:
+        prepare(replace(pretrained, path=str(folder)), tmp_path / "cache", NoWarmStart())
+    assert str(folder) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_context_that_the_model_has_not_is_refused_with_the_excess(tmp_path, pretrained):
+    with pytest.raises(UserError, match=r"max_model_len=200 is 72 tokens more than the context .*: set .*=128"):
+        prepare(replace(pretrained, max_model_len=200), tmp_path)
+
+
+def test_a_warm_start_beyond_the_context_says_by_how_much(tmp_path, pretrained):
+    with pytest.raises(UserError, match=r"the warm start needs \d+ tokens .* is \d+ too few: raise it"):
+        prepare(replace(pretrained, max_model_len=10), tmp_path)
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "./missing", "~/missing", "just-a-name", "too/many/parts"])
@@ -119,8 +254,7 @@ def test_a_missing_folder_is_one_clear_line(tmp_path, path):
 
 
 def test_a_folder_that_is_no_model_is_named(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({}))
-    with pytest.raises(UserError, match=r"holds no tokenizer_config\.json; give a folder in Hugging Face format"):
+    with pytest.raises(UserError, match=r"holds no config\.json; give a folder in Hugging Face format"):
         prepare(replace(PRETRAINED, path=str(tmp_path)), tmp_path / "cache", NoWarmStart())
 
 
@@ -171,7 +305,6 @@ def test_the_sampler_reads_the_tokenizer_that_the_warm_start_used(tmp_path):
     """Loaded from its folder, the tokenizer must cut prompts and workflows as it did when the model learnt them."""
     from grpo_aflow.learner import tiny
     from grpo_aflow.learner.reference_workflows import corpus
-    from grpo_aflow.sampler.tokenizer import ChatTokenizer
 
     messages = [{"role": "user", "content": "math gsm8k\n"}]
     texts = [workflow.source for workflow in corpus()] + ["math gsm8k\n"]

@@ -1,27 +1,32 @@
 import math
+import tempfile
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from learner_cases import settings, spec
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from grpo_aflow.learner import tiny
+from grpo_aflow.learner.fine_tuning import collate, fine_tune_adapter, fine_tune_all
+from grpo_aflow.learner.policy import Policy
 from grpo_aflow.learner.reference_workflows import BEST, TABLE, best, corpus, weights
 from grpo_aflow.learner.warmstart import (
+    EncodedExamples,
     NoWarmStart,
     ReferenceWorkflows,
-    _batches,
-    fine_tune,
     make_examples,
     warm_start_prompts,
 )
+from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import DOMAINS, Task
 from grpo_aflow.workflow.check import check_text
 from grpo_aflow.workflow.rules import WorkflowRules
 
 CONF = Path(__file__).parents[2] / "conf"
-SETTINGS = {"num_steps": 25, "batch_size": 8, "learning_rate": 3e-3, "preference": 0.2, "lora_rank": 8, "seed": 0}
+SETTINGS = {"num_steps": 25, "batch_size": 8, "learning_rate": 3e-3, "preference": 0.2, "seed": 0}
 SIZES = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "intermediate_size": 128, "max_model_len": 64}
 
 
@@ -39,6 +44,14 @@ def tokenizer(prompts):
     texts = [workflow.source for workflow in corpus()]
     texts += [message["content"] for _, messages in prompts for message in messages]
     return tiny.build_tokenizer(texts, vocab_size=1024, max_model_len=64)
+
+
+def encoded(tokenizer, prompts, settings, *, max_model_len=64):
+    """Through the run's own tokenizer, read back from a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        read = ChatTokenizer(Path(folder))
+    return EncodedExamples(read, make_examples(prompts, settings), max_model_len=max_model_len)
 
 
 def test_every_reference_workflow_is_valid_without_repair_in_its_domains():
@@ -76,7 +89,7 @@ def test_all_six_datasets_are_shown_with_their_own_tasks_where_there_are_any():
 
 def test_the_loss_is_on_the_completion_and_its_end_alone(tokenizer, prompts):
     settings = ReferenceWorkflows(**SETTINGS)
-    batch = next(_batches(tokenizer, make_examples(prompts, settings), settings))
+    batch = collate(next(encoded(tokenizer, prompts, settings).rows(settings)), tokenizer.pad_token_id)
     for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
         trained = labels[labels != -100].tolist()
         assert trained[-1] == tokenizer.eos_token_id
@@ -92,8 +105,9 @@ def test_fine_tuning_learns_the_corpus_and_is_reproducible(tokenizer, prompts):
         model = tiny.build_model(tokenizer, seed=0, **SIZES)
         settings = ReferenceWorkflows(**SETTINGS)
         steps: list[int] = []
-        loss = fine_tune(
-            model, tokenizer, make_examples(prompts, settings), settings, lambda what, done, total: steps.append(done)
+        examples = encoded(tokenizer, prompts, settings)
+        loss = fine_tune_all(
+            model, examples, settings, lambda what, done, total: steps.append(done), pad_id=tokenizer.pad_token_id
         )
         assert steps == list(range(1, 26))
         assert not model.training
@@ -106,9 +120,53 @@ def test_fine_tuning_learns_the_corpus_and_is_reproducible(tokenizer, prompts):
     assert all(torch.equal(state[name], state_again[name]) for name in state)
 
 
+def test_a_prompt_is_shown_with_several_draws_and_each_distinct_one_is_computed_once(tokenizer, prompts):
+    settings = ReferenceWorkflows(**SETTINGS | {"num_steps": 40, "batch_size": 10})
+    examples = encoded(tokenizer, prompts, settings)
+    steps = list(examples.prompt_rows(settings))
+    for step in steps:
+        assert [sum(group.counts) for group in step] == [4, 4, 2]
+        assert all(len(set(group.completions)) == len(group.completions) == len(group.counts) for group in step)
+    assert any(count > 1 for step in steps for group in step for count in group.counts)
+    seen = {group.prompt_ids for step in steps for group in step}
+    assert len(seen) == len(prompts)
+    assert list(examples.prompt_rows(settings)) == steps
+
+
+def test_an_adapters_step_is_the_gradient_of_the_mean_over_all_drawn_tokens(tokenizer, prompts, tmp_path):
+    """Against the same loss written out with whole logits, rows repeated as often as they were drawn."""
+    model = tiny.build_model(tokenizer, seed=0, **SIZES)
+    model.save_pretrained(tmp_path)
+    warmstart = ReferenceWorkflows(**SETTINGS | {"num_steps": 1, "learning_rate": 1e-2})
+    examples = encoded(tokenizer, prompts, warmstart)
+    policy = Policy(tmp_path, spec(), settings(), device="cpu", dtype="float32", seed=3, num_rows=2)
+    [step] = examples.prompt_rows(warmstart)
+    rows = [
+        (group.prompt_ids, ids)
+        for group in step
+        for ids, count in zip(group.completions, group.counts, strict=True)
+        for _ in range(count)
+    ]
+    batch = collate(rows, 0)
+    loss = policy.model(**batch, use_cache=False).loss
+    loss.backward()
+    expected = [parameter.grad.clone() for parameter in policy.parameters.values()]
+    policy.model.zero_grad()
+    seen = []
+    handle = register_optimizer_step_pre_hook(
+        lambda optimizer, *_: seen.extend(p.grad.clone() for g in optimizer.param_groups for p in g["params"])
+    )
+    losses = fine_tune_adapter(policy, examples, warmstart, lambda *_: None, state=tmp_path / "state")
+    handle.remove()
+    assert losses[0] == pytest.approx(float(loss), abs=1e-5)
+    norm = float(torch.nn.utils.get_total_norm(expected))
+    for one, other in zip(seen, expected, strict=True):
+        torch.testing.assert_close(one, other * min(1.0, 1.0 / norm), atol=1e-6, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("num_steps", 0), ("batch_size", 0), ("learning_rate", 0.0), ("preference", 1.0), ("lora_rank", 0)],
+    [("num_steps", 0), ("batch_size", 0), ("learning_rate", 0.0), ("preference", 1.0)],
 )
 def test_a_value_out_of_range_is_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must be .*; got {value}"):

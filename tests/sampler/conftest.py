@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from grpo_aflow.learner.models import PreparedModel, TinyPolicy
+from grpo_aflow.config import compose
+from grpo_aflow.learner.lora import LoraSpec
+from grpo_aflow.learner.models import Preparation, PreparedModel, TinyPolicy
 from grpo_aflow.learner.warmstart import ReferenceWorkflows
+from grpo_aflow.sampler.tokenizer import ChatTokenizer
 
 
 def quiet(what: str, done: int, total: int) -> None:
@@ -28,14 +31,18 @@ def tiny_policy(tmp_path_factory) -> PreparedModel:
         dtype="float32",
         cpu_threads=1,
     )
-    warmstart = ReferenceWorkflows(num_steps=10, batch_size=8, learning_rate=3e-3, preference=0.2, lora_rank=8, seed=0)
-    return tiny.prepare(
-        tmp_path_factory.mktemp("cache"),
+    warmstart = ReferenceWorkflows(num_steps=10, batch_size=8, learning_rate=3e-3, preference=0.2, seed=0)
+    lora = LoraSpec(rank=8, alpha=16, dropout=0.0, target_modules=["all-linear"])
+    asked = Preparation(
         warmstart=warmstart,
+        lora=lora,
+        learner=compose().learner,
         prompts=lambda task: [{"role": "user", "content": f"{task.domain} {task.dataset}\n"}],
         tasks=[],
+        read_tokenizer=ChatTokenizer,
         progress=quiet,
     )
+    return tiny.prepare(tmp_path_factory.mktemp("cache"), asked)
 
 
 @pytest.fixture(scope="session")

@@ -20,12 +20,14 @@ from pathlib import Path
 from grpo_aflow.learner.models import PreparedModel
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.sampler.settings import AdapterLimits, Vllm
+from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import BASE
 from grpo_aflow.watchdog import Watchdog
 
 async def main():
     model = PreparedModel(
-        path=Path(sys.argv[1]), device="cpu", dtype="float32", max_model_len=128, enable_thinking=False
+        path=Path(sys.argv[1]), name=sys.argv[1], tokenizer=ChatTokenizer(Path(sys.argv[1])), adapter=None,
+        device="cpu", dtype="float32", max_model_len=128,
     )
     settings = Vllm(
         temperature=1.0, final_temperature=1.0, temperature_steps=0, top_p=1.0, top_k=0, max_tokens=100,

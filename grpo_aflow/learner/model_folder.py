@@ -1,0 +1,132 @@
+"""A pretrained model's folder: found here or fetched from the hub, checked for what it must hold, known by its content.
+
+Everything that can be told without loading the weights is told here, within a second and in one line, before an engine
+is started that would need a minute to say it in two hundred.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from grpo_aflow.learner.warmstart import Progress
+from grpo_aflow.types import UserError
+from grpo_aflow.weights import check_safetensors
+
+INDEX = "model.safetensors.index.json"
+CONTENT = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+BASE_FILE = "base_model.json"  # beside an adapter: the `content_id` of the base that it was trained on
+NUM_SAMPLES, SAMPLE_BYTES = 64, 4096  # of every file, spread evenly
+
+
+def locate(path: str, revision: str | None, progress: Progress) -> Path:
+    """The folder that `path` names; a hub id that is not in the hub's cache yet is downloaded. Raises UserError."""
+    check_path(path)
+    folder = Path(path).expanduser()
+    return folder if folder.is_dir() else _download(path, revision, progress)
+
+
+def check_path(path: str) -> None:
+    """Refuse a folder that is not there, without asking the hub. Raises UserError."""
+    looks_like_a_folder = path.startswith(("/", "~", ".")) or path.count("/") != 1
+    if looks_like_a_folder and not Path(path).expanduser().is_dir():
+        raise UserError(f"model.path: no folder {path} here; give a model folder or a hub id (org/name)")
+
+
+def base_name(path: str) -> str:
+    """What adapters call their base: the hub id as it was given, or the folder from the root."""
+    folder = Path(path).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else path
+
+
+def check_folder(folder: Path, max_model_len: int) -> None:
+    """Refuse a folder whose configuration or weights are missing or not whole, or too short a context."""
+    config = _read_json(folder / "config.json", "give a folder in Hugging Face format")
+    context, scaled = config.get("max_position_embeddings"), config.get("rope_scaling")
+    if isinstance(context, int) and not scaled and max_model_len > context:
+        raise UserError(
+            f"model.max_model_len={max_model_len} is {max_model_len - context} tokens more than the context of "
+            f"{folder}, {context}: set model.max_model_len={context}"
+        )
+    for shard in _shards(folder):
+        if not shard.is_file():
+            raise UserError(f"model.path: {folder} has no {shard.name}: its weights are not whole; download it again")
+        check_safetensors(shard)
+
+
+def layer_names(folder: Path) -> list[str]:
+    """Paths of the model's linear layers, LM head left out; no weights are loaded. UserError for an unknown kind."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except (ValueError, KeyError, TypeError, OSError, ImportError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"model.path: transformers cannot build the model of {folder} ({reason[:200]})") from error
+    return linear_layers(model)
+
+
+def linear_layers(model: Any) -> list[str]:
+    """Paths of a model's linear layers in its order, LM head left out."""
+    from torch import nn
+
+    head = model.get_output_embeddings()
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head]
+
+
+def content_id(folder: Path) -> str:
+    """SHA-256 over a folder's configuration, tokenizer and weights: sizes and samples. Equal copies agree anywhere."""
+    digest = hashlib.sha256()
+    for path in sorted({file for pattern in CONTENT for file in folder.glob(pattern)}):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            if size <= NUM_SAMPLES * SAMPLE_BYTES:
+                digest.update(file.read())
+                continue
+            for i in range(NUM_SAMPLES):
+                file.seek(i * (size - SAMPLE_BYTES) // (NUM_SAMPLES - 1))
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def _shards(folder: Path) -> list[Path]:
+    if (folder / INDEX).is_file():
+        index = _read_json(folder / INDEX, "download it again")
+        return [folder / name for name in sorted(set(dict(index.get("weight_map") or {}).values()))]
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    if any(folder.glob("pytorch_model*.bin")):
+        return []
+    raise UserError(f"model.path: {folder} holds no weights (model.safetensors); give a folder that does")
+
+
+def _read_json(file: Path, remedy: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise UserError(f"model.path: {file.parent} holds no {file.name}; {remedy}") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"model.path: {file} cannot be read ({error}); {remedy}") from error
+
+
+def _download(hub_id: str, revision: str | None, progress: Progress) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    progress(f"model {hub_id}", 0, 1)
+    try:
+        folder = snapshot_download(hub_id, revision=revision, allow_patterns=patterns)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"model.path: {hub_id} is no folder here and cannot be had from the hub ({type(error).__name__}); "
+            "check the name and the network, or give the folder of a downloaded copy"
+        ) from error
+    progress(f"model {hub_id}", 1, 1)
+    return Path(folder)

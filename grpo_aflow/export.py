@@ -8,7 +8,11 @@ import shutil
 from pathlib import Path
 
 from grpo_aflow.resume import newest_adapter
+from grpo_aflow.sampler.versions import ADAPTER_CONFIG
 from grpo_aflow.types import UserError
+from grpo_aflow.weights import check_safetensors
+
+CHECKPOINT = "checkpoint.json"  # beside an adapter in a checkpoint: the SHA-256 of every file
 
 
 def main() -> None:
@@ -27,20 +31,42 @@ def main() -> None:
 
 
 def export(source: Path, out: Path, *, merged: bool) -> None:
-    """Write `out` whole or not at all. Merging happens in fp32 and is saved in the base model's own dtype."""
+    """Write `out` whole or not at all. Merging happens in fp32 and is saved in the base model's own dtype.
+
+    Raises UserError for an adapter that is damaged, and for `merged` without the base model.
+    """
     adapter = newest_adapter(source)
+    _verify(adapter)
     if out.exists():
         raise UserError(f"{out} exists; choose another folder")
-    base = json.loads((adapter / "adapter_config.json").read_text()).get("base_model_name_or_path") or ""
-    if merged and not Path(base).is_dir():
-        raise UserError(f"{adapter}: its base model {base} is not on this machine; export without --merged")
     new = out.with_name(out.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     new.parent.mkdir(parents=True, exist_ok=True)
     if merged:
         from grpo_aflow.learner.merge import merge
 
-        merge(Path(base), adapter, new)
+        merge(_base(adapter), adapter, new)
     else:
         shutil.copytree(adapter, new)
     new.rename(out)
+
+
+def _verify(adapter: Path) -> None:
+    """Refuse an adapter that is not as it was written."""
+    if (adapter.parent / CHECKPOINT).is_file():
+        from grpo_aflow.learner.checkpoint import verify
+
+        verify(adapter.parent)
+    for weights in adapter.glob("*.safetensors"):
+        check_safetensors(weights)
+
+
+def _base(adapter: Path) -> Path:
+    """The folder of the adapter's base model: on this machine, or in the hub's cache."""
+    from grpo_aflow.learner.model_folder import locate
+
+    name = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
+    try:
+        return locate(name, None, lambda what, done, total: None)
+    except UserError as error:
+        raise UserError(f"{adapter}: its base model {name} is not on this machine; export without --merged") from error

@@ -76,12 +76,7 @@ class LoraSpec:
         self.check_layers(linear_layers(model))
         # PEFT draws a start from the process's generator, which others may be using: kept as it was.
         with torch.random.fork_rng(devices=[]):
-            try:
-                peft_model = get_peft_model(model, config)
-            except ValueError as error:
-                raise UserError(
-                    f"lora.target_modules={list(self.target_modules)} does not fit the model: {error}"
-                ) from error
+            peft_model = get_peft_model(model, config)
         _draw_start(peft_model, seed)
         key = _replace_dropout(peft_model)
         peft_model.eval()

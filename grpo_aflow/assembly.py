@@ -15,6 +15,7 @@ from typing import Any
 
 from grpo_aflow.config import TrainConfig
 from grpo_aflow.learner.gate import Gate
+from grpo_aflow.learner.models import check_context, num_prompt_tokens
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.progress import Progress
 from grpo_aflow.publisher import Publisher
@@ -23,7 +24,7 @@ from grpo_aflow.resume import Checkpoints
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.sampler.versions import ADAPTER_CONFIG
 from grpo_aflow.seeds import derive_seed
-from grpo_aflow.stage import check_context, num_prompt_tokens, open_ground, prepare_model, replayed, serve
+from grpo_aflow.stage import open_ground, prepare_model, replayed, serve
 from grpo_aflow.training import Training
 from grpo_aflow.types import Message, Task
 
@@ -40,7 +41,8 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     log_to = stack.enter_context(closing(config.logger.start(run.path, config.plain)))
     ground = await stack.enter_async_context(open_ground(config, run.path, [*train_tasks, *eval_tasks], progress))
     model = await _prepare(config, run, train_tasks, progress)
-    check_context(config, model, eval_tasks)
+    longest = num_prompt_tokens(model.tokenizer, config.prompt.messages, eval_tasks)
+    check_context(longest, config.sampler.max_tokens, model.max_model_len)
     progress.say(plan_memory(config, model, train_tasks), style="dim")
     limits = AdapterLimits(
         rank=config.lora.rank, num_versions=config.schedule.max_staleness + 2, layers=config.lora.layers
@@ -125,7 +127,7 @@ def plan_memory(config: TrainConfig, model: Any, tasks: Sequence[Task]) -> str:
         config.lora,
         config.learner,
         Load(
-            prompt_tokens=num_prompt_tokens(config, model, tasks),
+            prompt_tokens=num_prompt_tokens(model.tokenizer, config.prompt.messages, tasks),
             completion_tokens=config.sampler.max_tokens,
             group_size=config.schedule.group_size,
         ),

@@ -24,11 +24,10 @@ from grpo_aflow.rollout import Policy, Rollouter, SampledPolicy
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.tasks.selftest import self_test
 from grpo_aflow.timing import Timeline
-from grpo_aflow.types import CodeRunner, Completion, Sampler, Task, Tokenizer, UserError
+from grpo_aflow.types import CodeRunner, Completion, Sampler, Task, Tokenizer
 from grpo_aflow.watchdog import Watchdog
 
 SHOW_EVERY_S = 1.0
-LONGEST_PROMPTS = 32  # whose tokens are counted
 BLOCKING_CALLS = 32  # sandbox calls and grades under way at once; each only waits
 
 
@@ -117,6 +116,7 @@ async def prepare_model(
         tasks=tasks,
         read_tokenizer=ChatTokenizer,
         progress=tell,
+        max_tokens=config.sampler.max_tokens,
         adapter=adapter,
     )
     cache = Path(config.paths.cache).expanduser() if config.paths.cache else default_cache()
@@ -126,33 +126,13 @@ async def prepare_model(
             await asyncio.wait({work}, timeout=SHOW_EVERY_S)
             if state[2]:
                 progress.working(*state, elapsed_s=time.monotonic() - started)
-        model = work.result()
+        return work.result()
     except asyncio.CancelledError:
         stopped.set()
         await asyncio.wait({work})
         for note in getattr(work.exception(), "__notes__", []):
             progress.say(note)
         raise
-    check_context(config, model, tasks)
-    return model
-
-
-def check_context(config: TrainConfig | EvaluateConfig, model: Any, tasks: Sequence[Task]) -> None:
-    """Refuse prompts that leave less room than sampler.max_tokens in the context. Raises UserError with the figures."""
-    longest = num_prompt_tokens(config, model, tasks)
-    excess = longest + config.sampler.max_tokens - model.max_model_len
-    if excess > 0:
-        raise UserError(
-            f"a prompt of {longest} tokens and sampler.max_tokens={config.sampler.max_tokens} are {excess} tokens more "
-            f"than model.max_model_len={model.max_model_len}: raise model.max_model_len, lower sampler.max_tokens, or "
-            "set prompt=compact"
-        )
-
-
-def num_prompt_tokens(config: TrainConfig | EvaluateConfig, model: Any, tasks: Sequence[Task]) -> int:
-    """Tokens of the longest prompt."""
-    longest = sorted(tasks, key=lambda task: len(task.problem))[-LONGEST_PROMPTS:]
-    return max((len(model.tokenizer.encode_chat(config.prompt.messages(task))) for task in longest), default=0)
 
 
 @asynccontextmanager

@@ -37,6 +37,7 @@ def published(model_cache, tmp_path_factory):
         tasks=[],
         read_tokenizer=ChatTokenizer,
         progress=lambda *_: None,
+        max_tokens=64,
     )
     folder = tmp_path_factory.mktemp("hub") / "published"
     shutil.copytree(config.model.prepare(model_cache, asked).path, folder)
@@ -118,12 +119,13 @@ def test_a_changed_warm_start_stops_the_resumption(run, tmp_path):
 def test_before_and_after_are_evaluated_on_the_same_base(run, overrides, tmp_path):
     keys = ("model", "lora", "warmstart", "paths.cache", "eval.", "sandbox", "sampler")
     same = [override for override in overrides if override.startswith(keys)]
-    for policy in (["policy=base"], ["policy=base", "warmstart=none"], ["policy=checkpoint", f"policy.path={run}"]):
+    policies = (["policy=base"], ["policy=base", "warmstart=none"], ["policy=checkpoint", f"policy.path={run}"])
+    for number, policy in enumerate(policies):
         settings = [o for o in same if not (o.startswith("warmstart.") and "warmstart=none" in policy)]
-        root = tmp_path / str(len(policy)) / policy[-1].replace("/", "_")
+        root = tmp_path / str(number)
         done = command("grpo-aflow-eval", *settings, *policy, f"paths.runs={root}")
         assert done.returncode == 0, done.stderr
-        assert json.loads(next(root.rglob("evaluation.json")).read_text())["num_rollouts"] == 6
+        assert json.loads(next(root.rglob("evaluation.json")).read_text())["num_rollouts"] == 12
 
 
 def test_an_exported_adapter_loads_on_the_published_model_with_plain_peft(run, published, tmp_path):
@@ -211,10 +213,10 @@ def test_a_damaged_adapter_is_not_exported(run, tmp_path, damage):
 
 
 def test_answers_beyond_the_context_are_refused_before_anything_is_started(overrides, tmp_path):
-    done = command("grpo-aflow-train", *overrides, f"paths.runs={tmp_path}", "sampler.max_tokens=600")
+    done = command("grpo-aflow-train", *overrides, f"paths.runs={tmp_path}/runs", "sampler.max_tokens=600")
     assert done.returncode == 2
     assert "sampler.max_tokens=600 are " in done.stderr
     assert "tokens more than model.max_model_len=512" in done.stderr
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "runs").exists()
     with pytest.raises(UserError, match="all-linear together with q_proj"):
         compose("lora.target_modules=[all-linear,q_proj]")

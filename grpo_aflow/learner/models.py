@@ -37,6 +37,7 @@ from grpo_aflow.learner.warmstart import (
 from grpo_aflow.types import Task, Tokenizer, UserError
 from grpo_aflow.weights import check_safetensors
 
+LONGEST_PROMPTS = 32  # whose tokens are counted
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -70,6 +71,7 @@ class Preparation:
     tasks: Sequence[Task]  # the run's training tasks; a dataset that has none is represented by a stand-in
     read_tokenizer: ReadTokenizer
     progress: Progress
+    max_tokens: int  # of a completion
     adapter: bool = True  # whether version 0's adapter is wanted
 
 
@@ -146,11 +148,14 @@ class TinyPolicy:
             _save(model, folder)  # in fp32: whoever loads it says in which type it works
 
         path = cached_folder(cache, "tiny", identity, build)
+        tokenizer = asked.read_tokenizer(path, enable_thinking=False)
+        longest = num_prompt_tokens(tokenizer, asked.prompts, asked.tasks)
+        check_context(longest, asked.max_tokens, self.max_model_len)
         _use_threads(self.cpu_threads)
         return PreparedModel(
             path=path,
             name=str(path),
-            tokenizer=asked.read_tokenizer(path, enable_thinking=False),
+            tokenizer=tokenizer,
             adapter=None,
             device=device,
             dtype=self.dtype,
@@ -185,6 +190,8 @@ class Pretrained:
         check_folder(path, self.max_model_len)
         tokenizer = asked.read_tokenizer(path, enable_thinking=self.enable_thinking)
         check_round_trip(tokenizer, path)
+        longest = num_prompt_tokens(tokenizer, asked.prompts, asked.tasks)
+        check_context(longest, asked.max_tokens, self.max_model_len)
         asked.lora.check_layers(layer_names(path))
         _use_threads(self.cpu_threads)
         base = PreparedModel(
@@ -216,6 +223,23 @@ def check_round_trip(tokenizer: Tokenizer, path: Path) -> None:
                 f"model.path: the tokenizer in {path} cannot write Python: the line {line!r} comes back as {other!r}; "
                 "choose a model whose tokenizer keeps case and spaces"
             )
+
+
+def check_context(num_prompt_tokens: int, max_tokens: int, max_model_len: int) -> None:
+    """Refuse a prompt that leaves less room than `max_tokens` in the context. Raises UserError with the figures."""
+    excess = num_prompt_tokens + max_tokens - max_model_len
+    if excess > 0:
+        raise UserError(
+            f"a prompt of {num_prompt_tokens} tokens and sampler.max_tokens={max_tokens} are {excess} tokens more than "
+            f"model.max_model_len={max_model_len}: raise model.max_model_len, lower sampler.max_tokens, or set "
+            "prompt=compact"
+        )
+
+
+def num_prompt_tokens(tokenizer: Tokenizer, prompts: Prompts, tasks: Sequence[Task]) -> int:
+    """Tokens of the longest prompt; those of the longest problems are counted."""
+    longest = sorted(tasks, key=lambda task: len(task.problem))[-LONGEST_PROMPTS:]
+    return max((len(tokenizer.encode_chat(prompts(task))) for task in longest), default=0)
 
 
 def _warm_start(base: PreparedModel, cache: Path, asked: Preparation, warmstart: ReferenceWorkflows) -> Path:

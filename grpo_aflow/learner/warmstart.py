@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from grpo_aflow.learner.reference_workflows import corpus, weights
 from grpo_aflow.types import Domain, Message, Task, Tokenizer, UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Prompts = Callable[[Task], list[Message]]
 Progress = Callable[[str, int, int], None]  # what, done, total
@@ -141,7 +142,9 @@ class EncodedExamples:
 
     def rows(self, warmstart: ReferenceWorkflows) -> Iterator[list[tuple[tuple[int, ...], tuple[int, ...]]]]:
         """Of each step, (prompt, completion) pairs: prompts taken in turn, workflows drawn from their shares."""
-        draw = np.random.default_rng(warmstart.seed)
+        from numpy.random import default_rng
+
+        draw = default_rng(warmstart.seed)
         order: list[int] = []
         for _ in range(warmstart.num_steps):
             rows = []
@@ -153,7 +156,9 @@ class EncodedExamples:
 
     def prompt_rows(self, warmstart: ReferenceWorkflows) -> Iterator[list[PromptRows]]:
         """Of each step, the same with `ROWS_PER_PROMPT` draws for each prompt that is taken."""
-        draw = np.random.default_rng(warmstart.seed)
+        from numpy.random import default_rng
+
+        draw = default_rng(warmstart.seed)
         order: list[int] = []
         for _ in range(warmstart.num_steps):
             step, left = [], warmstart.batch_size

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from grpo_aflow.learner.models import Preparation, Pretrained, TinyPolicy, cached_folder, check_device, default_cache
 from grpo_aflow.learner.warmstart import NoWarmStart, ReferenceWorkflows
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
-from grpo_aflow.types import UserError
+from grpo_aflow.types import Task, UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 TINY = TinyPolicy(
@@ -68,6 +68,7 @@ def prepare(model, cache, warmstart=WARM, prompts=compact, *, progress=lambda wh
         tasks=[],
         read_tokenizer=ChatTokenizer,
         progress=count,
+        max_tokens=32,
     )
     return model.prepare(cache, replace(asked, **changes)), steps
 
@@ -244,7 +245,16 @@ def test_a_context_that_the_model_has_not_is_refused_with_the_excess(tmp_path, p
 
 def test_a_warm_start_beyond_the_context_says_by_how_much(tmp_path, pretrained):
     with pytest.raises(UserError, match=r"the warm start needs \d+ tokens .* is \d+ too few: raise it"):
-        prepare(replace(pretrained, max_model_len=10), tmp_path)
+        prepare(replace(pretrained, max_model_len=10), tmp_path, max_tokens=1)
+
+
+def test_answers_beyond_the_context_are_refused_before_the_warm_start(tmp_path, pretrained):
+    task = Task(id="1", dataset="gsm8k", domain="math", problem="", answers=("",))
+    refusal = r"of \d+ tokens and sampler.max_tokens=128 are \d+ tokens more than model.max_model_len=128: raise"
+    for model in (pretrained, TINY):
+        with pytest.raises(UserError, match=refusal):
+            prepare(model, tmp_path, tasks=[task], max_tokens=128)
+    assert not list(tmp_path.glob("warm-start*"))
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "./missing", "~/missing", "just-a-name", "too/many/parts"])

@@ -41,6 +41,7 @@ def tiny_policy(tmp_path_factory) -> PreparedModel:
         tasks=[],
         read_tokenizer=ChatTokenizer,
         progress=quiet,
+        max_tokens=64,
     )
     return tiny.prepare(tmp_path_factory.mktemp("cache"), asked)
 

@@ -18,7 +18,7 @@ def ending(run: RunDirectory, interrupt: Interrupt) -> Iterator[None]:
         yield
     except asyncio.CancelledError:
         _leave(run, "interrupted", begun=interrupt.graceful)
-        interrupt.check("interrupted before the first step; nothing was kept")
+        interrupt.check("interrupted before the first step")
         raise
     except BaseException as error:
         with suppress(InfrastructureError):  # a full disk: the error that ended the run is the one to tell

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import itertools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_aflow.config import TrainConfig
-from grpo_aflow.learner.gate import Gate
+from grpo_aflow.learner.gate import Calibration, Gate
 from grpo_aflow.learner.models import check_context, num_prompt_tokens
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.progress import Progress
@@ -26,9 +27,10 @@ from grpo_aflow.sampler.versions import ADAPTER_CONFIG
 from grpo_aflow.seeds import derive_seed
 from grpo_aflow.stage import open_ground, prepare_model, replayed, serve
 from grpo_aflow.training import Training
-from grpo_aflow.types import Message, Task
+from grpo_aflow.types import Task
 
-PROBE_TOKENS = 64
+PROBE_TOKENS = 1025  # of the log-prob check; log-probabilities of all but the first
+FP32_PROBE_TOKENS = 64
 WARM_START = "warm_start"  # in the run folder: version 0's adapter, which is also the KL reference
 
 
@@ -80,7 +82,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     training.rollouter = dataclasses.replace(
         evaluator, record_ahead=run.completion, recorded=recorded, on_sampled=training.refer
     )
-    training.publisher = _publisher(training, store)
+    training.publisher = _publisher(training, store, state.get("calibration") or {})
     await training.publisher.publish()
     run.update_manifest(
         base_model=str(model.path), sandbox=config.sandbox.name, tasks=fingerprint(mix.tasks, eval_tasks)
@@ -161,24 +163,40 @@ def _learner(config: TrainConfig, model: Any, run: RunDirectory) -> Any:
     )
 
 
-def _publisher(training: Training, store: AdapterStore) -> Publisher:
-    """The gate's probe is a short text of the policy's own kind: a prompt and a reference workflow."""
-    from grpo_aflow.learner.reference_workflows import corpus
-
-    tokenizer = training.served.tokenizer
-    messages = training.config.prompt.messages(training.eval_tasks[0] if training.eval_tasks else _any(training.mix))
-    answer: Message = {"role": "user", "content": corpus()[0].source}
-    probe = (*tokenizer.encode_chat(messages), *tokenizer.encode_chat([answer]))[:PROBE_TOKENS]
+def _publisher(training: Training, store: AdapterStore, calibration: Mapping[str, float]) -> Publisher:
+    """With what a resumed run has measured before (empty: nothing)."""
+    measured = dict(calibration)
+    trained_limit = measured.pop("trained_limit", 0.0)
     return Publisher(
         learner=training.learner,
         sampler=training.served.sampler,
         store=store,
-        gate=Gate(dtype=training.served.model.dtype),
-        probe=probe,
+        gate=Gate(dtype=training.served.model.dtype, calibration=Calibration(**measured) if measured else None),
+        probe=_probe(training),
         max_staleness=training.config.schedule.max_staleness,
         timeline=training.ground.timeline,
         on_learner=training.on_learner,
+        trained_limit=trained_limit,
     )
+
+
+def _probe(training: Training) -> tuple[int, ...]:
+    """The text of the log-prob check, of the policy's own kind: prompts, each with a reference workflow.
+
+    In fp32 single tokens tell; in lower precision a tolerance is measured, which takes many.
+    """
+    from grpo_aflow.learner.reference_workflows import corpus
+
+    model, prompt = training.served.model, training.config.prompt
+    size = FP32_PROBE_TOKENS if model.dtype == "float32" else PROBE_TOKENS
+    task = training.eval_tasks[0] if training.eval_tasks else _any(training.mix)
+    opening = model.tokenizer.encode_chat(prompt.messages(task))
+    probe: list[int] = []
+    for workflow in itertools.cycle(corpus()):
+        probe += [*opening, *model.tokenizer.encode(workflow.source), model.tokenizer.end_id]
+        if len(probe) >= size:
+            break
+    return tuple(probe[: min(size, model.max_model_len - 1)])  # one token is generated behind it
 
 
 def _any(mix: Any) -> Task:

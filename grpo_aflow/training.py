@@ -153,7 +153,7 @@ class Training:
 
     async def save(self) -> Path:
         return await self.on_learner(
-            self.checkpoints.save, self.finished, self.learner, {"base": str(self.served.model.path)}
+            self.checkpoints.save, self.finished, self.learner, {"calibration": self.publisher.calibration}
         )
 
     async def evaluate(self, step: int, interrupt: Interrupt) -> None:

@@ -1,7 +1,14 @@
-"""The gate behind every publish: does the sampler serve the policy that the learner has?
+"""The log-prob check behind every publish: does the sampler serve the policy that the learner has?
 
-A pure decision on four rows of log-probabilities of one fixed probe text: sampler and learner, adapter on and off. It
-catches an adapter that was dropped, one that is stale, and one that also acts on the base model.
+A pure decision on rows of log-probabilities of one fixed probe text, by sampler and learner: under the new version,
+under the base, and under the version before. Two questions are asked of them.
+
+Do they agree? In fp32 every token must, to 1e-4. In lower precision single tokens differ by up to a nat, so the mean
+must stay within four times what it was under the base, where nothing but the arithmetic differs.
+
+Has the sampler moved with the learner? Its changes, from the base and from the version before, are regressed on the
+learner's: the slope is near 1 where the adapter is served and 0 where it was dropped, or is still the old one. This is
+seen where the noise of single tokens is larger than the adapter's effect, as it is averaged over the probe.
 """
 
 from __future__ import annotations
@@ -12,82 +19,133 @@ from dataclasses import dataclass
 
 from grpo_aflow.types import SelfTestFailed
 
-FP32_TOLERANCE = 1e-4
-# Below this no difference means anything: in low precision the spacing of numbers next to 1.
-FLOOR = {"float32": FP32_TOLERANCE, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-LOW_PRECISION_FACTOR = 4.0  # times the disagreement measured at the first check
-EFFECT_FACTOR = 5.0  # from this many tolerances on, the adapter's effect must be seen in the sampler
-EFFECT_SLACK = 2.0  # tolerances by which the effects of two agreeing models may differ
+Row = Sequence[float]  # log-probabilities of the probe's tokens
+
+FP32_TOLERANCE = 1e-4  # of the largest difference
+FLOOR = {"float32": FP32_TOLERANCE, "float16": 2.0**-13, "bfloat16": 2.0**-10}  # no tolerance is below this
+NOISE_FLOOR = {"float32": 1e-5, "float16": 2.0**-12, "bfloat16": 2.0**-9}
+LOW_PRECISION_FACTOR = 4.0  # times the mean difference under the base
+MAX_SLOPE_ERROR = 1 / 8  # a slope known less well than this says nothing
+LEAST_SLOPE = 0.5  # halfway between served and not served: four standard errors from either, or more
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scored:
+    """The probe's log-probabilities under one set of weights."""
+
+    sampler: Row
+    learner: Row
+
+    def __getitem__(self, part: slice) -> Scored:
+        return Scored(sampler=self.sampler[part], learner=self.learner[part])
+
+    @property
+    def differences(self) -> list[float]:
+        return [a - b for a, b in zip(self.sampler, self.learner, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Move:
+    """How the sampler's log-probabilities moved with the learner's, from other weights to the new version's."""
+
+    slope: float  # least squares through the origin; NaN when the learner did not move
+    error: float  # its standard error, from the noise under the base
+    learner_effect: float  # largest absolute change in the learner
+
+    @property
+    def is_known(self) -> bool:
+        return self.error <= MAX_SLOPE_ERROR
+
+    @property
+    def is_missing(self) -> bool:
+        return self.is_known and not self.slope >= LEAST_SLOPE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateReport:
-    """What a passed check measured, in nats; each figure is the largest absolute difference over the probe."""
+    """What a passed check measured."""
 
-    disagreement: float  # sampler against learner, adapter on
-    learner_effect: float  # adapter on against off, in the learner
-    sampler_effect: float  # the same in the sampler
+    disagreement: float  # nats: the largest difference in fp32, the mean in lower precision
     tolerance: float
+    from_base: Move
+    from_previous: Move | None  # None: there was no version before
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """What was measured at version 0 and holds for the whole run, its resumptions included."""
+
+    tolerance: float  # of `GateReport.disagreement`
+    noise: float  # nats: root mean square of the differences under the base
 
 
 class Gate:
-    """Holds the tolerance of a run: 1e-4 in fp32, else four times the disagreement at the first check (version 0),
-    and never less than `floor`.
+    """Decides with one calibration, which is measured at the first check or handed in by the run that is resumed."""
 
-    A tolerance that was measured before (by the run that is being resumed) can be handed in.
+    def __init__(self, *, dtype: str, calibration: Calibration | None = None) -> None:
+        self.dtype = dtype
+        self.in_full_precision = dtype == "float32"
+        self.calibration = calibration
+
+    def calibrate(self, base: Scored) -> Calibration:
+        """Measure, under the base alone, what the arithmetic of the two models differs by."""
+        differences = base.differences
+        noise = math.sqrt(math.fsum(d * d for d in differences) / len(differences))
+        tolerance = FP32_TOLERANCE
+        if not self.in_full_precision:
+            tolerance = max(FLOOR[self.dtype], LOW_PRECISION_FACTOR * mean_distance(base))
+        self.calibration = Calibration(tolerance=tolerance, noise=max(NOISE_FLOOR[self.dtype], noise))
+        return self.calibration
+
+    def check(self, new: Scored, base: Scored, previous: Scored | None = None) -> GateReport:
+        """Decide on a version; raises SelfTestFailed, with the numbers, when the sampler does not serve it."""
+        calibration = self.calibration or self.calibrate(base)
+        report = GateReport(
+            disagreement=distance(new) if self.in_full_precision else mean_distance(new),
+            tolerance=calibration.tolerance,
+            from_base=moved(new, base, calibration.noise),
+            from_previous=None if previous is None else moved(new, previous, calibration.noise),
+        )
+        if report.from_base.is_missing:
+            raise SelfTestFailed(
+                f"the sampler answers alike with and without the adapter ({_told(report, report.from_base)})"
+            )
+        if report.from_previous is not None and report.from_previous.is_missing:
+            raise SelfTestFailed(f"the sampler still serves the version before ({_told(report, report.from_previous)})")
+        if not report.disagreement <= report.tolerance:
+            raise SelfTestFailed(f"the sampler does not serve the learner's policy ({_told(report, report.from_base)})")
+        return report
+
+
+def moved(new: Scored, old: Scored, noise: float) -> Move:
+    """Regress the sampler's change from `old` to `new` on the learner's.
+
+    Example: the learner moves by (0.3, -0.4), the sampler by (0.31, -0.39): slope 0.996, error noise * sqrt(2) / 0.5.
     """
-
-    def __init__(self, *, dtype: str, tolerance: float | None = None) -> None:
-        self.floor = FLOOR[dtype]
-        self.measured = dtype != "float32"  # the tolerance is this machine's own, not a constant
-        self.tolerance = tolerance if tolerance is not None or self.measured else FP32_TOLERANCE
-
-    def check(
-        self,
-        *,
-        sampler_on: Sequence[float],
-        sampler_off: Sequence[float],
-        learner_on: Sequence[float],
-        learner_off: Sequence[float],
-    ) -> GateReport:
-        """Compare log-probabilities of the same tokens; raises SelfTestFailed, with the numbers, when they disagree."""
-        if self.tolerance is None:
-            # Version 0 has no effect yet, so what differs here is the arithmetic of the two models.
-            measured = max(distance(sampler_on, learner_on), distance(sampler_off, learner_off))
-            self.tolerance = max(self.floor, LOW_PRECISION_FACTOR * measured)
-        return check(sampler_on, sampler_off, learner_on, learner_off, self.tolerance)
+    ours = [a - b for a, b in zip(new.learner, old.learner, strict=True)]
+    theirs = [a - b for a, b in zip(new.sampler, old.sampler, strict=True)]
+    square = math.fsum(d * d for d in ours)
+    if not 0 < square < math.inf:
+        return Move(slope=math.nan, error=math.inf, learner_effect=0.0)
+    slope = math.fsum(a * b for a, b in zip(theirs, ours, strict=True)) / square
+    # Both of the sampler's rows carry the noise.
+    return Move(slope=slope, error=noise * math.sqrt(2 / square), learner_effect=max(map(abs, ours)))
 
 
-def check(
-    sampler_on: Sequence[float],
-    sampler_off: Sequence[float],
-    learner_on: Sequence[float],
-    learner_off: Sequence[float],
-    tolerance: float,
-) -> GateReport:
-    """The decision itself.
-
-    Example: at tolerance 1e-4, sampler [-1.0] and learner [-1.2] with the adapter on disagree by 0.2: SelfTestFailed.
-    """
-    report = GateReport(
-        disagreement=distance(sampler_on, learner_on),
-        learner_effect=distance(learner_on, learner_off),
-        sampler_effect=distance(sampler_on, sampler_off),
-        tolerance=tolerance,
-    )
-    numbers = (
-        f"sampler against learner {report.disagreement:.2e}, adapter on against off: learner "
-        f"{report.learner_effect:.2e}, sampler {report.sampler_effect:.2e}; tolerance {tolerance:.2e}"
-    )
-    if not report.disagreement <= tolerance:
-        raise SelfTestFailed(f"the sampler does not serve the learner's policy (max |difference of log p|: {numbers})")
-    unseen = report.sampler_effect <= (EFFECT_FACTOR - EFFECT_SLACK) * tolerance
-    if report.learner_effect > EFFECT_FACTOR * tolerance and unseen:
-        raise SelfTestFailed(f"the sampler answers alike with and without the adapter ({numbers})")
-    return report
-
-
-def distance(left: Sequence[float], right: Sequence[float]) -> float:
+def distance(scored: Scored) -> float:
     """Largest absolute difference; infinite when a value is not finite."""
-    differences = [abs(a - b) for a, b in zip(left, right, strict=True)]
+    differences = [abs(d) for d in scored.differences]
     return max(differences) if all(map(math.isfinite, differences)) else math.inf
+
+
+def mean_distance(scored: Scored) -> float:
+    """Mean absolute difference; infinite when a value is not finite."""
+    differences = [abs(d) for d in scored.differences]
+    return math.fsum(differences) / len(differences) if all(map(math.isfinite, differences)) else math.inf
+
+
+def _told(report: GateReport, move: Move) -> str:
+    return (
+        f"sampler against learner {report.disagreement:.2e} nats, tolerance {report.tolerance:.2e}; the sampler moves "
+        f"{move.slope:.2f} ± {move.error:.2f} times as the learner, whose largest change is {move.learner_effect:.2e}"
+    )

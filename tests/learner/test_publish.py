@@ -1,13 +1,14 @@
-"""The adapter store and the gate."""
+"""The adapter store and the log-prob check."""
 
 import shutil
 from collections import namedtuple
 from pathlib import Path
 
+import numpy
 import pytest
 
 from grpo_aflow.learner import publish
-from grpo_aflow.learner.gate import Gate, check, distance
+from grpo_aflow.learner.gate import Calibration, Gate, Scored, distance, moved
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.types import InfrastructureError, SelfTestFailed
 
@@ -73,58 +74,116 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         AdapterStore(tmp_path / "file" / "below")
 
 
-# --- the gate ---------------------------------------------------------------------------------------------------------
+# --- the log-prob check -----------------------------------------------------------------------------------------------
 
 OFF = (-1.0, -2.0, -3.0)
 ON = (-1.1, -2.4, -2.9)
+BASE = Scored(sampler=OFF, learner=OFF)
+
+
+def fp32():
+    return Gate(dtype="float32", calibration=Calibration(tolerance=1e-4, noise=1e-5))
 
 
 def test_agreement_passes_with_its_figures():
-    near = tuple(value + 5e-5 for value in ON)
-    report = check(near, OFF, ON, OFF, 1e-4)
+    report = fp32().check(Scored(sampler=[v + 5e-5 for v in ON], learner=ON), BASE)
     assert report.disagreement == pytest.approx(5e-5)
-    assert report.learner_effect == pytest.approx(0.4)
-    assert report.sampler_effect == pytest.approx(0.4 - 5e-5)
+    assert report.from_base.learner_effect == pytest.approx(0.4)
+    assert report.from_base.slope == pytest.approx(1, abs=1e-3)
+    assert report.from_previous is None
 
 
 @pytest.mark.parametrize(
-    ("sampler_on", "what"),
+    ("sampler_on", "message"),
     [
-        (OFF, "a dropped adapter"),
-        ((-1.1, -2.4, -2.8), "a stale one: an older version's numbers"),
-        ((-1.1, float("nan"), -2.9), "numbers that are none"),
+        (OFF, r"alike with and without the adapter .*tolerance 1\.00e-04; .* moves 0\.00 ± 0\.00"),
+        ((-1.1, -2.4, -2.8), r"does not serve the learner's policy \(sampler against learner 1\.00e-01 nats"),
+        ((-1.1, float("nan"), -2.9), "the sampler"),
     ],
 )
-def test_a_sampler_with_another_policy_is_caught_with_both_numbers(sampler_on, what):
-    with pytest.raises(SelfTestFailed, match=r"sampler against learner .* learner 4\.00e-01, sampler"):
-        check(sampler_on, OFF, ON, OFF, 1e-4)
+def test_a_sampler_with_another_policy_is_caught_with_both_numbers(sampler_on, message):
+    with pytest.raises(SelfTestFailed, match=message):
+        fp32().check(Scored(sampler=sampler_on, learner=ON), BASE)
 
 
 def test_an_adapter_that_also_acts_on_the_base_is_caught():
     with pytest.raises(SelfTestFailed, match="answers alike with and without the adapter"):
-        check(ON, ON, ON, OFF, 1e-4)
+        fp32().check(Scored(sampler=ON, learner=ON), Scored(sampler=ON, learner=OFF))
 
 
-def test_an_effect_below_five_tolerances_need_not_be_seen():
-    small = tuple(value + 4e-4 for value in OFF)
-    assert check(small, small, small, OFF, 1e-4).sampler_effect == 0.0
+def test_a_move_is_the_least_squares_slope_and_its_error():
+    move = moved(
+        Scored(sampler=(0.31, -0.39), learner=(0.3, -0.4)), Scored(sampler=(0.0, 0.0), learner=(0.0, 0.0)), 0.01
+    )
+    assert move.slope == pytest.approx((0.31 * 0.3 + 0.39 * 0.4) / 0.25)
+    assert move.error == pytest.approx(0.01 * 2**0.5 / 0.5)
+    assert move.is_known
+    still = moved(BASE, BASE, 0.01)
+    assert not still.is_known
+    assert not still.is_missing
 
 
-def test_low_precision_measures_its_tolerance_at_the_first_check():
+def test_low_precision_measures_its_tolerance_under_the_base_once():
     gate = Gate(dtype="bfloat16")
-    rough = tuple(value + 0.01 for value in OFF)
-    gate.check(sampler_on=rough, sampler_off=rough, learner_on=OFF, learner_off=OFF)
-    assert gate.tolerance == pytest.approx(0.04)
-    with pytest.raises(SelfTestFailed, match=r"tolerance 4\.00e-02"):
-        gate.check(sampler_on=[v + 0.05 for v in ON], sampler_off=rough, learner_on=ON, learner_off=OFF)
-    assert Gate(dtype="float32").tolerance == 1e-4
-    alike = Gate(dtype="float16")
-    alike.check(sampler_on=OFF, sampler_off=OFF, learner_on=OFF, learner_off=OFF)
-    assert alike.tolerance == 2**-10  # a lucky first check does not ask for more than fp16 can hold
-    assert Gate(dtype="bfloat16", tolerance=0.02).tolerance == 0.02
+    rough = Scored(sampler=(-1.01, -1.99, -3.03), learner=OFF)
+    measured = gate.calibrate(rough)
+    assert measured.tolerance == pytest.approx(4 * 0.05 / 3)
+    assert measured.noise == pytest.approx(((0.01**2 + 0.01**2 + 0.03**2) / 3) ** 0.5)
+    gate.check(Scored(sampler=[v + 0.06 for v in ON], learner=ON), rough)
+    with pytest.raises(SelfTestFailed, match=r"tolerance 6\.67e-02"):
+        gate.check(Scored(sampler=[v + 0.07 for v in ON], learner=ON), rough)
+    assert gate.calibration == measured
+    assert Gate(dtype="float32").calibrate(rough).tolerance == 1e-4
+    assert Gate(dtype="float16").calibrate(BASE).tolerance == 2**-13  # a lucky check asks for no more than fp16 holds
+
+
+NUM = 256
+
+
+def drawn(seed, scale):
+    return numpy.random.default_rng(seed).normal(0, scale, NUM)
+
+
+@pytest.fixture
+def low_precision():
+    """Base, previous and new version in bf16: noise of 0.02 nats, effects of the same size, steps a third of it."""
+    base = drawn(0, 2.0) - 3
+    before = base + drawn(1, 0.05)
+    new = before + drawn(2, 0.02)
+    gate = Gate(dtype="bfloat16", calibration=Calibration(tolerance=0.07, noise=0.02))
+
+    def scored(learner, sampled, seed):
+        return Scored(sampler=list(sampled + drawn(seed, 0.02)), learner=list(learner))
+
+    return gate, scored, base, before, new
+
+
+def test_in_bf16_an_adapter_that_is_served_passes(low_precision):
+    gate, scored, base, before, new = low_precision
+    report = gate.check(scored(new, new, 5), scored(base, base, 3), scored(before, before, 4))
+    assert report.from_base.slope == pytest.approx(1, abs=0.15)
+    assert report.from_previous.slope == pytest.approx(1, abs=0.3)
+
+
+def test_in_bf16_a_dropped_adapter_is_seen_below_the_noise_of_single_tokens(low_precision):
+    gate, scored, base, before, new = low_precision
+    with pytest.raises(SelfTestFailed, match="alike with and without the adapter"):
+        gate.check(scored(new, base, 5), scored(base, base, 3), scored(before, before, 4))
+
+
+def test_in_bf16_a_stale_adapter_is_seen_below_the_noise_of_single_tokens(low_precision):
+    gate, scored, base, before, new = low_precision
+    with pytest.raises(SelfTestFailed, match="still serves the version before"):
+        gate.check(scored(new, before, 5), scored(base, base, 3), scored(before, before, 4))
+
+
+def test_in_bf16_another_adapter_of_the_same_size_is_seen(low_precision):
+    gate, scored, base, before, new = low_precision
+    with pytest.raises(SelfTestFailed):
+        gate.check(scored(new, base + drawn(9, 0.05), 5), scored(base, base, 3), scored(before, before, 4))
 
 
 def test_distance_needs_as_many_values_on_both_sides():
-    assert distance([1.0, 2.0], [1.5, 2.0]) == 0.5
+    assert distance(Scored(sampler=[1.0, 2.0], learner=[1.5, 2.0])) == 0.5
     with pytest.raises(ValueError, match="zip"):
-        distance([1.0], [1.0, 2.0])
+        distance(Scored(sampler=[1.0], learner=[1.0, 2.0]))

@@ -8,9 +8,10 @@ import hashlib
 import itertools
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ from grpo_aflow.resume import Checkpoints
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.sampler.versions import ADAPTER_CONFIG
 from grpo_aflow.seeds import derive_seed
-from grpo_aflow.stage import open_ground, prepare_model, replayed, serve
+from grpo_aflow.stage import Served, open_ground, prepare_model, replayed, serve
 from grpo_aflow.training import Training
 from grpo_aflow.types import Task
+from grpo_aflow.watchdog import Watchdog
 
 PROBE_TOKENS = 1025  # of the log-prob check; log-probabilities of all but the first
 FP32_PROBE_TOKENS = 64
@@ -41,15 +43,16 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     mix = await asyncio.to_thread(config.data_mix.load, evaluated=eval_tasks)
     train_tasks = [task for tasks in mix.tasks.values() for task in tasks]
     log_to = stack.enter_context(closing(config.logger.start(run.path, config.plain)))
-    ground = await stack.enter_async_context(open_ground(config, run.path, [*train_tasks, *eval_tasks], progress))
-    model = await _prepare(config, run, train_tasks, progress)
-    longest = num_prompt_tokens(model.tokenizer, config.prompt.messages, eval_tasks)
-    check_context(longest, config.sampler.max_tokens, model.max_model_len)
-    progress.say(plan_memory(config, model, train_tasks), style="dim")
-    limits = AdapterLimits(
-        rank=config.lora.rank, num_versions=config.schedule.max_staleness + 2, layers=config.lora.layers
+    ground, engine = await stack.enter_async_context(
+        open_ground(
+            config,
+            run.path,
+            [*train_tasks, *eval_tasks],
+            progress,
+            partial(_open_engine, config, run, train_tasks, eval_tasks, progress),
+        )
     )
-    served = await stack.enter_async_context(serve(config, model, ground, progress, limits))
+    model, served = engine.served.model, engine.served
     progress.status("loading the learner")
     thread = ThreadPoolExecutor(1, "learner")
     stack.callback(thread.shutdown)
@@ -89,6 +92,32 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     )
     progress.status("")
     return training
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Engine:
+    served: Served
+
+
+@asynccontextmanager
+async def _open_engine(
+    config: TrainConfig,
+    run: RunDirectory,
+    tasks: Sequence[Task],
+    eval_tasks: Sequence[Task],
+    progress: Progress,
+    watchdog: Watchdog,
+) -> AsyncIterator[_Engine]:
+    """The policy's model, planned for its device before anything is loaded, and its sampler."""
+    model = await _prepare(config, run, tasks, progress)
+    longest = num_prompt_tokens(model.tokenizer, config.prompt.messages, eval_tasks)
+    check_context(longest, config.sampler.max_tokens, model.max_model_len)
+    progress.say(plan_memory(config, model, tasks), style="dim")
+    limits = AdapterLimits(
+        rank=config.lora.rank, num_versions=config.schedule.max_staleness + 2, layers=config.lora.layers
+    )
+    async with serve(config, model, watchdog, progress, limits) as served:
+        yield _Engine(served=served)
 
 
 async def _prepare(config: TrainConfig, run: RunDirectory, tasks: Sequence[Task], progress: Progress) -> Any:

@@ -36,7 +36,7 @@ ABILITIES: Mapping[str, tuple[str, ...]] = {
     "sampler": ("start", "params", "memory"),
     "data_mix": ("load",),
     "prompt": ("messages",),
-    "executor": ("open",),
+    "executor": ("open", "check"),
     "sandbox": ("open",),
     "reward": ("base", "tiers"),
     "warmstart": (),
@@ -85,6 +85,7 @@ class TrainConfig:
     def check(self) -> None:
         """Refuse what cannot work, before anything is opened; UserError names the mend."""
         self.model.check()
+        self.executor.check(self.model)
         try:
             self.objective.check_sampling(
                 top_p=self.sampler.top_p, top_k=self.sampler.top_k, max_staleness=self.schedule.max_staleness
@@ -120,6 +121,7 @@ class EvaluateConfig:
     def check(self) -> None:
         """Refuse what cannot work, before anything is opened; UserError names the mend."""
         self.model.check()
+        self.executor.check(self.model)
 
 
 def parse(cfg: DictConfig, kind: type[C]) -> C:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich import box
@@ -14,11 +15,12 @@ from grpo_aflow.config import EvaluateConfig
 from grpo_aflow.ending import ending
 from grpo_aflow.evaluate import Result, evaluate
 from grpo_aflow.interrupt import Interrupt
+from grpo_aflow.policies import Resolved
 from grpo_aflow.progress import Progress
 from grpo_aflow.readings import disagreement_lines, rule_counts
 from grpo_aflow.record import RunDirectory, finite, replace
 from grpo_aflow.resume import open_run
-from grpo_aflow.rollout import EVALUATION, Policy
+from grpo_aflow.rollout import EVALUATION
 from grpo_aflow.stage import Ground, open_ground
 from grpo_aflow.types import RolloutGroup, Task, UserError
 
@@ -38,13 +40,11 @@ async def _measure(config: EvaluateConfig) -> float:
         Progress(num_steps=1, log_every=1) as progress,
         ending(run, interrupt),
     ):
-        async with (
-            open_ground(config, run.path, tasks, progress) as ground,
-            config.policy.resolve(config, ground, tasks, progress) as (policy, version),
-        ):
+        resolve = partial(config.policy.resolve, config, tasks, progress)
+        async with open_ground(config, run.path, tasks, progress, resolve) as (ground, resolved):
             interrupt.graceful = True
             try:
-                result = await interrupt.until(_evaluated(config, tasks, run, ground, policy, version, progress))
+                result = await interrupt.until(_evaluated(config, tasks, run, ground, resolved, progress))
             except UserError as error:
                 error.args = (f"{error}; what was done is kept; resume with: grpo-aflow-eval resume={run.path}",)
                 raise
@@ -64,8 +64,7 @@ async def _evaluated(
     tasks: Sequence[Task],
     run: RunDirectory,
     ground: Ground,
-    policy: Policy,
-    version: int,
+    resolved: Resolved,
     progress: Progress,
 ) -> Result:
     """Evaluate; completions are recorded before and rollouts after their execution, and a resumed run's replayed."""
@@ -80,10 +79,10 @@ async def _evaluated(
             run.rollout((group.step, group.index, rollout.member), rollout, None)
 
     return await evaluate(
-        ground.rollouter(config, policy, record_ahead=run.completion, recorded=recorded),
+        ground.rollouter(config, resolved.policy, record_ahead=run.completion, recorded=recorded),
         tasks,
         settings=config.eval,
-        version=version,
+        version=resolved.version,
         max_tokens=config.sampler.max_tokens,
         check_masked=ground.executor.check_masked,
         on_group=keep,

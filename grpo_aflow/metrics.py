@@ -32,6 +32,7 @@ def summarise(groups: Sequence[RolloutGroup], *, version: int) -> dict[str, floa
         ),
         "workflow/repaired_rate": _share(bool(r.repairs) for r in counted),
         "workflow/distinct": len({r.source for r in counted if r.source}) / max(1, len(counted)),
+        "workflow/pattern_entropy": _entropy(_pattern(r) for r in counted if r.execution),
         "completion/mean_tokens": _mean(len(r.completion.token_ids) for r in rollouts),
         "completion/truncated_rate": _share(r.completion.finish_reason == "length" for r in rollouts),
         "groups/num": len(groups),
@@ -68,6 +69,18 @@ def costs(rollouts: Sequence[Rollout]) -> dict[str, float]:
         figures[f"operator/{slot}_per_rollout"] = slots[slot] / max(1, len(rollouts))
         figures[f"time/operator_{slot}_s"] = math.fsum(call.latency_s for call in calls if call.slot == slot)
     return figures
+
+
+def _pattern(rollout: Rollout) -> tuple[str, ...]:
+    """The operators that a rollout called, in the order in which they began."""
+    return tuple(call.slot for call in rollout.execution.trace) if rollout.execution else ()
+
+
+def _entropy(patterns: Iterable[tuple[str, ...]]) -> float:
+    """Shannon entropy, in nats, of what was seen: 0 when all are alike, log(n) when n are all different."""
+    counts = Counter(patterns)
+    total = counts.total()
+    return -math.fsum(n / total * math.log(n / total) for n in counts.values()) + 0.0 if total else math.nan
 
 
 def _errors(rollouts: Sequence[Rollout]) -> Mapping[str, int]:

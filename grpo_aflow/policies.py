@@ -15,10 +15,19 @@ from grpo_aflow.resume import newest_adapter
 from grpo_aflow.rollout import FixedPolicy, Policy
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.sampler.versions import ADAPTER_CONFIG
-from grpo_aflow.stage import Ground, prepare_model, serve
+from grpo_aflow.shared import SharedSettings
+from grpo_aflow.stage import Served, prepare_model, serve
 from grpo_aflow.types import BASE, DOMAINS, Adapter, Task, UserError
+from grpo_aflow.watchdog import Watchdog
 
-Opened = tuple[Policy, int]  # with the version to draw from
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolved:
+    """A policy that is ready to be drawn from."""
+
+    policy: Policy
+    version: int  # to draw from
+    served: Served | None  # the engine behind it, or behind the executor; None where neither needs one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,16 +36,16 @@ class Base:
 
     @asynccontextmanager
     async def resolve(
-        self, config: EvaluateConfig, ground: Ground, tasks: Sequence[Task], progress: Progress
-    ) -> AsyncIterator[Opened]:
+        self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
+    ) -> AsyncIterator[Resolved]:
         model = await prepare_model(config, tasks, progress)
         limits = AdapterLimits(rank=config.lora.rank, layers=config.lora.layers)
-        async with serve(config, model, ground, progress, limits) as served:
-            if model.adapter is None:
-                yield served.policy(config.prompt), BASE
-                return
-            await served.sampler.publish(Adapter(version=0, path=model.adapter))
-            yield served.policy(config.prompt), 0
+        async with serve(config, model, watchdog, progress, limits) as served:
+            version = BASE
+            if model.adapter is not None:
+                version = 0
+                await served.sampler.publish(Adapter(version=version, path=model.adapter))
+            yield Resolved(policy=served.policy(config.prompt), version=version, served=served)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +56,8 @@ class Checkpoint:
 
     @asynccontextmanager
     async def resolve(
-        self, config: EvaluateConfig, ground: Ground, tasks: Sequence[Task], progress: Progress
-    ) -> AsyncIterator[Opened]:
+        self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
+    ) -> AsyncIterator[Resolved]:
         from grpo_aflow.learner.lora import plain_layers
 
         folder = newest_adapter(Path(self.path))
@@ -56,9 +65,9 @@ class Checkpoint:
         model = await prepare_model(config, tasks, progress, adapter=False)
         check_base(folder, adapter.get("base_model_name_or_path"), model.path, model.name)
         limits = AdapterLimits(rank=adapter["r"], layers=plain_layers(adapter["target_modules"]))
-        async with serve(config, model, ground, progress, limits) as served:
+        async with serve(config, model, watchdog, progress, limits) as served:
             await served.sampler.publish(Adapter(version=1, path=folder))
-            yield served.policy(config.prompt), 1
+            yield Resolved(policy=served.policy(config.prompt), version=1, served=served)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,12 +78,17 @@ class Fixed:
 
     @asynccontextmanager
     async def resolve(
-        self, config: EvaluateConfig, ground: Ground, tasks: Sequence[Task], progress: Progress
-    ) -> AsyncIterator[Opened]:
+        self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
+    ) -> AsyncIterator[Resolved]:
         from grpo_aflow.workflow.fixed import load_fixed
 
-        text = load_fixed(Path(self.path))
-        yield FixedPolicy(sources=dict.fromkeys(DOMAINS, text)), BASE
+        policy = FixedPolicy(sources=dict.fromkeys(DOMAINS, load_fixed(Path(self.path))))
+        if not isinstance(config.executor, SharedSettings):
+            yield Resolved(policy=policy, version=BASE, served=None)
+            return
+        model = await prepare_model(config, tasks, progress, adapter=False)
+        async with serve(config, model, watchdog, progress, AdapterLimits(rank=1, num_versions=0)) as served:
+            yield Resolved(policy=policy, version=BASE, served=served)
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:

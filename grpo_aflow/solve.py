@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -29,13 +30,11 @@ async def _solve(config: EvaluateConfig, question: str) -> None:
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory() as folder, Progress(num_steps=1, log_every=1) as progress:
         tasks = list(known.values())
-        async with (
-            open_ground(config, Path(folder), tasks, progress) as ground,
-            config.policy.resolve(config, ground, tasks, progress) as (policy, version),
-        ):
+        resolve = partial(config.policy.resolve, config, tasks, progress)
+        async with open_ground(config, Path(folder), tasks, progress, resolve) as (ground, resolved):
             params = config.eval.sampling(config.sampler.max_tokens)
-            group = await ground.rollouter(config, policy).group(
-                task, step=EVALUATION, index=0, size=1, params=params, version=version
+            group = await ground.rollouter(config, resolved.policy).group(
+                task, step=EVALUATION, index=0, size=1, params=params, version=resolved.version
             )
     show(console, group.rollouts[0])
 

@@ -1,7 +1,7 @@
 """What training and evaluation stand on, opened in order of price and closed in reverse.
 
-Cheap checks come first (sandbox, grader, executor), the model and its engine last, so that a run that cannot work
-says so within seconds and leaves nothing behind.
+Cheap checks come first (sandbox, grader, the executor's endpoint), the model and its engine last, so that a run that
+cannot work says so within seconds and leaves nothing behind. An executor on the engine itself is opened after it.
 """
 
 from __future__ import annotations
@@ -9,23 +9,25 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from grpo_aflow import tasks as task_room
 from grpo_aflow.config import EvaluateConfig, TrainConfig
 from grpo_aflow.progress import Progress
 from grpo_aflow.rollout import Policy, Rollouter, SampledPolicy
 from grpo_aflow.sampler.settings import AdapterLimits
+from grpo_aflow.shared import SharedSettings
 from grpo_aflow.tasks.selftest import self_test
 from grpo_aflow.timing import Timeline
 from grpo_aflow.types import CodeRunner, Completion, Sampler, Task, Tokenizer
 from grpo_aflow.watchdog import Watchdog
+from grpo_aflow.workflow.operators import system_prompts
 
 SHOW_EVERY_S = 1.0
 BLOCKING_CALLS = 32  # sandbox calls and grades under way at once; each only waits
@@ -58,26 +60,6 @@ class Ground:
         )
 
 
-@asynccontextmanager
-async def open_ground(
-    config: TrainConfig | EvaluateConfig, run_dir: Path, tasks: Sequence[Task], progress: Progress
-) -> AsyncIterator[Ground]:
-    """Sandbox (probed), grader (self-tested on a sample of `tasks`) and executor (reached)."""
-    from grpo_aflow.workflow.operators import system_prompts
-
-    async with AsyncExitStack() as stack:
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(BLOCKING_CALLS, "blocking"))
-        watchdog = stack.enter_context(closing(Watchdog.start()))
-        progress.status("opening the sandbox")
-        runner = stack.enter_context(closing(await asyncio.to_thread(config.sandbox.open)))
-        progress.status("self-test of the graders")
-        await asyncio.to_thread(self_test, runner, tasks)
-        progress.status("reaching the executor")
-        executor = await config.executor.open(run_dir, seed=config.seed, tasks=tasks, system_prompts=system_prompts())
-        stack.push_async_callback(executor.close)
-        yield Ground(runner=runner, executor=executor, watchdog=watchdog, timeline=Timeline())
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Served:
     """A base model with a sampler that serves adapters of it."""
@@ -88,6 +70,64 @@ class Served:
 
     def policy(self, prompt: Any) -> SampledPolicy:
         return SampledPolicy(sampler=self.sampler, tokenizer=self.tokenizer, prompt=prompt)
+
+
+class Opened(Protocol):
+    """What `open_ground` needs to know of what it opens beside the executor."""
+
+    @property
+    def served(self) -> Served | None: ...
+
+
+OpenedT = TypeVar("OpenedT", bound=Opened)
+
+
+@asynccontextmanager
+async def open_ground(
+    config: TrainConfig | EvaluateConfig,
+    run_dir: Path,
+    tasks: Sequence[Task],
+    progress: Progress,
+    engine: Callable[[Watchdog], AbstractAsyncContextManager[OpenedT]],
+) -> AsyncIterator[tuple[Ground, OpenedT]]:
+    """Sandbox (probed), grader (self-tested on a sample of `tasks`), executor (reached), and what `engine` opens.
+
+    engine: given the watchdog, opens the model and its sampler, where the policy or the executor needs one.
+    """
+    async with AsyncExitStack() as stack:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(BLOCKING_CALLS, "blocking"))
+        watchdog = stack.enter_context(closing(Watchdog.start()))
+        progress.status("opening the sandbox")
+        runner = stack.enter_context(closing(await asyncio.to_thread(config.sandbox.open)))
+        progress.status("self-test of the graders")
+        await asyncio.to_thread(self_test, runner, tasks)
+        if isinstance(config.executor, SharedSettings):
+            opened = await stack.enter_async_context(engine(watchdog))
+            executor = await _share(config, run_dir, tasks, opened.served)
+            stack.push_async_callback(executor.close)
+        else:
+            progress.status("reaching the executor")
+            executor = await config.executor.open(
+                run_dir, seed=config.seed, tasks=tasks, system_prompts=system_prompts()
+            )
+            stack.push_async_callback(executor.close)
+            opened = await stack.enter_async_context(engine(watchdog))
+        yield Ground(runner=runner, executor=executor, watchdog=watchdog, timeline=Timeline()), opened
+
+
+async def _share(
+    config: TrainConfig | EvaluateConfig, run_dir: Path, tasks: Sequence[Task], served: Served | None
+) -> Any:
+    assert served is not None  # whoever opens the engine looks at config.executor
+    return await config.executor.share(
+        run_dir,
+        sampler=served.sampler,
+        tokenizer=served.tokenizer,
+        name=served.model.name,
+        max_model_len=served.model.max_model_len,
+        seed=config.seed,
+        tasks=tasks,
+    )
 
 
 async def prepare_model(
@@ -139,7 +179,7 @@ async def prepare_model(
 async def serve(
     config: TrainConfig | EvaluateConfig,
     model: Any,
-    ground: Ground,
+    watchdog: Watchdog,
     progress: Progress,
     adapters: AdapterLimits,
 ) -> AsyncIterator[Served]:
@@ -149,7 +189,7 @@ async def serve(
     progress.status(f"starting the sampler ({type(config.sampler).__name__})")
 
     async def start() -> Sampler:
-        return await config.sampler.start(model, adapters, watchdog=ground.watchdog, seed=config.seed)
+        return await config.sampler.start(model, adapters, watchdog=watchdog, seed=config.seed)
 
     sampler = RestartingSampler(await start(), start, progress.say)
     try:

@@ -144,11 +144,18 @@ class Sampler(Protocol):
         ...
 
     def sample(
-        self, prompt_ids: Sequence[int], *, seeds: Sequence[int], params: SamplingParams, version: int
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        seeds: Sequence[int],
+        params: SamplingParams,
+        version: int,
+        priority: int = 0,
     ) -> AsyncGenerator[tuple[int, Completion]]:
         """Draw len(seeds) completions of one prompt; yields (member index, completion) as each one ends.
 
         version: a published one, or BASE. `seeds` fix the draw where the backend can (hf: to the bit; vLLM: not).
+        priority: of what waits, the lowest number goes first; what runs is not interrupted.
         """
         ...
 

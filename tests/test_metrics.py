@@ -29,7 +29,19 @@ def test_figures_by_hand():
     assert figures["staleness/mean"] == 1
     assert figures["cost/usd"] == 0.5
     assert figures["cost/calls"] == 3
+    assert figures["workflow/pattern_entropy"] == 0  # one pattern
     assert figures["operator/custom_per_rollout"] == pytest.approx(3 / 5)
+
+
+def test_entropy_of_patterns_by_hand():
+    once, twice = rollout(1.0), rollout(1.0, member=1)
+    assert once.execution and twice.execution
+    twice = dataclasses.replace(
+        twice, execution=dataclasses.replace(twice.execution, trace=twice.execution.trace[:1] * 2)
+    )
+    figures = summarise([group(once, twice, rollout(1.0, member=2), rollout(1.0, member=3))], version=0)
+    expected = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert figures["workflow/pattern_entropy"] == pytest.approx(expected)
 
 
 def test_a_step_without_rollouts_has_figures_too():

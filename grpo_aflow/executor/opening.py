@@ -20,6 +20,7 @@ from grpo_aflow.executor.prices import price_of
 from grpo_aflow.executor.sending import Sender
 from grpo_aflow.executor.server import start_server
 from grpo_aflow.executor.settings import CacheMode, EndpointSettings, SimulatedSettings
+from grpo_aflow.executor.transport import Transport
 from grpo_aflow.types import Task, UserError
 
 CACHE_FILE, LEDGER_FILE, REQUEST_LOG_FILE = "cache.sqlite", "ledger.jsonl", "endpoint.jsonl"
@@ -77,15 +78,47 @@ def _connect(
 ) -> Executor:
     if settings.model is None:
         raise UserError("executor.model is missing; set it to the endpoint's name of the model")
-    price = price_of(settings, settings.model)
+    answered = read_costs(run_dir / LEDGER_FILE).total.ok > 0
+    endpoint = Endpoint(settings, base_url, answered=answered)
+    return open_on(
+        endpoint,
+        settings,
+        run_dir,
+        provider=provider,
+        model=settings.model,
+        seed=seed,
+        tasks=tasks,
+        on_close=on_close,
+    )
+
+
+def open_on(
+    transport: Transport,
+    settings: EndpointSettings,
+    run_dir: Path,
+    *,
+    provider: str,
+    model: str,
+    seed: int,
+    tasks: Sequence[Task],
+    on_close: Callable[[], None] = lambda: None,
+) -> Executor:
+    """An executor whose requests go through `transport`, or into a recorded cache alone.
+
+    Args:
+        provider, model: who answers; both are part of the addresses of kept answers.
+        on_close: called, from a thread, when the executor is closed.
+    """
+    if settings.cache is CacheMode.replay:
+        return _open_replay(settings, run_dir, seed=seed, tasks=tasks)
+    price = price_of(settings, model)
     past = read_costs(run_dir / LEDGER_FILE)
-    endpoint = Endpoint(settings, base_url, answered=past.total.ok > 0)
     cache = None
     if settings.cache is CacheMode.read_write:
         cache = AnswerCache(_cache_path(settings, run_dir))
-        cache.add_source(provider, settings.model)
+        cache.add_source(provider, model)
     ledger = _open_ledger(run_dir, tasks)
-    sender = Sender(settings, transport=endpoint, cache=cache, ledger=ledger, price=price)
+    sender = Sender(settings, transport=transport, cache=cache, ledger=ledger, price=price)
     _book_the_past(sender, past)
     return Executor(
         settings,
@@ -93,7 +126,7 @@ def _connect(
         cache=cache,
         ledger=ledger,
         provider=provider,
-        model=settings.model,
+        model=model,
         seed=seed,
         on_close=on_close,
     )

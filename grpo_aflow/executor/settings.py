@@ -118,6 +118,9 @@ class EndpointSettings:
             if name in OWN_FIELDS:
                 raise ValueError(f"extra_body.{name} is set by the client; leave it out{OWN_FIELDS[name]}")
 
+    def check(self, model: Any) -> None:
+        """Refuse a policy's model that this executor cannot work beside: a server of its own minds none."""
+
     async def open(
         self, run_dir: Path, *, seed: int, tasks: Sequence[Task] = (), system_prompts: Mapping[str, str] | None = None
     ) -> Executor:

@@ -1,7 +1,8 @@
 # ruff: noqa: TID253  (imported lazily, by settings.py, when the sampler starts)
 """The sampler on transformers' `generate`: the reference, reproducible to the bit on the CPU.
 
-One group is one batch. Every member draws from its own generator, seeded by the caller, so that neither the global
+One group is one batch, and an executor's call is one of its own: a batch of whatever happens to wait would give other
+bits each time. Every member draws from its own generator, seeded by the caller, so that neither the global
 random state nor the order of events has any part in what is sampled. All model work runs in one worker thread.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from grpo_aflow.sampler.queued import QueuedThread
 from grpo_aflow.sampler.settings import ModelFolder, fit
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.sampler.versions import ServedVersions, check_whole
@@ -102,7 +103,7 @@ class HfSampler:
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
         self._versions: ServedVersions[str] = ServedVersions()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hf-sampler")
+        self._thread = QueuedThread("hf-sampler")
 
     @classmethod
     async def start(cls, model: ModelFolder) -> HfSampler:
@@ -127,7 +128,13 @@ class HfSampler:
         await self._run(self._delete_adapter, name)
 
     async def sample(
-        self, prompt_ids: Sequence[int], *, seeds: Sequence[int], params: SamplingParams, version: int
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        seeds: Sequence[int],
+        params: SamplingParams,
+        version: int,
+        priority: int = 0,
     ) -> AsyncGenerator[tuple[int, Completion], None]:
         params = fit(params, len(prompt_ids), self._max_model_len)
         loop = asyncio.get_running_loop()
@@ -146,7 +153,9 @@ class HfSampler:
 
         with self._versions.hold(version) as name:
             draw = _GroupDraw(seeds, params, self._tokenizer.eos_ids, emit)
-            work = loop.run_in_executor(self._thread, self._generate, tuple(prompt_ids), draw, params, name, cancelled)
+            work = asyncio.wrap_future(
+                self._thread.submit(priority, self._generate, tuple(prompt_ids), draw, params, name, cancelled)
+            )
             work.add_done_callback(lambda _: ended.put_nowait(None))
             try:
                 while (item := await ended.get()) is not None:
@@ -161,10 +170,10 @@ class HfSampler:
             return await self._run(self._score, tuple(token_ids), name)
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
+        await asyncio.to_thread(self._thread.close)
 
     async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+        return await asyncio.wrap_future(self._thread.submit(0, function, *args))
 
     # --- in the worker thread -----------------------------------------------------------------------------------------
 

@@ -43,14 +43,22 @@ class RestartingSampler:
             await self._recover(sampler, error)
 
     async def sample(
-        self, prompt_ids: Sequence[int], *, seeds: Sequence[int], params: SamplingParams, version: int
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        seeds: Sequence[int],
+        params: SamplingParams,
+        version: int,
+        priority: int = 0,
     ) -> AsyncGenerator[tuple[int, Completion], None]:
         missing = list(range(len(seeds)))
         while missing:
             sampler = self._sampler
             # The engine numbers the members of this call; `missing` says which ones of the group they are.
             asked = tuple(missing)
-            stream = sampler.sample(prompt_ids, seeds=[seeds[m] for m in asked], params=params, version=version)
+            stream = sampler.sample(
+                prompt_ids, seeds=[seeds[m] for m in asked], params=params, version=version, priority=priority
+            )
             try:
                 async with aclosing(stream):
                     async for place, completion in stream:

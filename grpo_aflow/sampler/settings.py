@@ -37,7 +37,7 @@ class AdapterLimits:
     """The adapters that an engine must be ready to serve."""
 
     rank: int
-    num_versions: int = 1  # served at once; a run needs max_staleness + 2
+    num_versions: int = 1  # served at once; a run needs max_staleness + 2; 0: the base model alone
     # Names of the layers that adapters change; LoRA costs time in every layer that is not left out. Empty: any linear.
     layers: tuple[str, ...] = ()
 

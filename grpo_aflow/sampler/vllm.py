@@ -93,12 +93,18 @@ class VllmSampler:
             await self._engine.remove_lora(request.lora_int_id)
 
     async def sample(
-        self, prompt_ids: Sequence[int], *, seeds: Sequence[int], params: SamplingParams, version: int
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        seeds: Sequence[int],
+        params: SamplingParams,
+        version: int,
+        priority: int = 0,
     ) -> AsyncGenerator[tuple[int, Completion], None]:
         params = fit(params, len(prompt_ids), self._max_model_len)
         with self._versions.hold(version) as lora:
             requests = [
-                asyncio.create_task(self._draw(member, tuple(prompt_ids), params, lora, version))
+                asyncio.create_task(self._draw(member, tuple(prompt_ids), params, lora, version, priority))
                 for member in range(len(seeds))
             ]
             try:
@@ -126,7 +132,13 @@ class VllmSampler:
             engine.shutdown = lambda timeout=None: None  # its finaliser calls it again, when its modules are gone
 
     async def _draw(
-        self, member: int, prompt_ids: tuple[int, ...], params: SamplingParams, lora: Any, version: int
+        self,
+        member: int,
+        prompt_ids: tuple[int, ...],
+        params: SamplingParams,
+        lora: Any,
+        version: int,
+        priority: int,
     ) -> tuple[int, Completion]:
         from vllm import SamplingParams as EngineParams
         from vllm.sampling_params import RequestOutputKind
@@ -141,7 +153,7 @@ class VllmSampler:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        output = (await self._request(prompt_ids, engine_params, lora, version)).outputs[0]
+        output = (await self._request(prompt_ids, engine_params, lora, version, priority)).outputs[0]
         ids = tuple(output.token_ids)
         completion = Completion(
             token_ids=ids,
@@ -152,14 +164,18 @@ class VllmSampler:
         )
         return member, completion
 
-    async def _request(self, prompt_ids: tuple[int, ...], params: Any, lora: Any, version: int | None) -> Any:
+    async def _request(
+        self, prompt_ids: tuple[int, ...], params: Any, lora: Any, version: int | None, priority: int = 0
+    ) -> Any:
         """The last output of one request; cancelling the caller aborts it."""
         from vllm import TokensPrompt
 
         prompt = TokensPrompt(prompt_token_ids=list(prompt_ids), cache_salt=f"v{version}")
         last = None
         with self._engine_faults("a request failed"):
-            stream = self._engine.generate(prompt, params, request_id=str(next(self._ids)), lora_request=lora)
+            stream = self._engine.generate(
+                prompt, params, request_id=str(next(self._ids)), lora_request=lora, priority=priority
+            )
             async for output in stream:
                 last = output
         return last
@@ -190,11 +206,9 @@ def _engine_arguments(settings: Vllm, model: ModelFolder, adapters: AdapterLimit
         "max_model_len": model.max_model_len,
         "skip_tokenizer_init": True,  # ids go in and out; stop tokens are given with each request
         "generation_config": "vllm",  # a model's own sampling defaults must not act here
-        "enable_lora": True,
-        "max_lora_rank": adapters.rank,
-        "max_loras": adapters.num_versions,
-        "lora_target_modules": list(adapters.layers) or None,
+        **_lora_arguments(adapters),
         "logprobs_mode": "processed_logprobs",  # after temperature and truncation: those of the distribution drawn from
+        "scheduling_policy": "priority",  # of equal priority: first come, first served
         "max_num_seqs": settings.max_num_seqs,
         "kv_cache_memory_bytes": None if kv_cache_gb is None else int(kv_cache_gb * 2**30),
         "gpu_memory_utilization": settings.gpu_memory_utilization,
@@ -207,6 +221,17 @@ def _engine_arguments(settings: Vllm, model: ModelFolder, adapters: AdapterLimit
         "use_tqdm_on_load": False,
         "disable_log_stats": True,
         "seed": seed,
+    }
+
+
+def _lora_arguments(adapters: AdapterLimits) -> dict[str, Any]:
+    if not adapters.num_versions:
+        return {"enable_lora": False}
+    return {
+        "enable_lora": True,
+        "max_lora_rank": adapters.rank,
+        "max_loras": adapters.num_versions,
+        "lora_target_modules": list(adapters.layers) or None,
     }
 
 

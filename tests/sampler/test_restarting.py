@@ -24,7 +24,7 @@ class Engine:
     async def retire(self, version):
         self.published.remove(version)
 
-    async def sample(self, prompt_ids, *, seeds, params, version):
+    async def sample(self, prompt_ids, *, seeds, params, version, priority=0):
         assert version in self.published
         self.seeds.append(list(seeds))
         for place, seed in enumerate(seeds):

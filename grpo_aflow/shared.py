@@ -1,0 +1,168 @@
+"""`executor=shared`: the operators' calls are answered by the sampler's own engine, with the base model's weights.
+
+One engine and one copy of the weights: policy samples carry an adapter, executor calls carry none. `EngineTransport`
+is the other end of the executor's one seam (`executor.transport`), so ledger, cache, replay, caps and masking are the
+same as for an endpoint over HTTP. It stands here because it knows both rooms: the sampler and the executor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grpo_aflow.executor.settings import EndpointSettings
+from grpo_aflow.executor.thinking import split_thinking
+from grpo_aflow.executor.transport import Attempt
+from grpo_aflow.types import (
+    BASE,
+    ChatStatus,
+    Completion,
+    EngineDied,
+    InfrastructureError,
+    Sampler,
+    SamplingParams,
+    Task,
+    Tokenizer,
+    UserError,
+)
+
+BEFORE_THE_POLICY = -1  # priority in the engine's queue: an executor call closes a rollout, a sample opens one
+PROVIDER = "shared"  # in the addresses of kept answers, beside the model
+
+
+class EngineTransport:
+    """Implements `executor.transport.Transport` on a sampler that others own; closing it leaves the engine alone."""
+
+    def __init__(
+        self, sampler: Sampler, tokenizer: Tokenizer, *, max_model_len: int, max_tokens_field: str, timeout_s: float
+    ) -> None:
+        self._sampler = sampler
+        self._tokenizer = tokenizer
+        self._max_model_len = max_model_len
+        self._max_tokens_field = max_tokens_field
+        self._timeout_s = timeout_s
+
+    @property
+    def base_url(self) -> str:
+        """There is no address: what messages call it."""
+        return "the sampler's engine"
+
+    async def send(self, body: Mapping[str, Any]) -> Attempt:
+        """One request, answered by the base model; see `executor.transport.Transport`.
+
+        Raises EngineDied when the engine cannot be started once more: the run ends, saved.
+        """
+        prompt_ids = self._tokenizer.encode_chat(body["messages"])
+        if len(prompt_ids) >= self._max_model_len:
+            return self._too_long(len(prompt_ids))
+        params = SamplingParams(
+            temperature=body["temperature"], top_p=1.0, top_k=0, max_tokens=body[self._max_tokens_field]
+        )
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                completion = await self._completion(prompt_ids, params, seed=body.get("seed", 0))
+        except TimeoutError:
+            error = f"no answer within executor.timeout_s={self._timeout_s:g}"
+            return Attempt(kind="timeout", status=ChatStatus.TIMEOUT, error=error, retriable=True)
+        except EngineDied:
+            raise
+        except InfrastructureError as error:
+            return Attempt(kind="engine", status=ChatStatus.INFRASTRUCTURE, error=str(error), retriable=True)
+        return _attempt(completion, num_prompt_tokens=len(prompt_ids))
+
+    async def close(self) -> None:
+        """The sampler is closed by who opened it."""
+
+    async def _completion(self, prompt_ids: tuple[int, ...], params: SamplingParams, *, seed: int) -> Completion:
+        stream = self._sampler.sample(prompt_ids, seeds=[seed], params=params, version=BASE, priority=BEFORE_THE_POLICY)
+        async with aclosing(stream):
+            async for _, completion in stream:
+                return completion
+        raise InfrastructureError("the engine ended a request without an answer")
+
+    def _too_long(self, num_prompt_tokens: int) -> Attempt:
+        error = (
+            f"context length: a prompt of {num_prompt_tokens} tokens, and model.max_model_len={self._max_model_len} "
+            "leaves no room for an answer"
+        )
+        return Attempt(kind="refused_request", status=ChatStatus.REFUSED, error=error)
+
+
+def _attempt(completion: Completion, *, num_prompt_tokens: int) -> Attempt:
+    text, thinking = split_thinking(completion.text)
+    empty = not text.strip()
+    return Attempt(
+        kind="ok",
+        status=ChatStatus.EMPTY if empty else ChatStatus.OK,
+        text="" if empty else text,
+        thinking=thinking,
+        prompt_tokens=num_prompt_tokens,
+        completion_tokens=len(completion.token_ids),
+        error=f"no text (finish_reason={completion.finish_reason})" if empty else "",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedSettings(EndpointSettings):
+    """`executor=shared`. What only a server has (address, key, further fields) must be left out. See conf/executor/."""
+
+    def __post_init__(self) -> None:
+        EndpointSettings.__post_init__(self)
+        for name, fix in (
+            ("base_url", "executor=local has a server of its own"),
+            ("api_key_env", "the engine asks for no key"),
+        ):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} must be null in executor=shared: {fix}")
+        if self.extra_body:
+            raise ValueError(
+                "extra_body is for servers; executor=shared reads executor.temperature, executor.max_tokens and "
+                "model.enable_thinking"
+            )
+
+    def check(self, model: Any) -> None:
+        """Refuse a model that cannot execute, before anything is opened; UserError names the fix."""
+        from grpo_aflow.learner.models import TinyPolicy
+
+        if isinstance(model, TinyPolicy):
+            raise UserError(
+                "executor=shared asks the base model to answer the operators' calls, and model=tiny can only write "
+                "workflows; choose a model that follows instructions, for example model=qwen25_coder_05b, or another "
+                "executor"
+            )
+        if self.max_tokens >= model.max_model_len:
+            raise UserError(
+                f"executor.max_tokens={self.max_tokens} leaves no room for a prompt in model.max_model_len="
+                f"{model.max_model_len}; lower the one or raise the other"
+            )
+
+    async def share(
+        self,
+        run_dir: Path,
+        *,
+        sampler: Sampler,
+        tokenizer: Tokenizer,
+        name: str,
+        max_model_len: int,
+        seed: int,
+        tasks: Sequence[Task],
+    ) -> Any:
+        """An executor on a running sampler, with cache and ledger in `run_dir`; see EndpointSettings.open.
+
+        Args:
+            name: of the base model; part of the addresses of kept answers where executor.model is null.
+        """
+        from grpo_aflow.executor.opening import open_on
+
+        transport = EngineTransport(
+            sampler,
+            tokenizer,
+            max_model_len=max_model_len,
+            max_tokens_field=self.max_tokens_field.value,
+            timeout_s=self.timeout_s,
+        )
+        return open_on(transport, self, run_dir, provider=PROVIDER, model=self.model or name, seed=seed, tasks=tasks)

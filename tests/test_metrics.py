@@ -35,7 +35,7 @@ def test_figures_by_hand():
 
 def test_entropy_of_patterns_by_hand():
     once, twice = rollout(1.0), rollout(1.0, member=1)
-    assert once.execution and twice.execution
+    assert twice.execution is not None
     twice = dataclasses.replace(
         twice, execution=dataclasses.replace(twice.execution, trace=twice.execution.trace[:1] * 2)
     )

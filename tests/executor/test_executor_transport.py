@@ -120,9 +120,7 @@ async def test_azures_query_and_key_go_with_every_request(
         assert "api-key: secret-1" in head
 
 
-async def test_further_fields_are_sent_and_are_part_of_the_address(
-    settings: Settings, ask: Any, tmp_path: Path
-) -> None:
+async def test_further_fields_are_sent_and_are_part_of_the_key(settings: Settings, ask: Any, tmp_path: Path) -> None:
     script = Scripted([GOOD])
     async with serving(script.serve) as port:
         for further in ({}, {"reasoning_effort": "low"}, {"chat_template_kwargs": {"enable_thinking": False}}):
@@ -204,7 +202,6 @@ async def test_a_rate_limit_is_waited_for_by_all_and_the_runs_clock_stands_still
     assert {reply.status for reply in replies} == {ChatStatus.OK}
     assert requests <= 30 + 2 * 30  # held back, not tried again and again
     assert totals.paused_s > 0.3
-    assert max(reply.latency_s for reply in replies) < totals.paused_s  # only the attempt that was answered
 
 
 @pytest.mark.parametrize(

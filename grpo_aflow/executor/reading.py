@@ -17,6 +17,7 @@ from grpo_aflow.executor.prices import estimate_text_tokens, estimate_tokens
 from grpo_aflow.executor.thinking import split_thinking
 from grpo_aflow.types import ChatStatus
 
+MOST_WORDS = 2000  # characters of an error that are looked at
 MOST_TOKENS = 100_000_000  # of one call; a larger count is no count
 
 _REFUSALS = (
@@ -71,7 +72,7 @@ def read_answer(
     if "html" in content_type or content.lstrip()[:1] == b"<":
         return Unreadable(what="an HTML page instead of JSON", page=True)
     try:
-        body = json.loads(content)
+        body = _events(content) if content.lstrip().startswith(b"data:") else json.loads(content)
     except UnicodeDecodeError:
         return Unreadable(what="invalid UTF-8")
     except RecursionError:
@@ -102,9 +103,29 @@ def read_error(code: int, content: bytes, content_type: str = "") -> ServerError
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
-        return ServerError(code=code, text=" ".join(text.split()) or "no words")
+        return ServerError(code=code, text=_line(text))
     error = _error_of(body, default=code)
     return ServerError(code=code, text=error.text, reason=error.reason)
+
+
+def _events(content: bytes) -> dict[str, Any]:
+    """A streamed answer, which some proxies send unasked, as one: the texts joined, the rest as it came last."""
+    joined: dict[str, Any] = {}
+    message: dict[str, Any] = {"content": ""}
+    for line in content.decode().splitlines():
+        data = line.removeprefix("data:").strip()
+        if not line.startswith("data:") or data == "[DONE]":
+            continue
+        event = json.loads(data)
+        if not isinstance(event, dict):
+            raise ValueError("an event that is no object")
+        choice = _choice(event)
+        for name, value in (choice.get("delta") or choice.get("message") or {}).items():
+            message[name] = message.get(name, "") + value if isinstance(value, str) and name != "role" else value
+        joined |= {name: value for name, value in event.items() if value and name != "choices"}
+        joined["finish_reason"] = choice.get("finish_reason") or joined.get("finish_reason")
+    message["content"] = message["content"] or ""
+    return joined | {"choices": [{"message": message, "finish_reason": joined.get("finish_reason")}]}
 
 
 # --- the answer -------------------------------------------------------------------------------------------------------
@@ -262,7 +283,7 @@ def _error_of(found: Any, *, default: int) -> ServerError:
     text = next((found[n] for n in ("message", "msg", "detail", "error", "error_message") if found.get(n)), found)
     words = [str(found[name]) for name in ("code", "type", "status", "error_type") if found.get(name)]
     words += _deeper(found)
-    return ServerError(code=_code(found, words, default), text=_line(text), reason=" ".join(words))
+    return ServerError(code=_code(found, words, default), text=_line(text), reason=" ".join(words)[:MOST_WORDS])
 
 
 def _deeper(found: Mapping[str, Any]) -> list[str]:
@@ -290,4 +311,4 @@ def _line(value: Any) -> str:
             value = json.dumps(value, ensure_ascii=False)
         except (TypeError, ValueError, RecursionError):
             value = str(type(value).__name__)
-    return " ".join(value.split()) or "no words"
+    return " ".join(value[:MOST_WORDS].split()) or "no words"

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+MOST_WORDS = 10_000  # characters of a body that are looked at
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _UNIT = r"(?:milliseconds?|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)"
 _PART = re.compile(rf"(\d+(?:\.\d+)?)\s*({_UNIT})(?![a-z])", re.IGNORECASE)
@@ -28,7 +29,7 @@ _LONGEST_S = 30 * 86400.0
 
 def stated_wait_s(headers: Mapping[str, str], body: str) -> float:
     """Seconds until the endpoint wants to be asked again; 0 where it does not say."""
-    lower = {name.lower(): value.strip() for name, value in headers.items()}
+    lower, body = {name.lower(): value.strip() for name, value in headers.items()}, body[:MOST_WORDS]
     for wait_s in (
         _number(lower.get("retry-after-ms", ""), 0.001),
         _retry_after_s(lower),
@@ -111,7 +112,7 @@ def _date(text: str) -> datetime | None:
     for parse in (parsedate_to_datetime, lambda value: datetime.fromisoformat(value.replace("Z", "+00:00"))):
         try:
             moment = parse(text)
-        except (ValueError, TypeError, IndexError):
+        except (ValueError, TypeError, IndexError, OverflowError):
             continue
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return None

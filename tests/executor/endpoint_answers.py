@@ -39,6 +39,15 @@ from endpoint_behaviours import (
 )
 from executor_cases import GOOD, HTML, Cut, Endless, http, says
 
+EVENTS = b"""data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"fi"},"finish_reason":null}]}
+
+data: {"choices":[{"index":0,"delta":{"content":"ne"},"finish_reason":"stop"}]}
+
+data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}
+
+data: [DONE]
+"""
+
 
 def faults() -> list[Behaviour]:
     fives = [
@@ -237,6 +246,7 @@ def readable() -> list[Behaviour]:
         ("deflate without its header", "IIS", packed(raw_deflate(BODY_OF_GOOD), "deflate")),
         ("no finish_reason", "hand-made servers", says("fine", None)),  # type: ignore[arg-type]
         ("its own chat form", "Ollama", http(200, ollama)),
+        ("events that nobody asked for", "streaming proxies", http(200, EVENTS, "text/event-stream")),
         ("text instead of a message", "old servers", http(200, legacy)),
     ]
     made = [Behaviour(name=n, seen_at=s, answers=[a], outcome=ANSWER, tokens=USUAL, text="fine", why=READABLE) for n, s, a in rows]

@@ -1,0 +1,82 @@
+"""Whatever a body or a header holds, reading it gives a value."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grpo_aflow.executor.outcomes import ServerError, sort
+from grpo_aflow.executor.reading import MOST_TOKENS, Answer, Unreadable, read_answer, read_error
+from grpo_aflow.executor.thinking import split_thinking
+from grpo_aflow.executor.waiting import stated_wait_s
+
+MESSAGES = [{"role": "user", "content": "2 + 2?"}]
+FIELDS = """choices message content usage error code type status text delta prompt_tokens completion_tokens total_tokens
+cost finish_reason refusal reasoning metadata innererror detail completion_tokens_details cost_details is_byok"""
+KEYS = st.sampled_from(FIELDS.split())
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=3), inner, max_size=4),
+    max_leaves=12,
+)
+TAGS = ("<think>", "</think>", "<thought>", "</thought>", "[THINK]", "[/THINK]", "```", "\n", "<answer>", "a")
+TAGS += ("<|channel|>", "<|message|>", "final", "analysis", "assistant")
+
+
+def checked(found: Any) -> None:
+    assert isinstance(found, Answer | ServerError | Unreadable)
+    if isinstance(found, Answer):
+        assert 0 <= found.prompt_tokens <= 2 * MOST_TOKENS
+        assert 0 <= found.completion_tokens <= 2 * MOST_TOKENS
+        assert found.cost_usd is None or (math.isfinite(found.cost_usd) and found.cost_usd >= 0)
+    if isinstance(found, ServerError):
+        assert "\n" not in found.text
+        sort(found, answered=False)
+        sort(found, answered=True)
+
+
+@settings(max_examples=400, deadline=None)
+@given(JSON)
+def test_any_json(body: Any) -> None:
+    checked(read_answer(json.dumps(body).encode(), "application/json", MESSAGES))
+    checked(read_error(400, json.dumps(body).encode()))
+
+
+@settings(max_examples=400, deadline=None)
+@given(JSON, JSON, JSON, JSON)
+def test_any_parts_of_an_answer(content: Any, usage: Any, reason: Any, more: Any) -> None:
+    choice = {"message": {"content": content, "reasoning": more}, "finish_reason": reason, "error": None}
+    checked(read_answer(json.dumps({"choices": [choice], "usage": usage}).encode(), "", MESSAGES))
+    event = {"choices": [{"delta": {"content": content}, "finish_reason": reason}], "usage": usage, "error": more}
+    checked(read_answer(b"data: " + json.dumps(event).encode(), "", MESSAGES))
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes(body: bytes) -> None:
+    checked(read_answer(body, "", MESSAGES))
+    checked(read_answer(b"data:" + body, "", MESSAGES))
+    checked(read_error(500, body))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(("retry-after", "retry-after-ms", "x-ratelimit-reset-tokens", "ratelimit-reset", "date")),
+        st.text(max_size=30) | st.floats().map(str) | st.datetimes().map(str),
+    ),
+    st.text(max_size=40) | st.from_regex(r"try again in \d{1,400}(\.\d+)?(ms|s|h)", fullmatch=True),
+)
+def test_any_wait(headers: dict[str, str], body: str) -> None:
+    assert 0 <= stated_wait_s(headers, body) < math.inf
+
+
+@given(st.lists(st.sampled_from(TAGS), max_size=12).map("".join))
+def test_thinking_and_answer_are_parts_of_the_text(text: str) -> None:
+    answer, thinking = split_thinking(text)
+    assert len(answer) + len(thinking) <= len(text)
+    assert split_thinking(text) == (answer, thinking)
+    if "<|channel|>" not in text and "think" not in text.lower() and "thought" not in text and "analysis" not in text:
+        assert answer == text

@@ -134,7 +134,7 @@ def test_low_precision_measures_its_tolerance_under_the_base_once():
         gate.check(Scored(sampler=[v + 0.07 for v in ON], learner=ON), rough)
     assert gate.calibration == measured
     assert Gate(dtype="float32").calibrate(rough).tolerance == 1e-4
-    assert Gate(dtype="float16").calibrate(BASE).tolerance == 2**-13  # a lucky check asks for no more than fp16 holds
+    assert Gate(dtype="float16").calibrate(BASE).tolerance == 2**-10  # a lucky check asks for no more than fp16 holds
 
 
 NUM = 256

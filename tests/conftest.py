@@ -10,7 +10,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 from run_cases import SMALL
+
+settings.register_profile("no_deadline", deadline=None)  # nothing asserts wall-clock time
+settings.load_profile("no_deadline")
 
 
 @contextmanager

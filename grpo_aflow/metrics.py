@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from grpo_aflow.pipeline import informative
 from grpo_aflow.types import DOMAINS, Rollout, RolloutGroup, RolloutStatus
 
+TOO_FEW_CALLS = "E406"  # the workflow language's code for a path with too few operator calls
 TIERS = (0.0, 0.2, 0.4, 0.7, 1.0)
 
 
@@ -30,6 +31,7 @@ def summarise(groups: Sequence[RolloutGroup], *, version: int) -> dict[str, floa
         "workflow/valid_rate": _share(
             r.status not in (RolloutStatus.INVALID, RolloutStatus.TRUNCATED) for r in counted
         ),
+        "workflow/no_call_rate": _share(any(f.code == TOO_FEW_CALLS for f in r.findings) for r in counted),
         "workflow/repaired_rate": _share(bool(r.repairs) for r in counted),
         "workflow/distinct": len({r.source for r in counted if r.source}) / max(1, len(counted)),
         "workflow/pattern_entropy": _entropy(_pattern(r) for r in counted if r.execution),
@@ -67,6 +69,7 @@ def costs(rollouts: Sequence[Rollout]) -> dict[str, float]:
     slots = Counter(call.slot for call in calls)
     for slot in sorted(slots):
         figures[f"operator/{slot}_per_rollout"] = slots[slot] / max(1, len(rollouts))
+        figures[f"operator/{slot}_unparsed"] = sum(call.unparsed for call in calls if call.slot == slot)
         figures[f"time/operator_{slot}_s"] = math.fsum(call.latency_s for call in calls if call.slot == slot)
     return figures
 

@@ -315,6 +315,7 @@ class OperatorCall:
     cost_usd: float = 0.0
     latency_s: float = 0.0
     cached: bool = False  # every executor call of it came from the cache
+    unparsed: int = 0  # replies in which the operator did not find what it had asked for
     error: str = ""
     thinking: str = ""  # of the executor, abridged
 

@@ -1,8 +1,8 @@
 """Runs one operator call: executor calls, code runs, and the record of what it cost.
 
-`Operating` holds what all calls of one execution share; `run` dispatches to the operator. Each operator is a short
-coroutine from arguments to the result dict that its specification promises. Faults of the endpoint and of the sandbox
-end the execution (`Masked`); a budget that is used up ends it too (`Exhausted`).
+`Operating` holds what all calls of one execution share; its `run` hands the operator an `OperatorContext`, by which
+the operator asks the executor and runs code. Faults of the endpoint and of the sandbox end the execution (`Masked`);
+a budget that is used up ends it too (`Exhausted`). The operators themselves are in `builtin_operators`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -26,16 +25,16 @@ from grpo_aflow.types import (
     Domain,
     OperatorCall,
     Task,
+    UserError,
 )
 from grpo_aflow.workflow import replies
 from grpo_aflow.workflow.deadline import Deadline
-from grpo_aflow.workflow.instructions import messages
-from grpo_aflow.workflow.operators import OperatorSpec
+from grpo_aflow.workflow.instructions import messages, system_prompt
 from grpo_aflow.workflow.rules import WorkflowRules
+from grpo_aflow.workflow.spec import Kind, OperatorSpec, Result
 
 MAX_SHOWN = 400  # characters of a value in the trace
 Arguments = Mapping[str, Any]
-Result = dict[str, Any]
 R = TypeVar("R", CodeResult, CheckResult)
 
 
@@ -71,6 +70,7 @@ class Call:
     notes: list[str] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
     result: Result = field(default_factory=dict)
+    num_unparsed: int = 0  # replies that did not have the form asked for, and could not be read otherwise
     started: bool = False
 
     def entry(self) -> OperatorCall:
@@ -84,6 +84,7 @@ class Call:
             cost_usd=self.spent.usd,
             latency_s=self.latency_s,
             cached=self.spent.calls > 0 and self.all_cached,
+            unparsed=self.num_unparsed,
             error="; ".join(self.notes) if self.notes or self.result else "not finished",
             thinking=abridged(self.thinking) if self.thinking else "",
         )
@@ -110,47 +111,117 @@ class Operating:
     max_tokens: int
     deadline: Deadline
 
-    async def run(self, call: Call, before: Spent) -> Result:
-        """Run the call; `before` is what the workflow had spent when it began, without the calls beside it."""
+    async def run(self, call: Call, before: Spent) -> dict[str, Any]:
+        """Run the call; `before` is what the workflow had spent when it began, without the calls beside it.
+
+        Raises UserError where an operator of the user breaks what its specification promises.
+        """
         call.started = True
-        call.result = await _RUN[call.spec.slot](_Operator(self, call, before), **call.arguments)
+        operator = self.rules.operator_set.operators[call.spec.slot]
+        result = await operator.run(OperatorContext(self, call, before), **call.arguments)
+        call.result = promised(call.spec, result)
         return call.result
 
 
-class _Operator:
-    """One call's access to the executor and the sandbox."""
+_TYPES: Mapping[Kind, type | tuple[type, ...]] = {
+    Kind.TEXT: str,
+    Kind.TEXTS: list,
+    Kind.FLAG: bool,
+    Kind.COUNT: int,
+    Kind.SHARE: (int, float),
+}
+
+
+def promised(spec: OperatorSpec, result: Any) -> dict[str, Any]:
+    """The result as a fresh dict of plain values, checked against the specification. Raises UserError."""
+    if not isinstance(result, Mapping) or result.keys() != spec.results.keys():
+        shown = ", ".join(map(str, result)) if isinstance(result, Mapping) else type(result).__name__
+        raise UserError(f"operator {spec.class_name}: run must return a dict with {spec.results_text}; got {shown}")
+    for key, kind in spec.results.items():
+        value = result[key]
+        texts = kind is not Kind.TEXTS or (isinstance(value, list) and all(type(item) is str for item in value))
+        if not isinstance(value, _TYPES[kind]) or not texts:
+            raise UserError(f"operator {spec.class_name}: {key} must be {kind}; got {type(value).__name__}")
+    return {key: list(value) if isinstance(value, list) else value for key, value in result.items()}
+
+
+class OperatorContext:
+    """What an operator's `run` is given: access to the executor, to the sandbox, and to what it may know of the task.
+
+    Golds and hidden tests are out of its reach.
+    """
 
     def __init__(self, shared: Operating, call: Call, before: Spent) -> None:
-        self.shared = shared
-        self.call = call
-        self.before = before
-        self.task = shared.task
-        self.num_asked = 0
+        self._shared = shared
+        self._call = call
+        self._before = before
+        self._task = shared.task
+        self._num_asked = 0
 
-    async def ask(self, sections: Mapping[str, str], candidates: Sequence[str] = ()) -> str:
-        """One executor call. Raises Masked, Exhausted; a refusal is an empty text."""
-        self.num_asked += 1
-        return await self._ask(self.num_asked, sections, candidates)
+    @property
+    def domain(self) -> Domain:
+        return self._task.domain
+
+    @property
+    def entry_point(self) -> str:
+        """Code tasks: the name of the function to write; else ""."""
+        return self._task.entry_point
+
+    @property
+    def num_public_tests(self) -> int:
+        return len(self._task.public_tests)
+
+    def normalised(self, answer: str) -> str:
+        """The answer in the form in which equal answers are equal texts, as for votes."""
+        return self._shared.normalise(answer, self.domain)
+
+    def random(self) -> random.Random:
+        """A generator whose draws depend on step, task, member and place of the call only."""
+        return random.Random(repr((self._shared.step, self._task.id, self._shared.member, self._call.ordinal)))
+
+    def note(self, text: str) -> None:
+        """A remark for the trace."""
+        self._call.notes.append(text)
+
+    def unparsed(self, what: str) -> None:
+        """Count a reply in which `what` could not be found (metric `operator/<slot>_unparsed`)."""
+        self._call.num_unparsed += 1
+        self.note(f"unreadable {what}")
+
+    async def ask(self, sections: Mapping[str, str], candidates: Sequence[str] = (), *, prompt: str = "") -> str:
+        """One executor call: the reply's text, "" where the model refused.
+
+        Args:
+            sections: name -> text of the user message's parts, written as `<name>text</name>`; empty ones are left out.
+            candidates: texts to choose from, shown with the ids A, B, …
+            prompt: the name of one of the specification's prompts; "" is the first.
+
+        Endpoint faults and used-up budgets are exceptions that end the workflow: let them pass.
+        """
+        self._num_asked += 1
+        return await self._ask(self._num_asked, sections, candidates, prompt)
 
     async def ask_at_once(self, all_candidates: Sequence[Sequence[str]], sections: Mapping[str, str]) -> list[str]:
         """Several executor calls side by side, numbered in the order given."""
-        numbers = range(self.num_asked + 1, self.num_asked + 1 + len(all_candidates))
-        self.num_asked += len(all_candidates)
-        return await all_of([self._ask(n, sections, c) for n, c in zip(numbers, all_candidates, strict=True)])
+        numbers = range(self._num_asked + 1, self._num_asked + 1 + len(all_candidates))
+        self._num_asked += len(all_candidates)
+        return await all_of([self._ask(n, sections, c, "") for n, c in zip(numbers, all_candidates, strict=True)])
 
-    async def _ask(self, number: int, sections: Mapping[str, str], candidates: Sequence[str]) -> str:
-        shared, call = self.shared, self.call
+    async def _ask(self, number: int, sections: Mapping[str, str], candidates: Sequence[str], prompt: str) -> str:
+        shared, call = self._shared, self._call
+        if number > call.spec.max_calls:
+            raise UserError(f"operator {call.spec.class_name} made more than its max_calls={call.spec.max_calls} calls")
         self._check_budget()
         call.spent.calls += 1
         context = CallContext(
             step=shared.step,
-            task_id=self.task.id,
+            task_id=self._task.id,
             member=shared.member,
             operator=call.spec.slot,
             ordinal=(call.ordinal, number),
-            domain=self.task.domain,
+            domain=self._task.domain,
         )
-        sent = messages(call.spec.slot, self.task.domain, sections, candidates)
+        sent = messages(system_prompt(call.spec, self.domain, prompt), sections, candidates)
         with shared.deadline.running() as counts:
             reply = await shared.chat.chat(
                 sent, context=context, temperature=shared.temperature, max_tokens=shared.max_tokens
@@ -173,19 +244,19 @@ class _Operator:
         return reply.text.strip()
 
     def _check_budget(self) -> None:
-        rules, before, spent = self.shared.rules, self.before, self.call.spent
+        rules, before, spent = self._shared.rules, self._before, self._call.spent
         for name, used, limit in (
             ("llm_calls", before.calls + spent.calls, rules.max_llm_calls),
             ("tokens", before.tokens + spent.tokens, rules.max_tokens),
             ("usd", before.usd + spent.usd, rules.max_usd),
         ):
             if used >= limit:
-                self.call.notes.append(f"budget:{name}")
+                self._call.notes.append(f"budget:{name}")
                 raise Exhausted(name)
 
     async def solve(self, source: str) -> tuple[bool, str]:
         """Run `solve()` of a source in the sandbox: whether it gave a value, and the value or the error."""
-        result = await self._in_sandbox(lambda: self.shared.runner.run(source, call="solve"))
+        result = await self._in_sandbox(lambda: self._shared.runner.run(source, call="solve"))
         if result.status is CodeStatus.INFRASTRUCTURE:
             raise self._sandbox_failed(result.error)
         if result.status is not CodeStatus.OK:
@@ -197,8 +268,8 @@ class _Operator:
 
     async def passes(self, candidate: str, entry_point: str) -> tuple[bool, str]:
         """Run the public tests on a candidate: whether all pass, and the error if not."""
-        tests, task = "\n".join(self.task.public_tests), self.task
-        runner = self.shared.runner
+        tests, task = "\n".join(self._task.public_tests), self._task
+        runner = self._shared.runner
         result = await self._in_sandbox(
             lambda: runner.check(candidate, tests, entry_point=entry_point, setup=task.setup)
         )
@@ -215,20 +286,21 @@ class _Operator:
             result = work()
             return result, time.monotonic() - began
 
-        with self.shared.deadline.running() as counts:
+        with self._shared.deadline.running() as counts:
             result, took_s = await asyncio.to_thread(timed)
             if result.status is not CodeStatus.INFRASTRUCTURE:
                 counts(took_s - result.waited_s)
         return result
 
     def _sandbox_failed(self, error: str) -> Masked:
-        self.call.notes.append(f"sandbox: {error}")
+        self._call.notes.append(f"sandbox: {error}")
         return Masked("sandbox")
 
     def pick(self, text: str, candidates: Sequence[str]) -> int | None:
-        index = replies.choice(text, len(candidates))
+        """The index of the candidate that a reply chooses; None, counted as unparsed, where it chooses none."""
+        index = replies.choice(text, candidates)
         if index is None:
-            self.call.notes.append("unreadable choice")
+            self.unparsed("choice")
         return index
 
 
@@ -239,125 +311,3 @@ async def all_of(coroutines: Sequence[Awaitable[Any]]) -> list[Any]:
         if isinstance(outcome, BaseException):
             raise outcome
     return list(outcomes)
-
-
-# --- the operators ----------------------------------------------------------------------------------------------------
-
-
-async def _custom(op: _Operator, input: str, instruction: str) -> Result:
-    return {"response": await op.ask({"instruction": instruction, "input": input})}
-
-
-async def _answer_generate(op: _Operator, input: str) -> Result:
-    thought, answer = replies.thought_and_answer(await op.ask({"input": input}))
-    return {"thought": thought, "answer": answer}
-
-
-async def _custom_code_generate(op: _Operator, problem: str, entry_point: str, instruction: str) -> Result:
-    entry_point = op.task.entry_point or entry_point
-    text = await op.ask({"instruction": instruction, "problem": problem, "entry_point": entry_point})
-    return {"response": replies.code(text, entry_point)}
-
-
-async def _programmer(op: _Operator, problem: str, analysis: str) -> Result:
-    """Write, run, and mend with the error, at most three times; no output where no program gave one."""
-    sections = {"problem": problem, "analysis": analysis}
-    source = ""
-    for _ in range(op.call.spec.max_calls):
-        source = replies.code(await op.ask(sections), "solve")
-        worked, outcome = await op.solve(source)
-        if worked:
-            return {"code": source, "output": outcome}
-        sections = {"problem": problem, "analysis": analysis, "code": source, "error": outcome}
-    op.call.notes.append("no program gave a result")
-    return {"code": source, "output": ""}
-
-
-async def _test(op: _Operator, problem: str, solution: str, entry_point: str) -> Result:
-    """Public tests only; the task's own entry point wins over what the workflow says, since the tests name it."""
-    num_tests = len(op.task.public_tests)
-    if not num_tests:
-        return {"result": False, "solution": solution, "n_tests": 0}
-    entry_point = op.task.entry_point or entry_point
-    candidate = replies.code(solution, entry_point)
-    passed, error = await op.passes(candidate, entry_point)
-    for _ in range(op.call.spec.max_calls):
-        if passed:
-            break
-        sections = {"problem": problem, "entry_point": entry_point, "solution": candidate, "error": error}
-        solution = candidate = replies.code(await op.ask(sections), entry_point) or candidate
-        passed, error = await op.passes(candidate, entry_point)
-    return {"result": passed, "solution": solution, "n_tests": num_tests}
-
-
-async def _sc_ensemble(op: _Operator, solutions: list[str], problem: str) -> Result:
-    if not solutions:
-        op.call.notes.append("no candidates")
-        return {"response": ""}
-    index = op.pick(await op.ask({"problem": problem}, solutions), solutions)
-    return {"response": solutions[index or 0]}
-
-
-async def _md_ensemble(op: _Operator, solutions: list[str], problem: str) -> Result:
-    if not solutions:
-        op.call.notes.append("no candidates")
-        return {"solution": ""}
-    shared = op.shared
-    seed = repr((shared.step, op.task.id, shared.member, op.call.ordinal))
-    draw = random.Random(seed)
-    orders = [draw.sample(range(len(solutions)), len(solutions)) for _ in range(op.call.spec.max_calls)]
-    texts = await op.ask_at_once([[solutions[i] for i in order] for order in orders], {"problem": problem})
-    picks = [(order, op.pick(text, solutions)) for order, text in zip(orders, texts, strict=True)]
-    votes = Counter(order[pick] for order, pick in picks if pick is not None)
-    if not votes:
-        return {"solution": solutions[0]}
-    most = max(votes.values())
-    return {"solution": solutions[min(index for index, count in votes.items() if count == most)]}
-
-
-async def _majority_vote(op: _Operator, solutions: list[str]) -> Result:
-    keys = [op.shared.normalise(solution, op.task.domain) for solution in solutions]
-    if not keys:
-        op.call.notes.append("no candidates")
-        return {"response": "", "agreement": 0.0}
-    key, count = Counter(keys).most_common(1)[0]  # the first of equals: Counter keeps the order of arrival
-    return {"response": solutions[keys.index(key)], "agreement": count / len(keys)}
-
-
-async def _review(op: _Operator, problem: str, solution: str) -> Result:
-    right, feedback = replies.verdict(await op.ask({"problem": problem, "solution": solution}))
-    if right is None:
-        op.call.notes.append("unreadable verdict")
-    return {"review_result": right is not False, "feedback": feedback}
-
-
-async def _revise(op: _Operator, problem: str, solution: str, feedback: str) -> Result:
-    """A maths or qa answer never becomes code: where the reply is a program, the solution stays as it was."""
-    text = await op.ask({"problem": problem, "solution": solution, "feedback": feedback})
-    if not text:
-        return {"solution": solution}
-    if op.task.domain == "code":
-        return {"solution": replies.code(text, op.task.entry_point)}
-    if replies.looks_like_code(text):
-        op.call.notes.append("reply was code")
-        return {"solution": solution}
-    return {"solution": text}
-
-
-async def _format(op: _Operator, problem: str, solution: str) -> Result:
-    return {"solution": replies.short_answer(await op.ask({"problem": problem, "solution": solution}))}
-
-
-_RUN: Mapping[str, Callable[..., Awaitable[Result]]] = {
-    "custom": _custom,
-    "answer_generate": _answer_generate,
-    "custom_code_generate": _custom_code_generate,
-    "programmer": _programmer,
-    "test": _test,
-    "sc_ensemble": _sc_ensemble,
-    "md_ensemble": _md_ensemble,
-    "majority_vote": _majority_vote,
-    "review": _review,
-    "revise": _revise,
-    "format": _format,
-}

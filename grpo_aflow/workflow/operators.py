@@ -1,214 +1,141 @@
-"""The one specification of the operators.
+"""The operators that a run knows: the built-in ones and those that `workflow.operators` names.
 
-Everything that speaks of operators is generated from `OPERATORS`: the policy's prompt (`prompt`), the validator
-(`validate`), the interpreter (`interpret`, `operate`) and the table in the README (`operator_table`), so that they
-cannot drift. What an operator *does* with its arguments is in `operate`; what it says to the executor is in
-`instructions`.
+An `OperatorSet` is what the prompt, the validator, the interpreter and the simulated executor are given; `load` makes
+it of dotted names. An operator is one class (`spec.Operator`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from functools import cache
 from types import MappingProxyType
 
-from grpo_aflow.types import DOMAINS, Domain
+from grpo_aflow.types import DOMAINS
+from grpo_aflow.workflow.builtin_operators import BUILT_IN
+from grpo_aflow.workflow.instructions import system_prompt
+from grpo_aflow.workflow.spec import Argument, Kind, Operator, OperatorSpec, Prompt
+
+__all__ = [
+    "BUILT_IN_SET",
+    "BY_CLASS",
+    "OPERATORS",
+    "Argument",
+    "Kind",
+    "Operator",
+    "OperatorSet",
+    "OperatorSpec",
+    "Prompt",
+    "load",
+    "operator_table",
+    "system_prompts",
+]
 
 
-class Kind(StrEnum):
-    """The type of an argument or of a result, as a workflow's author writes it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class OperatorSet:
+    """Operators by slot and by class name, in the order in which prompt and table show them."""
 
-    TEXT = "str"
-    TEXTS = "list[str]"
-    FLAG = "bool"
-    COUNT = "int"
-    SHARE = "float"
+    operators: Mapping[str, Operator]  # slot -> how it runs
+    specs: Mapping[str, OperatorSpec]  # slot -> specification
+    by_class: Mapping[str, OperatorSpec]  # class name -> specification
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Argument:
-    """One argument of an operator; `default` None means that it must be given."""
-
-    name: str
-    kind: Kind = Kind.TEXT
-    default: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OperatorSpec:
-    """What is known of an operator without running it."""
-
-    slot: str  # canonical attribute, for example "sc_ensemble"
-    class_name: str  # AFlow's class, for example "ScEnsemble"
-    arguments: tuple[Argument, ...]
-    results: Mapping[str, Kind]  # the keys that the result dict always has
-    min_calls: int  # executor calls
-    max_calls: int
-    description: str
-    runs_code: bool = False
-    domains: tuple[Domain, ...] = DOMAINS  # where it makes sense; the rules (config) say where it is allowed
-    ignored: tuple[str, ...] = ()  # AFlow's further keywords: understood, without effect
-
-    @property
-    def required(self) -> tuple[str, ...]:
-        return tuple(argument.name for argument in self.arguments if argument.default is None)
-
-    @property
-    def arguments_text(self) -> str:
-        """`(problem: str, analysis: str = "")`, Python's own notation."""
-        shown = [f"{a.name}: {a.kind}" + ("" if a.default is None else f' = "{a.default}"') for a in self.arguments]
-        return f"({', '.join(shown)})"
-
-    @property
-    def results_text(self) -> str:
-        """`code: str, output: str`."""
-        return ", ".join(f"{key}: {kind}" for key, kind in self.results.items())
-
-    @property
-    def calls_text(self) -> str:
-        return str(self.min_calls) if self.min_calls == self.max_calls else f"{self.min_calls}–{self.max_calls}"
+    @staticmethod
+    def of(operators: Iterable[Operator]) -> OperatorSet:
+        """Raises ValueError, whose text names it, where a slot or class name occurs twice."""
+        by_slot: dict[str, Operator] = {}
+        by_class: dict[str, OperatorSpec] = {}
+        for operator in operators:
+            spec = operator.spec
+            for name, known in ((spec.slot, by_slot), (spec.class_name, by_class)):
+                if name in known:
+                    raise ValueError(f"{name} is the name of another operator; choose another slot and class_name")
+            by_slot[spec.slot] = operator
+            by_class[spec.class_name] = spec
+        specs = {slot: operator.spec for slot, operator in by_slot.items()}
+        return OperatorSet(MappingProxyType(by_slot), MappingProxyType(specs), MappingProxyType(by_class))
 
 
-def _texts(*names: str) -> tuple[Argument, ...]:
-    return tuple(Argument(name=name) for name in names)
+BUILT_IN_SET = OperatorSet.of(BUILT_IN)
+OPERATORS = BUILT_IN_SET.specs
+"""Slot -> specification of the built-in operators."""
+BY_CLASS = BUILT_IN_SET.by_class
+"""Class name -> specification of the built-in operators."""
 
 
-_SOLUTIONS = Argument(name="solutions", kind=Kind.TEXTS)
+@cache
+def load(names: tuple[str, ...] = ()) -> OperatorSet:
+    """The built-in operators and those with these dotted names, for example ("my_pkg.Debate",).
 
-_SPECS = (
-    OperatorSpec(
-        slot="custom",
-        class_name="Custom",
-        arguments=_texts("input", "instruction"),
-        results={"response": Kind.TEXT},
-        min_calls=1,
-        max_calls=1,
-        description="Follows your own instruction on the input.",
-    ),
-    OperatorSpec(
-        slot="answer_generate",
-        class_name="AnswerGenerate",
-        arguments=_texts("input"),
-        results={"thought": Kind.TEXT, "answer": Kind.TEXT},
-        min_calls=1,
-        max_calls=1,
-        description="Thinks step by step, then gives a short answer.",
-    ),
-    OperatorSpec(
-        slot="custom_code_generate",
-        class_name="CustomCodeGenerate",
-        arguments=_texts("problem", "entry_point", "instruction"),
-        results={"response": Kind.TEXT},
-        min_calls=1,
-        max_calls=1,
-        description="Writes the function named by entry_point.",
-        domains=("code",),
-    ),
-    OperatorSpec(
-        slot="programmer",
-        class_name="Programmer",
-        arguments=(Argument(name="problem"), Argument(name="analysis", default="")),
-        results={"code": Kind.TEXT, "output": Kind.TEXT},
-        min_calls=1,
-        max_calls=3,
-        description="Writes a Python function solve(), runs it, mends it with the traceback; output is its result.",
-        runs_code=True,
-        domains=("math",),
-    ),
-    OperatorSpec(
-        slot="test",
-        class_name="Test",
-        arguments=_texts("problem", "solution", "entry_point"),
-        results={"result": Kind.FLAG, "solution": Kind.TEXT, "n_tests": Kind.COUNT},
-        min_calls=0,
-        max_calls=3,
-        description="Runs the public tests on the solution and mends it while they fail.",
-        runs_code=True,
-        domains=("code",),
-        ignored=("test_loop",),
-    ),
-    OperatorSpec(
-        slot="sc_ensemble",
-        class_name="ScEnsemble",
-        arguments=(_SOLUTIONS, Argument(name="problem", default="")),
-        results={"response": Kind.TEXT},
-        min_calls=1,
-        max_calls=1,
-        description="Picks the candidate that agrees best with the others (self-consistency).",
-    ),
-    OperatorSpec(
-        slot="md_ensemble",
-        class_name="MdEnsemble",
-        arguments=(_SOLUTIONS, Argument(name="problem")),
-        results={"solution": Kind.TEXT},
-        min_calls=5,
-        max_calls=5,
-        description="Five votes over shuffled candidates pick the best one.",
-        ignored=("mode",),
-    ),
-    OperatorSpec(
-        slot="majority_vote",
-        class_name="MajorityVote",
-        arguments=(_SOLUTIONS,),
-        results={"response": Kind.TEXT, "agreement": Kind.SHARE},
-        min_calls=0,
-        max_calls=0,
-        description="Picks the most frequent candidate by its normalised answer; costs nothing.",
-    ),
-    OperatorSpec(
-        slot="review",
-        class_name="Review",
-        arguments=_texts("problem", "solution"),
-        results={"review_result": Kind.FLAG, "feedback": Kind.TEXT},
-        min_calls=1,
-        max_calls=1,
-        description="Says whether the solution looks right, with feedback.",
-        ignored=("mode",),
-    ),
-    OperatorSpec(
-        slot="revise",
-        class_name="Revise",
-        arguments=_texts("problem", "solution", "feedback"),
-        results={"solution": Kind.TEXT},
-        min_calls=1,
-        max_calls=1,
-        description="Mends the solution by the feedback.",
-        ignored=("mode",),
-    ),
-    OperatorSpec(
-        slot="format",
-        class_name="Format",
-        arguments=_texts("problem", "solution"),
-        results={"solution": Kind.TEXT},
-        min_calls=1,
-        max_calls=1,
-        description="Reduces the solution to the bare short answer.",
-        ignored=("mode",),
-    ),
-)
-
-OPERATORS: Mapping[str, OperatorSpec] = MappingProxyType({spec.slot: spec for spec in _SPECS})
-"""Slot -> specification, in the order in which prompt and table show them."""
-
-BY_CLASS: Mapping[str, OperatorSpec] = MappingProxyType({spec.class_name: spec for spec in _SPECS})
-"""Class name -> specification."""
+    The working folder is searched for modules, as by `python -m`. Raises ValueError, whose text names the fix.
+    """
+    if not names:
+        return BUILT_IN_SET
+    own: list[Operator] = []
+    for name in names:
+        try:
+            own.append(_load_one(name))
+            found = OperatorSet.of([*BUILT_IN, *own])
+        except ValueError as error:
+            raise ValueError(f"operators: {name}: {error}") from error
+    return found
 
 
-def system_prompts() -> Mapping[str, str]:
-    """System text -> slot, for every (slot, domain): how an endpoint can tell which operator is asking."""
-    from grpo_aflow.workflow.instructions import system_prompt
+def _load_one(name: str) -> Operator:
+    module_name, _, attribute = name.rpartition(".")
+    if not module_name:
+        raise ValueError("write module.Class, for example my_pkg.Debate")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the user's module does while it is imported
+        text = str(error).strip().split("\n")[0]
+        raise ValueError(f"{module_name} cannot be imported ({type(error).__name__}: {text})") from error
+    cls = getattr(module, attribute, None)
+    if not inspect.isclass(cls):
+        raise ValueError(f"{module_name} has no class {attribute}")
+    spec, run = getattr(cls, "spec", None), getattr(cls, "run", None)
+    if not isinstance(spec, OperatorSpec):
+        raise ValueError(f"{attribute} has no `spec = OperatorSpec(...)`")
+    if not inspect.iscoroutinefunction(run):
+        raise ValueError(f"{attribute} has no `async def run(self, context, ...)`")
+    try:
+        inspect.signature(run).bind(None, None, **{argument.name: "" for argument in spec.arguments})
+    except TypeError as error:
+        raise ValueError(f"{attribute}.run does not take the arguments of its spec ({error})") from error
+    for prompt in spec.prompts.values():
+        if prompt.simulated_as not in OPERATORS or not OPERATORS[prompt.simulated_as].max_calls:
+            known = ", ".join(slot for slot, known in OPERATORS.items() if known.max_calls)
+            raise ValueError(f"simulated_as={prompt.simulated_as!r} is none of {known}")
+    try:
+        operator: Operator = cls()
+    except TypeError as error:
+        raise ValueError(f"{attribute} must be made without arguments ({error})") from error
+    return operator
 
-    return {system_prompt(spec.slot, domain): spec.slot for spec in _SPECS if spec.max_calls for domain in DOMAINS}
+
+def system_prompts(operators: OperatorSet = BUILT_IN_SET) -> Mapping[str, str]:
+    """System text -> built-in slot, for every prompt and domain: how an endpoint can tell which operator is asking."""
+    return {
+        system_prompt(spec, domain, name): prompt.simulated_as
+        for spec in operators.specs.values()
+        for name, prompt in spec.prompts.items()
+        for domain in DOMAINS
+    }
 
 
-def operator_table() -> str:
-    """The README's table of operators, as Markdown."""
+def operator_table(operators: OperatorSet | None = None) -> str:
+    """The table of operators as Markdown; without a set, the README's table of the built-in ones."""
     rows = [
         "| slot | class | call | result | LLM calls | runs code | domains | what it does |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for spec in _SPECS:
+    for spec in (operators or BUILT_IN_SET).specs.values():
         domains = "all" if spec.domains == DOMAINS else ", ".join(spec.domains)
         cells = (
             spec.slot,

@@ -6,10 +6,11 @@ learner's shared prefix live from it. The operators shown are generated from `OP
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grpo_aflow.types import DOMAINS, Domain, Message, Task
-from grpo_aflow.workflow.operators import OPERATORS, OperatorSpec
+from grpo_aflow.workflow.operators import OperatorSpec, load
 
 _LANGUAGE = """\
 You design agent workflows in Python. A workflow is one `class Workflow`: `__init__` sets operator slots, and
@@ -22,14 +23,16 @@ Rules:
 - Every operator that is called is set in `__init__`: `self.custom = operator.Custom(self.llm)`.
 - At most {max_operator_calls} operator calls; loops of fixed length are best: `for _ in range(3):`.
 - Allowed: assignments, if/elif/else, for, while, comprehensions, f-strings, asyncio.gather over operator calls, and
-  the usual functions and methods of str, list and dict. No try, no lambda, no further functions, no other imports.
-- Every path ends with `return answer`.
+  the usual functions and methods of str, list and dict. try/except around conversions. No lambda, no further functions, no other imports.
+- Every path ends with `return answer`, and the answer comes from operators: on every path call one that asks the model
+  at least once. Do not solve the problem yourself; you see one task, the workflow must suit others like it.
 """
 
 
-def operator_section(domain: Domain, operator_domains: dict[str, list[str]]) -> str:
+def operator_section(domain: Domain, operator_domains: dict[str, list[str]], operators: Sequence[str] = ()) -> str:
     """The operators that may be called in a domain, one per line."""
-    return "\n".join(_operator_line(spec) for spec in OPERATORS.values() if _allowed(spec, domain, operator_domains))
+    specs = load(tuple(operators)).specs.values()
+    return "\n".join(_operator_line(spec) for spec in specs if _allowed(spec, domain, operator_domains))
 
 
 def _allowed(spec: OperatorSpec, domain: Domain, operator_domains: dict[str, list[str]]) -> bool:
@@ -58,6 +61,7 @@ class Full:
     problem_chars: int
     max_operator_calls: int
     operator_domains: dict[str, list[str]]
+    operators: list[str]
 
     def __post_init__(self) -> None:
         _check_domains("guidance", self.guidance)
@@ -78,7 +82,7 @@ class Full:
         """The operator section with guidance and examples: the shared prefix of a domain's tasks."""
         language = _LANGUAGE.format(
             signature=" and the name of the function to write" if domain == "code" else "",
-            operators=operator_section(domain, self.operator_domains),
+            operators=operator_section(domain, self.operator_domains, self.operators),
             max_operator_calls=self.max_operator_calls,
         )
         shown = self.examples[domain][: self.num_examples]

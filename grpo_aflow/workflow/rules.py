@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from grpo_aflow.types import DOMAINS, Domain
-from grpo_aflow.workflow.operators import OPERATORS, OperatorSpec
+from grpo_aflow.workflow.operators import OperatorSet, OperatorSpec, load
 
 REPAIRS = ("indentation", "missing_slot", "misspelt_slot", "misspelt_llm", "missing_await")
 """Names of the repairs, as they are counted."""
@@ -38,26 +38,34 @@ class WorkflowRules:
     repair_misspelt_slot: bool
     repair_misspelt_llm: bool
     repair_missing_await: bool
+    min_operator_calls: int
     operator_domains: dict[str, list[str]]
+    operators: list[str]  # dotted names of operators from outside the package
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
-            least = 0 if field.name.startswith(("usd_", "call_")) else 1 if isinstance(value, int) else 1e-9
+            least = 0 if field.name.startswith(("usd_", "call_", "min_")) else 1 if isinstance(value, int) else 1e-9
             if not value >= least:
                 raise ValueError(
                     f"{field.name} must be {f'at least {least}' if least != 1e-9 else 'above 0'}; got {value}"
                 )
         if self.max_depth > 150:
             raise ValueError(f"max_depth must be at most 150 (Python's own stack); got {self.max_depth}")
+        known = self.operator_set.specs
         for slot, domains in self.operator_domains.items():
-            if slot not in OPERATORS:
-                raise ValueError(f"operator_domains names the operator {slot!r}; known are {', '.join(OPERATORS)}")
+            if slot not in known:
+                raise ValueError(f"operator_domains names the operator {slot!r}; known are {', '.join(known)}")
             unknown = [domain for domain in domains if domain not in DOMAINS]
             if unknown:
                 raise ValueError(f"operator_domains.{slot} names {unknown[0]!r}; domains are {', '.join(DOMAINS)}")
+
+    @property
+    def operator_set(self) -> OperatorSet:
+        """The operators that workflows may use: the built-in ones and `operators`."""
+        return load(tuple(self.operators))
 
     def allows(self, spec: OperatorSpec, domain: Domain | None) -> bool:
         """Whether the operator may be called in the domain; no domain, no restriction."""

@@ -108,7 +108,7 @@ async def open_ground(
         else:
             progress.status("reaching the executor")
             executor = await config.executor.open(
-                run_dir, seed=config.seed, tasks=tasks, system_prompts=system_prompts()
+                run_dir, seed=config.seed, tasks=tasks, system_prompts=system_prompts(config.workflow.operator_set)
             )
             stack.push_async_callback(executor.close)
             opened = await stack.enter_async_context(engine(watchdog))

@@ -57,7 +57,10 @@ class AnswerGenerate:
     )
 
     async def run(self, context: OperatorContext, input: str) -> Result:
-        thought, answer = replies.thought_and_answer(await context.ask({"input": input}))
+        text = await context.ask({"input": input})
+        if text and replies.answer_in(replies.without_thinking(text)) is None:
+            context.unparsed("answer")
+        thought, answer = replies.thought_and_answer(text)
         return {"thought": thought, "answer": answer}
 
 
@@ -112,7 +115,7 @@ class Programmer:
         sections = {"problem": problem, "analysis": analysis}
         source = ""
         for _ in range(self.spec.max_calls):
-            source = replies.code(await context.ask(sections), "solve")
+            source = replies.program(await context.ask(sections))
             worked, outcome = await context.solve(source)
             if worked:
                 return {"code": source, "output": outcome}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from grpo_aflow.workflow.language import (
     ALL_METHODS,
     BUILTINS,
+    IGNORED_KEYWORDS,
     KEY_FUNCTIONS,
     KEY_METHODS,
     MUTATORS,
@@ -15,9 +16,9 @@ from grpo_aflow.workflow.language import (
     Edit,
     Repair,
 )
-from grpo_aflow.workflow.operators import OPERATORS, OperatorSpec
 from grpo_aflow.workflow.program import FREE, Cost
 from grpo_aflow.workflow.reader import Reading, nearest, replace
+from grpo_aflow.workflow.spec import OperatorSpec
 
 if TYPE_CHECKING:
     from grpo_aflow.workflow.expressions import Expressions
@@ -195,7 +196,7 @@ def operator(e: Expressions, node: ast.Call, *, awaited: bool) -> Cost:
         message = f"{spec.class_name} is not allowed for {e.domain} tasks; use another operator"
         reading.report(node, "E601", message)
     e.called.append(((node.lineno, node.col_offset), spec.slot))
-    cost = Cost(1, spec.max_calls)
+    cost = Cost(1, spec.max_calls, 1 if spec.min_calls else 0)
     if f"self.{name}" in reading.imported:  # an unknown class, reported where it is set
         return cost.plus(arguments(e, node))
     return cost.plus(_operator_arguments(e, node, name, spec))
@@ -220,7 +221,9 @@ def _operator_arguments(e: Expressions, node: ast.Call, name: str, spec: Operato
             e.reading.report(node, "E204", f"{keyword.arg} is given twice to {shown}")
         elif keyword.arg in names:
             given.add(keyword.arg)
-        elif keyword.arg not in spec.ignored:
+        elif keyword.arg in spec.ignored or keyword.arg in IGNORED_KEYWORDS:
+            e.reading.notes.append(f"line {node.lineno}: {keyword.arg}= of {name} is understood and has no effect")
+        else:
             e.reading.report(node, "E204", f"{keyword.arg} is not an argument of {shown}")
     missing = [argument for argument in spec.required if argument not in given]
     if missing:
@@ -234,14 +237,15 @@ def _unknown_slot(e: Expressions, node: ast.Call, function: ast.Attribute) -> Op
     if name in reading.llm_names or name in reading.data_names:
         reading.report(node, "E503", f"self.{name} cannot be called; use an operator")
         return None
-    spec, repair, mend = OPERATORS.get(name), None, ""
+    known = reading.operators.specs
+    spec, repair, mend = known.get(name), None, ""
     if spec is not None:
         repair = missing_slot(reading, name, spec)
         mend = f"; write `self.{name} = operator.{spec.class_name}(self.llm)` there"
     else:
-        near = nearest(name, {*reading.slots, *OPERATORS})
+        near = nearest(name, {*reading.slots, *known})
         if near:
-            spec = reading.slots.get(near) or OPERATORS[near]
+            spec = reading.slots.get(near) or known[near]
             repair = Repair(name="misspelt_slot", edits=(replace(function, name, near),))
             mend = f"; did you mean self.{near}?"
     reading.report(node, "E202", f"self.{name} is not an operator slot set in __init__{mend}", repair)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from grpo_aflow.types import Domain, Finding
 from grpo_aflow.workflow.expressions import Expressions
 from grpo_aflow.workflow.facts import TooDeep, gather_facts
-from grpo_aflow.workflow.flow import Flow
+from grpo_aflow.workflow.flow import Flow, Paths
 from grpo_aflow.workflow.language import Diagnosis, WorkflowError
 from grpo_aflow.workflow.lengths import Lengths
 from grpo_aflow.workflow.parse import extract_source, has_class, parse
@@ -32,6 +32,7 @@ class Checked:
     source: str  # what is interpreted: after the repairs
     workflow: Workflow | None
     findings: tuple[Finding, ...]  # in order of lines; empty when valid
+    notes: tuple[str, ...] = ()  # what is understood and has no effect, for people
     repairs: tuple[str, ...] = ()  # names, one per repair made; only for a workflow that is valid by them
 
     @property
@@ -54,7 +55,8 @@ def check_text(text: str, *, domain: Domain | None, rules: WorkflowRules, repair
         repaired = _repair(source, diagnoses, domain=domain, rules=rules)
         if repaired is not None:
             return repaired
-    return Checked(source=source, workflow=workflow, findings=_findings(diagnoses))
+    notes = workflow.notes if workflow else ()
+    return Checked(source=source, workflow=workflow, findings=_findings(diagnoses), notes=notes)
 
 
 def demand(text: str, *, domain: Domain | None, rules: WorkflowRules) -> Workflow:
@@ -73,7 +75,7 @@ def validate(source: str, *, domain: Domain | None, rules: WorkflowRules) -> tup
         if not has_class(source):
             finding = Finding(code="E102", line=1, message=NO_CLASS)
         return None, [Diagnosis(finding=finding)]
-    reading = read(tree)
+    reading = read(tree, rules.operator_set)
     if reading.call is None:
         return None, _sorted(reading)
     try:
@@ -103,6 +105,7 @@ def _validate_call(reading: Reading, source: str, *, domain: Domain | None, rule
     paths = flow.block(function.body)
     if paths.through is not None:
         reading.report(function.body[-1], "E301", "__call__ can end without a return; write `return answer` at its end")
+    _check_least(reading, function, paths, rules)
     tokens, usd = _worst_case(reading, function, paths.worst, rules)
     return Workflow(
         source=source,
@@ -120,6 +123,21 @@ def _validate_call(reading: Reading, source: str, *, domain: Domain | None, rule
         max_llm_calls=paths.worst.llm,
         max_tokens=tokens,
         max_usd=usd,
+        notes=tuple(reading.notes),
+    )
+
+
+def _check_least(reading: Reading, function: ast.AsyncFunctionDef, paths: Paths, rules: WorkflowRules) -> None:
+    """E406 where some path returns after too few calls of operators that ask the executor."""
+    if paths.returned is None or paths.returned.least >= rules.min_operator_calls:
+        return
+    least, wanted = paths.returned.least, rules.min_operator_calls
+    reading.report(
+        function,
+        "E406",
+        f"a path returns after {least} call{'s' * (least != 1)} of an operator that asks the model, at least {wanted} "
+        f"{'is' if wanted == 1 else 'are'} wanted; call one on every path, for example `await self.custom(...)`, and "
+        "return what it gives",
     )
 
 
@@ -168,14 +186,16 @@ def _repair(source: str, diagnoses: list[Diagnosis], *, domain: Domain | None, r
         workflow, diagnoses = validate(source, domain=domain, rules=rules)
     for _ in range(MAX_REPAIR_ROUNDS):
         if workflow is not None:
-            return Checked(source=source, workflow=workflow, findings=(), repairs=tuple(names))
+            break
         repairs = [d.repair for d in diagnoses if d.repair is not None and rules.repairs(d.repair.name)]
         if not repairs:
             return None
         source, made = mended(source, repairs)
         names += made
         workflow, diagnoses = validate(source, domain=domain, rules=rules)
-    return Checked(source=source, workflow=workflow, findings=(), repairs=tuple(names)) if workflow else None
+    if workflow is None:
+        return None
+    return Checked(source=source, workflow=workflow, findings=(), notes=workflow.notes, repairs=tuple(names))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

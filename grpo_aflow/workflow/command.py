@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -13,22 +15,33 @@ from pathlib import Path
 from grpo_aflow.types import Domain, UserError
 from grpo_aflow.workflow.check import Checked, check_text
 from grpo_aflow.workflow.fixed import load_fixed
+from grpo_aflow.workflow.parse import has_class
 from grpo_aflow.workflow.rules import default_rules
 
 FIELDS = ("raw", "source")
 """Fields of a .jsonl line that hold a policy's text, in order of preference."""
+SUFFIXES = (".py", ".txt", ".md", ".jsonl")
+SKIPPED_FOLDERS = frozenset(("template", "templates", "__pycache__", "node_modules", "venv"))
+"""Folders of a workspace that hold no workflow: AFlow's template/ has the operators' own code."""
+MAX_BYTES = 4_000_000  # of a single workflow's file
+MAX_LINES_BYTES = 2_000_000_000  # of a .jsonl
+_FENCE = "```"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all valid, 1 some are not, 2 bad input."""
+    """Exit code: 0 all valid, 1 some are not, 2 bad input (what could be read is checked all the same)."""
     arguments = _parser().parse_args(argv)
     domain: Domain | None = None if arguments.domain == "any" else arguments.domain
+    texts, problems = _collect([Path(path) for path in arguments.paths])
+    for problem in problems:
+        print(f"grpo-aflow-check: {problem}", file=sys.stderr)
+    if not texts:
+        return UserError.code
     try:
-        texts = [item for path in arguments.paths for item in _texts(Path(path))]
-    except UserError as error:
+        rules = dataclasses.replace(default_rules(), operators=arguments.operators)
+    except ValueError as error:
         print(f"grpo-aflow-check: {error}", file=sys.stderr)
-        return error.code
-    rules = default_rules()
+        return UserError.code
     started = time.perf_counter()
     checked = [(name, check_text(text, domain=domain, rules=rules, repair=arguments.repair)) for name, text in texts]
     elapsed_s = time.perf_counter() - started
@@ -36,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(_summary([result for _, result in checked], elapsed_s)))
     else:
         _print(checked)
+    if problems:
+        return UserError.code
     return 0 if all(result.valid for _, result in checked) else 1
 
 
@@ -43,52 +58,104 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="grpo-aflow-check", description="Checks workflows without running them.")
     parser.add_argument("paths", nargs="+", metavar="PATH", help=".py, .txt, .jsonl (field raw or source), or a folder")
     parser.add_argument("--domain", choices=("math", "qa", "code", "any"), default="any", help="operator restrictions")
-    parser.add_argument("--repair", action=argparse.BooleanOptionalAction, default=True, help="mend what can be mended")
+    parser.add_argument("--operators", nargs="*", default=[], metavar="PKG.CLASS", help="operators of your own")
+    parser.add_argument(
+        "--repair", action=argparse.BooleanOptionalAction, default=True, help="repair what can be repaired"
+    )
     parser.add_argument("--json", action="store_true", help="print one summary object instead of the findings")
     return parser
 
 
+def _collect(paths: list[Path]) -> tuple[list[tuple[str, str]], list[str]]:
+    """(name, text) of each workflow under the paths, and what could not be read: one bad file hides no other."""
+    texts: list[tuple[str, str]] = []
+    problems: list[str] = []
+    for path in paths:
+        if not path.is_dir():
+            files = [path]
+        else:
+            files, unread = _files(path)
+            problems += unread
+            if not files and not unread:
+                problems.append(f"{path} holds no .py, .txt, .md or .jsonl file")
+        for file in files:
+            try:
+                found = list(_texts(file))
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            texts += found if file in paths else [item for item in found if _meant(file, item[1])]
+        if path.is_dir() and files and not texts and not problems:
+            problems.append(f"{path} holds no workflow: no file with `class Workflow`")
+    return texts, problems
+
+
+def _files(folder: Path) -> tuple[list[Path], list[str]]:
+    """The files of a folder that may hold workflows, sorted, and what could not be entered."""
+    found: list[Path] = []
+    problems: list[str] = []
+
+    def unreadable(error: OSError) -> None:
+        problems.append(f"{error.filename} cannot be read: {error.strerror}")
+
+    for parent, folders, names in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS and not name.startswith("."))
+        graph = "graph.py" in names
+        for name in sorted(names):
+            beside = graph and name == "prompt.py"  # read together with its graph.py
+            if Path(name).suffix in SUFFIXES and not beside and name != "__init__.py":
+                found.append(Path(parent) / name)
+    return [path for path in sorted(found) if path.is_file()], problems
+
+
+def _meant(path: Path, text: str) -> bool:
+    """Whether a file of a folder is a workflow, or means to be: other programs and read-me files are passed over."""
+    if path.suffix in (".jsonl", ".txt") or path.name == "graph.py":
+        return True
+    return has_class(text) and (path.suffix != ".md" or _FENCE in text)
+
+
 def _texts(path: Path) -> Iterator[tuple[str, str]]:
-    """(name, text) of each workflow under a path."""
-    if path.is_dir() and (path / "graph.py").is_file():
-        yield str(path), load_fixed(path)
-    elif path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix in (".py", ".txt", ".md", ".jsonl") and p.is_file())
-        if not found:
-            raise UserError(f"{path} holds no .py, .txt or .jsonl file")
-        for inner in found:
-            yield from _texts(inner)
-    elif path.suffix == ".jsonl":
+    """(name, text) of each workflow in a file. Raises UserError."""
+    if path.suffix == ".jsonl":
         yield from _lines(path)
     elif path.name == "graph.py":
+        _read(path)
         yield str(path), load_fixed(path)
     else:
         yield str(path), _read(path)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(_read(path).split("\n"), start=1):
+    for number, line in enumerate(_read(path, limit=MAX_LINES_BYTES).split("\n"), start=1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{number} is not JSON: {error.msg}") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}:{number} is not JSON: {str(error).splitlines()[0]}") from None
         text = next((record[f] for f in FIELDS if isinstance(record, dict) and isinstance(record.get(f), str)), None)
         if text is None:
             raise UserError(f"{path}:{number} has no text field {' or '.join(FIELDS)}")
         yield f"{path}:{number}", text
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, limit: int = MAX_BYTES) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        if path.stat().st_size > limit:
+            raise UserError(f"{path} is larger than {limit} bytes: no workflow")
+        raw = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    if b"\0" in raw:
+        raise UserError(f"{path} is not a text file; save it as UTF-8")
+    return raw.decode("utf-8", errors="replace")
 
 
 def _print(checked: list[tuple[str, Checked]]) -> None:
     for name, result in checked:
+        for note in result.notes:
+            print(f"{name}: note: {note}")
         for finding in result.findings:
             print(f"{name}:{finding.line}: {finding.code} {finding.message}")
         for repair, count in Counter(result.repairs).items():

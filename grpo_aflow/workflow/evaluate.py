@@ -12,9 +12,9 @@ from grpo_aflow.workflow.environment import Environment, Pending
 from grpo_aflow.workflow.language import BUILTINS
 from grpo_aflow.workflow.limits import Exceeded, Failed
 from grpo_aflow.workflow.operate import Call, Exhausted, Operating, Spent, all_of
-from grpo_aflow.workflow.operators import Kind, OperatorSpec
 from grpo_aflow.workflow.program import Workflow
 from grpo_aflow.workflow.rules import WorkflowRules
+from grpo_aflow.workflow.spec import Kind, OperatorSpec
 from grpo_aflow.workflow.values import Values
 
 

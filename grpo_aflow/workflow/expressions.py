@@ -16,7 +16,6 @@ from grpo_aflow.workflow import calls
 from grpo_aflow.workflow.facts import Facts
 from grpo_aflow.workflow.language import BINARY_OPERATORS, BUILTINS, FORMAT_SPEC, USAGE_KEYS, Repair
 from grpo_aflow.workflow.lengths import Lengths
-from grpo_aflow.workflow.operators import OPERATORS
 from grpo_aflow.workflow.program import FREE, Cost, Position
 from grpo_aflow.workflow.reader import Reading, nearest, replace
 from grpo_aflow.workflow.rules import WorkflowRules
@@ -75,7 +74,7 @@ class Expressions:
             return FREE
         if name in self.parameters or name in self.facts.assigned:
             if self.assigned is not None and name not in self.assigned and not self.module_level:
-                self.reading.report(node, "E302", f"{name} may be used before it is assigned; assign it on every path")
+                self.reading.report(node, "E302", f"{name} is used before it is assigned; assign it above")
                 self.assigned.add(name)  # once is enough
             return FREE
         if name in self.reading.imported or name in self.reading.operator_modules | self.reading.asyncio_names:
@@ -168,7 +167,7 @@ class Expressions:
             return frozenset().union(*known) if known and len(known) == len(found) else None
         match node:
             case ast.Await(value=ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=name))):
-                spec = self.reading.slots.get(name) or OPERATORS.get(name)
+                spec = self.reading.slots.get(name) or self.reading.operators.specs.get(name)
                 return frozenset(spec.results) if spec and f"self.{name}" not in self.reading.imported else None
             case ast.Call(func=ast.Attribute(attr="get_usage_summary")):
                 return USAGE_KEYS
@@ -180,14 +179,15 @@ class Expressions:
         turns: list[tuple[ast.comprehension, int]] = []
         self.inner.append(set())
         opened = len(self.called)
-        cost = FREE
+        cost, surely = FREE, True
         for generator in node.generators:
             if generator.is_async:
                 self.reading.report(
                     node, "E502", "the language does not have `async for`: use `for` with `await` inside"
                 )
             bound, once = self.iterable(generator.iter)
-            before = before.plus(once.times(_product(turns)))
+            before = before.plus(once.times(_product(turns)) if not turns else once.times(_product(turns)).at_least(0))
+            surely = surely and not generator.ifs and self.lengths.literal(generator.iter) is not None
             turns.append((generator, bound))
             self.lengths.turns *= bound
             self._bind(generator.target)
@@ -202,7 +202,8 @@ class Expressions:
         if len(self.called) > opened:
             for generator, bound in turns:
                 self.loop_bounds[generator.iter.lineno, generator.iter.col_offset] = bound
-        return before.plus(cost.times(_product(turns)))
+        total = cost.times(_product(turns))
+        return before.plus(total if surely else total.at_least(0))
 
     def _bind(self, target: ast.expr) -> None:
         if isinstance(target, ast.Name):
@@ -234,6 +235,13 @@ class Expressions:
         if not isinstance(node.op, BINARY_OPERATORS):
             self.reading.report(node, "E502", f"the language does not have the operator {type(node.op).__name__}")
         return self.plainly(node.left).plus(self.plainly(node.right))
+
+    def boolean(self, node: ast.BoolOp) -> Cost:
+        """Only the first part is evaluated for certain."""
+        first, *others = [self.plainly(part) for part in node.values]
+        for other in others:
+            first = first.plus(other.at_least(0))
+        return first
 
     def display(self, node: ast.List | ast.Tuple | ast.Set) -> Cost:
         cost = FREE
@@ -293,7 +301,7 @@ _CHECKS: Mapping[type[ast.AST], Callable[[Expressions, Any], Cost]] = {
     ast.FormattedValue: Expressions.formatted,
     ast.JoinedStr: _each("values"),
     ast.BinOp: Expressions.binary,
-    ast.BoolOp: _each("values"),
+    ast.BoolOp: Expressions.boolean,
     ast.UnaryOp: _each("operand"),
     ast.Compare: _each("left", "comparators"),
     ast.IfExp: Expressions.conditional,

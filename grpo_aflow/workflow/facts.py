@@ -108,6 +108,12 @@ def _note_loop(facts: Facts, node: Any) -> None:
     facts.loops.append(node)
 
 
+def _note_handler(facts: Facts, node: Any) -> None:
+    if node.name:
+        facts.values.setdefault(node.name, []).append(None)
+        facts.assigned.add(node.name)
+
+
 def _note_call(facts: Facts, node: Any) -> None:
     function = node.func
     if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.attr in MUTATORS:
@@ -124,6 +130,7 @@ _NOTES: dict[type[ast.AST], Callable[[Facts, Any], None]] = {
     ast.AugAssign: _note_assignment,
     ast.For: _note_loop,
     ast.comprehension: _note_loop,
+    ast.ExceptHandler: _note_handler,
     ast.Call: _note_call,
     ast.Await: _note_await,
 }

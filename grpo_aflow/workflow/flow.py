@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from grpo_aflow.workflow.expressions import Expressions
+from grpo_aflow.workflow.language import EXCEPTIONS
 from grpo_aflow.workflow.program import FREE, Cost
+from grpo_aflow.workflow.reader import read_import
 
-Names = set[str] | None  # the names assigned for certain; None: the point cannot be reached
+Names = set[str] | None  # the names assigned on some path to here; None: the point cannot be reached
+NEVER = 1 << 20  # the least calls of a path that no task takes
 
 
 class Paths(NamedTuple):
@@ -33,8 +36,8 @@ def _most(a: Cost | None, b: Cost | None) -> Cost | None:
     return b if a is None else a if b is None else a.or_(b)
 
 
-def _both(a: Names, b: Names) -> Names:
-    return b if a is None else a if b is None else a & b
+def _either(a: Names, b: Names) -> Names:
+    return b if a is None else a if b is None else a | b
 
 
 def _copy(names: Names) -> Names:
@@ -48,14 +51,6 @@ class _Loop:
     continues: Names = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """What is assigned besides where a condition holds, as long as none of its names has changed."""
-
-    names: frozenset[str]
-    writes: dict[str, int]
-
-
 class Flow:
     """Walks statements; what it finds is reported to the reading of its expressions."""
 
@@ -63,7 +58,6 @@ class Flow:
         self.expressions = expressions
         self.reading = expressions.reading
         self.loops: list[_Loop] = []
-        self.given: dict[str, _Given] = {}
         self.nesting = 0
         self.too_deep = False
 
@@ -113,6 +107,11 @@ class Flow:
                 return self._if(node)
             case ast.For() | ast.While():
                 return self._loop(node)
+            case ast.Try():
+                return self._try(node)
+            case ast.Import() | ast.ImportFrom():
+                read_import(self.reading, node)
+                return Paths()
             case ast.Break() | ast.Continue():
                 return self._jump(node)
         self.reading.refuse(node)
@@ -173,24 +172,14 @@ class Flow:
     def _if(self, node: ast.If) -> Paths:
         expressions = self.expressions
         tested = expressions.plainly(node.test)
-        key = ast.dump(node.test) if len(node.body) and not isinstance(node.test, ast.Constant) else ""
-        watched = {name.id for name in ast.walk(node.test) if isinstance(name, ast.Name)}
-        writes = {name: expressions.writes.get(name, 0) for name in watched}
         before = expressions.assigned
-        expressions.assigned = self._with_given(_copy(before), key, writes)
+        expressions.assigned = _copy(before)
         yes = self.inner_block(node.body)
-        after_yes = expressions.assigned
-        expressions.assigned = self._with_given(_copy(before), "not " + key, writes)
+        after_yes, expressions.assigned = expressions.assigned, _copy(before)
         no = (self.block if _is_elif(node) else self.inner_block)(node.orelse) if node.orelse else Paths()
-        after_no = expressions.assigned
-        after = _both(after_yes, after_no)
-        expressions.assigned = after
-        unchanged = all(expressions.writes.get(name, 0) == count for name, count in writes.items())
-        if key and unchanged and after is not None:
-            if after_yes is not None:
-                self.given[key] = _Given(frozenset(after_yes - after), writes)
-            if after_no is not None:
-                self.given["not " + key] = _Given(frozenset(after_no - after), writes)
+        expressions.assigned = _either(after_yes, expressions.assigned)
+        if is_guard(node.test, expressions.parameters) and yes.returned is not None:
+            yes = yes._replace(returned=yes.returned.at_least(NEVER))  # tasks have a problem: this return is not taken
         through = _most(yes.through, no.through)
         jumped, returned = _most(yes.jumped, no.jumped), _most(yes.returned, no.returned)
         return Paths(
@@ -199,12 +188,74 @@ class Flow:
             None if returned is None else tested.plus(returned),
         )
 
-    def _with_given(self, names: Names, key: str, writes: dict[str, int]) -> Names:
-        """The names assigned where the condition holds: it may have been tested above, with assignments below it."""
-        given = self.given.get(key)
-        if names is not None and given is not None and given.writes == writes:
-            names |= given.names
-        return names
+    # --- try ----------------------------------------------------------------------------------------------------------
+
+    def _try(self, node: ast.Try) -> Paths:
+        """A handler begins anywhere in the body: below the calls that stand before what can fail."""
+        expressions = self.expressions
+        before = _copy(expressions.assigned)
+        tried = self.inner_block(node.body)
+        entered = None if before is None else before | assigned_in(node.body)
+        whole = self.block(node.orelse) if node.orelse else Paths()
+        through = tried.through and whole.through and tried.through.plus(whole.through)
+        jumped = _most(tried.jumped, tried.through and whole.jumped and tried.through.plus(whole.jumped))
+        returned = _most(tried.returned, tried.through and whole.returned and tried.through.plus(whole.returned))
+        after = expressions.assigned
+        until = tried.worst.at_least(self._least_before_failure(node.body))
+        for handler in node.handlers:
+            self._check_handler(handler)
+            expressions.assigned = _copy(entered)
+            if expressions.assigned is not None and handler.name:
+                expressions.assigned.add(handler.name)
+            paths = self.inner_block(handler.body)
+            through = _most(through, paths.through and until.plus(paths.through))
+            jumped = _most(jumped, paths.jumped and until.plus(paths.jumped))
+            returned = _most(returned, paths.returned and until.plus(paths.returned))
+            after = _either(after, expressions.assigned)
+        expressions.assigned = after
+        if not node.finalbody:
+            return Paths(through, jumped, returned)
+        if after is None:
+            expressions.assigned = _copy(entered)  # checked once, for the ways that leave, too
+        final = self.inner_block(node.finalbody)
+        if after is None:
+            expressions.assigned = None
+        ways = [way.plus(final.worst) if way is not None else None for way in (through, jumped, returned)]
+        if final.through is None:  # it returns or jumps itself, whatever came before
+            worst = (_most(_most(through, jumped), returned) or FREE).or_(until.plus(FREE))
+            return Paths(None, final.jumped and worst.plus(final.jumped), final.returned and worst.plus(final.returned))
+        return Paths(*ways)
+
+    def _check_handler(self, handler: ast.ExceptHandler) -> None:
+        kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type] if handler.type else []
+        for kind in kinds:
+            name = kind.attr if isinstance(kind, ast.Attribute) else kind.id if isinstance(kind, ast.Name) else ""
+            of_module = isinstance(kind, ast.Attribute) and isinstance(kind.value, ast.Name)
+            shadowed = isinstance(kind, ast.Name) and name in self.expressions.facts.assigned
+            if (
+                name not in EXCEPTIONS and name not in ("BaseException", "JSONDecodeError") and not of_module
+            ) or shadowed:
+                self.reading.report(
+                    handler,
+                    "E503",
+                    f"except takes Python's own exceptions, like ValueError; got {ast.unparse(kind)[:40]}",
+                )
+
+    def _least_before_failure(self, body: list[ast.stmt]) -> int:
+        """Operator calls at the beginning of a block that surely happen before anything in it can fail."""
+        least = 0
+        for statement in body:
+            match statement:
+                case ast.Assign(
+                    targets=[ast.Name()], value=ast.Await(value=ast.Call(func=ast.Attribute(attr=name)) as call)
+                ) if all(map(cannot_fail, [*call.args, *(k.value for k in call.keywords)])):
+                    spec = self.reading.slots.get(name)
+                    least += bool(spec and spec.min_calls)
+                case ast.Assign(targets=[ast.Name()], value=value) if cannot_fail(value):
+                    pass
+                case _:
+                    return least
+        return least
 
     # --- loops --------------------------------------------------------------------------------------------------------
 
@@ -215,9 +266,9 @@ class Flow:
         loop, names = self.loops[-1], self.expressions.assigned
         if isinstance(node, ast.Break):
             loop.broken = True
-            loop.breaks = _both(loop.breaks, _copy(names))
+            loop.breaks = _either(loop.breaks, _copy(names))
         else:
-            loop.continues = _both(loop.continues, _copy(names))
+            loop.continues = _either(loop.continues, _copy(names))
         self.expressions.assigned = None
         return Paths(None, FREE, None)
 
@@ -225,34 +276,40 @@ class Flow:
         expressions = self.expressions
         calls_before = len(expressions.called)
         bound, literal, entry = self._loop_header(node)
+        if expressions.assigned is not None:
+            expressions.assigned |= assigned_in(node.body) & expressions.facts.assigned  # by the turn before
         before = _copy(expressions.assigned)
         if isinstance(node, ast.For):
             entry = entry.plus(self.target(node.target))
-        self.given.clear()  # a second turn sees what the first one changed
         self.loops.append(_Loop())
         turns, expressions.lengths.turns = expressions.lengths.turns, expressions.lengths.turns * bound
         body = self.inner_block(node.body)
         expressions.lengths.turns = turns
         loop = self.loops.pop()
-        self.given.clear()
-        turned = _both(expressions.assigned, loop.continues)
+        turned = _either(expressions.assigned, loop.continues)
         forever = isinstance(node, ast.While) and _always(node.test)
         at_least_once = forever or (literal and bound > 0)
+        turns_surely = (1 if loop.broken or isinstance(node, ast.While) else bound) if at_least_once else 0
         ended = turned if at_least_once else before
         expressions.assigned = None if forever else ended
         if at_least_once and not forever and turned is None:
             expressions.assigned = None  # every turn leaves: the loop never comes to its own end
         rest = self.block(node.orelse) if node.orelse else Paths()
         falls_through = expressions.assigned is not None or loop.broken
-        expressions.assigned = _both(expressions.assigned, loop.breaks) if loop.broken else expressions.assigned
+        expressions.assigned = _either(expressions.assigned, loop.breaks) if loop.broken else expressions.assigned
         if isinstance(node, ast.While) or len(expressions.called) > calls_before:
             expressions.loop_bounds[node.lineno, node.col_offset] = bound
         per_turn = body.worst if isinstance(node, ast.For) else body.worst.plus(entry)
+        first_return = body.returned and entry.least + body.returned.least
+        ended_turn = _most(body.through, body.jumped)
         total = per_turn.times(bound).plus(entry)
+        total = total.at_least(entry.least + turns_surely * (ended_turn.least if ended_turn else NEVER))
         through = _most(total if falls_through else None, rest.through and total.plus(rest.through))
         if not falls_through:
             through = None
-        returned = _most(body.returned and total, rest.returned and total.plus(rest.returned))
+        returned = _most(
+            None if first_return is None else total.at_least(first_return), rest.returned and total.plus(rest.returned)
+        )
         jumped = rest.jumped and total.plus(rest.jumped)
         return Paths(through, jumped, returned)
 
@@ -263,11 +320,12 @@ class Flow:
             bound, cost = expressions.iterable(node.iter)
             return bound, expressions.lengths.literal(node.iter) is not None, cost
         counted = self._counted(node)
+        begins = bool(counted) and isinstance(node.test, ast.Compare)  # with `and …` it may not even begin
         limit = expressions.rules.max_loop_iterations
         bound = limit if counted is None else counted
         if bound > limit and any(map(calls_operator, node.body)):
             bound = limit
-        return bound, False, expressions.plainly(node.test)
+        return bound, begins, expressions.plainly(node.test)
 
     def _counted(self, node: ast.While) -> int | None:
         """The turns of `i = 0; while i < 3 [and …]: …; i += 1`, where i changes nowhere else."""
@@ -293,6 +351,73 @@ class Flow:
 def calls_operator(node: ast.AST) -> bool:
     """Whether an operator call stands below the node, as far as its form shows."""
     return any(isinstance(inner, ast.Await) for inner in ast.walk(node))
+
+
+def assigned_in(body: list[ast.stmt]) -> set[str]:
+    """Names that some statement of a block binds without needing them bound before."""
+    names: set[str] = set()
+    for outer in body:
+        for node in ast.walk(outer):
+            match node:
+                case ast.Assign(targets=targets, value=value):
+                    used = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
+                    names |= {n for target in targets for n in _bound(target)} - used
+                case ast.AnnAssign(target=target, value=value) if value is not None:
+                    names |= _bound(target)
+                case ast.For(target=target):
+                    names |= _bound(target)
+    return names
+
+
+def _bound(target: ast.expr) -> set[str]:
+    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def cannot_fail(node: ast.expr) -> bool:
+    """Whether evaluating an expression surely raises nothing: names, constants, texts of them."""
+    match node:
+        case ast.Constant() | ast.Name():
+            return True
+        case ast.Attribute(value=ast.Name()):
+            return True
+        case ast.JoinedStr(values=values):
+            return all(map(cannot_fail, values))
+        case ast.FormattedValue(value=value, format_spec=None):
+            return cannot_fail(value)
+        case ast.List(elts=items) | ast.Tuple(elts=items):
+            return all(map(cannot_fail, items))
+    return False
+
+
+def is_guard(test: ast.expr, parameters: frozenset[str]) -> bool:
+    """Whether a condition says that a parameter is missing: `not problem`, `problem is None`, `not problem.strip()`."""
+    match test:
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return _is_parameter(operand, parameters) or (
+                isinstance(operand, ast.Call)
+                and isinstance(operand.func, ast.Name)
+                and operand.func.id == "isinstance"
+                and len(operand.args) == 2
+                and _is_parameter(operand.args[0], parameters)
+                and isinstance(operand.args[1], ast.Name)
+                and operand.args[1].id == "str"
+            )
+        case ast.Compare(left=left, ops=[ast.Is() | ast.Eq()], comparators=[ast.Constant(value=value)]):
+            empty = value is None or value == ""
+            sized = isinstance(left, ast.Call) and isinstance(left.func, ast.Name) and left.func.id == "len"
+            return (empty and _is_parameter(left, parameters)) or (
+                sized and value == 0 and bool(left.args) and _is_parameter(left.args[0], parameters)
+            )
+        case ast.BoolOp(op=ast.Or(), values=values):
+            return all(is_guard(value, parameters) for value in values)
+    return False
+
+
+def _is_parameter(node: ast.expr, parameters: frozenset[str]) -> bool:
+    """`problem` or `problem.strip()`; the other parameters may well be empty."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "strip":
+        node = node.func.value
+    return isinstance(node, ast.Name) and node.id == "problem" and "problem" in parameters
 
 
 def _is_elif(node: ast.If) -> bool:

@@ -23,6 +23,7 @@ _SUBJECT: Mapping[str, str] = {
     "code": "programming task",
 }
 
+
 def system_prompt(spec: OperatorSpec, domain: Domain, prompt: str = "") -> str:
     """The system text of one of an operator's prompts; "" is the first."""
     text = spec.prompts[prompt or next(iter(spec.prompts))].text
@@ -44,9 +45,7 @@ SECTIONS = (
 """The tagged sections of a user message, in the order in which they stand; an operator's own ones follow."""
 
 
-def messages(
-    system: str, sections: Mapping[str, str], candidates: Sequence[str] = ()
-) -> tuple[Message, Message]:
+def messages(system: str, sections: Mapping[str, str], candidates: Sequence[str] = ()) -> tuple[Message, Message]:
     """The two messages of one executor call; empty sections are left out."""
     parts: list[str] = []
     for name in (*SECTIONS, *(name for name in sections if name not in SECTIONS)):

@@ -14,6 +14,7 @@ from typing import Any
 from grpo_aflow.types import ChatModel, CodeRunner, Domain, Execution, ExecutionStatus, Task
 from grpo_aflow.workflow.deadline import Deadline, DeadlineReached
 from grpo_aflow.workflow.evaluate import Evaluator
+from grpo_aflow.workflow.language import EXCEPTIONS, NEVER_CAUGHT
 from grpo_aflow.workflow.limits import Exceeded, Failed
 from grpo_aflow.workflow.operate import Exhausted, Masked, Operating
 from grpo_aflow.workflow.program import Workflow
@@ -142,7 +143,9 @@ async def _statement(evaluator: Evaluator, node: ast.stmt) -> None:
             raise _Break
         case ast.Continue():
             raise _Continue
-        case ast.Pass():
+        case ast.Try():
+            await _try(evaluator, node)
+        case ast.Pass() | ast.Import() | ast.ImportFrom():
             pass
         case _:
             raise AssertionError(f"the validator let {type(node).__name__} through")
@@ -174,6 +177,53 @@ async def _turn(evaluator: Evaluator, body: list[ast.stmt]) -> bool:
     except _Continue:
         pass
     return True
+
+
+async def _try(evaluator: Evaluator, node: ast.Try) -> None:
+    """As in Python. Only what the workflow's own values raise is caught: no budget, no deadline, no fault of others."""
+    try:
+        try:
+            await _block(evaluator, node.body)
+        except Failed as failed:
+            handler = None if failed.name in NEVER_CAUGHT else _handler(node, failed.name)
+            if handler is None:
+                raise
+            await _handle(evaluator, handler, failed)
+        else:
+            await _block(evaluator, node.orelse)
+    except Failed as failed:
+        if failed.name not in NEVER_CAUGHT:
+            await _block(evaluator, node.finalbody)  # a jump in it wins, as in Python
+        raise
+    except (_Break, _Continue, _Return):
+        await _block(evaluator, node.finalbody)
+        raise
+    await _block(evaluator, node.finalbody)
+
+
+def _handler(node: ast.Try, name: str) -> ast.ExceptHandler | None:
+    """The first handler that catches the exception of that name."""
+    raised = EXCEPTIONS.get(name, Exception)
+    for handler in node.handlers:
+        kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+        names = [kind.id for kind in kinds if isinstance(kind, ast.Name)]
+        if handler.type is None or "BaseException" in names:
+            return handler
+        if any(issubclass(raised, EXCEPTIONS[kind]) for kind in names if kind in EXCEPTIONS):
+            return handler
+    return None
+
+
+async def _handle(evaluator: Evaluator, handler: ast.ExceptHandler, failed: Failed) -> None:
+    """Run a handler; its name holds the exception's text and is unbound again at its end."""
+    environment = evaluator.environment
+    if handler.name:
+        environment.locals[handler.name] = failed.detail
+    try:
+        await _block(evaluator, handler.body)
+    finally:
+        if handler.name:
+            environment.locals.pop(handler.name, None)
 
 
 async def _for(evaluator: Evaluator, node: ast.For) -> None:

@@ -7,6 +7,7 @@ it and the interpreter has no way to do it.
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "E403": "worst-case executor calls or tokens",
         "E404": "worst-case cost",
         "E405": "source too long",
-        "E501": "import",
+        "E406": "a path with too few operator calls",
         "E502": "construct that the language does not have",
         "E503": "call of something that the language does not have",
         "E504": "attribute or method that the language does not have",
@@ -90,17 +91,32 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-HARMLESS_IMPORTS = _words(
-    "__future__ abc ast asyncio collections copy dataclasses datetime decimal enum examples fractions functools "
-    "itertools json logging math metagpt numpy operator operators prompt pydantic random re scripts statistics "
-    "string sympy textwrap time typing typing_extensions unittest workspace async_llm evaluator"
-)
-"""Top-level packages whose import is understood and does nothing. What they bind cannot be used."""
-
 BUILTINS = _words(
     "abs all any bool dict enumerate float int isinstance len list map max min print range repr reversed round set "
     "sorted str sum tuple zip"
 )
+
+EXCEPTIONS: Mapping[str, type[Exception]] = MappingProxyType(
+    {
+        name: getattr(builtins, name)
+        for name in _words(
+            "Exception ArithmeticError AssertionError AttributeError BufferError EOFError FloatingPointError IndexError "
+            "KeyError LookupError NameError NotImplementedError OSError OverflowError RuntimeError StopIteration "
+            "SyntaxError TimeoutError TypeError UnboundLocalError UnicodeDecodeError UnicodeEncodeError UnicodeError "
+            "ValueError ZeroDivisionError ConnectionError ImportError"
+        )
+    }
+)
+"""Names that may stand in `except`. What the workflow's own values raise is caught by them; nothing else is."""
+
+NEVER_CAUGHT = _words("MemoryError RecursionError NoReturn NoAnswer")
+"""Failures of an execution that no `except` of a workflow sees: how much a machine holds must not change a result."""
+
+IGNORED_KEYWORDS = _words(
+    "agent context history max_tokens model name output_format persona response_format role seed stop system "
+    "system_prompt temperature top_p"
+)
+"""Keywords of published operators: understood in every operator call, without effect."""
 
 TYPE_NAMES = _words("str int float bool list dict tuple set")
 """Builtins that may stand as the second argument of isinstance."""
@@ -159,8 +175,7 @@ REFUSED_NODES: Mapping[type[ast.AST], str] = MappingProxyType(
         ast.AsyncFor: "`async for`: use `for` with `await` inside",
         ast.AsyncWith: "`async with`: leave it out",
         ast.With: "`with`: leave it out",
-        ast.Try: "`try`: leave it out, operators return values and never raise",
-        ast.TryStar: "`try`: leave it out, operators return values and never raise",
+        ast.TryStar: "`except*`: write `except`",
         ast.Raise: "`raise`: return an answer instead",
         ast.Assert: "`assert`: use `if`",
         ast.Lambda: "`lambda`: use a loop or a comprehension",
@@ -174,8 +189,6 @@ REFUSED_NODES: Mapping[type[ast.AST], str] = MappingProxyType(
         ast.Match: "`match`: use if/elif/else",
         ast.Yield: "`yield`: return the answer",
         ast.YieldFrom: "`yield from`: return the answer",
-        ast.Import: "an import inside a function: leave it out",
-        ast.ImportFrom: "an import inside a function: leave it out",
         ast.Starred: "`*` here: write the items out",
     }
 )

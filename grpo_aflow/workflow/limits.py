@@ -20,6 +20,7 @@ class Failed(Exception):
     def __init__(self, name: str, detail: str = "") -> None:
         super().__init__(f"{name}: {detail}")
         self.name = name
+        self.detail = detail
 
 
 class Exceeded(Exception):

@@ -17,6 +17,8 @@ _START = re.compile(
     r"|[A-Z][A-Z0-9_]*[ \t]*(?::[ \t]*str[ \t]*)?=)",
     re.MULTILINE,
 )
+_GRAPH = re.compile(r"<graph>(.*?)(?:</graph>|\Z)", re.DOTALL | re.IGNORECASE)
+_PROMPT = re.compile(r"<prompt>(.*?)(?:</prompt>|\Z)", re.DOTALL | re.IGNORECASE)
 MAX_TRIES = 6
 
 
@@ -45,9 +47,32 @@ def extract_source(text: str) -> str:
     ended = _END_TOKENS.search(text)
     if ended and _CLASS.search(text, 0, ended.start()):
         text = text[: ended.start()]
+    text = _tagged(text)
     fenced = _fenced(text)
     source = fenced if fenced is not None else _unfenced(text)
     return textwrap.dedent(source).strip("\n").rstrip() + "\n"
+
+
+def _tagged(text: str) -> str:
+    """The workflow in `<graph>…</graph>` with the constants in `<prompt>…</prompt>`, as AFlow's optimizer writes them.
+
+    The prompts come last, so that the class keeps its place; a text without such tags is given back as it is.
+    """
+    graphs = [graph for graph in _GRAPH.findall(text) if has_class(graph)]
+    if not graphs:
+        return text
+    graph = _inner(graphs[-1])
+    prompts = [_inner(prompt) for prompt in _PROMPT.findall(text)]
+    sound = [prompt for prompt in prompts if prompt.strip() and isinstance(parse(prompt), ast.Module)]
+    return "\n\n".join([graph.rstrip(), *sound])
+
+
+def _inner(block: str) -> str:
+    """What stands in a tag, without a fence around it."""
+    text = textwrap.dedent(block).strip("\n")
+    if _FENCE.search(text):
+        text = _fenced(text) or text
+    return textwrap.dedent(text)
 
 
 def _fenced(text: str) -> str | None:
@@ -58,7 +83,14 @@ def _fenced(text: str) -> str | None:
     i = 0
     while i < len(fences):
         opening = fences[i]
+        following = fences[i + 1] if i + 1 < len(fences) else None
+        if following and following.group(1) and not text[opening.end() : following.start()].strip():
+            i += 1  # a stray opening: ```python and, below it, ```python again
+            continue
         closings = [j for j in range(i + 1, len(fences)) if not fences[j].group(1)]
+        if closings and not text[opening.end() : fences[closings[0]].start()].strip():
+            i = closings[0] + (0 if _opens(text, fences, closings[0]) else 1)  # an empty fence, then the real one
+            continue
         block, used = _block(text, opening.end() + 1, [fences[j].start() for j in closings])
         if _CLASS.search(block):
             if _CALL.search(block):
@@ -69,6 +101,15 @@ def _fenced(text: str) -> str | None:
     if not found and others and not has_class(text):
         return others[0]
     return found[0] if found else None
+
+
+def _opens(text: str, fences: list[re.Match[str]], i: int) -> bool:
+    """Whether the bare fence that ends an empty one begins the class itself: ``` ``` class Workflow … ```."""
+    end = fences[i + 1].start() if i + 1 < len(fences) else len(text)
+    return (
+        _CLASS.search(text, fences[i].end(), end) is not None
+        and _START.match(text[fences[i].end() :].lstrip()) is not None
+    )
 
 
 def _block(text: str, start: int, ends: list[int]) -> tuple[str, int]:

@@ -7,26 +7,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from grpo_aflow.workflow.operators import OperatorSpec
+from grpo_aflow.workflow.spec import OperatorSpec
 
 Position = tuple[int, int]
 """Line and column of a loop's header: the key of its bound."""
 
 
 class Cost(NamedTuple):
-    """The most calls that a piece of a workflow can make."""
+    """The most calls that a piece of a workflow can make, and how many it surely makes."""
 
     operators: int = 0
     llm: int = 0
+    least: int = 0  # calls of operators that surely ask the executor
 
     def plus(self, other: Cost) -> Cost:
-        return Cost(self.operators + other.operators, self.llm + other.llm)
+        return Cost(self.operators + other.operators, self.llm + other.llm, self.least + other.least)
 
     def times(self, n: int) -> Cost:
-        return Cost(self.operators * n, self.llm * n)
+        return Cost(self.operators * n, self.llm * n, self.least * n)
 
     def or_(self, other: Cost) -> Cost:
-        return Cost(max(self.operators, other.operators), max(self.llm, other.llm))
+        return Cost(max(self.operators, other.operators), max(self.llm, other.llm), min(self.least, other.least))
+
+    def at_least(self, least: int) -> Cost:
+        return self._replace(least=least)
 
 
 FREE = Cost()
@@ -54,6 +58,7 @@ class Workflow:
     max_llm_calls: int
     max_tokens: int  # worst case
     max_usd: float  # worst case
+    notes: tuple[str, ...] = ()  # what is understood and has no effect
 
     @property
     def operators(self) -> tuple[str, ...]:

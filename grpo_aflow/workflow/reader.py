@@ -10,10 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from grpo_aflow.types import Finding
-from grpo_aflow.workflow.language import HARMLESS_IMPORTS, REFUSED_NODES, Diagnosis, Edit, Repair
-from grpo_aflow.workflow.operators import BY_CLASS, OPERATORS, OperatorSpec
+from grpo_aflow.workflow.language import REFUSED_NODES, Diagnosis, Edit, Repair
+from grpo_aflow.workflow.operators import BUILT_IN_SET, OperatorSet
+from grpo_aflow.workflow.spec import OperatorSpec
 
 NO_CLASS = "there is no `class Workflow`; write one with __init__ and async __call__"
+SCOREFLOW = (
+    "this is ScoreFlow's dialect (`run_workflow`, operators that hold the problem and return text); write "
+    "`async def __call__(self, problem)`, `operator.Custom(self.llm)`, and hand input= and instruction= to each call"
+)
 CREATE_LLM = "create_llm_instance"
 CALL_PARAMETERS = ("problem", "entry_point", "test")
 _TYPING = frozenset(("Literal", "Union", "Optional", "Dict", "List", "Tuple", "Any", "TypeVar", "Callable", "Type"))
@@ -23,7 +28,9 @@ _TYPING = frozenset(("Literal", "Union", "Optional", "Dict", "List", "Tuple", "A
 class Reading:
     """The outside of a workflow; filled in by `read`."""
 
+    operators: OperatorSet = BUILT_IN_SET
     diagnoses: list[Diagnosis] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what is understood and has no effect
     constants: list[ast.stmt] = field(default_factory=list)
     constant_names: set[str] = field(default_factory=set)
     class_constants: set[str] = field(default_factory=set)
@@ -89,9 +96,9 @@ def _distance(a: str, b: str) -> int:
     return row[-1]
 
 
-def read(tree: ast.Module) -> Reading:
+def read(tree: ast.Module, operators: OperatorSet = BUILT_IN_SET) -> Reading:
     """Read the module; everything that is wrong with it is in `.diagnoses`."""
-    reading = Reading()
+    reading = Reading(operators=operators)
     workflow: ast.ClassDef | None = None
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == "Workflow" and workflow is None:
@@ -108,7 +115,7 @@ def read(tree: ast.Module) -> Reading:
 def _module_statement(reading: Reading, node: ast.stmt) -> None:
     match node:
         case ast.Import() | ast.ImportFrom():
-            _import(reading, node)
+            read_import(reading, node)
         case (
             ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.AnnAssign(target=ast.Name(id=name), value=value)
         ):
@@ -132,13 +139,11 @@ def _module_statement(reading: Reading, node: ast.stmt) -> None:
             reading.report(node, "E502", "only imports and constants may stand beside the class; leave this out")
 
 
-def _import(reading: Reading, node: ast.Import | ast.ImportFrom) -> None:
+def read_import(reading: Reading, node: ast.Import | ast.ImportFrom) -> None:
+    """Note what an import binds. Any import is understood and does nothing; a name of it cannot be used."""
     origin = "" if isinstance(node, ast.Import) else node.module or ""
     for alias in node.names:
-        path = alias.name if isinstance(node, ast.Import) else origin or alias.name
         bound = alias.asname or (alias.name.partition(".")[0] if isinstance(node, ast.Import) else alias.name)
-        if path.partition(".")[0] not in HARMLESS_IMPORTS:
-            reading.report(node, "E501", f"`{path}` cannot be imported; workflows need no imports, leave it out")
         last = alias.name.rpartition(".")[2]
         if last in ("operator", "operators"):
             reading.operator_modules.add(bound)
@@ -148,7 +153,7 @@ def _import(reading: Reading, node: ast.Import | ast.ImportFrom) -> None:
             reading.asyncio_names.add(bound)
         elif origin == "asyncio" and alias.name == "gather":
             reading.gather_names.add(bound)
-        elif origin and alias.name in BY_CLASS:
+        elif origin and alias.name in reading.operators.by_class:
             reading.class_names[bound] = alias.name
         else:
             reading.imported.add(bound)
@@ -181,9 +186,14 @@ def _class(reading: Reading, workflow: ast.ClassDef) -> None:
                 reading.report(node, "E502", "only __init__, __call__ and constants may stand in the class")
     _init(reading, workflow)
     _call(reading, workflow, call)
+    if reading.call is not None:
+        slots_within(reading, reading.call)
 
 
 def _call(reading: Reading, workflow: ast.ClassDef, call: ast.stmt | None) -> None:
+    if call is None and any(getattr(node, "name", "") == "run_workflow" for node in workflow.body):
+        reading.report(workflow, "E104", SCOREFLOW)
+        return
     if not isinstance(call, ast.AsyncFunctionDef):
         mend = "write `async def` for `def`" if call is not None else "write `async def __call__(self, problem: str)`"
         reading.report(call or workflow, "E104", f"Workflow has no `async def __call__`; {mend}")
@@ -268,17 +278,23 @@ def _init_attribute(reading: Reading, node: ast.stmt, name: str, value: ast.expr
     if _creates_llm(reading, value) or (isinstance(value, ast.Name) and value.id in llm_variables):
         reading.llm_names.add(name)
         return
-    found = _operator_class(reading, value)
+    found = operator_class(reading, value)
     if found is None:
         reading.data_names.add(name)
         reading.init_body.append(node)
         return
     assert isinstance(value, ast.Call)
-    if found in BY_CLASS:
-        reading.slots[name] = BY_CLASS[found]
+    set_slot(reading, name, found, value, llm_variables)
+
+
+def set_slot(reading: Reading, name: str, found: str, value: ast.Call, llm_variables: set[str]) -> None:
+    """Note the operator that `self.<name>` holds, and check what it is constructed with."""
+    known = reading.operators.by_class
+    if found in known:
+        reading.slots[name] = known[found]
     else:
-        reading.report(value, "E207", f"there is no operator {found}; known are {', '.join(BY_CLASS)}")
-        reading.slots[name] = OPERATORS["custom"]  # so that its calls are not reported once more
+        reading.report(value, "E207", f"there is no operator {found}; known are {', '.join(known)}")
+        reading.slots[name] = reading.operators.specs["custom"]  # so that its calls are not reported once more
         reading.imported.add(f"self.{name}")
     given = value.args[0] if value.args else next((k.value for k in value.keywords if k.arg == "llm"), None)
     match given:
@@ -288,12 +304,24 @@ def _init_attribute(reading: Reading, node: ast.stmt, name: str, value: ast.expr
             if attribute not in reading.llm_names:
                 _misspelt_llm(reading, given, attribute)
         case None:
-            reading.report(value, "E205", f"{found} needs the language model; write {found}(self.llm)")
+            _report_no_llm(reading, value, found)
         case _:
             reading.report(value, "E208", f"{found} takes the language model; write {found}(self.llm)")
 
 
-def _operator_class(reading: Reading, value: ast.expr) -> str | None:
+def _report_no_llm(reading: Reading, value: ast.Call, found: str) -> None:
+    """`operator.Custom()`: the language model is put in, where there is exactly one."""
+    repair = None
+    if len(reading.llm_names) == 1 and not value.args and not value.keywords:
+        (llm,) = reading.llm_names
+        line, column = value.end_lineno or value.lineno, (value.end_col_offset or 1) - 1
+        edit = Edit(line=line, column=column, end_column=column, text=f"self.{llm}")
+        repair = Repair(name="misspelt_llm", edits=(edit,))
+    message = f"{found} needs the language model; write {found}(self.llm)"
+    reading.report(value, "E205", message, repair)
+
+
+def operator_class(reading: Reading, value: ast.expr) -> str | None:
     """The operator class that a call constructs, known or not; None if the call is something else."""
     match value:
         case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=name)) if module in reading.operator_modules:
@@ -301,7 +329,7 @@ def _operator_class(reading: Reading, value: ast.expr) -> str | None:
         case ast.Call(func=ast.Name(id=name)):
             if name in reading.class_names:
                 return reading.class_names[name]
-            if name in BY_CLASS or (name[:1].isupper() and name not in reading.constant_names):
+            if name in reading.operators.by_class or (name[:1].isupper() and name not in reading.constant_names):
                 return name
     return None
 
@@ -312,7 +340,7 @@ def _creates_llm(reading: Reading, value: ast.expr) -> bool:
         return False
     function = value.func.id if isinstance(value.func, ast.Name) else value.func.attr
     if function != CREATE_LLM:
-        if function in BY_CLASS or nearest(function, [CREATE_LLM]) is None:
+        if function in reading.operators.by_class or nearest(function, [CREATE_LLM]) is None:
             return False
         edit = replace(value.func, function, CREATE_LLM)
         _report_llm(reading, value, f"{function} is not known; write {CREATE_LLM}", edit)
@@ -333,3 +361,68 @@ def _misspelt_llm(reading: Reading, node: ast.expr, name: str) -> None:
 
 def _report_llm(reading: Reading, node: ast.AST, message: str, edit: Edit | None) -> None:
     reading.report(node, "E208", message, Repair(name="misspelt_llm", edits=(edit,)) if edit else None)
+
+
+# --- operators made inside __call__ ---------------------------------------------------------------------------------
+
+
+def slots_within(reading: Reading, call: ast.AsyncFunctionDef) -> None:
+    """Understand `custom = operator.Custom(self.llm)` in `__call__`: as if `__init__` had set it.
+
+    The statement becomes `pass`, a call of the local name a call of the slot. A name that is assigned twice is none.
+    """
+    made: dict[str, str] = {}
+    for block in _blocks(call.body):
+        for i, node in enumerate(block):
+            match node:
+                case ast.Assign(targets=[target], value=ast.Call() as value):
+                    pass
+                case _:
+                    continue
+            found = operator_class(reading, value)
+            if found is None or found not in reading.operators.by_class:
+                continue
+            if isinstance(target, ast.Name):
+                slot = made.setdefault(target.id, _free_slot(reading, target.id, found))
+            elif isinstance(target, ast.Attribute) and _is_self_attribute(target):
+                slot = target.attr
+            else:
+                continue
+            if reading.slots.get(slot, reading.operators.by_class[found]).class_name != found:
+                continue  # two operators under one name: `flow` refuses the assignment
+            set_slot(reading, slot, found, value, set())
+            block[i] = ast.copy_location(ast.Pass(), node)
+    if made:
+        _LocalCalls(made).visit(call)
+
+
+def _blocks(body: list[ast.stmt]) -> Iterable[list[ast.stmt]]:
+    yield body
+    for node in body:
+        for name in ("body", "orelse", "finalbody"):
+            inner = getattr(node, name, None)
+            if isinstance(inner, list) and inner:
+                yield from _blocks(inner)
+        for handler in getattr(node, "handlers", ()):
+            yield from _blocks(handler.body)
+
+
+def _free_slot(reading: Reading, name: str, class_name: str) -> str:
+    taken = reading.slots.get(name)
+    free = name not in reading.llm_names | reading.data_names
+    return name if free and (taken is None or taken.class_name == class_name) else f"{name}_in_call"
+
+
+class _LocalCalls(ast.NodeTransformer):
+    """Writes `self.custom(…)` for the call of a local name that holds an operator."""
+
+    def __init__(self, made: dict[str, str]) -> None:
+        self.made = made
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id in self.made:
+            base = ast.copy_location(ast.Name(id="self", ctx=ast.Load()), node.func)
+            attribute = ast.Attribute(value=base, attr=self.made[node.func.id], ctx=ast.Load())
+            node.func = ast.copy_location(attribute, node.func)
+        return node

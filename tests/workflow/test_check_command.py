@@ -61,7 +61,12 @@ def test_without_repair(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_domains(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = folder / "code.py"
-    path.write_text(workflow_text("r = await self.test(problem, '', 'f')\nreturn r['solution']"), encoding="utf-8")
+    path.write_text(
+        workflow_text(
+            "r = await self.custom(problem, '')\nr = await self.test(problem, '', 'f')\nreturn r['solution']"
+        ),
+        encoding="utf-8",
+    )
     assert main([str(path)]) == 0
     assert main([str(path), "--domain", "code"]) == 0
     assert main([str(path), "--domain", "math"]) == 1

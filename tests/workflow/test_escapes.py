@@ -229,6 +229,8 @@ HARMLESS = frozenset(
         "string bomb by repr",
         "strip of many",
         "growing while looped over",
+        "try finally",  # as in Python
+        "from import inside",  # binds a name that cannot be used
     )
 )
 

@@ -256,7 +256,7 @@ def test_any_fences(text: str) -> None:
 @SOME
 @given(st.text(max_size=200), st.integers(0, 60))
 def test_replies_are_read_without_raising(text: str, num_candidates: int) -> None:
-    index = replies.choice(text, num_candidates)
+    index = replies.choice(text, [f"text {i}" for i in range(num_candidates)])
     assert index is None or 0 <= index < num_candidates
     assert isinstance(replies.verdict(text)[1], str)
     assert all(isinstance(part, str) for part in replies.thought_and_answer(text))

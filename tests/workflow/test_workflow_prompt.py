@@ -24,7 +24,11 @@ def load(name: str) -> dict[str, Any]:
 
 
 def full(**changes: Any) -> Full:
-    values = load("full") | {"max_operator_calls": RULES.max_operator_calls, "operator_domains": RULES.operator_domains}
+    values = load("full") | {
+        "max_operator_calls": RULES.max_operator_calls,
+        "operator_domains": RULES.operator_domains,
+        "operators": [],
+    }
     return Full(**(values | changes))
 
 

@@ -71,11 +71,13 @@ def _collect(paths: list[Path]) -> tuple[list[tuple[str, str]], list[str]]:
     texts: list[tuple[str, str]] = []
     problems: list[str] = []
     for path in paths:
+        workspace = False
         if not path.is_dir():
             files = [path]
         else:
             files, unread = _files(path)
             problems += unread
+            workspace = any(file.name == "graph.py" for file in files)
             if not files and not unread:
                 problems.append(f"{path} holds no .py, .txt, .md or .jsonl file")
         for file in files:
@@ -84,7 +86,7 @@ def _collect(paths: list[Path]) -> tuple[list[tuple[str, str]], list[str]]:
             except UserError as error:
                 problems.append(str(error))
                 continue
-            texts += found if file in paths else [item for item in found if _meant(file, item[1])]
+            texts += found if file in paths else [item for item in found if _meant(file, item[1], workspace)]
         if path.is_dir() and files and not texts and not problems:
             problems.append(f"{path} holds no workflow: no file with `class Workflow`")
     return texts, problems
@@ -108,9 +110,9 @@ def _files(folder: Path) -> tuple[list[Path], list[str]]:
     return [path for path in sorted(found) if path.is_file()], problems
 
 
-def _meant(path: Path, text: str) -> bool:
+def _meant(path: Path, text: str, workspace: bool) -> bool:
     """Whether a file of a folder is a workflow, or means to be: other programs and read-me files are passed over."""
-    if path.suffix in (".jsonl", ".txt") or path.name == "graph.py":
+    if path.suffix == ".jsonl" or path.name == "graph.py" or (path.suffix == ".txt" and not workspace):
         return True
     return has_class(text) and (path.suffix != ".md" or _FENCE in text)
 

@@ -178,8 +178,10 @@ class Flow:
         after_yes, expressions.assigned = expressions.assigned, _copy(before)
         no = (self.block if _is_elif(node) else self.inner_block)(node.orelse) if node.orelse else Paths()
         expressions.assigned = _either(after_yes, expressions.assigned)
-        if is_guard(node.test, expressions.parameters) and yes.returned is not None:
-            yes = yes._replace(returned=yes.returned.at_least(NEVER))  # tasks have a problem: this return is not taken
+        if is_guard(node.test, expressions.parameters):
+            yes = _never(yes)
+        elif is_guard(ast.UnaryOp(op=ast.Not(), operand=node.test), expressions.parameters):
+            no = _never(no)
         through = _most(yes.through, no.through)
         jumped, returned = _most(yes.jumped, no.jumped), _most(yes.returned, no.returned)
         return Paths(
@@ -351,6 +353,11 @@ class Flow:
 def calls_operator(node: ast.AST) -> bool:
     """Whether an operator call stands below the node, as far as its form shows."""
     return any(isinstance(inner, ast.Await) for inner in ast.walk(node))
+
+
+def _never(paths: Paths) -> Paths:
+    """The paths of a branch that is not taken, since every task has a problem: they do not lower the least calls."""
+    return Paths(*(None if way is None else way.at_least(NEVER) for way in paths))
 
 
 def assigned_in(body: list[ast.stmt]) -> set[str]:

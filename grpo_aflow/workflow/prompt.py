@@ -23,9 +23,10 @@ Rules:
 - Every operator that is called is set in `__init__`: `self.custom = operator.Custom(self.llm)`.
 - At most {max_operator_calls} operator calls; loops of fixed length are best: `for _ in range(3):`.
 - Allowed: assignments, if/elif/else, for, while, comprehensions, f-strings, asyncio.gather over operator calls, and
-  the usual functions and methods of str, list and dict. try/except around conversions. No lambda, no further functions, no other imports.
-- Every path ends with `return answer`, and the answer comes from operators: on every path call one that asks the model
-  at least once. Do not solve the problem yourself; you see one task, the workflow must suit others like it.
+  the usual functions and methods of str, list and dict, try/except around conversions. No lambda, no further
+  functions, no imports that are used.
+- Every path ends with `return answer`, and the answer comes from operators: call one that asks the model on every path.
+  Do not solve the problem yourself: the workflow must suit other tasks of the kind.
 """
 
 

@@ -1,6 +1,6 @@
 """Three operators from outside the package: nothing here is registered anywhere but in `workflow.operators`.
 
-    grpo-aflow-train workflow.operators=[experiments.your_own.operators.SelfRefine,experiments.your_own.operators.Debate]
+    grpo-aflow-train workflow.operators=[experiments.your_own.operators.Debate]
 
 An operator declares what the policy and the validator must know (`spec`) and how it runs (`run`). `simulated_as` names
 the built-in operator whose kind of reply the simulated executor gives to a prompt.

@@ -128,7 +128,7 @@ def _validate_call(reading: Reading, source: str, *, domain: Domain | None, rule
 
 
 def _check_least(reading: Reading, function: ast.AsyncFunctionDef, paths: Paths, rules: WorkflowRules) -> None:
-    """E406 where some path returns after too few calls of operators that ask the executor, and nothing else is wrong."""
+    """E406 where some path returns after too few calls that ask the executor, and nothing else is wrong."""
     if reading.diagnoses or paths.returned is None or paths.returned.least >= rules.min_operator_calls:
         return
     least, wanted = paths.returned.least, rules.min_operator_calls

@@ -411,10 +411,9 @@ def is_guard(test: ast.expr, parameters: frozenset[str]) -> bool:
             )
         case ast.Compare(left=left, ops=[ast.Is() | ast.Eq()], comparators=[ast.Constant(value=value)]):
             empty = value is None or value == ""
-            sized = isinstance(left, ast.Call) and isinstance(left.func, ast.Name) and left.func.id == "len"
-            return (empty and _is_parameter(left, parameters)) or (
-                sized and value == 0 and bool(left.args) and _is_parameter(left.args[0], parameters)
-            )
+            if isinstance(left, ast.Call) and isinstance(left.func, ast.Name) and left.func.id == "len" and left.args:
+                return value == 0 and _is_parameter(left.args[0], parameters)
+            return empty and _is_parameter(left, parameters)
         case ast.BoolOp(op=ast.Or(), values=values):
             return all(is_guard(value, parameters) for value in values)
     return False

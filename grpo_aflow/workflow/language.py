@@ -100,10 +100,10 @@ EXCEPTIONS: Mapping[str, type[Exception]] = MappingProxyType(
     {
         name: getattr(builtins, name)
         for name in _words(
-            "Exception ArithmeticError AssertionError AttributeError BufferError EOFError FloatingPointError IndexError "
-            "KeyError LookupError NameError NotImplementedError OSError OverflowError RuntimeError StopIteration "
-            "SyntaxError TimeoutError TypeError UnboundLocalError UnicodeDecodeError UnicodeEncodeError UnicodeError "
-            "ValueError ZeroDivisionError ConnectionError ImportError"
+            "Exception ArithmeticError AssertionError AttributeError BufferError EOFError FloatingPointError "
+            "IndexError KeyError LookupError NameError NotImplementedError OSError OverflowError RuntimeError "
+            "StopIteration SyntaxError TimeoutError TypeError UnboundLocalError UnicodeDecodeError UnicodeEncodeError "
+            "UnicodeError ValueError ZeroDivisionError ConnectionError ImportError"
         )
     }
 )

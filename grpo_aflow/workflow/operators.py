@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
+from typing import cast
 
 from grpo_aflow.types import DOMAINS
 from grpo_aflow.workflow.builtin_operators import BUILT_IN
@@ -113,7 +114,7 @@ def _load_one(name: str) -> Operator:
             known = ", ".join(slot for slot, known in OPERATORS.items() if known.max_calls)
             raise ValueError(f"simulated_as={prompt.simulated_as!r} is none of {known}")
     try:
-        operator: Operator = cls()
+        operator = cast(Operator, cls())
     except TypeError as error:
         raise ValueError(f"{attribute} must be made without arguments ({error})") from error
     return operator

@@ -163,8 +163,7 @@ def _class(reading: Reading, workflow: ast.ClassDef) -> None:
     bases = [base for base in workflow.bases if not (isinstance(base, ast.Name) and base.id == "object")]
     if bases or workflow.keywords:
         reading.report(workflow, "E502", "Workflow has no base class; write `class Workflow:`")
-    if workflow.decorator_list:
-        reading.report(workflow, "E502", "the language does not have decorators; leave them out")
+    _decorators(reading, workflow)
     call: ast.stmt | None = None
     for node in workflow.body:
         match node:
@@ -190,6 +189,18 @@ def _class(reading: Reading, workflow: ast.ClassDef) -> None:
         slots_within(reading, reading.call)
 
 
+def _decorators(reading: Reading, node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    """Imported decorators (MermaidFlow's `@weave.op()`, metadata, tracing) have no effect; Python's own are refused."""
+    for decorator in node.decorator_list:
+        root = decorator
+        while isinstance(root, ast.Call | ast.Attribute):
+            root = root.func if isinstance(root, ast.Call) else root.value
+        if isinstance(root, ast.Name) and root.id in reading.imported:
+            reading.notes.append(f"line {decorator.lineno}: the decorator {ast.unparse(decorator)[:40]} has no effect")
+        else:
+            reading.report(node, "E502", "the language does not have decorators; leave them out")
+
+
 def _call(reading: Reading, workflow: ast.ClassDef, call: ast.stmt | None) -> None:
     if call is None and any(getattr(node, "name", "") == "run_workflow" for node in workflow.body):
         reading.report(workflow, "E104", SCOREFLOW)
@@ -200,8 +211,7 @@ def _call(reading: Reading, workflow: ast.ClassDef, call: ast.stmt | None) -> No
         if not isinstance(call, ast.FunctionDef):
             return
     reading.call = call  # type: ignore[assignment]  # a plain def has the same fields, and is already refused
-    if call.decorator_list:
-        reading.report(call, "E502", "the language does not have decorators; leave them out")
+    _decorators(reading, call)
     a = call.args
     if a.vararg or a.kwarg or a.kwonlyargs:
         reading.report(call, "E105", "__call__ takes (self, problem[, entry_point[, test]]); leave `*` out")
@@ -224,8 +234,7 @@ def _init(reading: Reading, workflow: ast.ClassDef) -> None:
     if init is None:
         reading.report(workflow, "E103", "Workflow has no __init__; write one that sets the operator slots")
         return
-    if init.decorator_list:
-        reading.report(init, "E502", "the language does not have decorators; leave them out")
+    _decorators(reading, init)
     names = [a.arg for a in (*init.args.posonlyargs, *init.args.args, *init.args.kwonlyargs)]
     if names[:1] != ["self"]:
         reading.report(init, "E103", "the first parameter of __init__ is self")

@@ -188,9 +188,9 @@ def program(text: str) -> str:
     if any(_prints(node) for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef)):
         return _with_prints(source)
     names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    shown = isinstance(last, ast.Expr) and not isinstance(last.value, ast.Constant)
-    if shown and (not isinstance(last.value, ast.Name) or last.value.id in names):
-        return f"{source}\n\ndef solve():\n    return {ast.unparse(last.value)}\n"
+    shown = last.value if isinstance(last, ast.Expr) and not isinstance(last.value, ast.Constant) else None
+    if shown is not None and (not isinstance(shown, ast.Name) or shown.id in names):
+        return f"{source}\n\ndef solve():\n    return {ast.unparse(shown)}\n"
     callable_ = [name for name, node in functions.items() if _takes_nothing(node)]
     if callable_:
         called = "main" if "main" in callable_ else callable_[-1]

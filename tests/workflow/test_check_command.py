@@ -110,3 +110,33 @@ def test_unknown_options_are_bad_input() -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--domain", "art", "x.py"])
     assert ended.value.code == 2
+
+
+def test_a_workspace_of_aflow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    round_1 = tmp_path / "workspace" / "GSM8K" / "workflows" / "round_1"
+    template = round_1.parent / "template"
+    for folder in (round_1, template):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("")
+    (round_1 / "graph.py").write_text(GOOD.replace("'x'", "prompt_custom.SOLVE"), encoding="utf-8")
+    (round_1 / "prompt.py").write_text("SOLVE = 'go'\n", encoding="utf-8")
+    (template / "operator.py").write_text("class Custom:\n    pass\n", encoding="utf-8")
+    (tmp_path / "run.py").write_text("print('the optimizer')\n", encoding="utf-8")
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "1 of 1 valid\n"
+
+
+def test_one_unreadable_file_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "good.py").write_text(GOOD, encoding="utf-8")
+    (tmp_path / "binary.py").write_bytes(b"class Workflow\0\1")
+    (tmp_path / "latin.py").write_bytes(GOOD.replace("'x'", "'caf\u00e9'").encode("latin-1"))
+    (tmp_path / "broken.jsonl").write_text("{", encoding="utf-8")
+    (tmp_path / "huge.py").write_bytes(b"#" * 5_000_000)
+    assert main([str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "2 of 2 valid\n"
+    assert [line.split(": ", 1)[1].split("/")[-1].split(" ")[0] for line in captured.err.splitlines()] == [
+        "binary.py",
+        "broken.jsonl:1",
+        "huge.py",
+    ]

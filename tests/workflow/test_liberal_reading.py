@@ -1,5 +1,7 @@
 """What published workflows do and the language takes: try/except as in Python, operators made in `__call__`, notes."""
 
+# ruff: noqa: E501 - a row is a case
+
 from __future__ import annotations
 
 import asyncio
@@ -189,3 +191,10 @@ def test_prompts_in_tags_are_constants() -> None:
     graph = CLASS.replace("''", "prompt_custom.SOLVE")
     text = f"<graph>{graph}</graph>\n<prompt>\nSOLVE = 'go'\n</prompt>"
     assert check_text(text, domain=None, rules=default_rules()).valid
+
+
+def test_imported_decorators_are_noted() -> None:
+    text = "import weave\n" + CLASS.replace("    async def", "    @weave.op()\n    async def")
+    checked = check_text(text, domain=None, rules=default_rules())
+    assert checked.valid
+    assert checked.notes == ("line 16: the decorator weave.op() has no effect",)

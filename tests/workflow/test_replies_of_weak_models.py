@@ -1,0 +1,83 @@
+# ruff: noqa: E501 - a row is a case
+"""Replies that miss the asked form are read as an expert would."""
+
+from __future__ import annotations
+
+import pytest
+
+from grpo_aflow.workflow import replies
+
+CANDIDATES = ["The answer is 12.", "The answer is 18 dollars, from nine eggs.", "It cannot be said from the text."]
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("The answer is B", 1), ("**B**", 1), ("Option B", 1), ("b)", 1), ("(B)", 1), ("b", 1), ("2", 1), ("Candidate 2", 1),
+        ('{"choice": "C"}', 2), ("<choice>b</choice>", 1), ("<choice>B", 1), ("<choice>2</choice>", 1), ("<Choice>(B)</Choice>", 1),
+        ("<think>A? no</think>B", 1), ("The answer is 18 dollars, from nine eggs.", 1), ("I would say that none fits", None),
+        ("Solution C is the most consistent", 2), ("A", 0), ("", None), ("A, B", 1), ("B) The answer is 18 dollars", 1),
+    ],
+)  # fmt: skip
+def test_choices(text: str, index: int | None) -> None:
+    assert replies.choice(text, CANDIDATES) == index
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("Correct", True), ("\u2713", True), ("\u274c wrong sum", False), ("Yes, it is.", True), ("no", False), ('{"verdict": false}', False),
+        ("not correct", False), ("Incorrect.", False), ("<verdict>True</verdict>", True), ("<verdict>false", False),
+        ("<verdict>not correct</verdict>", False), ("The solution is correct.", True), ("The solution is not correct.", False),
+        ("The answer is incorrect because 2+2=4.", False), ("<think>false?</think><verdict>true</verdict>", True), ("Let me see.", None),
+        ("**Verdict:** true", True), ("is_correct: no", False),
+    ],
+)  # fmt: skip
+def test_verdicts(text: str, right: bool | None) -> None:
+    assert replies.verdict(text)[0] is right
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<thought>a</thought><answer>18</answer>", "18"), ("<thought>a</thought><answer>18", "18"), ("<ANSWER> 18 </ANSWER>", "18"),
+        ("9 * 2 = 18\n\nAnswer: 18", "18"), ("So it is **18**", "18"), ('{"thought": "x", "answer": "18"}', "18"), ('{"answer": 18}', "18"),
+        ("We sum. The final answer is 18.", "18"), ("<think>17?</think>The answer is: **18**", "18"), ("18", "18"),
+        ("<thought>a</thought>18", "18"), ("", ""),
+    ],
+)  # fmt: skip
+def test_answers(text: str, answer: str) -> None:
+    assert replies.thought_and_answer(text)[1] == answer
+
+
+@pytest.mark.parametrize("text", ['"Paris"', "Answer: Paris", "**Answer:** Paris", "The final answer is Paris.", "<answer>Paris</answer>", "Paris\n"])  # fmt: skip
+def test_short_answers(text: str) -> None:
+    assert replies.short_answer(text) == "Paris"
+
+
+BODY = "def add(a, b):\n    return a + b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BODY, f"```python\n{BODY}\n```", f"```\n{BODY}\n```", f"```java\n{BODY}\n```", f"```python\n{BODY}", f"Here it is:\n\n{BODY}\n\nThis adds them.",
+        f"<code>\n{BODY}\n</code>", f"<answer>```py\n{BODY}\n```</answer>", f"<think>def add: no</think>\n```python\n{BODY}\n```", f"~~~python\n{BODY}\n~~~",
+        f"```python\n{BODY}\n```\nRun it:\n```bash\npython add.py\n```", f"```python title=add.py\n{BODY}\n```",
+    ],
+)  # fmt: skip
+def test_code(text: str) -> None:
+    assert replies.code(text, "add").strip() == BODY
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def solve():\n    return 18", "print(9 * 2)", "x = 9\nprint('so')\nprint(x * 2)", "def eggs():\n    return 9 * 2", "x = 9 * 2", "x = 9\nx * 2",
+        "def main():\n    print(18)\n\nif __name__ == '__main__':\n    main()", "def eggs(n=9):\n    return n * 2\n\nprint(eggs())", "def f(a):\n    return a * 2\n\nresult = f(9)\nprint(result)",
+    ],
+)  # fmt: skip
+def test_programs_without_solve(source: str) -> None:
+    names: dict[str, object] = {}
+    exec(replies.program(f"Sure:\n```python\n{source}\n```"), names)  # our own few lines above
+    assert str(names["solve"]()) == "18"  # type: ignore[operator]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grpo_aflow.types import DOMAINS, Domain, Message, Task
-from grpo_aflow.workflow.operators import OPERATORS
+from grpo_aflow.workflow.operators import load
 
 _SYSTEM = """\
 You write a Python class Workflow that solves a task by calling operators. Do not solve the task yourself.
@@ -32,6 +32,7 @@ class Brief:
     example: dict[str, str]
     problem_chars: int
     operator_domains: dict[str, list[str]]
+    operators: list[str]
 
     def __post_init__(self) -> None:
         missing = [domain for domain in DOMAINS if domain not in self.example]
@@ -53,7 +54,7 @@ class Brief:
         lines = [
             f"self.{spec.slot} = operator.{spec.class_name}(self.llm): "
             f"({', '.join(argument.name for argument in spec.arguments)}) -> {', '.join(spec.results)}"
-            for spec in OPERATORS.values()
+            for spec in load(tuple(self.operators)).specs.values()
             if domain in self.operator_domains.get(spec.slot, spec.domains)
         ]
         return _SYSTEM.format(operators="\n".join(lines), example=self.example[domain].strip())

@@ -12,11 +12,12 @@ import pytest
 from run_cases import SMALL, only_run
 from small_endpoint import completion, small_endpoint
 
+from grpo_aflow import train
 from grpo_aflow.config import compose
 from grpo_aflow.executor.ledger import read_costs
 from grpo_aflow.measure import measure
 from grpo_aflow.record import read_jsonl
-from grpo_aflow.types import InfrastructureError
+from grpo_aflow.types import BudgetReached, InfrastructureError, UserError
 
 TRAIN, EVAL = (str(Path(sys.executable).parent / f"grpo-aflow-{name}") for name in ("train", "eval"))
 WORKFLOW = """
@@ -197,3 +198,25 @@ def test_a_training_whose_key_is_refused_is_saved(model_cache, tmp_path):
         resumed = run([TRAIN, f"resume={folder}", *more], tmp_path)
         assert resumed.returncode == 0, resumed.stderr
         assert set(answered(folder).values()) == {1}
+
+
+@pytest.mark.parametrize("kind", [UserError, BudgetReached, InfrastructureError])
+async def test_whatever_a_user_can_correct_is_rescued(kind):
+    """The loop's own ending, by itself: saved, told with the way to go on, and its report printed."""
+
+    class Ended:
+        finished, reported = 4, False
+
+        async def evaluate(self, step, interrupt):
+            raise kind("the server's words")
+
+        async def rescue(self, error):
+            return f"{error}; saved step_{self.finished:06d}; resume with: grpo-aflow-train resume=folder"
+
+        def report(self):
+            self.reported = True
+
+    training = Ended()
+    with pytest.raises(kind, match="the server's words; saved step_000004; resume with: .* resume=folder"):
+        await train._run(training, interrupt=None)
+    assert training.reported

@@ -47,7 +47,8 @@ class ServerError:
 _NO_CREDIT = re.compile(
     r"insufficient[_ ](quota|balance|credit|fund)|billing_(hard_limit|not_active)|credit balance is too low|arrearage"
     r"|(requires more|out of|not enough|no) credits?\b|\bkey limit exceeded|account_deactivated|payment[_ ]required"
-    r"|account .{0,40}(deactivated|suspended|overdue)"
+    r"|account .{0,40}(deactivated|suspended|overdue|in arrears)|balance .{0,20}insufficient|余额不足|欠费"
+    r"|free ?tier.{0,60}(exhausted|used up)"
 )
 _TOO_LONG = re.compile(
     r"context[_ ]?(length|window|size|limit)|(maximum|max) (allowed )?(context|model|sequence|input|prompt) length"
@@ -58,16 +59,21 @@ _TOO_LONG = re.compile(
     r"|range of input length|must have less than \d+ tokens|tokens? \+ `?max_(new_)?tokens`? must be"
     r"|max_(new_|completion_)?tokens must be at least 1|max_tokens.{0,80}-\d+|decrease input length"
     r"|reduce (the|your) (length|message|prompt|input)"
+    r"|(输入|上下文|长度).{0,12}(过长|太长|超过|超出)|超过.{0,8}最大.{0,4}长度"
 )
 _MODERATED = re.compile(
     r"content[_ ]?(filter|policy|management|moderation|exists risk)|\bmoderation\b|\bflagged\b|data_?inspection_?failed"
     r"|inappropriate content|responsibleai|safety (system|policy|filter|reasons)|sensitive (content|words?|information)"
     r"|prohibited[_ ]content|usage (policy|policies|guidelines)|violat.{0,60}(policy|policies|guideline)|guardrail"
-    r"|unsafe content|content .{0,30}(unsafe|not allowed|blocked)"
+    r"|unsafe content|content .{0,30}(unsafe|not allowed|blocked)|敏感|违规|内容安全"
 )
 _GARBLED = re.compile(r"(could not|failed to|cannot|unable to) parse .{0,40}(json|body)|unexpected end of (hex|json)")
 _ABOUT_RATE = re.compile(r"rate.?limit|per[ _-](minute|day|second|hour)|too many requests|throttl|overloaded")
 _KEY = re.compile(r"api[ _-]?key|subscription key|credential|authenti|unauthori[sz]ed|access token|invalid token")
+_BAD_KEY = re.compile(
+    r"(invalid|incorrect|expired|revoked|disabled).{0,20}api[ _-]?key|api_key_invalid"
+    r"|api[ _-]?key.{0,30}(not valid|invalid|expired|revoked|disabled)|organization has been (disabled|restricted)"
+)
 _NO_MODEL = re.compile(r"model.{0,80}(not (found|exist)|does ?n.t exist|not_found|unknown|not supported|no longer)")
 
 _SIZE = (413, 414, 431)
@@ -85,7 +91,8 @@ class Row:
 
 
 def _says(pattern: re.Pattern[str]) -> Callable[[ServerError, bool], bool]:
-    return lambda error, _: bool(pattern.search(error.words))
+    """The beginning of the words fits: further on, a server may quote the prompt, which must not end a run."""
+    return lambda error, _: bool(pattern.search(f"{error.reason[:200]} {error.text[:200]}".lower()))
 
 
 def _about_prompt(pattern: re.Pattern[str]) -> Callable[[ServerError, bool], bool]:
@@ -107,6 +114,7 @@ TABLE: tuple[Row, ...] = (
     Row(outcome=Outcome.CREDIT, fits=lambda e, _: e.code == 402, why="payment required"),
     Row(outcome=Outcome.CREDIT, fits=_says(_NO_CREDIT), why="the words speak of quota or balance, not of a rate"),
     Row(outcome=Outcome.KEY, fits=lambda e, _: e.code in (401, 407), why="the key (of the proxy, at 407) is refused"),
+    Row(outcome=Outcome.KEY, fits=_says(_BAD_KEY), why="the words speak of the key, whatever the status"),
     Row(outcome=Outcome.RATE, fits=lambda e, _: e.code == 429, why="too many requests: it passes"),
     Row(outcome=Outcome.REFUSED, fits=_about_prompt(_TOO_LONG), why="this prompt does not fit into the context"),
     Row(outcome=Outcome.REFUSED, fits=_about_prompt(_MODERATED), why="this prompt was declined by a filter"),

@@ -17,6 +17,7 @@ from grpo_aflow.executor.prices import estimate_text_tokens, estimate_tokens
 from grpo_aflow.executor.thinking import split_thinking
 from grpo_aflow.types import ChatStatus
 
+QUOTES = ("input", "body", "request", "messages", "prompt", "flagged_input")  # fields that repeat the request
 MOST_WORDS = 2000  # characters of an error that are looked at
 MOST_TOKENS = 100_000_000  # of one call; a larger count is no count
 
@@ -69,14 +70,34 @@ def read_answer(
     content: bytes, content_type: str, messages: Sequence[Mapping[str, Any]]
 ) -> Answer | ServerError | Unreadable:
     """Read the body of a 200."""
+    try:
+        return _read_answer(content, content_type, messages)
+    except RecursionError:
+        return Unreadable(what="JSON nested too deep")
+
+
+def read_error(code: int, content: bytes, content_type: str = "") -> ServerError:
+    """Read the body of an answer whose HTTP status is an error."""
+    text = content.decode("utf-8", "replace")
+    if "html" in content_type or "<html" in text[:500].lower():
+        title = re.search(r"<title>(.{1,100}?)</title>", text, re.IGNORECASE | re.DOTALL)
+        return ServerError(code=code, text=f"an HTML page ({title[1].strip()})" if title else "an HTML page")
+    try:
+        error = _error_of(json.loads(text), default=code)
+    except (ValueError, RecursionError):
+        return ServerError(code=code, text=_line(text))
+    return ServerError(code=code, text=error.text, reason=error.reason)
+
+
+def _read_answer(
+    content: bytes, content_type: str, messages: Sequence[Mapping[str, Any]]
+) -> Answer | ServerError | Unreadable:
     if "html" in content_type or content.lstrip()[:1] == b"<":
         return Unreadable(what="an HTML page instead of JSON", page=True)
     try:
         body = _events(content) if content.lstrip().startswith(b"data:") else json.loads(content)
     except UnicodeDecodeError:
         return Unreadable(what="invalid UTF-8")
-    except RecursionError:
-        return Unreadable(what="JSON nested too deep")
     except ValueError:
         return Unreadable(what=f"{len(content)} bytes that are not JSON")
     if isinstance(body, list) and len(body) == 1:
@@ -92,20 +113,6 @@ def read_answer(
             return _error_of(body, default=500)
         return Unreadable(what="JSON that is no chat completion")
     return _answer(body, choice, messages)
-
-
-def read_error(code: int, content: bytes, content_type: str = "") -> ServerError:
-    """Read the body of an answer whose HTTP status is an error."""
-    text = content.decode("utf-8", "replace")
-    if "html" in content_type or "<html" in text[:500].lower():
-        title = re.search(r"<title>(.{1,100}?)</title>", text, re.IGNORECASE | re.DOTALL)
-        return ServerError(code=code, text=f"an HTML page ({title[1].strip()})" if title else "an HTML page")
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        return ServerError(code=code, text=_line(text))
-    error = _error_of(body, default=code)
-    return ServerError(code=code, text=error.text, reason=error.reason)
 
 
 def _events(content: bytes) -> dict[str, Any]:
@@ -276,14 +283,26 @@ def _error_of(found: Any, *, default: int) -> ServerError:
     if isinstance(found, list):
         found = found[0] if found else {}
     if not isinstance(found, dict):
-        return ServerError(code=default, text=_line(found))
+        return ServerError(code=default, text=_words(found))
     inner = found.get("error", found.get("errors"))
     if isinstance(inner, dict | list):
         return _error_of(inner, default=default)
-    text = next((found[n] for n in ("message", "msg", "detail", "error", "error_message") if found.get(n)), found)
+    text = _words(found)
     words = [str(found[name]) for name in ("code", "type", "status", "error_type") if found.get(name)]
     words += _deeper(found)
-    return ServerError(code=_code(found, words, default), text=_line(text), reason=" ".join(words)[:MOST_WORDS])
+    return ServerError(code=_code(found, words, default), text=text, reason=" ".join(words)[:MOST_WORDS])
+
+
+def _words(found: Any) -> str:
+    """What an error says, without what it quotes of the request."""
+    if isinstance(found, list):
+        return "; ".join(_words(item) for item in found[:3])
+    if not isinstance(found, dict):
+        return _line(found)
+    for name in ("message", "msg", "detail", "error", "error_message"):
+        if found.get(name):
+            return _words(found[name])
+    return _line({name: value for name, value in found.items() if name not in QUOTES})
 
 
 def _deeper(found: Mapping[str, Any]) -> list[str]:

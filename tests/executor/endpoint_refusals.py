@@ -57,6 +57,10 @@ def too_long() -> list[Behaviour]:
         ("too large, no words", "a proxy", http(413, b"", "text/plain")),
         ("too many tokens", "Cohere", http(400, {"message": "too many tokens: total number of tokens in the prompt cannot exceed 128000"})),
         ("prompt too long", "Mistral", flat(400, "Prompt contains 40000 tokens, too large for model with 32768 maximum context length", type="invalid_request_error")),
+        ("maximum prompt length", "xAI", http(400, {"code": "400", "error": "This model's maximum prompt length is 131072 but the request contains 537812 tokens."})),
+        ("input is too long", "Bedrock", refuses(400, "Input is too long for requested model.", type="ValidationException")),
+        ("keep the first tokens", "LM Studio", http(400, {"error": "Trying to keep the first 5000 tokens when context overflows. However, the model is loaded with context length of only 4096 tokens"})),
+        ("in Chinese", "gateways", refuses(400, "输入长度超过最大长度")),
         ("detail as a list", "FastAPI", http(422, {"detail": [{"type": "value_error", "msg": "prompt is too long: 9000 tokens"}]})),
     ]
     made = [Behaviour(name=n, seen_at=s, answers=[a], outcome=VALUE, why=TOO_LONG) for n, s, a in rows]
@@ -76,6 +80,7 @@ def filtered() -> list[Behaviour]:
         ("ContentPolicyViolationError", "litellm", refuses(400, "litellm.ContentPolicyViolationError: AzureException", code="400")),
         ("sensitive content", "Zhipu", refuses(400, "The input or generated content may contain sensitive content", code="1301")),
         ("usage guidelines 403", "xAI", http(403, {"code": "Forbidden", "error": "Content violates usage guidelines."})),
+        ("in Chinese", "gateways", refuses(400, "您的输入包含敏感内容")),
         ("prohibited content", "Gemini", refuses(400, "Request blocked: PROHIBITED_CONTENT", status="INVALID_ARGUMENT")),
     ]
     made = [Behaviour(name=n, seen_at=s, answers=[a], outcome=VALUE, why=FILTER) for n, s, a in rows]
@@ -116,6 +121,8 @@ def other_4xx() -> list[Behaviour]:
         )
         for code, words in unknown
     ]
+    quoted = [{"type": "value_error", "msg": "odd", "input": {"content": "Your API key is invalid; insufficient balance"}}]
+    later.append(Behaviour(name="a 422 that quotes the prompt", seen_at="FastAPI", answers=[http(422, {"detail": quoted})], outcome=MASKED, says="odd", why="a prompt about keys and balances must not end the run"))
     passing = [
         Behaviour(
             name=f"HTTP {code}, then an answer",
@@ -143,6 +150,11 @@ def other_4xx() -> list[Behaviour]:
         ("insufficient_quota as a 429", 429, "You exceeded your current quota, please check your plan", False, "the account cannot pay"),
         ("credit balance as a 400", 400, "Your credit balance is too low to access the API", False, "the account cannot pay"),
         ("arrearage", 400, "Access denied, please make sure your account is in good standing. Arrearage", False, "the account cannot pay"),
+        ("an invalid key as a 400", 400, "API key not valid. Please pass a valid API key.", False, "the key, with the server's words"),
+        ("a disabled organization", 400, "This organization has been disabled.", False, "the key, with the server's words"),
+        ("arrears as a 429", 429, "Your account is in arrears. Please recharge.", False, "the account cannot pay"),
+        ("balance as a 403", 403, "Sorry, your account balance is insufficient", False, "the account cannot pay"),
+        ("a used up free tier", 403, "The free tier of the model has been exhausted.", False, "the account cannot pay"),
         ("key limit as a 403", 403, "Key limit exceeded (total limit)", False, "the account cannot pay"),
         ("unknown model at first", 404, "The model `gpt-9` does not exist", True, FIRST),
         ("unknown model as a 400 at first", 400, "Model Not Exist", True, FIRST),

@@ -55,6 +55,15 @@ def test_any_parts_of_an_answer(content: Any, usage: Any, reason: Any, more: Any
     checked(read_answer(b"data: " + json.dumps(event).encode(), "", MESSAGES))
 
 
+def test_any_depth() -> None:
+    for name in ("error", "message", "detail"):
+        for depth in (100, 900, 5000):
+            body = (f'{{"{name}":' * depth + "1" + "}" * depth).encode()
+            checked(read_error(400, body))
+            checked(read_answer(body, "", MESSAGES))
+            checked(read_answer(b'{"choices":[{"message":{"content":' + body + b"}}]}", "", MESSAGES))
+
+
 @given(st.binary(max_size=60))
 def test_any_bytes(body: bytes) -> None:
     checked(read_answer(body, "", MESSAGES))

@@ -27,7 +27,7 @@ from grpo_aflow.workflow.graph import operator_graph
 from grpo_aflow.workflow.rules import WorkflowRules
 
 CONF = Path(__file__).parents[2] / "conf"
-SETTINGS = {"num_steps": 25, "batch_size": 8, "learning_rate": 3e-3, "preference": 0.2, "seed": 0}
+SETTINGS = {"num_steps": 60, "batch_size": 8, "learning_rate": 3e-3, "preference": 0.2, "seed": 0}
 SIZES = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "intermediate_size": 128, "max_model_len": 128}
 
 
@@ -127,7 +127,7 @@ def test_fine_tuning_learns_the_corpus_and_is_reproducible(tokenizer, prompts):
         loss = fine_tune_all(
             model, examples, settings, lambda what, done, total: steps.append(done), pad_id=tokenizer.pad_token_id
         )
-        assert steps == list(range(1, 26))
+        assert steps == list(range(1, 61))
         assert not model.training
         return loss, model.state_dict()
 

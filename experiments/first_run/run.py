@@ -123,7 +123,11 @@ def draw(results: dict, file: Path) -> None:
     right.axhline(sum(oracles) / len(oracles), color="grey", linestyle="--", linewidth=1)
     right.text(-0.4, sum(oracles) / len(oracles) + 0.01, "best workflow per domain", color="grey", fontsize=8)
     right.set_xticks(range(len(results)), list(results))
-    right.set(ylim=(0, 1), title="held-out exact accuracy\nsquare: before, circle: after, 95 %")
+    right.set(
+        xlim=(-0.5, max(2, len(results)) - 0.5),
+        ylim=(0, 1),
+        title="held-out exact accuracy\nsquare: before, circle: after, 95 %",
+    )
     figure.tight_layout()
     figure.savefig(file, dpi=110)
 

@@ -30,69 +30,57 @@ OPERATORS: dict[str, tuple[str, str, str]] = {
     "test": ("Test", "problem=problem, solution=solution, entry_point=entry_point", "solution"),
 }
 
-# One chain a line: `5 custom` is drafted five times; an operator in parentheses is set in `__init__` and not called, as
-# authors do who changed their mind. The chains of a domain's own table are shown in that domain alone.
+# One chain a line: `5 custom` is drafted five times; operators in parentheses are set in `__init__` and not called, as
+# hasty authors do. The chains of a domain's own table are shown in that domain alone.
 EVERYWHERE = """
 custom
 custom format
-custom (format)
 custom review revise
 custom review revise format
-custom review revise (format)
 custom format review revise
-custom format (review) (revise)
 5 custom sc_ensemble
-5 custom (majority_vote) sc_ensemble
-3 custom sc_ensemble (majority_vote)
 3 custom sc_ensemble format
 5 custom majority_vote
-5 custom (sc_ensemble) majority_vote
-3 custom majority_vote (sc_ensemble)
 3 custom majority_vote format
+3 custom majority_vote review revise
 answer_generate
 answer_generate format
-answer_generate (format)
 answer_generate review revise
 answer_generate review revise format
-answer_generate review revise (format)
 answer_generate format review revise
 5 answer_generate majority_vote
-5 answer_generate (sc_ensemble) majority_vote
-3 answer_generate majority_vote (sc_ensemble)
 3 answer_generate majority_vote format
+3 answer_generate majority_vote review revise
+5 answer_generate majority_vote (sc_ensemble)
+3 answer_generate majority_vote (sc_ensemble)
 """
 OWN: dict[Domain, str] = {
     "math": """
 programmer
 programmer format
-programmer (format)
 programmer review revise
 programmer format review revise
 3 programmer majority_vote
-3 programmer (sc_ensemble) majority_vote
+3 programmer majority_vote (sc_ensemble)
 """,
     "qa": "",
     "code": """
 custom_code_generate
 custom_code_generate format
-custom_code_generate (format)
 custom_code_generate test
-custom_code_generate (test)
 custom_code_generate test format
-custom_code_generate test (format)
 custom_code_generate format test
-custom_code_generate format (test)
 custom_code_generate review revise
 custom_code_generate review revise format
-custom_code_generate review revise (test)
 custom test
-custom (test)
-custom test (format)
+custom test format
 custom format test
-custom format (test)
 answer_generate test
-answer_generate (test)
 answer_generate format test
+custom_code_generate review revise (test)
+custom review revise (test)
+answer_generate review revise (test)
+custom_code_generate test (review revise)
 """,
 }
 PREFERRED: dict[Domain, tuple[str, ...]] = {
@@ -128,7 +116,7 @@ def corpus() -> tuple[ReferenceWorkflow, ...]:
 def weights(domain: Domain, preference: float) -> dict[str, float]:
     """The share of each workflow of a domain: `preference` for the preferred ones, the rest evenly among the others.
 
-    Example: weights("math", 0.2) gives its two preferred ones 0.1 each, the 32 others 0.8 / 32 each.
+    Example: weights("math", 0.2) gives its two preferred ones 0.1 each, the 24 others 0.8 / 24 each.
     """
     preferred = PREFERRED[domain]
     others = [workflow.name for workflow in corpus() if domain in workflow.domains and workflow.name not in preferred]
@@ -145,10 +133,11 @@ def write(chain: str) -> str:
 
     Example: write("5 custom sc_ensemble") drafts with `custom` five times and returns what `sc_ensemble` picks.
     """
-    words = chain.split()
+    called, _, unused = chain.rstrip(")").partition(" (")
+    words = called.split()
     times = int(words.pop(0)) if words[0].isdigit() else 1
-    slots = [word.strip("()") for word in words]
-    draft, *rest = [word for word in words if not word.startswith("(")]
+    draft, *rest = words
+    slots = list(dict.fromkeys([*words, *unused.split()]))
     init = "".join(f"        self.{slot} = operator.{OPERATORS[slot][0]}(self.llm)\n" for slot in slots)
     calls = "".join(f"        {'feedback' if slot == 'review' else 'solution'} = {_call(slot)}\n" for slot in rest)
     if times == 1:

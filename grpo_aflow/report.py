@@ -6,15 +6,19 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from grpo_aflow.composition import Composition
 from grpo_aflow.evaluate import Scores
 from grpo_aflow.statistics import estimate, paired_gain
 
 
-def last_lines(run: Path, scores: Mapping[str, Scores], last: Mapping[str, float]) -> tuple[list[str], float]:
+def last_lines(
+    run: Path, scores: Mapping[str, Scores], last: Mapping[str, float], compositions: Mapping[str, Composition]
+) -> tuple[list[str], float]:
     """The lines to print, and the run's value: held-out accuracy, or the last mean reward where nothing was evaluated.
 
     scores: evaluation name -> scores; "step_000000" is the policy before training, the highest step the one after it.
     last: the metrics of the last step, empty before the first.
+    compositions: evaluation name -> what its workflows are made of.
     """
     lines = [f"run folder: {run}"]
     if last:
@@ -35,4 +39,13 @@ def last_lines(run: Path, scores: Mapping[str, Scores], last: Mapping[str, float
         f"held-out accuracy: {estimate(before)} -> {estimate(after)}, gain {gain} "
         f"(95 % intervals, {gain.num_rollouts} paired rollouts on {gain.num_tasks} tasks)"
     )
+    if steps[-1] in compositions:
+        lines.append(_composed(compositions[steps[-1]]))
     return lines, estimate(after).mean
+
+
+def _composed(final: Composition) -> str:
+    return (
+        f"final workflows: {final.num_novel} of {final.num_valid} valid ones have an operator graph that is in no "
+        f"reference workflow ({final.num_novel_graphs} distinct); median length {final.median_tokens:.0f} tokens"
+    )

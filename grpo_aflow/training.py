@@ -10,10 +10,11 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from grpo_aflow.composition import Composition, composition
 from grpo_aflow.config import TrainConfig
 from grpo_aflow.evaluate import Result, Scores, evaluate
 from grpo_aflow.interrupt import Interrupt
@@ -61,6 +62,7 @@ class Training:
     learner_thread: ThreadPoolExecutor
     finished: int
     scores: dict[str, Scores] = field(default_factory=dict)  # evaluation name -> scores
+    compositions: dict[str, Composition] = field(default_factory=dict)  # evaluation name -> what was written
     last: dict[str, float] = field(default_factory=dict)
     finished_version: int = 0
     _references: dict[tuple[int, int], asyncio.Task[Any]] = field(default_factory=dict)
@@ -177,9 +179,12 @@ class Training:
                 for rollout in group.rollouts:
                     key = (group.step, group.index, rollout.member)
                     self.run.rollout(key, rollout, None, file=f"evaluations/{name}.jsonl")
-            replace(file, json.dumps(finite({**result.summary(), "scores": result.scores}), indent=1))
+            composed = asdict(composition(result.rollouts, self.config.workflow))
+            record = {**result.summary(), "composition": composed, "scores": result.scores}
+            replace(file, json.dumps(finite(record), indent=1))
             self.progress.say(f"held-out accuracy, {name.replace('_', ' ')}: {result.accuracy}")
-        self.scores[name] = json.loads(file.read_text())["scores"]
+        record = json.loads(file.read_text())
+        self.scores[name], self.compositions[name] = record["scores"], Composition(**record["composition"])
         return self.scores[name]
 
     async def _measured(self, name: str, rollouter: Rollouter, interrupt: Interrupt) -> Result:
@@ -210,7 +215,7 @@ class Training:
 
     def report(self) -> float:
         """Print the last lines of the run and return its value."""
-        lines, value = last_lines(self.run.path, self.scores, self.last)
+        lines, value = last_lines(self.run.path, self.scores, self.last, self.compositions)
         for line in lines:
             self.progress.say(line)
             self.run.log(line)

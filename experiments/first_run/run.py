@@ -1,6 +1,7 @@
 """Does the main job learn? Three seeds of `make run`'s configuration and a control, measured alike.
 
     python experiments/first_run/run.py            # trains four runs one after another, then writes table and plot
+    python experiments/first_run/run.py --only "seed 1"    # one of them; the others stay as results.json has them
     python experiments/first_run/run.py --draw     # only the table and the plot, from results.json
 
 The control is seed 0 with everything equal but one thing: the learner gets each step's rewards in random places.
@@ -31,11 +32,15 @@ RUNS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draw", action="store_true", help="only draw what results.json holds")
+    parser.add_argument("--only", choices=RUNS, action="append", help="train only this one (repeatable)")
     parser.add_argument("overrides", nargs="*", help="further Hydra overrides, the same for all runs")
     arguments = parser.parse_args()
     if not arguments.draw:
-        results = {name: trained(extra + arguments.overrides) for name, extra in RUNS.items()}
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        kept = json.loads(RESULTS.read_text()) if arguments.only and RESULTS.is_file() else {}
+        for name in arguments.only or RUNS:
+            kept[name] = trained(RUNS[name] + arguments.overrides)
+            results = {run: kept[run] for run in RUNS if run in kept}
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     results = json.loads(RESULTS.read_text())
     print(table(results))
     draw(results, HERE / "reward.png")
@@ -54,14 +59,21 @@ def trained(overrides: list[str]) -> dict:
         metrics = [{name: line[name] for name in names} for line in read_jsonl(run / "metrics.jsonl")]
         scores = {name: summary["scores"] for name, summary in files.items()}
         datasets = {name: summary["datasets"] for name, summary in files.items()}
-        return {"overrides": overrides, "metrics": metrics, "scores": scores, "datasets": datasets}
+        compositions = {name: summary["composition"] for name, summary in files.items()}
+        return {
+            "overrides": overrides,
+            "metrics": metrics,
+            "scores": scores,
+            "datasets": datasets,
+            "compositions": compositions,
+        }
 
 
 def table(results: dict) -> str:
-    """One row per run: accuracy before and after, gain, gap and the share of it that training closed."""
+    """One row per run: accuracy before and after, gain, gap and the share of it that training closed; novelty."""
     lines = [
-        "| run | before | after | gain, paired [95 %] | oracle | gap | closed | rollouts |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| run | before | after | gain, paired [95 %] | oracle | gap | closed | novel graphs before | after | tokens |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, result in results.items():
         steps = sorted(key for key in result["scores"] if key.startswith("step_"))
@@ -69,11 +81,16 @@ def table(results: dict) -> str:
         gain = paired_gain(result["scores"][steps[0]], result["scores"][steps[-1]])
         oracle = estimate(result["scores"]["oracle"])
         gap = oracle.mean - before.mean
+        first, final = (result["compositions"][step] for step in (steps[0], steps[-1]))
         lines.append(
             f"| {name} | {before.mean:.3f} | {after.mean:.3f} | {gain} | {oracle.mean:.3f} | {gap:.3f} "
-            f"| {gain.mean / gap:.0%} | {gain.num_rollouts} |"
+            f"| {gain.mean / gap:.0%} | {_novel(first)} | {_novel(final)} | {final['median_tokens']:.0f} |"
         )
     return "\n".join(lines)
+
+
+def _novel(composed: dict) -> str:
+    return f"{composed['num_novel']} of {composed['num_valid']} ({composed['num_novel_graphs']} distinct)"
 
 
 def draw(results: dict, file: Path) -> None:
@@ -106,7 +123,11 @@ def draw(results: dict, file: Path) -> None:
     right.axhline(sum(oracles) / len(oracles), color="grey", linestyle="--", linewidth=1)
     right.text(-0.4, sum(oracles) / len(oracles) + 0.01, "best workflow per domain", color="grey", fontsize=8)
     right.set_xticks(range(len(results)), list(results))
-    right.set(ylim=(0, 1), title="held-out exact accuracy\nsquare: before, circle: after, 95 %")
+    right.set(
+        xlim=(-0.5, max(2, len(results)) - 0.5),
+        ylim=(0, 1),
+        title="held-out exact accuracy\nsquare: before, circle: after, 95 %",
+    )
     figure.tight_layout()
     figure.savefig(file, dpi=110)
 

@@ -1,4 +1,4 @@
-"""A workflow that has been understood: what `check` makes of a text, and what `interpret` and `diagram` read."""
+"""A workflow that has been understood: what `check` makes of a text, and what `interpret` and `graph` read."""
 
 from __future__ import annotations
 

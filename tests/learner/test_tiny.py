@@ -1,3 +1,6 @@
+import re
+from statistics import median
+
 import pytest
 import torch
 
@@ -14,18 +17,30 @@ def tokenizer():
     return tiny.build_tokenizer(texts, vocab_size=1024, max_model_len=64)
 
 
-def test_a_workflow_is_about_ten_tokens(tokenizer):
+def test_a_workflow_is_composed_of_at_least_forty_tokens(tokenizer):
     lengths = [len(tokenizer.encode(workflow.source)) for workflow in corpus()]
-    assert max(lengths) <= 16
-    assert sum(lengths) / len(lengths) <= 12
+    assert median(lengths) >= 40
+    assert max(lengths) <= 128  # the tests' models, and vLLM's on two cores, have to write them
     assert all(len(tokenizer.encode(prompt)) <= 3 for prompt in PROMPTS)
 
 
-def test_every_line_of_the_corpus_is_one_token(tokenizer):
-    for workflow in corpus():
-        lines = [line for line in workflow.source.split("\n") if line]
-        assert len(tokenizer.encode(workflow.source)) == len(lines) + 1  # and the last newline
-        assert tokenizer.decode(tokenizer.encode(workflow.source)) == workflow.source
+def test_a_token_is_at_most_one_word_and_any_text_comes_back(tokenizer):
+    for text in [*(workflow.source for workflow in corpus()), "naïve  _x1\n\n\t`2`", ""]:
+        pieces = [tokenizer.decode([token]) for token in tokenizer.encode(text)]
+        assert "".join(pieces) == text or not text.isascii()
+        assert all(len(re.findall(r"\w+", piece)) <= 1 for piece in pieces)
+        assert all("\n" not in piece.lstrip("\n") for piece in pieces)
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_a_word_of_the_corpus_is_one_token(tokenizer):
+    source = corpus()[0].source
+    assert [tokenizer.decode([token]) for token in tokenizer.encode(source)][:4] == [
+        "class",
+        " Workflow:",
+        "\n    def",
+        " __init__(",
+    ]
 
 
 def test_special_tokens_and_template(tokenizer):

@@ -14,7 +14,7 @@ from scripted_executor import CODE, MATH, QA, RULES, ScriptedChat, ScriptedRunne
 
 from grpo_aflow.types import ExecutionStatus, Task
 from grpo_aflow.workflow import check_text, replies
-from grpo_aflow.workflow.diagram import mermaid
+from grpo_aflow.workflow.graph import operator_graph
 from grpo_aflow.workflow.language import CODES
 from grpo_aflow.workflow.operators import OPERATORS, Kind
 from grpo_aflow.workflow.parse import extract_source
@@ -163,7 +163,8 @@ def hold(text: str, task: Task = MATH, *, fault: bool = False) -> str:
         return checked.findings[0].code
     again = check_text(checked.source, domain=None, rules=SMALL, repair=False)
     assert again.workflow is not None, "a repaired source is valid as it is"
-    mermaid(checked.workflow)
+    graph = operator_graph(checked.workflow)
+    assert len(graph.operators) <= len(checked.workflow.calls)
     chat = ScriptedChat({"custom": [""]} if fault else {})
     execution = asyncio.run(run(checked.workflow, task, chat=chat, runner=ScriptedRunner(), rules=SMALL))
     assert len(execution.trace) <= checked.workflow.max_operator_calls

@@ -18,6 +18,7 @@ from grpo_aflow.seeds import derive_seed
 from grpo_aflow.tasks import is_masked
 from grpo_aflow.timing import Timeline
 from grpo_aflow.types import (
+    AnswerReader,
     ChatModel,
     CodeRunner,
     Completion,
@@ -114,7 +115,7 @@ class Rollouter:
     max_tokens: int  # of an executor call
     runner: CodeRunner
     grade: Callable[[Task, str], Grade]  # blocking
-    normalise: Callable[[str, Domain], str]
+    reader: AnswerReader
     rubric: reward.Rubric
     seed: int
     timeline: Timeline
@@ -182,7 +183,7 @@ class Rollouter:
                 chat=self.chat,
                 runner=self.runner,
                 rules=self.rules,
-                normalise=self.normalise,
+                reader=self.reader,
                 step=step,
                 member=member,
                 temperature=self.temperature,

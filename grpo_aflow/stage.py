@@ -52,7 +52,7 @@ class Ground:
             max_tokens=self.executor.max_tokens,
             runner=self.runner,
             grade=grade,
-            normalise=task_room.normalise,
+            reader=task_room.GraderReading(),
             rubric=config.reward,
             seed=config.seed,
             timeline=self.timeline,

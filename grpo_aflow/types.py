@@ -299,6 +299,18 @@ class CodeRunner(Protocol):
     def close(self) -> None: ...
 
 
+class AnswerReader(Protocol):
+    """How the grader reads an answer, for operators that vote on answers or run them; no gold, no test."""
+
+    def vote_key(self, answer: str, task: Task) -> str:
+        """A text that is the same for answers that are the same."""
+        ...
+
+    def program(self, answer: str, task: Task) -> str:
+        """The program that an answer to a code task is read as."""
+        ...
+
+
 # --- what became of a workflow ----------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import math
 from typing import Literal
 
 from grpo_aflow.tasks import qa_scoring
+from grpo_aflow.tasks.code_answer import question_of, read_code
 from grpo_aflow.tasks.code_grading import MASKED, grade_code, normalise_code
 from grpo_aflow.tasks.dataset import OwnDataset
 from grpo_aflow.tasks.math_grading import (
@@ -67,13 +68,26 @@ def is_masked(graded: Grade) -> bool:
     return math.isnan(graded.tier)
 
 
-def normalise(text: str, domain: Domain) -> str:
-    """The grader's own normaliser: two answers with the same result count as the same vote."""
+class GraderReading:
+    """`types.AnswerReader`: a workflow's votes and test runs read answers as the grader does."""
+
+    def vote_key(self, answer: str, task: Task) -> str:
+        return normalise(answer, task.domain, entry_point=task.entry_point, problem=task.problem)
+
+    def program(self, answer: str, task: Task) -> str:
+        return read_code(_clean(answer), question_of(task.problem, task.entry_point)).code.strip("\n")
+
+
+def normalise(text: str, domain: Domain, *, entry_point: str = "", problem: str = "") -> str:
+    """The grader's own normaliser: two answers with the same result count as the same vote.
+
+    `entry_point` and `problem`, where they are known, are those of a code task.
+    """
     cleaned = _clean(text)
     if domain == "math":
         return normalise_math(cleaned)
     if domain == "code":
-        return normalise_code(cleaned)
+        return normalise_code(cleaned, entry_point, problem)
     cleaned = qa_scoring.declared_answer(cleaned)
     return "" if qa_scoring.is_no_answer(cleaned) else qa_scoring.normalise_answer(cleaned)
 

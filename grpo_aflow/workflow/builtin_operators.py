@@ -86,7 +86,7 @@ class CustomCodeGenerate:
     async def run(self, context: OperatorContext, problem: str, entry_point: str, instruction: str) -> Result:
         entry_point = context.entry_point or entry_point
         text = await context.ask({"instruction": instruction, "problem": problem, "entry_point": entry_point})
-        return {"response": replies.code(text, entry_point)}
+        return {"response": context.program(text)}
 
 
 class Programmer:
@@ -152,13 +152,13 @@ class Test:
         if not num_tests:
             return {"result": False, "solution": solution, "n_tests": 0}
         entry_point = context.entry_point or entry_point
-        candidate = replies.code(solution, entry_point)
+        candidate = context.program(solution)
         passed, error = await context.passes(candidate, entry_point)
         for _ in range(self.spec.max_calls):
             if passed:
                 break
             sections = {"problem": problem, "entry_point": entry_point, "solution": candidate, "error": error}
-            solution = candidate = replies.code(await context.ask(sections), entry_point) or candidate
+            solution = candidate = context.program(await context.ask(sections)) or candidate
             passed, error = await context.passes(candidate, entry_point)
         return {"result": passed, "solution": solution, "n_tests": num_tests}
 
@@ -294,7 +294,7 @@ class Revise:
         if not text:
             return {"solution": solution}
         if context.domain == "code":
-            return {"solution": replies.code(text, context.entry_point)}
+            return {"solution": context.program(text)}
         if replies.looks_like_code(text):
             context.note("reply was code")
             return {"solution": solution}

@@ -8,10 +8,9 @@ acts through operators only. Everything is evaluated in program order by one cor
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
 from typing import Any
 
-from grpo_aflow.types import ChatModel, CodeRunner, Domain, Execution, ExecutionStatus, Task
+from grpo_aflow.types import AnswerReader, ChatModel, CodeRunner, Execution, ExecutionStatus, Task
 from grpo_aflow.workflow.deadline import Deadline, DeadlineReached
 from grpo_aflow.workflow.evaluate import Evaluator
 from grpo_aflow.workflow.language import EXCEPTIONS, NEVER_CAUGHT
@@ -44,7 +43,7 @@ async def run_workflow(
     chat: ChatModel,
     runner: CodeRunner,
     rules: WorkflowRules,
-    normalise: Callable[[str, Domain], str],
+    reader: AnswerReader,
     step: int,
     member: int,
     temperature: float,
@@ -60,7 +59,7 @@ async def run_workflow(
         chat=chat,
         runner=runner,
         rules=rules,
-        normalise=normalise,
+        reader=reader,
         step=step,
         member=member,
         temperature=temperature,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from grpo_aflow.types import (
+    AnswerReader,
     CallContext,
     ChatModel,
     ChatStatus,
@@ -104,7 +105,7 @@ class Operating:
     chat: ChatModel
     runner: CodeRunner
     rules: WorkflowRules
-    normalise: Callable[[str, Domain], str]
+    reader: AnswerReader
     step: int
     member: int
     temperature: float
@@ -173,7 +174,11 @@ class OperatorContext:
 
     def normalised(self, answer: str) -> str:
         """The answer in the form in which equal answers are equal texts, as for votes."""
-        return self._shared.normalise(answer, self.domain)
+        return self._shared.reader.vote_key(answer, self._task)
+
+    def program(self, answer: str) -> str:
+        """The program in an answer or a reply, as the grader reads it."""
+        return self._shared.reader.program(answer, self._task)
 
     def random(self) -> random.Random:
         """A generator whose draws depend on step, task, member and place of the call only."""

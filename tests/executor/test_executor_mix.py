@@ -16,7 +16,7 @@ from mixed_server import MixedServer
 
 from grpo_aflow.executor.client import Executor
 from grpo_aflow.executor.ledger import read_costs
-from grpo_aflow.tasks import grade
+from grpo_aflow.tasks import GraderReading, grade
 from grpo_aflow.types import BudgetReached, Execution, ExecutionStatus, Task
 from grpo_aflow.workflow import check_text, run_workflow
 from grpo_aflow.workflow.rules import default_rules
@@ -83,7 +83,7 @@ async def run_all(executor: Executor) -> list[Execution | BaseException]:
             chat=executor,
             runner=None,  # type: ignore[arg-type]
             rules=rules,
-            normalise=lambda text, domain: text,
+            reader=GraderReading(),
             step=0,
             member=member,
             temperature=0.7,

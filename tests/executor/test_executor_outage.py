@@ -13,6 +13,7 @@ from executor_cases import GOOD, Scripted
 
 from grpo_aflow.executor.client import Executor
 from grpo_aflow.sandbox import open_default
+from grpo_aflow.tasks import GraderReading
 from grpo_aflow.types import ChatStatus, ExecutionStatus, Task
 from grpo_aflow.workflow import check_text, run_workflow
 from grpo_aflow.workflow.rules import default_rules
@@ -98,7 +99,7 @@ async def test_neither_a_workflows_deadline_nor_a_calls_timeout_counts_the_pause
                     chat=executor,
                     runner=open_default(),
                     rules=type(default_rules())(**values),
-                    normalise=lambda text, domain: text,
+                    reader=GraderReading(),
                     step=0,
                     member=member,
                     temperature=0.7,

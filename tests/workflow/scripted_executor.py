@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from grpo_aflow.tasks import GraderReading
 from grpo_aflow.types import (
     CallContext,
     ChatReply,
@@ -162,7 +163,7 @@ async def run(
         chat=chat or ScriptedChat(),
         runner=runner or ScriptedRunner(),  # type: ignore[arg-type]
         rules=rules,
-        normalise=lambda text, domain: text.strip().lower(),
+        reader=GraderReading(),
         step=3,
         member=1,
         temperature=0.7,

@@ -21,7 +21,7 @@ TINY = TinyPolicy(
     num_layers=1,
     num_heads=1,
     intermediate_size=64,
-    max_model_len=160,
+    max_model_len=256,
     seed=0,
     device="cpu",
     dtype="float32",
@@ -239,8 +239,8 @@ def test_a_folder_that_is_not_whole_is_one_clear_line(tmp_path, pretrained, mess
 
 
 def test_a_context_that_the_model_has_not_is_refused_with_the_excess(tmp_path, pretrained):
-    with pytest.raises(UserError, match=r"max_model_len=200 is 72 tokens more than the context .*: set .*=128"):
-        prepare(replace(pretrained, max_model_len=200), tmp_path)
+    with pytest.raises(UserError, match=r"max_model_len=300 is 44 tokens more than the context .*: set .*=256"):
+        prepare(replace(pretrained, max_model_len=300), tmp_path)
 
 
 def test_a_warm_start_beyond_the_context_says_by_how_much(tmp_path, pretrained):
@@ -250,10 +250,10 @@ def test_a_warm_start_beyond_the_context_says_by_how_much(tmp_path, pretrained):
 
 def test_answers_beyond_the_context_are_refused_before_the_warm_start(tmp_path, pretrained):
     task = Task(id="1", dataset="gsm8k", domain="math", problem="", answers=("",))
-    refusal = r"of \d+ tokens and sampler.max_tokens=128 are \d+ tokens more than model.max_model_len=256: raise"
+    refusal = r"of \d+ tokens and sampler.max_tokens=256 are \d+ tokens more than model.max_model_len=256: raise"
     for model in (pretrained, TINY):
         with pytest.raises(UserError, match=refusal):
-            prepare(model, tmp_path, tasks=[task], max_tokens=128)
+            prepare(model, tmp_path, tasks=[task], max_tokens=256)
     assert not list(tmp_path.glob("warm-start*"))
 
 

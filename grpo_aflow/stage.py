@@ -28,6 +28,7 @@ from grpo_aflow.timing import Timeline
 from grpo_aflow.types import CodeRunner, Completion, Sampler, Task, Tokenizer
 from grpo_aflow.watchdog import Watchdog
 from grpo_aflow.workflow.operators import system_prompts
+from grpo_aflow.workflow.rules import WorkflowRules
 
 SHOW_EVERY_S = 1.0
 BLOCKING_CALLS = 32  # sandbox calls and grades under way at once; each only waits
@@ -46,7 +47,7 @@ class Ground:
         grade = partial(task_room.grade, runner=self.runner, tiers=config.reward.tiers)
         return Rollouter(
             policy=policy,
-            rules=config.workflow,
+            rules=self._priced(config.workflow),
             chat=self.executor,
             temperature=self.executor.temperature,
             max_tokens=self.executor.max_tokens,
@@ -58,6 +59,13 @@ class Ground:
             timeline=self.timeline,
             **more,
         )
+
+    def _priced(self, rules: WorkflowRules) -> WorkflowRules:
+        """The rules with the prices of the executor that will be paid; a replay, which is paid nothing, has none."""
+        price = self.executor.price
+        if price is None:
+            return rules
+        return rules.priced(prompt_usd=price.input_usd, completion_usd=price.output_usd)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any
 from grpo_aflow.executor.cache import AnswerCache, request_key, sample_index
 from grpo_aflow.executor.ledger import Ledger
 from grpo_aflow.executor.outages import Stopwatch
-from grpo_aflow.executor.prices import estimate_tokens
+from grpo_aflow.executor.prices import estimate_tokens, known_price
 from grpo_aflow.executor.sending import Call, Sender
 from grpo_aflow.executor.settings import EndpointSettings
 from grpo_aflow.executor.transport import Attempt
@@ -73,6 +73,7 @@ class Executor:
         self.temperature = settings.temperature
         self.max_tokens = settings.max_tokens
         self.base_url = sender.base_url if sender else ""
+        self.price = known_price(settings, model)  # None: a replay of a model that nobody prices
         self._settings, self._sender, self._cache, self._ledger = settings, sender, cache, ledger
         self._provider, self._model, self._seed = provider, model, seed
         self._on_close = on_close

@@ -51,6 +51,14 @@ def price_of(settings: EndpointSettings, model: str) -> Price:
     return Price(input_usd=per_input / 1e6, output_usd=per_output / 1e6)
 
 
+def known_price(settings: EndpointSettings, model: str) -> Price | None:
+    """`price_of`, or None where nobody knows it."""
+    try:
+        return price_of(settings, model)
+    except UserError:
+        return None
+
+
 def _list_price(model: str, base_url: str | None) -> tuple[float, float] | None:
     """USD per million tokens of input and of output today, at the provider that `base_url` belongs to, else anywhere.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -70,6 +70,14 @@ class WorkflowRules:
     def allows(self, spec: OperatorSpec, domain: Domain | None) -> bool:
         """Whether the operator may be called in the domain; no domain, no restriction."""
         return domain is None or domain in self.operator_domains.get(spec.slot, spec.domains)
+
+    def priced(self, *, prompt_usd: float, completion_usd: float) -> WorkflowRules:
+        """The same rules with the executor's own prices, USD per token, for the worst-case cost."""
+        return replace(
+            self,
+            usd_per_million_prompt_tokens=prompt_usd * 1e6,
+            usd_per_million_completion_tokens=completion_usd * 1e6,
+        )
 
     def repairs(self, name: str) -> bool:
         """Whether the repair of that name is switched on."""

@@ -78,3 +78,33 @@ def test_settings_are_light_to_import() -> None:
     heavy = ("openai", "aiohttp", "starlette", "genai_prices")
     code = f"import sys, grpo_aflow.executor.settings; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+async def test_the_worst_case_of_a_workflow_is_priced_as_its_executor(tmp_path, monkeypatch):
+    """The same workflow costs at most 0.06 USD with one model and 1 USD with another: E404 knows which is paid."""
+    from grpo_aflow.executor.prices import Price
+    from grpo_aflow.stage import Ground
+    from grpo_aflow.timing import Timeline
+    from grpo_aflow.workflow import check_text
+    from grpo_aflow.workflow.rules import default_rules
+
+    source = (
+        "class Workflow:\n    def __init__(self, name, llm_config, dataset):\n"
+        "        self.llm = create_llm_instance(llm_config)\n        self.custom = operator.Custom(self.llm)\n\n"
+        "    async def __call__(self, problem):\n        answer = ''\n        for i in range(8):\n"
+        "            reply = await self.custom(input=problem, instruction=answer)\n"
+        "            answer = reply['response']\n        return answer\n"
+    )
+
+    class Priced:
+        def __init__(self, price):
+            self.price = price
+
+    def codes(price):
+        ground = Ground(runner=None, executor=Priced(price), watchdog=None, timeline=Timeline())
+        rules = ground._priced(default_rules())
+        return [finding.code for finding in check_text(source, domain="math", rules=rules).findings]
+
+    assert codes(Price(input_usd=0.15e-6, output_usd=0.6e-6)) == []
+    assert codes(Price(input_usd=10e-6, output_usd=40e-6)) == ["E404"]
+    assert codes(None) == []

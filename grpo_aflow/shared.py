@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from grpo_aflow.executor.settings import EndpointSettings
-from grpo_aflow.executor.thinking import split_thinking
 from grpo_aflow.executor.transport import Attempt
+from grpo_aflow.thinking import split_thinking
 from grpo_aflow.types import (
     BASE,
     ChatStatus,

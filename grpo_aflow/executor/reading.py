@@ -14,7 +14,7 @@ from typing import Any
 
 from grpo_aflow.executor.outcomes import ServerError
 from grpo_aflow.executor.prices import estimate_text_tokens, estimate_tokens
-from grpo_aflow.executor.thinking import split_thinking
+from grpo_aflow.thinking import split_thinking
 from grpo_aflow.types import ChatStatus
 
 QUOTES = ("input", "body", "request", "messages", "prompt", "flagged_input")  # fields that repeat the request

@@ -28,6 +28,7 @@ from grpo_aflow.tasks.code_blocks import (
 )
 from grpo_aflow.tasks.code_joining import join
 from grpo_aflow.tasks.source_code import defines, is_stub, own_nodes, parse_source
+from grpo_aflow.thinking import split_thinking
 
 _END = re.compile(
     r"<\|(?:endoftext|im_end|im_start|end_of_text|eot_id|eom_id|end|EOT|file_separator)\|>|<｜end▁of▁sentence｜>"
@@ -38,7 +39,6 @@ _BEGIN = re.compile(
     r"\A\s*(?:<\|(?:im_start|start_header_id)\|>\s*assistant(?:<\|end_header_id\|>)?|<s>|<bos>|\[BEGIN\])"
 )
 _THOUGHT = re.compile(r"^[ \t]*<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.M | re.S | re.I)
-_THOUGHT_END = re.compile(r"\A.*(?:^[ \t]*</think(?:ing)?>|</think(?:ing)?>[ \t]*$)", re.M | re.S | re.I)
 _TAG = re.compile(r"<(/?)(answer|final_answer|code|solution|python|response|output|completion)>", re.I)
 _BRACKET = re.compile(r"\[(/?)(PYTHON|CODE|SOLUTION|ANSWER)\]")
 MAX_ANSWER: Final = 100_000  # characters; of a longer answer the last ones
@@ -86,8 +86,7 @@ def question_of(problem: str, entry_point: str, names: frozenset[str] = frozense
 def spoken(answer: str) -> str:
     """The answer without what the model thought before it, and without what follows its end-of-text token."""
     text = answer.replace("\r\n", "\n").replace("\r", "\n")
-    text = _THOUGHT.sub("", text)
-    text = _THOUGHT_END.sub("", text) if "</think" in text.lower() else text
+    text = _THOUGHT.sub("", split_thinking(text)[0])
     text = _BEGIN.sub("", text)
     before = _END.split(text, maxsplit=1)[0]
     return (before if before.strip() else _END.sub("\n", text))[-MAX_ANSWER:]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from grpo_aflow.tasks.quantities import last_number, number_in
+from grpo_aflow.thinking import split_thinking
 
 _TAIL = 20_000  # characters; a final answer stands at the end, and every pattern below stays fast on this much
 _BARE = 300  # longest text that counts as an answer by itself
@@ -73,7 +74,6 @@ def find_final_answer(text: str, kind: Kind) -> FinalAnswer:
 
 _THINKING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.I | re.S)
 _END_OF_THINKING = re.compile(r"\A.*</(?:think|thinking|thought)>", re.I | re.S)
-_CHANNEL = re.compile(r"\A.*<\|channel\|>final(?:<\|[a-z_]+\|>)*", re.S)
 _SPECIAL = re.compile(r"<\|[^|<>\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|\[/?INST\]|\ufeff")
 
 
@@ -82,10 +82,8 @@ def visible(text: str) -> str:
 
     A `<think>` that is never closed hides all that follows; a `</think>` that was never opened, all before it.
     """
-    if "<" not in text and "\ufeff" not in text:
-        return text
-    text = _THINKING.sub(" ", text)
-    return _SPECIAL.sub("", _CHANNEL.sub("", _END_OF_THINKING.sub("", text)))
+    text = _THINKING.sub(" ", split_thinking(text)[0])
+    return _SPECIAL.sub("", _END_OF_THINKING.sub("", text))
 
 
 # --- boxes ------------------------------------------------------------------------------------------------------------

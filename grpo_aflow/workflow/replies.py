@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+from grpo_aflow.thinking import split_thinking
 from grpo_aflow.workflow.instructions import letters
 from grpo_aflow.workflow.parse import parse
 
@@ -49,7 +50,6 @@ _VERDICT_SENTENCE = re.compile(
 _TICKS, _CROSSES = "✓✔✅", "✗✘❌"
 _RIGHT = frozenset(["true", "yes", "correct", "right", "valid", "pass", "passed", "accurate", "1"])
 _WRONG = frozenset(["false", "no", "incorrect", "wrong", "invalid", "fail", "failed", "inaccurate", "0"])
-_THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _LABEL = re.compile(
     r"(?:^|\n|(?<=[.!?] ))[\s*_#>-]*(?:(?:so|therefore|thus|hence)[, ]+)?(?:the\s+)?(?:(?:final|short|correct)\s+)?"
     r"(?:answer|solution|result)\b[\s*_]*(?:to\b[^:\n]{0,80}?)?(?:is\s*:|:|is\b|=)[\s*_]*([^\n]+)",
@@ -58,12 +58,8 @@ _LABEL = re.compile(
 
 
 def without_thinking(text: str) -> str:
-    """The text without `<think>…</think>`; the whole text where nothing would be left."""
-    if "<think" not in text.lower() and "</think" not in text.lower():
-        return text
-    rest = _THINKING.sub("", text)
-    head, tag, tail = rest.rpartition("</think>")
-    return (tail if tag else head + tail).strip() or text
+    """The text without what was only thought; the whole text where nothing would be left."""
+    return split_thinking(text)[0] or text
 
 
 def tagged(text: str, name: str) -> str | None:

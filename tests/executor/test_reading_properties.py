@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from grpo_aflow.executor.outcomes import ServerError, sort
 from grpo_aflow.executor.reading import MOST_TOKENS, Answer, Unreadable, read_answer, read_error
-from grpo_aflow.executor.thinking import split_thinking
 from grpo_aflow.executor.waiting import stated_wait_s
+from grpo_aflow.thinking import split_thinking
 
 MESSAGES = [{"role": "user", "content": "2 + 2?"}]
 FIELDS = """choices message content usage error code type status text delta prompt_tokens completion_tokens total_tokens

@@ -1,4 +1,7 @@
-"""A reasoning model's thinking, told apart from its answer. Pure; called by `reading` once, at the client's edge.
+"""A reasoning model's thinking, told apart from its answer. Pure.
+
+The executor's client calls it once, at its edge, so that no operator sees any; the graders call it too, since a
+workflow's answer may come from anywhere.
 
 Thinking stands in tags at the beginning of the text (or of a later line), before an end tag whose beginning the chat
 template has swallowed, or in gpt-oss's channels. Text inside a code fence is left alone: it may be about such tags.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from grpo_aflow.learner.gate import FLOOR, FP32_TOLERANCE, LOW_PRECISION_FACTOR, Gate, Scored
+from grpo_aflow.learner.gate import FACTOR, FLOOR, Gate, Scored
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.timing import Timeline
 from grpo_aflow.types import Sampler, SelfTestFailed
@@ -89,16 +89,18 @@ class Publisher:
         """The free check behind it: the sampler's and the learner's log-probabilities of every token just trained on.
 
         Only where every completion was sampled from the version that learned from it (staleness 0). In fp32 the
-        largest difference must stay within its tolerance; in lower precision, where single tokens differ
+        largest difference must stay within the measured tolerance; in lower precision, where single tokens differ
         widely, the mean must stay within four times that of the first step (or the check's floor). It sees what a probe
         cannot: a stale KV cache, or a sequence that mixes versions. Raises SelfTestFailed with both numbers.
         """
         if self._max_staleness > 0 or "mismatch/max_abs_logp" not in stats:
             return
-        name, limit = "mismatch/max_abs_logp", FP32_TOLERANCE
+        name, limit = "mismatch/max_abs_logp", FLOOR[self._gate.dtype]
+        if self._gate.calibration is not None:
+            limit = self._gate.calibration.tolerance
         if not self._gate.in_full_precision:
             name, floor = "mismatch/mean_abs_logp", FLOOR[self._gate.dtype]
-            limit = self._trained_limit = self._trained_limit or max(floor, LOW_PRECISION_FACTOR * stats[name])
+            limit = self._trained_limit = self._trained_limit or max(floor, FACTOR * stats[name])
         if not stats[name] <= limit:
             raise SelfTestFailed(
                 f"what was sampled is not what the learner holds: {name} = {stats[name]:.2e} over the step's tokens, "

@@ -3,8 +3,10 @@
 A pure decision on rows of log-probabilities of one fixed probe text, by sampler and learner: under the new version,
 under the base, and under the version before. Two questions are asked of them.
 
-Do they agree? In fp32 every token must, to 1e-4. In lower precision single tokens differ by up to a nat, so the mean
-must stay within four times what it was under the base, where nothing but the arithmetic differs.
+Do they agree? The yardstick is what they differ by under the base, where nothing but the arithmetic does. In fp32 every
+token must stay within four times the largest difference there (1e-4 at least: a small model's are near 1e-6, those of
+one with 0.5 B parameters near 1e-4). In lower precision single tokens differ by up to a nat, so the mean must stay
+within four times the mean there.
 
 Has the sampler moved with the learner? Its changes, from the base and from the version before, are regressed on the
 learner's: the slope is near 1 where the adapter is served and 0 where it was dropped, or is still the old one. This is
@@ -21,11 +23,11 @@ from grpo_aflow.types import SelfTestFailed
 
 Row = Sequence[float]  # log-probabilities of the probe's tokens
 
-FP32_TOLERANCE = 1e-4  # of the largest difference
 # No tolerance is below this: in low precision the spacing of numbers next to 1.
-FLOOR = {"float32": FP32_TOLERANCE, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+FLOOR = {"float32": 1e-4, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 NOISE_FLOOR = {"float32": 1e-5, "float16": 2.0**-12, "bfloat16": 2.0**-9}
-LOW_PRECISION_FACTOR = 4.0  # times the mean difference under the base
+FACTOR = 4.0  # times the difference under the base: the largest in fp32, the mean in lower precision
+FP32_LIMIT = 1e-2  # nats: a tolerance above this is no rounding; the two do not serve the same base
 MAX_SLOPE_ERROR = 1 / 8  # a slope known less well than this says nothing
 LEAST_SLOPE = 0.5  # halfway between served and not served: four standard errors from either, or more
 
@@ -89,20 +91,30 @@ class Gate:
         self.calibration = calibration
 
     def calibrate(self, base: Scored) -> Calibration:
-        """Measure, under the base alone, what the arithmetic of the two models differs by."""
+        """Measure, under the base alone, what the arithmetic of the two models differs by.
+
+        Raises SelfTestFailed when they differ in fp32 by more than arithmetic can, or when a value is not finite.
+        """
         differences = base.differences
         noise = math.sqrt(math.fsum(d * d for d in differences) / len(differences))
-        tolerance = FP32_TOLERANCE
-        if not self.in_full_precision:
-            tolerance = max(FLOOR[self.dtype], LOW_PRECISION_FACTOR * mean_distance(base))
+        tolerance = max(FLOOR[self.dtype], FACTOR * self.disagreement(base))
+        if math.isinf(tolerance) or (self.in_full_precision and tolerance > FP32_LIMIT):
+            raise SelfTestFailed(
+                f"sampler and learner differ under the base model itself: {distance(base):.2e} nats at most over "
+                f"{len(differences)} tokens in {self.dtype}; they do not hold the same weights"
+            )
         self.calibration = Calibration(tolerance=tolerance, noise=max(NOISE_FLOOR[self.dtype], noise))
         return self.calibration
+
+    def disagreement(self, scored: Scored) -> float:
+        """What is held against the tolerance: the largest difference in fp32, the mean in lower precision."""
+        return distance(scored) if self.in_full_precision else mean_distance(scored)
 
     def check(self, new: Scored, base: Scored, previous: Scored | None = None) -> GateReport:
         """Decide on a version; raises SelfTestFailed, with the numbers, when the sampler does not serve it."""
         calibration = self.calibration or self.calibrate(base)
         report = GateReport(
-            disagreement=distance(new) if self.in_full_precision else mean_distance(new),
+            disagreement=self.disagreement(new),
             tolerance=calibration.tolerance,
             from_base=moved(new, base, calibration.noise),
             from_previous=None if previous is None else moved(new, previous, calibration.noise),

@@ -156,7 +156,11 @@ class DataMix:
             by_domain[domain][name] = self.datasets[name]
         for domain, weights in by_domain.items():
             if not weights:
-                raise UserError(f"data_mix.ratios.{domain} is {self.ratios[domain]} but no dataset of it has a weight")
+                own = next(name for name, dataset in DATASETS.items() if dataset.domain == domain)
+                raise UserError(
+                    f"data_mix.ratios.{domain} is {self.ratios[domain]} but no dataset of it has a weight; set "
+                    f"data_mix.ratios.{domain}=0 to train without it, or give one a weight (data_mix.datasets.{own}=1)"
+                )
         check_leaks([task for group in tasks.values() for task in group], evaluated)
         return TaskMix(
             tasks=tasks,

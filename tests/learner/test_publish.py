@@ -133,8 +133,24 @@ def test_low_precision_measures_its_tolerance_under_the_base_once():
     with pytest.raises(SelfTestFailed, match=r"tolerance 6\.67e-02"):
         gate.check(Scored(sampler=[v + 0.07 for v in ON], learner=ON), rough)
     assert gate.calibration == measured
-    assert Gate(dtype="float32").calibrate(rough).tolerance == 1e-4
     assert Gate(dtype="float16").calibrate(BASE).tolerance == 2**-10  # a lucky check asks for no more than fp16 holds
+
+
+def test_full_precision_measures_the_largest_difference_and_refuses_what_is_no_rounding():
+    gate = Gate(dtype="float32")
+    rounded = Scored(sampler=(-1.0002, -2.0, -3.0001), learner=OFF)
+    assert gate.calibrate(rounded).tolerance == pytest.approx(8e-4)
+    gate.check(Scored(sampler=[v + 7e-4 for v in ON], learner=ON), rounded)
+    with pytest.raises(SelfTestFailed, match=r"tolerance 8\.00e-04"):
+        gate.check(Scored(sampler=[v + 9e-4 for v in ON], learner=ON), rounded)
+    assert Gate(dtype="float32").calibrate(BASE).tolerance == 1e-4
+    with pytest.raises(
+        SelfTestFailed, match=r"differ under the base model itself: 3\.00e-03 nats at most over 3"
+    ):
+        Gate(dtype="float32").calibrate(Scored(sampler=(-1.0, -2.0, -3.003), learner=OFF))
+    for dtype in ("float32", "bfloat16"):
+        with pytest.raises(SelfTestFailed, match="differ under the base"):
+            Gate(dtype=dtype).calibrate(Scored(sampler=(-1.0, float("nan"), -3.0), learner=OFF))
 
 
 NUM = 256

@@ -86,8 +86,16 @@ def thought_and_answer(text: str) -> tuple[str, str]:
     return thought, found
 
 
+_ANSWER_IS = re.compile(
+    r"^\s*(?:(?:so|thus|therefore|hence),?\s+)?the\s+(?:short\s+|final\s+|correct\s+)*answer\s*(?:is|:|=)\s*(.{1,200}?)\s*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TAGS = re.compile(r"</?[a-z]{1,12}>", re.IGNORECASE)
+_ONLY_THOUGHT = re.compile(r"\s*<thought>([^<\n]{1,80})</thought>\s*", re.IGNORECASE)
+
+
 def answer_in(text: str) -> str | None:
-    r"""The short answer that a reply marks: by tag, as JSON, by a label ("Answer: 4"), in bold; None where by none.
+    r"""The short answer that a reply marks: by tag, as JSON, by a label or sentence, in bold; None where by none.
 
     A `\boxed{…}` is no mark here: graders read it in its place.
     """
@@ -102,6 +110,10 @@ def answer_in(text: str) -> str | None:
     labels = _LABEL.findall(text)
     if labels:
         return _bare(labels[-1])
+    if stated := _ANSWER_IS.findall(text):
+        return _bare(_TAGS.sub("", stated[-1]))
+    if alone := _ONLY_THOUGHT.fullmatch(text):  # the answer in the wrong tag
+        return alone[1].strip()
     bold = re.findall(r"\*\*([^*\n]{1,80})\*\*", text)
     if bold and not bold[-1].rstrip().endswith(":") and text.rstrip(" .\n").endswith(f"**{bold[-1]}**"):
         return _bare(bold[-1])

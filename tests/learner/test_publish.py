@@ -144,9 +144,7 @@ def test_full_precision_measures_the_largest_difference_and_refuses_what_is_no_r
     with pytest.raises(SelfTestFailed, match=r"tolerance 8\.00e-04"):
         gate.check(Scored(sampler=[v + 9e-4 for v in ON], learner=ON), rounded)
     assert Gate(dtype="float32").calibrate(BASE).tolerance == 1e-4
-    with pytest.raises(
-        SelfTestFailed, match=r"differ under the base model itself: 3\.00e-03 nats at most over 3"
-    ):
+    with pytest.raises(SelfTestFailed, match=r"differ under the base model itself: 3\.00e-03 nats at most over 3"):
         Gate(dtype="float32").calibrate(Scored(sampler=(-1.0, -2.0, -3.003), learner=OFF))
     for dtype in ("float32", "bfloat16"):
         with pytest.raises(SelfTestFailed, match="differ under the base"):

@@ -81,3 +81,37 @@ def test_programs_without_solve(source: str) -> None:
     names: dict[str, object] = {}
     exec(replies.program(f"Sure:\n```python\n{source}\n```"), names)  # our own few lines above
     assert str(names["solve"]()) == "18"  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (
+            "thought: The short final answer is tension, compression, and drag.\nanswer: Tension, compression, and drag are what kind of forces.",
+            "Tension, compression, and drag are what kind of forces",
+        ),
+        ('thought: "tension, compression, and drag are forces"\nanswer: "unanswerable"', "unanswerable"),
+        ("The short final answer is <thought>contraction</thought>", "contraction"),
+        ("<thought>unanswerable</thought>", "unanswerable"),
+        ("The short final answer is tension, compression, and drag.", "tension, compression, and drag"),
+        (
+            "The short final answer: tension, compression, and drag are what kind of forces.",
+            "tension, compression, and drag are what kind of forces",
+        ),
+        ("unanswerable", "unanswerable"),
+        ("tension, compression, drag", "tension, compression, drag"),
+    ],
+)
+def test_answers_of_a_half_billion_model(text: str, answer: str) -> None:
+    """Replies of Qwen2.5-Coder-0.5B-Instruct to AnswerGenerate, whose form asks for two tags."""
+    assert replies.thought_and_answer(text)[1] == answer
+
+
+def test_verdicts_and_formulas_of_a_half_billion_model() -> None:
+    """The same model's: a verdict stands in its tag whatever the reason says; a box is left to the grader."""
+    reason = (
+        "The given solution calculates the n-th number using the formula. This formula is incorrect because it does not"
+    )
+    assert replies.verdict(f"<verdict>true</verdict>\n{reason}")[0] is True
+    assert replies.verdict("<verdict>true</verdict>\nThe solution is correct. Yanna baked 30 more biscuits.")[0] is True
+    assert replies.answer_in("\\boxed{30}") is None

@@ -16,13 +16,20 @@ from grpo_aflow.metrics import TIERS
 SHOWN_STEPS = 12
 BAR_WIDTH = 40
 TELL_EVERY_S = 15.0  # in a log
+LOG_WIDTH = 120
+
+
+def _console() -> Console:
+    """A terminal as wide as it is; a log wide enough for the tables of an evaluation."""
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=LOG_WIDTH)
 
 
 class Progress:
     """Call `status` for what is going on now, `step` after each step, `say` for a line that stays."""
 
     def __init__(self, *, num_steps: int, log_every: int, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or _console()
         self._num_steps = num_steps
         self._log_every = log_every
         self._rows: list[Mapping[str, float]] = []

@@ -13,7 +13,10 @@ OPTIONS = sorted(
     for path in CONF_DIR.rglob("*.yaml")
     if path.parent != CONF_DIR and path.relative_to(CONF_DIR).parts[0] not in EXTRA
 )
-NEEDS = {"executor=local": ["executor.model=m", "executor.base_url=http://localhost:1/v1"]}
+NEEDS = {
+    "executor=local": ["executor.model=m", "executor.base_url=http://localhost:1/v1"],
+    "executor=shared": ["model=qwen25_coder_05b"],
+}
 
 
 def test_every_group_has_options():

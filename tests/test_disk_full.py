@@ -18,7 +18,7 @@ from grpo_aflow.executor.cache import AnswerCache
 from grpo_aflow.record import RunDirectory, replace
 from grpo_aflow.types import ChatReply, ChatStatus, InfrastructureError
 
-KIB = "7000"  # room for one checkpoint of the small run and not for two
+KIB = "4600"  # room for one checkpoint of the small run and not for two
 TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
 # In a mount namespace of its own: $1 KiB of disk at $2; the run of $4...; then room, and it is resumed; $3 outlives it.
 ON_A_SMALL_DISK = """

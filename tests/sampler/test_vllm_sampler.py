@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from sampler_cases import MESSAGES, PLAIN, draw
 
-from grpo_aflow.learner.gate import Gate
+from grpo_aflow.learner.gate import Gate, Scored
 from grpo_aflow.sampler.settings import AdapterLimits, Vllm
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import (
@@ -91,18 +91,18 @@ async def test_a_changed_adapter_changes_the_scores_to_the_learners(sampler, ada
 
 async def test_a_stale_and_a_dropped_adapter_are_caught(sampler, adapters, peft_scores):
     gate = Gate(dtype="float32")
-    off = {"sampler_off": await sampler.score(PROBE, version=None), "learner_off": peft_scores(PROBE, None)}
+    base = Scored(sampler=await sampler.score(PROBE, version=None), learner=peft_scores(PROBE, None))
     await sampler.publish(Adapter(version=1, path=adapters[1]))
-    good = await sampler.score(PROBE, version=1)
-    report = gate.check(sampler_on=good, learner_on=peft_scores(PROBE, adapters[1]), **off)
-    assert report.disagreement < TOLERANCE < report.learner_effect
+    first = Scored(sampler=await sampler.score(PROBE, version=1), learner=peft_scores(PROBE, adapters[1]))
+    report = gate.check(first, base)
+    assert report.disagreement < TOLERANCE < report.from_base.learner_effect
     await sampler.publish(Adapter(version=2, path=adapters[1]))  # version 2 with the weights of version 1
-    stale = await sampler.score(PROBE, version=2)
-    with pytest.raises(SelfTestFailed, match="does not serve the learner's policy"):
-        gate.check(sampler_on=stale, learner_on=peft_scores(PROBE, adapters[2]), **off)
-    dropped = await sampler.score(PROBE, version=BASE)  # version 2 answered by the base model
-    with pytest.raises(SelfTestFailed, match="does not serve the learner's policy"):
-        gate.check(sampler_on=dropped, learner_on=peft_scores(PROBE, adapters[2]), **off)
+    learner = peft_scores(PROBE, adapters[2])
+    faults = {2: "still serves the version before", BASE: "answers alike with and without the adapter"}
+    for version, fault in faults.items():
+        served = Scored(sampler=await sampler.score(PROBE, version=version), learner=learner)
+        with pytest.raises(SelfTestFailed, match=fault):
+            gate.check(served, base, first)
     await sampler.retire(1)
     await sampler.retire(2)
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_aflow.metrics import TIERS
-from grpo_aflow.record import read_jsonl, saved_config
-from grpo_aflow.resume import flatten
+from grpo_aflow.record import flatten, read_jsonl, saved_config
 from grpo_aflow.statistics import t_interval
 from grpo_aflow.types import UserError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from grpo_aflow.types import InfrastructureError
+from grpo_aflow.faults import cannot_write
 
 
 def append(file: int, path: Path, line: bytes) -> None:
@@ -20,4 +20,4 @@ def append(file: int, path: Path, line: bytes) -> None:
             written += os.write(file, line[written:])
     except OSError as error:
         os.ftruncate(file, size)
-        raise InfrastructureError(f"cannot write {path}: {error.strerror}; make room on its disk") from error
+        raise cannot_write(path, error) from error

@@ -15,20 +15,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from grpo_aflow.checkpoints import Checkpoints
 from grpo_aflow.config import TrainConfig
 from grpo_aflow.learner.gate import Calibration, Gate
 from grpo_aflow.learner.models import check_context, num_prompt_tokens
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.progress import Progress
 from grpo_aflow.publisher import Publisher
-from grpo_aflow.record import RunDirectory
-from grpo_aflow.resume import Checkpoints
+from grpo_aflow.record import RunDirectory, read_jsonl
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.sampler.versions import ADAPTER_CONFIG
 from grpo_aflow.seeds import derive_seed
 from grpo_aflow.stage import Served, open_ground, prepare_model, replayed, serve
 from grpo_aflow.training import Training
-from grpo_aflow.types import Task
+from grpo_aflow.types import Task, UserError
 from grpo_aflow.watchdog import Watchdog
 
 PROBE_TOKENS = 1025  # of the log-prob check; log-probabilities of all but the first
@@ -38,11 +38,14 @@ WARM_START = "warm_start"  # in the run folder: version 0's adapter, which is al
 
 async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExitStack, progress: Progress) -> Training:
     """Open everything, cheapest first; take up the newest checkpoint when `run` is being resumed."""
+    checkpoints = Checkpoints(run.path / "checkpoints", keep=config.schedule.keep_checkpoints)
+    begin = await asyncio.to_thread(_begin, config, run, checkpoints, progress)
     progress.status("loading tasks")
     eval_tasks = await asyncio.to_thread(config.eval.load)
     mix = await asyncio.to_thread(config.data_mix.load, evaluated=eval_tasks)
     train_tasks = [task for tasks in mix.tasks.values() for task in tasks]
-    log_to = stack.enter_context(closing(config.logger.start(run.path, config.plain)))
+    log_to = config.logger.start(run, config.plain)
+    stack.push(lambda kind, error, at: log_to.close(error))
     ground, engine = await stack.enter_async_context(
         open_ground(
             config,
@@ -58,9 +61,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     stack.callback(thread.shutdown)
     loop = asyncio.get_running_loop()
     learner = await loop.run_in_executor(thread, _learner, config, model, run)
-    checkpoints = Checkpoints(run.path / "checkpoints", keep=config.schedule.keep_checkpoints)
-    state = await loop.run_in_executor(thread, checkpoints.load, learner, progress.say)
-    recorded = replayed(run.rewind(state["step"]), learner.version, config.schedule.group_size) if run.resumed else {}
+    state, recorded = await loop.run_in_executor(thread, _take_up, config, run, checkpoints, learner, begin)
     store = stack.enter_context(closing(AdapterStore()))
     ground.watchdog.watch_path(store.folder)
     evaluator = ground.rollouter(config, served.policy(config.prompt))
@@ -90,8 +91,32 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     run.update_manifest(
         base_model=str(model.path), sandbox=config.sandbox.name, tasks=fingerprint(mix.tasks, eval_tasks)
     )
+    if run.resumed:
+        run.note_resumed(state["step"], config.plain)
     progress.status("")
     return training
+
+
+def _begin(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, progress: Progress) -> int:
+    """The step at which a run begins, looked for before anything is opened; UserError where it is lost."""
+    if not run.resumed:
+        return 0
+    step = checkpoints.choose(progress.say, config.resume_from)
+    done = max((int(line.get("step", 0)) for line in read_jsonl(run.path / "metrics.jsonl")), default=0)
+    if config.resume_from is None and step == 0 and done >= config.schedule.save_every:
+        raise UserError(
+            f"{run.path} has done {done} steps and has no checkpoint any more: put its checkpoints/ back, or train "
+            "again from the beginning with resume_from=0"
+        )
+    return step
+
+
+def _take_up(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, learner: Any, step: int) -> Any:
+    """Learner and records as they were after `step`: (what the checkpoint says, completions to be replayed)."""
+    state = checkpoints.load(learner, step)
+    recorded = run.rewind(step) if run.resumed else {}
+    checkpoints.set_aside(step)
+    return state, replayed(recorded, learner.version, config.schedule.group_size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

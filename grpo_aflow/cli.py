@@ -1,28 +1,41 @@
-"""The doors: console scripts that compose a config with Hydra, check it, and only then import what is heavy.
+"""The console scripts: they compose a config with Hydra, check it, and only then import what is heavy.
 
-Whatever a user got wrong is one line on stderr that names the mend, with the exit codes of the README; a traceback
-means a fault of ours.
+Whatever a user can correct is one line on stderr that names the fix, with the exit codes of the README; a traceback
+means a fault of ours. A job of a sweep that ends badly is a row of the sweep's table, and the sweep goes on.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from grpo_aflow.config import CONF_DIR, EvaluateConfig, TrainConfig, first_line, parse
-from grpo_aflow.types import InfrastructureError, UserError
+from grpo_aflow import sweep
+from grpo_aflow.config import CONF_DIR, EvaluateConfig, TrainConfig, first_line, parse, with_defaults
+from grpo_aflow.faults import known
+from grpo_aflow.types import UserError
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _question = ""  # of grpo-aflow-solve: free text is no Hydra override
+Opened = Callable[[Path], None]
+
+
+class SweepTable(Callback):
+    """Hydra's callback at the end of a sweep."""
+
+    def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
+        sweep.summarise(Path(config.hydra.sweep.dir))
 
 
 def train() -> None:
@@ -56,35 +69,40 @@ def export() -> None:
     _guarded(main)
 
 
-def _train(cfg: DictConfig) -> float:
-    config = parse(_saved(cfg), TrainConfig)
+def _train(cfg: DictConfig, opened: Opened) -> float:
+    config = parse(_saved(cfg, "config"), TrainConfig)
     config.check()
     from grpo_aflow.train import train as run
 
-    return run(config)
+    return run(config, opened)
 
 
-def _evaluate(cfg: DictConfig) -> float:
-    config = parse(_saved(cfg), EvaluateConfig)
+def _evaluate(cfg: DictConfig, opened: Opened) -> float:
+    config = parse(_saved(cfg, "evaluate"), EvaluateConfig)
     config.check()
     from grpo_aflow.measure import measure
 
-    return measure(config)
+    return measure(config, opened)
 
 
-def _saved(cfg: DictConfig) -> DictConfig:
+def _saved(cfg: DictConfig, config_name: str) -> DictConfig:
     """The config as composed; where a run is resumed, its own with the changes that are allowed."""
     if not cfg.get("resume"):
+        if cfg.get("resume_from") is not None:
+            raise UserError(f"resume_from={cfg.resume_from}: of which run? give its folder, too: resume=...")
         return cfg
     from grpo_aflow.record import saved_config
-    from grpo_aflow.resume import resumed_config
+    from grpo_aflow.resume import check_kind, resumed_config
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    named = [override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task]
-    return OmegaConf.create(resumed_config(saved_config(cfg.resume), plain, named))
+    plain["resume"] = os.path.expanduser(str(plain["resume"]))
+    saved = saved_config(plain["resume"])
+    check_kind(saved, plain["resume"], training=config_name == "config")
+    named = [override.lstrip("+~").split("=")[0].split("@")[0] for override in HydraConfig.get().overrides.task]
+    return OmegaConf.create(resumed_config(with_defaults(saved, plain, config_name), plain, named))
 
 
-def _solve(cfg: DictConfig) -> None:
+def _solve(cfg: DictConfig, opened: Opened) -> None:
     config = parse(cfg, EvaluateConfig)
     config.check()
     if not _question:
@@ -96,19 +114,26 @@ def _solve(cfg: DictConfig) -> None:
     run(config, _question)
 
 
-def _data(cfg: DictConfig) -> None:
+def _data(cfg: DictConfig, opened: Opened) -> None:
     from grpo_aflow.config import build
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     build({key: value for key, value in plain.items() if key != "hydra"}, "data").run()
 
 
-def _open(config_name: str, task: Callable[[DictConfig], Any]) -> None:
+def _open(config_name: str, task: Callable[[DictConfig, Opened], Any]) -> None:
     """Compose with Hydra and run `task` once per job of a sweep (once without one)."""
 
     @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)
     def main(cfg: DictConfig) -> Any:
-        code, value = _outcome(lambda: task(cfg))
+        swept = HydraConfig.get().mode == RunMode.MULTIRUN
+        folders: list[Path] = []
+        code, value, reason = _outcome(lambda: task(cfg, folders.append))
+        if swept:
+            sweep.write_row(HydraConfig.get(), code=code, value=value, reason=reason, folder=folders[-1:])
+            if sweep.goes_on(code, stop_on_error=OmegaConf.select(cfg, "sweep.stop_on_error", default=False)):
+                return float("nan") if code else value
+            sweep.summarise(Path(HydraConfig.get().sweep.dir))
         if code:
             raise SystemExit(code)
         return value
@@ -119,28 +144,37 @@ def _open(config_name: str, task: Callable[[DictConfig], Any]) -> None:
 
 
 def _guarded(task: Callable[[], Any]) -> None:
-    code, _ = _outcome(task)
-    sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # closed, or no file
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    code, _, _ = _outcome(task)
+    sys.exit(code or sweep.code())
 
 
-def _outcome(task: Callable[[], Any]) -> tuple[int, Any]:
-    """(exit code, value) of a piece of work; what a user can mend is printed as one line."""
+def _outcome(task: Callable[[], Any]) -> tuple[int, Any, str]:
+    """(exit code, value, reason) of a piece of work; what a user can correct is printed as one line."""
     try:
-        return 0, task()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.code, None
+        return 0, task(), ""
     except (HydraException, OmegaConfBaseException) as error:
-        print(f"error: {first_line(error)}", file=sys.stderr)
-        return 2, None
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        print(f"error: cannot write {error.filename or 'a file'}: {error.strerror}; make room there", file=sys.stderr)
-        return InfrastructureError.code, None
+        code, reason = 2, first_line(error)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130, None
+        code, reason = 130, "interrupted"
+    except Exception as error:
+        told = known(error) or _from_hydra(error)
+        if told is None:
+            raise
+        code, reason = told.code, str(told)
+    with suppress(OSError, ValueError):  # nobody reads it any more
+        print(f"error: {reason}" if code != 130 or reason != "interrupted" else reason, file=sys.stderr, flush=True)
+    return code, None, reason
+
+
+def _from_hydra(error: Exception) -> UserError | None:
+    """Hydra raises plain errors for some overrides: what comes out of its own code is about the command line."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1].filename
+    if {"hydra", "omegaconf"} & set(Path(innermost).parts):
+        return UserError(f"{first_line(error)}; see the command line: {' '.join(sys.argv[1:])}")
+    return None
 
 
 def _is_hydra(argument: str) -> bool:

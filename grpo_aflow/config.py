@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
+import re
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -24,10 +26,13 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from grpo_aflow.types import UserError
+from grpo_aflow.reward import base_reward
+from grpo_aflow.types import Grade, UserError
 
 _PACKAGED = Path(__file__).parent / "conf"
 CONF_DIR = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "conf"
+
+OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)
 
 # What an object of an open group must be able to do: (attribute or method names).
 ABILITIES: Mapping[str, tuple[str, ...]] = {
@@ -44,6 +49,9 @@ ABILITIES: Mapping[str, tuple[str, ...]] = {
     "policy": ("resolve",),
 }
 
+MAX_SEED = 2**32 - 1  # NumPy's, which an engine seeds
+NAME = re.compile(r"\w[\w.+=,@-]*")  # of a run: the last part of its folder's name
+
 C = TypeVar("C")
 
 
@@ -57,14 +65,26 @@ class Paths:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """What `--multirun` does with its jobs."""
+
+    stop_on_error: bool  # whether a job that ends badly ends the sweep
+
+
+PLAIN: Mapping[str, type] = {"paths": Paths, "sweep": Sweep}  # nodes that name no object
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
     """One training run. The fields after `paths` are the objects that the config groups name."""
 
     name: str
     seed: int
     resume: str | None
+    resume_from: int | None
     resume_with: list[str]
     paths: Paths
+    sweep: Sweep
     model: Any
     lora: Any
     objective: Any
@@ -83,9 +103,16 @@ class TrainConfig:
     plain: Mapping[str, Any]  # the composed config as plain data, for the run directory
 
     def check(self) -> None:
-        """Refuse what cannot work, before anything is opened; UserError names the mend."""
+        """Refuse what cannot work, before anything is opened; UserError names the fix."""
         self.model.check()
         self.executor.check(self.model)
+        check_rubric(self.reward)
+        for key in ("temperature", "final_temperature"):
+            if not getattr(self.sampler, key) > 0:
+                raise UserError(
+                    f"sampler.{key}={getattr(self.sampler, key)}: greedy draws are all alike, so nothing can be "
+                    "learned from them; give a temperature above 0"
+                )
         try:
             self.objective.check_sampling(
                 top_p=self.sampler.top_p, top_k=self.sampler.top_k, max_staleness=self.schedule.max_staleness
@@ -104,6 +131,7 @@ class EvaluateConfig:
     resume_with: list[str]
     solve_as: str
     paths: Paths
+    sweep: Sweep
     policy: Any
     model: Any
     lora: Any
@@ -119,7 +147,7 @@ class EvaluateConfig:
     plain: Mapping[str, Any]
 
     def check(self) -> None:
-        """Refuse what cannot work, before anything is opened; UserError names the mend."""
+        """Refuse what cannot work, before anything is opened; UserError names the fix."""
         self.model.check()
         self.executor.check(self.model)
 
@@ -131,14 +159,91 @@ def parse(cfg: DictConfig, kind: type[C]) -> C:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(first_line(error)) from error
+    plain = _at_home(plain)
     names = {field.name for field in dataclasses.fields(kind) if field.name != "plain"}  # type: ignore[arg-type]
     _refuse_unknown(plain, names, "")
-    values = {name: _value(plain[name], name) for name in names if name in plain}
-    values["paths"] = _checked(Paths, plain["paths"], "paths")
-    scalars = {name: plain[name] for name in names if not isinstance(plain.get(name), Mapping)}
+    _check_common(plain, kind)
+    values = {name: _value(plain[name], name) for name in names}
+    values |= {name: _checked(cls, plain[name], name) for name, cls in PLAIN.items()}
+    scalars = {name: plain[name] for name in names if not isinstance(plain[name], Mapping)}
     _check_scalars(kind, scalars)
     made: C = cast(Any, kind)(**values, plain=plain)
     return made
+
+
+def with_defaults(saved: Mapping[str, Any], composed: Mapping[str, Any], config_name: str) -> dict[str, Any]:
+    """The config of a run from before some keys existed, with the defaults of these keys.
+
+    composed: this version's config. The defaults of a group are those of the option that makes the same object.
+    """
+    own = {key: value for key, value in composed.items() if not isinstance(value, Mapping)}
+    filled = own | dict(saved) | {key: {**composed[key], **(saved.get(key) or {})} for key in PLAIN}
+    for group, node in saved.items():
+        if isinstance(node, Mapping) and "_target_" in node:
+            filled[group] = _filled(node, partial(_option, group, node, composed, config_name))
+    return filled
+
+
+def _filled(node: Mapping[str, Any], defaults: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    try:
+        missing = set(_field_types(get_class(node["_target_"]))) - set(node)
+    except (ImportError, ValueError, AttributeError, TypeError, HydraException):
+        return dict(node)  # `build` says what is wrong with it
+    return {**node, **{key: value for key, value in defaults().items() if key in missing}} if missing else dict(node)
+
+
+def _option(group: str, node: Mapping[str, Any], composed: Mapping[str, Any], config_name: str) -> Mapping[str, Any]:
+    candidates = [composed.get(group)]
+    candidates += [plain_compose(f"{group}={option}", config_name=config_name)[group] for option in options(group)]
+    same = (c for c in candidates if isinstance(c, Mapping) and c.get("_target_") == node["_target_"])
+    return next(same, {})
+
+
+def plain_compose(*overrides: str, config_name: str) -> dict[str, Any]:
+    """A composed config as plain data, apart from any running Hydra application."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
+        cfg = hydra_compose(config_name, list(overrides))
+    return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
+
+
+def check_rubric(rubric: Any) -> None:
+    """Ask a rubric for the reward of each tier before anything is paid. Raises UserError; see `reward.base_reward`."""
+    for tier in (0.0, 0.2, 0.4, 0.7, 1.0):
+        base_reward(rubric, Grade(exact=tier == 1.0, score=tier, tier=tier, rule="check"))
+
+
+def _at_home(tree: Any) -> Any:
+    """`~/...` is the user's home folder in every value, as in a shell."""
+    if isinstance(tree, Mapping):
+        return {key: _at_home(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_at_home(value) for value in tree]
+    return os.path.expanduser(tree) if isinstance(tree, str) and (tree == "~" or tree.startswith("~/")) else tree
+
+
+def _check_common(plain: Mapping[str, Any], kind: type) -> None:
+    """What every config needs: all groups chosen, a name that makes a folder, seeds that every library takes."""
+    for name, hint in _field_types(kind).items():
+        if name not in plain or (plain[name] is None and (hint is Any or name in PLAIN)):
+            choices = f"{name}=<one of {', '.join(options(name))}>" if options(name) else f"give {name}=..."
+            raise UserError(f"{name}: must be chosen; {choices}")
+        if hint is Any and name != "plain" and not isinstance(plain[name], Mapping):
+            raise UserError(f"{name}={plain[name]}: is a group; choose {name}=<one of {', '.join(options(name))}>")
+    if not isinstance(plain["name"], str) or not NAME.fullmatch(plain["name"]):
+        raise UserError(
+            f"name={plain['name']!r}: is the last part of the run folder's name; give letters, digits, - and _"
+        )
+    for key, value in _seeds(plain, ""):
+        if isinstance(value, int) and not 0 <= value <= MAX_SEED:
+            raise UserError(f"{key}={value}: a seed must be from 0 to {MAX_SEED}")
+
+
+def _seeds(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _seeds(value, f"{prefix}{key}.")
+        elif key == "seed":
+            yield f"{prefix}{key}", value
 
 
 def compose(*overrides: str, config_name: str = "config") -> Any:
@@ -175,13 +280,18 @@ def options(group: str) -> list[str]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's text, which for Hydra and OmegaConf is the part that a user needs."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "full_key:" not in line]
-    return " ".join(lines[:2]) if lines else type(error).__name__
+    """What a user needs of an exception's text, in one line: for Hydra and OmegaConf, all but where they looked."""
+    told = str(error).split("Config search path:")[0]
+    lines = [
+        line for line in told.splitlines() if line.strip() and "full_key:" not in line and "object_type=" not in line
+    ]
+    listed = [line.strip() for line in lines if line.startswith("\t")]  # the options of a group
+    text = " ".join([*(line.strip() for line in lines if not line.startswith("\t")), ", ".join(listed)])
+    return " ".join(text.split()) or type(error).__name__
 
 
 def _value(raw: Any, where: str) -> Any:
-    if isinstance(raw, Mapping) and where != "paths":
+    if isinstance(raw, Mapping) and where not in PLAIN:
         built = build(raw, where)
         missing = [ability for ability in ABILITIES.get(where, ()) if not hasattr(built, ability)]
         if missing:
@@ -245,7 +355,7 @@ def _refuse_unknown(values: Mapping[str, Any], known: Collection[str], prefix: s
 @cache
 def _field_types(cls: type) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
-    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init and f.name != "plain"}
 
 
 def _optional(cls: type) -> set[str]:

@@ -23,6 +23,7 @@ from grpo_aflow.types import (
     CodeRunner,
     ExecutionStatus,
     Grade,
+    InfrastructureError,
     Rollout,
     RolloutGroup,
     RolloutStatus,
@@ -155,6 +156,11 @@ async def evaluate(
         raise errors.exceptions[0] from errors
     groups = tuple(task.result() for task in started)
     scores = exact_scores(groups)
+    if not any(scores.values()):
+        raise InfrastructureError(
+            f"nothing could be measured: all {num_rollouts} rollouts are masked, lost to the endpoint or the sandbox; "
+            "correct what they say, then resume"
+        )
     aflow = await aflow_grades(groups, rollouter.runner) if settings.aflow else None
     return Result(groups=groups, scores=scores, accuracy=estimate(scores), aflow=aflow)
 

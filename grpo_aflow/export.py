@@ -7,12 +7,9 @@ import json
 import shutil
 from pathlib import Path
 
-from grpo_aflow.resume import newest_adapter
+from grpo_aflow.checkpoints import newest_adapter
 from grpo_aflow.sampler.versions import ADAPTER_CONFIG
 from grpo_aflow.types import UserError
-from grpo_aflow.weights import check_safetensors
-
-CHECKPOINT = "checkpoint.json"  # beside an adapter in a checkpoint: the SHA-256 of every file
 
 
 def main() -> None:
@@ -36,7 +33,6 @@ def export(source: Path, out: Path, *, merged: bool) -> None:
     Raises UserError for an adapter that is damaged, and for `merged` without the base model.
     """
     adapter = newest_adapter(source)
-    _verify(adapter)
     if out.exists():
         raise UserError(f"{out} exists; choose another folder")
     new = out.with_name(out.name + ".new")
@@ -49,16 +45,6 @@ def export(source: Path, out: Path, *, merged: bool) -> None:
     else:
         shutil.copytree(adapter, new)
     new.rename(out)
-
-
-def _verify(adapter: Path) -> None:
-    """Refuse an adapter that is not as it was written."""
-    if (adapter.parent / CHECKPOINT).is_file():
-        from grpo_aflow.learner.checkpoint import verify
-
-        verify(adapter.parent)
-    for weights in adapter.glob("*.safetensors"):
-        check_safetensors(weights)
 
 
 def _base(adapter: Path) -> Path:

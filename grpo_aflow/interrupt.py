@@ -1,7 +1,8 @@
-"""SIGINT and SIGTERM, made into something that a run can end on in good order.
+"""SIGINT, SIGTERM and SIGHUP, made into something that a run can end on in good order.
 
 While a run is starting, the first signal cancels it. While it trains, the first signal is seen at the next safe point
-(between two groups): the run saves and ends. A second signal ends the process at once.
+(between two groups): the run saves and ends. Signals that follow within two seconds are the same one: `timeout` and job
+schedulers signal a process and then its whole group. A later one ends the process at once, which is said and recorded.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from grpo_aflow.types import UserError
 
 T = TypeVar("T")
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ONE_SIGNAL_S = 2.0  # what arrives within this time of the first is the first
 
 
 class Interrupted(UserError):
-    """A signal ended the run; what is to be kept is saved. Exit code 130 or 143."""
+    """A signal ended the run; what is to be kept is saved. Exit code 129, 130 or 143."""
 
     def __init__(self, text: str, number: int) -> None:
         super().__init__(text)
@@ -27,22 +30,27 @@ class Interrupted(UserError):
 
 
 class Interrupt:
-    """Watches for signals on the running loop while used as a context."""
+    """Watches for signals on the running loop while used as a context. One that is ignored (nohup) stays ignored."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.number = 0
         self.graceful = False  # True once there is something to save
+        self.at_once: Callable[[int], None] = lambda number: None  # told before a later signal ends the process
+        self._clock = clock
+        self._first_s = 0.0
         self._event = asyncio.Event()
         self._main: asyncio.Task[Any] | None = None
+        self._watched: list[signal.Signals] = []
 
     def __enter__(self) -> Interrupt:
         self._main = asyncio.current_task()
-        for number in SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._arrived, number)
+        self._watched = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        for number in self._watched:
+            asyncio.get_running_loop().add_signal_handler(number, self.arrived, number)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in SIGNALS:
+        for number in self._watched:
             asyncio.get_running_loop().remove_signal_handler(number)
 
     def check(self, text: str = "interrupted") -> None:
@@ -73,10 +81,14 @@ class Interrupt:
                 return
             yield item
 
-    def _arrived(self, number: int) -> None:
+    def arrived(self, number: int) -> None:
+        """A signal: the first is noted, one long after it ends the process."""
         if self.number:
-            os._exit(128 + number)
-        self.number = number
+            if self._clock() - self._first_s >= ONE_SIGNAL_S:
+                self.at_once(number)
+                os._exit(128 + number)
+            return
+        self.number, self._first_s = number, self._clock()
         self._event.set()
         if not self.graceful and self._main is not None:
             self._main.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from grpo_aflow.config import EvaluateConfig
 from grpo_aflow.ending import ending
 from grpo_aflow.evaluate import Result, evaluate
+from grpo_aflow.faults import known
 from grpo_aflow.interrupt import Interrupt
 from grpo_aflow.policies import Resolved
 from grpo_aflow.progress import Progress
@@ -25,16 +26,20 @@ from grpo_aflow.stage import Ground, open_ground
 from grpo_aflow.types import RolloutGroup, Task, UserError
 
 
-def measure(config: EvaluateConfig) -> float:
-    """Evaluate; prints a table, writes `evaluation.json` and `rollouts.jsonl`; returns exact accuracy."""
-    return asyncio.run(_measure(config))
+def measure(config: EvaluateConfig, opened: Callable[[Path], None] = lambda folder: None) -> float:
+    """Evaluate; prints a table, writes `evaluation.json` and `rollouts.jsonl`; returns exact accuracy.
+
+    opened: told the folder of the evaluation.
+    """
+    return asyncio.run(_measure(config, opened))
 
 
-async def _measure(config: EvaluateConfig) -> float:
+async def _measure(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
     tasks = config.eval.load()
     if not tasks:
         raise UserError("eval.datasets is empty: name at least one, for example eval.datasets=[gsm8k]")
     run = open_run(Path(config.paths.runs), config.name, config.plain, config.resume)
+    opened(run.path)
     with (
         Interrupt() as interrupt,
         Progress(num_steps=1, log_every=1) as progress,
@@ -42,12 +47,17 @@ async def _measure(config: EvaluateConfig) -> float:
     ):
         resolve = partial(config.policy.resolve, config, tasks, progress)
         async with open_ground(config, run.path, tasks, progress, resolve) as (ground, resolved):
+            if run.resumed:
+                run.note_resumed(0, config.plain)
             interrupt.graceful = True
             try:
                 result = await interrupt.until(_evaluated(config, tasks, run, ground, resolved, progress))
-            except UserError as error:
-                error.args = (f"{error}; what was done is kept; resume with: grpo-aflow-eval resume={run.path}",)
-                raise
+            except Exception as error:
+                told = known(error)
+                if told is None:
+                    raise
+                told.args = (f"{told}; what was done is kept; resume with: grpo-aflow-eval resume={run.path}",)
+                raise told from (None if told is error else error)
         figures = finite({**result.summary(), "scores": result.scores})
         replace(run.path / "evaluation.json", json.dumps(figures, indent=1))
         progress.status("")

@@ -54,7 +54,25 @@ def summarise(groups: Sequence[RolloutGroup], *, version: int) -> dict[str, floa
             figures[f"accuracy/{domain}"] = _share(bool(r.grade and r.grade.exact) for r in own)
     figures |= {f"rollouts/{status.value}": sum(r.status == status for r in rollouts) for status in RolloutStatus}
     figures |= {f"staleness/{age}": ages.count(age) for age in sorted(set(ages))}
-    return {**figures, **_errors(counted), **costs(rollouts)}
+    return {**figures, **by_dataset(counted, "dataset/"), **_errors(counted), **costs(rollouts)}
+
+
+def held_out(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Figures of an evaluation: exact accuracy, and the share of each tier by dataset."""
+    counted = [rollout for rollout in rollouts if rollout.status != RolloutStatus.MASKED]
+    figures = {"heldout/accuracy": _share(bool(r.grade and r.grade.exact) for r in counted)}
+    return figures | by_dataset(counted, "heldout/")
+
+
+def by_dataset(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:
+    """Exact accuracy and the share of each tier, for each dataset of unmasked rollouts."""
+    figures: dict[str, float] = {}
+    for name in sorted({rollout.task.dataset for rollout in rollouts}):
+        own = [rollout for rollout in rollouts if rollout.task.dataset == name]
+        figures[f"{prefix}{name}/exact"] = _share(bool(r.grade and r.grade.exact) for r in own)
+        for tier in TIERS:
+            figures[f"{prefix}{name}/tier_{tier}"] = _share(bool(r.grade and r.grade.tier == tier) for r in own)
+    return figures
 
 
 def costs(rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from grpo_aflow.checkpoints import newest_adapter
 from grpo_aflow.config import EvaluateConfig
 from grpo_aflow.progress import Progress
-from grpo_aflow.resume import newest_adapter
 from grpo_aflow.rollout import FixedPolicy, Policy
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.sampler.versions import ADAPTER_CONFIG

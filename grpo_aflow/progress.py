@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -19,17 +22,28 @@ TELL_EVERY_S = 15.0  # in a log
 LOG_WIDTH = 120
 
 
-def _console() -> Console:
-    """A terminal as wide as it is; a log wide enough for the tables of an evaluation."""
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=LOG_WIDTH)
+class Output(Console):
+    """The console of a run. Text is taken as it is, and when nobody reads it any more (`| head`) the run goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        if not self.is_terminal:
+            self.width = LOG_WIDTH  # wide enough for the tables of an evaluation
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        with suppress(OSError):
+            print("nobody reads the output any more; the run goes on, see its folder", file=sys.stderr, flush=True)
 
 
 class Progress:
     """Call `status` for what is going on now, `step` after each step, `say` for a line that stays."""
 
     def __init__(self, *, num_steps: int, log_every: int, console: Console | None = None) -> None:
-        self.console = console or _console()
+        self.console = console or Output()
         self._num_steps = num_steps
         self._log_every = log_every
         self._rows: list[Mapping[str, float]] = []

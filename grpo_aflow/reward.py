@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat
 
-from grpo_aflow.types import Grade, Rollout, RolloutStatus
+from grpo_aflow.types import Grade, Rollout, RolloutStatus, UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,13 +81,31 @@ def score(rubric: Rubric, rollouts: Sequence[Rollout]) -> tuple[Rollout, ...]:
         if rollout.status == RolloutStatus.MASKED:
             scored.append(dataclasses.replace(rollout, reward=math.nan, reward_terms={}))
             continue
-        base = rubric.base(rollout.grade) if rollout.grade is not None else 0.0
+        base = base_reward(rubric, rollout.grade) if rollout.grade is not None else 0.0
         if rollout.repairs:
             base = min(base, rubric.repaired_cap)
         relative = (cost - mean) / highest if highest > 0 else 0.0
         terms = {"base": base, "cost": relative}
         scored.append(dataclasses.replace(rollout, reward=base - rubric.cost_weight * relative, reward_terms=terms))
     return tuple(scored)
+
+
+def base_reward(rubric: Rubric, grade: Grade) -> float:
+    """The rubric's own reward for a grade. Raises UserError when it is no finite number, or the rubric fails.
+
+    NaN is ours alone: it says that a rollout is masked, and a rubric that gave it would train on nothing, unnoticed.
+    """
+    name = f"reward: {type(rubric).__name__}.base"
+    try:
+        value = rubric.base(grade)
+    except Exception as error:  # whatever a rubric of a user's own may raise
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"{name} fails on {grade}: {type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
+        ) from error
+    if not isinstance(value, SupportsFloat) or isinstance(value, str) or not math.isfinite(float(value)):
+        raise UserError(f"{name} gives {value!r} for {grade}: it must give a finite number")
+    return float(value)
 
 
 def _cost(rollout: Rollout) -> float:

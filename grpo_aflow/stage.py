@@ -145,6 +145,7 @@ async def prepare_model(
 
     Cancelled, it stops at the next step of a warm start, which is kept, and says so.
     """
+    progress.status("preparing the model")
     from grpo_aflow.learner.models import Preparation, default_cache
     from grpo_aflow.sampler.tokenizer import ChatTokenizer
 

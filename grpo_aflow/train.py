@@ -11,6 +11,7 @@ config group `objective`; what runs ahead of the learner is `schedule.max_stalen
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from grpo_aflow.assembly import open_training
 from grpo_aflow.batching import batched
 from grpo_aflow.config import TrainConfig
 from grpo_aflow.ending import ending
+from grpo_aflow.faults import known
 from grpo_aflow.interrupt import Interrupt
 from grpo_aflow.progress import Progress
 from grpo_aflow.resume import open_run
@@ -27,17 +29,18 @@ from grpo_aflow.training import Training
 from grpo_aflow.types import UserError
 
 
-def train(config: TrainConfig) -> float:
-    """Run the training that `config` describes.
+def train(config: TrainConfig, opened: Callable[[Path], None] = lambda folder: None) -> float:
+    """Run the training that `config` describes; `opened` is told the run's folder.
 
     Returns the held-out accuracy at its end (the mean reward of the last step where nothing is evaluated): a finite
     number, for sweeps. Raises UserError and its kinds; whatever can be resumed is saved first.
     """
-    return asyncio.run(_train(config))
+    return asyncio.run(_train(config, opened))
 
 
-async def _train(config: TrainConfig) -> float:
+async def _train(config: TrainConfig, opened: Callable[[Path], None]) -> float:
     run = open_run(Path(config.paths.runs), config.name, config.plain, config.resume)
+    opened(run.path)
     with (
         Interrupt() as interrupt,
         Progress(num_steps=config.schedule.num_steps, log_every=config.schedule.log_every) as progress,
@@ -56,10 +59,14 @@ async def _run(training: Training, interrupt: Interrupt) -> float:
         await training.evaluate(0, interrupt)
         await _loop(training, interrupt)
         await training.evaluate(training.finished, interrupt)
-    except UserError as error:
-        error.args = (await training.rescue(error),)
+    except Exception as error:
+        told = known(error)
+        if told is None:  # a fault of ours: saved all the same
+            error.add_note(await training.rescue(UserError("this is a fault of the program")))
+            raise
+        told.args = (await training.rescue(told),)
         training.report()
-        raise
+        raise told from (None if told is error else error)
     return training.report()
 
 

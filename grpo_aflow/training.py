@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from grpo_aflow import metrics
+from grpo_aflow.checkpoints import Checkpoints
 from grpo_aflow.composition import Composition, composition
 from grpo_aflow.config import TrainConfig
 from grpo_aflow.evaluate import Result, Scores, evaluate
@@ -25,7 +27,6 @@ from grpo_aflow.publisher import Publisher
 from grpo_aflow.record import RunDirectory, finite, replace
 from grpo_aflow.report import last_lines
 from grpo_aflow.resources import held
-from grpo_aflow.resume import Checkpoints
 from grpo_aflow.rollout import FixedPolicy, Rollouter
 from grpo_aflow.stage import Ground, Served
 from grpo_aflow.types import (
@@ -40,6 +41,18 @@ from grpo_aflow.types import (
 )
 
 ORACLE = "oracle"
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """An evaluation's record, for a run that goes on behind it. Raises UserError when it cannot be read."""
+    try:
+        record = dict(json.loads(file.read_text(encoding="utf-8")))
+        missing = {"scores", "composition"} - set(record)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file} cannot be read ({error}): delete it, and what it held is evaluated again") from error
+    if missing:
+        raise UserError(f"{file} has no {missing.pop()}: delete it, and what it held is evaluated again")
+    return record
 
 
 @dataclass(kw_only=True, slots=True)
@@ -143,7 +156,7 @@ class Training:
         figures["sampler/temperature"] = self.sampling(step).temperature
         figures["learner/learning_rate"] = self.config.schedule.learning_rate_at(step)
         self.run.metrics(figures)
-        self.log_to.log(step, figures)
+        self.log_to.log(figures)
         self.progress.step(figures)
         self.last = figures
 
@@ -175,6 +188,7 @@ class Training:
         if not file.is_file():
             result = await self._measured(name, rollouter, interrupt)
             file.parent.mkdir(exist_ok=True)
+            self.run.restart(f"evaluations/{name}.jsonl")
             for group in result.groups:
                 for rollout in group.rollouts:
                     key = (group.step, group.index, rollout.member)
@@ -183,7 +197,9 @@ class Training:
             record = {**result.summary(), "composition": composed, "scores": result.scores}
             replace(file, json.dumps(finite(record), indent=1))
             self.progress.say(f"held-out accuracy, {name.replace('_', ' ')}: {result.accuracy}")
-        record = json.loads(file.read_text())
+            if name != ORACLE:
+                self.log_to.log({"step": float(name[5:]), **metrics.held_out(result.rollouts)})
+        record = read_record(file)
         self.scores[name], self.compositions[name] = record["scores"], Composition(**record["composition"])
         return self.scores[name]
 

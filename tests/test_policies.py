@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from grpo_aflow.checkpoints import newest_adapter
 from grpo_aflow.learner.lora import plain_layers
 from grpo_aflow.policies import adapter_config, check_base
-from grpo_aflow.resume import newest_adapter
 from grpo_aflow.types import UserError
 
 EVAL = str(Path(sys.executable).parent / "grpo-aflow-eval")

@@ -1,7 +1,9 @@
 import pytest
 from rollouts import completion
 
-from grpo_aflow.resume import flatten, newest_adapter, resumed_config
+from grpo_aflow.checkpoints import newest_adapter
+from grpo_aflow.record import flatten
+from grpo_aflow.resume import resumed_config
 from grpo_aflow.stage import replayed
 from grpo_aflow.types import UserError
 
@@ -23,7 +25,8 @@ def test_without_overrides_the_saved_config_counts():
     config = resumed_config(SAVED, composed(), ["resume"])
     assert config["seed"] == 7
     assert config["lora"] == {"rank": 8, "alpha": 16}
-    assert config["paths"] == {"runs": "b"}
+    assert config["paths"] == {"runs": "a"}
+    assert resumed_config(SAVED, composed(), ["resume", "paths.runs"])["paths"] == {"runs": "b"}
 
 
 def test_a_contradiction_is_refused_with_both_values():

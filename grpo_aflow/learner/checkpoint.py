@@ -1,12 +1,12 @@
-# ruff: noqa: TID253
 """Checkpoints: everything that the next step depends on, in a folder that is either whole or not there.
 
     step_000020/adapter/         the adapter in PEFT's own format
                 learner.pt       version, adapter, optimizer, loss scale
                 extra.json       what the caller adds: data cursor, schedule, counters
-                checkpoint.json  base, warm start, rank and the SHA-256 of every file above
+                checkpoint.json  base, warm start, rank and the SHA-256 of the files above
 
-A checkpoint is written beside its place, forced to disk and renamed; a damaged one is told by its checksums.
+A checkpoint is written beside its place, forced to disk and renamed; a damaged one is told by its checksums. Files for
+people (*.md) have none: a note in the model card changes nothing.
 """
 
 from __future__ import annotations
@@ -18,14 +18,24 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from grpo_aflow.faults import cannot_write
+from grpo_aflow.types import UserError
 
-from grpo_aflow.learner.learner import Learner
-from grpo_aflow.types import InfrastructureError, UserError
+if TYPE_CHECKING:
+    from grpo_aflow.learner.learner import Learner
 
 MANIFEST = "checkpoint.json"
+FOR_PEOPLE = ".md"
+
+
+class Damaged(UserError):
+    """A checkpoint that is not as it was written; `reason` says what is wrong with it."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"checkpoint {folder} is damaged ({reason}): restore it from a copy, or use another")
+        self.reason = reason
 
 
 def save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
@@ -36,9 +46,7 @@ def save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
     try:
         _save(folder, learner, extra)
     except OSError as error:
-        raise InfrastructureError(
-            f"cannot write the checkpoint {folder}: {error.strerror or error}; make room on its disk"
-        ) from error
+        raise cannot_write(f"the checkpoint {folder}", error) from error
 
 
 def _save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
@@ -69,6 +77,8 @@ def _save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
 
 def _save_state(state: Mapping[str, Any], path: Path) -> None:
     """torch.save; a write that fails is raised as the OSError that it is, not as torch's complaint about it."""
+    import torch
+
     with path.open("wb") as file:
         try:
             torch.save(state, file)
@@ -81,6 +91,8 @@ def load(folder: Path, learner: Learner) -> dict[str, Any]:
 
     Raises UserError when the checkpoint is missing, damaged, or of another base or rank (both are named).
     """
+    import torch
+
     manifest = verify(folder)
     if manifest["base"] != learner.base_id:
         raise UserError(
@@ -103,22 +115,30 @@ def load(folder: Path, learner: Learner) -> dict[str, Any]:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """The manifest of a whole checkpoint. Raises UserError when files are missing or damaged."""
+    """The manifest of a whole checkpoint. Raises Damaged when files are missing or are not as they were written."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        expected = dict(manifest["sha256"])
+        expected = {str(name): str(digest) for name, digest in manifest["sha256"].items()}
+        known = {key: manifest[key] for key in ("base", "rank", "version")}
     except FileNotFoundError as error:
-        raise UserError(f"{folder} is no checkpoint: it has no {MANIFEST}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"checkpoint {folder} is damaged ({MANIFEST} cannot be read): resume from another") from error
+        raise Damaged(folder, f"it has no {MANIFEST}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(folder, f"{MANIFEST} cannot be read") from error
     for name, digest in expected.items():
-        if not (folder / name).is_file() or _sha256(folder / name) != digest:
-            raise UserError(f"checkpoint {folder} is damaged ({name} is missing or changed): resume from another")
-    return manifest
+        if name.endswith(FOR_PEOPLE):
+            continue
+        try:
+            found = _sha256(folder / name)
+        except OSError as error:
+            raise Damaged(folder, f"{name}: {error.strerror}") from error
+        if found != digest:
+            raise Damaged(folder, f"{name} is not as it was written")
+    return manifest | known
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return [name for name in files if not name.endswith(FOR_PEOPLE)]
 
 
 def _sha256(path: Path) -> str:

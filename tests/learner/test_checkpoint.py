@@ -76,11 +76,20 @@ def test_damage_is_told(trained, tmp_path, random_base, name):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=f"damaged \\({name} is missing or changed\\): resume from another"):
+    with pytest.raises(UserError, match=f"damaged \\({name} is not as it was written\\): restore it"):
         checkpoint.load(tmp_path / "c", learner(random_base))
     path.unlink()
     with pytest.raises(UserError, match="damaged"):
         checkpoint.verify(tmp_path / "c")
+
+
+def test_files_for_people_are_not_hashed(trained, tmp_path):
+    checkpoint.save(tmp_path / "c", trained, {})
+    card = tmp_path / "c" / "adapter" / "README.md"
+    card.write_text("A note.")
+    checkpoint.verify(tmp_path / "c")
+    card.unlink()
+    checkpoint.verify(tmp_path / "c")
 
 
 def test_a_torn_manifest_and_a_missing_one_are_told(trained, tmp_path):
@@ -88,7 +97,7 @@ def test_a_torn_manifest_and_a_missing_one_are_told(trained, tmp_path):
     (tmp_path / "c" / checkpoint.MANIFEST).write_text('{"base": "x"')
     with pytest.raises(UserError, match=r"damaged \(checkpoint.json cannot be read\)"):
         checkpoint.verify(tmp_path / "c")
-    with pytest.raises(UserError, match=r"is no checkpoint: it has no checkpoint.json"):
+    with pytest.raises(UserError, match=r"damaged \(it has no checkpoint.json\)"):
         checkpoint.verify(tmp_path / "nowhere")
 
 

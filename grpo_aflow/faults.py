@@ -1,0 +1,42 @@
+"""What can go wrong around a run without being a fault of this program, as the one line that a user gets."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from pathlib import Path
+
+from grpo_aflow.types import InfrastructureError, UserError
+
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
+
+
+def cannot_write(path: Path | str, error: OSError) -> InfrastructureError:
+    """A file or folder that does not take what is to be written."""
+    return InfrastructureError(f"cannot write {path}: {error.strerror or error}; {_remedy(error)}")
+
+
+def known(error: BaseException) -> UserError | None:
+    """The error for the user; None for one that is a fault of this program, and for what is no fault at all."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError) and error.errno and error.filename:
+        return InfrastructureError(f"cannot use {error.filename}: {error.strerror}; {_remedy(error)}")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
+        return InfrastructureError(f"{error.strerror}; {_remedy(error)}")
+    if isinstance(error, sqlite3.Error):
+        return InfrastructureError(f"the answers in cache.sqlite cannot be used ({error}): restore it from a copy")
+    if isinstance(error, MemoryError):
+        return InfrastructureError("this machine has no memory left; give the run more, or a smaller one")
+    return None
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in NOT_ALLOWED:
+        return "make it writable for this user, or give another place"
+    if error.errno in GONE:
+        return "it was moved or deleted; put it back"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise the limit of open files (ulimit -n)"
+    return "make room on its disk"

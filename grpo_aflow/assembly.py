@@ -18,6 +18,7 @@ from typing import Any
 from grpo_aflow.checkpoints import Checkpoints
 from grpo_aflow.config import TrainConfig
 from grpo_aflow.learner.gate import Calibration, Gate
+from grpo_aflow.learner.memory import NUM_BYTES, Load, MemoryPlan, device_memory, memory_plan, model_shape
 from grpo_aflow.learner.models import check_context, num_prompt_tokens
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.progress import Progress
@@ -60,7 +61,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     thread = ThreadPoolExecutor(1, "learner")
     stack.callback(thread.shutdown)
     loop = asyncio.get_running_loop()
-    learner = await loop.run_in_executor(thread, _learner, config, model, run)
+    learner = await loop.run_in_executor(thread, _learner, config, model, run, engine.plan)
     state, recorded = await loop.run_in_executor(thread, _take_up, config, run, checkpoints, learner, begin)
     store = stack.enter_context(closing(AdapterStore()))
     ground.watchdog.watch_path(store.folder)
@@ -122,6 +123,7 @@ def _take_up(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, l
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Engine:
     served: Served
+    plan: MemoryPlan
 
 
 @asynccontextmanager
@@ -137,12 +139,13 @@ async def _open_engine(
     model = await _prepare(config, run, tasks, progress)
     longest = num_prompt_tokens(model.tokenizer, config.prompt.messages, eval_tasks)
     check_context(longest, config.sampler.max_tokens, model.max_model_len)
-    progress.say(plan_memory(config, model, tasks), style="dim")
+    plan = plan_memory(config, model, tasks)
+    progress.say(f"memory plan, upper estimates on {model.device}:\n{plan.render()}", style="dim")
     limits = AdapterLimits(
         rank=config.lora.rank, num_versions=config.schedule.max_staleness + 2, layers=config.lora.layers
     )
     async with serve(config, model, watchdog, progress, limits) as served:
-        yield _Engine(served=served)
+        yield _Engine(served=served, plan=plan)
 
 
 async def _prepare(config: TrainConfig, run: RunDirectory, tasks: Sequence[Task], progress: Progress) -> Any:
@@ -173,10 +176,8 @@ def fingerprint(train: Mapping[str, Sequence[Task]], evaluated: Sequence[Task]) 
     }
 
 
-def plan_memory(config: TrainConfig, model: Any, tasks: Sequence[Task]) -> str:
-    """What the run will hold on its device, as a table, before a model is loaded; UserError when it cannot fit."""
-    from grpo_aflow.learner.memory import NUM_BYTES, Load, device_memory, memory_plan, model_shape
-
+def plan_memory(config: TrainConfig, model: Any, tasks: Sequence[Task]) -> MemoryPlan:
+    """What the run will hold on its device, before a model is loaded; UserError when it cannot fit."""
     shape, device_bytes = model_shape(model.path), device_memory(model.device)
     plan = memory_plan(
         shape,
@@ -196,17 +197,17 @@ def plan_memory(config: TrainConfig, model: Any, tasks: Sequence[Task]) -> str:
         ),
     )
     plan.check()
-    return f"memory plan, upper estimates on {model.device}:\n{plan.render()}"
+    return plan
 
 
-def _learner(config: TrainConfig, model: Any, run: RunDirectory) -> Any:
+def _learner(config: TrainConfig, model: Any, run: RunDirectory, plan: MemoryPlan) -> Any:
     from grpo_aflow.learner.learner import Learner
 
     return Learner(
         model.path,
         config.lora,
         config.objective,
-        config.learner,
+        plan.settings,
         model.device,
         model.dtype,
         derive_seed(config.seed, "learner"),
@@ -214,6 +215,7 @@ def _learner(config: TrainConfig, model: Any, run: RunDirectory) -> Any:
         base_name=model.name,
         num_sequences=config.schedule.prompts_per_step * config.schedule.group_size,
         dump_dir=run.path / "refused",
+        planned=plan.summary,
     )
 
 

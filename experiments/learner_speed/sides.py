@@ -44,6 +44,7 @@ def ours(folder, device):
     )
     settings = LearnerSettings(
         micro_batch=case.get("micro_batch", 8),
+        max_tokens_per_micro_batch=None,
         accumulation=1,
         packing=Packing(case.get("packing", "shared_prefix")),
         max_grad_norm=MAX_GRAD_NORM,

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from grpo_aflow.learner.policy import Policy
-from grpo_aflow.learner.rows import Row, micro_batches, token_mask
+from grpo_aflow.learner.rows import Row, token_mask
 from grpo_aflow.learner.warmstart import EncodedExamples, Progress, PromptRows, ReferenceWorkflows
 
 MAX_GRAD_NORM = 1.0
@@ -113,7 +113,7 @@ def _adapter_step(
         with torch.enable_grad():
             with policy.dropout.active(*identity, "prompt"):
                 layout = policy.layout(group.prompt_ids)
-            for number, part in enumerate(micro_batches(rows, policy.num_rows)):
+            for number, part in enumerate(policy.micro_batches(rows, group.prompt_ids)):
                 with policy.dropout.active(*identity, number):
                     mask = token_mask(part, policy.device)
                     logprobs = policy.scores(layout, part, mask, temperature=1.0, truncation=None).logprobs  # [B, T]
@@ -121,7 +121,8 @@ def _adapter_step(
                     loss = -(counts @ logprobs.sum(dim=1)) / num_tokens
                     loss.backward()
                 total += float(loss.detach())
-            layout.close()
+            with policy.dropout.active(*identity, "prompt"):  # a recomputed prompt draws the same masks
+                layout.close()
     torch.nn.utils.clip_grad_norm_(policy.parameters.values(), MAX_GRAD_NORM)
     for parameters in optimizer.param_groups:
         parameters["lr"] = warmstart.learning_rate_at(step)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,9 +29,9 @@ from grpo_aflow.learner.pending import GroupSums, Pending
 from grpo_aflow.learner.policy import BASE, POLICY, REFERENCE, Policy, spread
 from grpo_aflow.learner.ranks import reduce_sums
 from grpo_aflow.learner.rows import (
+    Limits,
     Row,
     contributing_rows,
-    micro_batches,
     padded,
     row_weights,
     token_mask,
@@ -40,6 +40,8 @@ from grpo_aflow.learner.rows import (
 from grpo_aflow.learner.settings import LearnerSettings
 from grpo_aflow.learner.step_stats import StepStats, StepSums
 from grpo_aflow.types import Completion, SelfTestFailed, TrainingGroup, UserError
+
+T = TypeVar("T")
 
 
 class NonFiniteSteps(SelfTestFailed):
@@ -67,6 +69,7 @@ class Learner:
         base_name: str | None = None,
         dump_dir: Path | None = None,
         process_group: Any = None,
+        planned: str = "no memory plan was made",
     ) -> None:
         """Load the base from a local folder and attach an adapter: `start`'s weights, or fresh ones drawn from `seed`.
 
@@ -74,6 +77,7 @@ class Learner:
         step, by which `settings.accumulation` sets the micro-batch. start: an adapter in PEFT's format, which is also
         the KL reference. base_name: what saved adapters call their base. dump_dir: where a refused step's batch goes.
         process_group: a torch.distributed group over whose ranks the groups of a step are spread.
+        planned: what the memory plan had said, for the message of a card that is full nevertheless.
         Raises UserError for a folder that is missing or does not fit the settings.
         """
         self.lora, self.objective, self.settings = lora, objective, settings
@@ -86,7 +90,7 @@ class Learner:
             device=device,
             dtype=dtype,
             seed=seed,
-            num_rows=num_rows,
+            limits=Limits(rows=num_rows, tokens=settings.max_tokens_per_micro_batch),
             name=base_name,
             start=start,
             keep_start=objective.needs_reference,
@@ -97,6 +101,7 @@ class Learner:
         self._seed = seed
         self._dump_dir = dump_dir
         self._process_group = process_group
+        self._planned = planned
         beta1, beta2 = settings.betas
         self._optimizer = torch.optim.AdamW(
             self._parameters.values(), lr=0.0, betas=(beta1, beta2), weight_decay=settings.weight_decay
@@ -130,7 +135,9 @@ class Learner:
             if any(row.advantage != 0 for row in rows):
                 part = GroupSums(totals=totals_of(rows), groups=[group])
                 if any(row.token_ids for row in rows):
-                    self._backward_rows(group, rows, place, self._reference(group, rows, reference), part.sums)
+                    part.sums = self._within_memory(
+                        group.prompt_ids, rows, lambda: self._backward_rows(group, rows, place, reference)
+                    )
                     part.gradients = self._take_gradients()
             self._pending.put(place, part)
             self._pending.busy_s += time.perf_counter() - started
@@ -197,7 +204,11 @@ class Learner:
         """
         rows = [completion.token_ids for completion in completions]
         with self._lock:
-            scores = self._policy.evaluate(prompt_ids, rows, temperature=temperature, under=REFERENCE)
+            scores = self._within_memory(
+                prompt_ids,
+                [Row(member=i, token_ids=ids, logprobs=(), advantage=0.0) for i, ids in enumerate(rows)],
+                lambda: self._policy.evaluate(prompt_ids, rows, temperature=temperature, under=REFERENCE),
+            )
         return tuple(tuple(score.logprobs.tolist()) for score in scores)
 
     # --- state --------------------------------------------------------------------------------------------------------
@@ -243,10 +254,11 @@ class Learner:
         group: TrainingGroup,
         rows: Sequence[Row],
         place: int,
-        reference: dict[int, Tensor] | None,
-        sums: StepSums,
-    ) -> None:
-        policy, objective = self._policy, self.objective
+        given: Sequence[Sequence[float]] | None,
+    ) -> StepSums:
+        """Add the group's gradients to the parameters' own. given: see `backward`'s `reference`."""
+        policy, objective, sums = self._policy, self.objective, StepSums()
+        reference = self._reference(group, rows, given)
         truncation = _truncation(group)
         evaluated = self._evaluated(group, rows, truncation) if self.lora.dropout > 0 else None
         num_group_tokens = totals_of(rows).num_tokens
@@ -254,7 +266,7 @@ class Learner:
         with torch.enable_grad():
             with policy.dropout.active(*identity, "prompt"):
                 layout = policy.layout(group.prompt_ids)
-            for number, part in enumerate(micro_batches(rows, policy.num_rows)):
+            for number, part in enumerate(policy.micro_batches(rows, group.prompt_ids)):
                 with policy.dropout.active(*identity, number):
                     mask = token_mask(part, self._device)
                     scores = policy.scores(
@@ -271,7 +283,30 @@ class Learner:
                     total = weighted_sum(losses.total, batch.mask, weights)
                     sums.add(batch, losses, weights)
                     (total * self._scale.value).backward()
-            layout.close()
+            with policy.dropout.active(*identity, "prompt"):  # a recomputed prompt draws the same masks
+                layout.close()
+        return sums
+
+    def _within_memory(self, prompt_ids: Sequence[int], rows: Sequence[Row], work: Callable[[], T]) -> T:
+        """Do `work` on rows; where the card's memory runs out, once more with micro-batches of half the size, which
+        then stay. Raises UserError when it runs out again."""
+        try:
+            return work()
+        except torch.OutOfMemoryError:  # what the failed attempt held goes with its frames, so the second is outside
+            pass
+        policy = self._policy
+        policy.limits = policy.limits.halved(rows, policy.num_carried(prompt_ids))
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            return work()
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"out of memory on {self._device}, also with micro-batches of {policy.limits.rows} rows and "
+                f"{policy.limits.tokens} tokens ({self._planned}): lower learner.max_tokens_per_micro_batch, "
+                "learner.logits_chunk or sampler.gpu_memory_utilization, or set learner.gradient_checkpointing=true"
+            ) from error
 
     def _token_batch(
         self,

@@ -1,20 +1,19 @@
-"""The memory plan: what a run will hold on its device, worked out from shapes before any model is loaded.
+"""The memory plan: what a run will hold on its device, worked out from shapes before any model is loaded, and how its
+micro-batches are cut so that it fits.
 
-Letters: B rows of a micro-batch, T longest completion, P longest prompt, H hidden size, F feed-forward size, L layers,
-K key and value width, V vocabulary, R rank.
-
-An upper estimate, in bytes: it counts what autograd keeps for the backward of a decoder layer with LoRA on every linear
-layer, and what exists twice for a moment. Allocator fragmentation and the driver's own share go into `RESERVE`.
+An upper estimate, in bytes: what autograd keeps for the backward of each decoder layer (`activations`), and what exists
+twice for a moment. Allocator fragmentation and the driver's own share go into `RESERVE`.
 """
 
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from grpo_aflow.learner.activations import ModelShape, activation_bytes
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 from grpo_aflow.types import UserError
@@ -22,67 +21,10 @@ from grpo_aflow.types import UserError
 GIB = 1 << 30
 NUM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 RESERVE = 0.06  # of the device: driver, allocator fragmentation, kernels' workspaces
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelShape:
-    """A decoder-only transformer with gated feed-forward layers, as Qwen2, Qwen3, Llama and Mistral are."""
-
-    num_layers: int
-    hidden_size: int
-    intermediate_size: int
-    num_heads: int
-    num_kv_heads: int
-    head_size: int
-    vocab_size: int
-    tied_embeddings: bool
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> ModelShape:
-        """Read a model folder's config.json."""
-        heads = config["num_attention_heads"]
-        return cls(
-            num_layers=config["num_hidden_layers"],
-            hidden_size=config["hidden_size"],
-            intermediate_size=config["intermediate_size"],
-            num_heads=heads,
-            num_kv_heads=config.get("num_key_value_heads", heads),
-            head_size=config.get("head_dim") or config["hidden_size"] // heads,
-            vocab_size=config["vocab_size"],
-            tied_embeddings=config.get("tie_word_embeddings", False),
-        )
-
-    @property
-    def q_width(self) -> int:
-        return self.num_heads * self.head_size
-
-    @property
-    def kv_width(self) -> int:
-        return self.num_kv_heads * self.head_size
-
-    def linears(self) -> dict[str, tuple[int, int]]:
-        """(in, out) of a layer's linear maps, by name."""
-        hidden, inner = self.hidden_size, self.intermediate_size
-        return {
-            "q_proj": (hidden, self.q_width),
-            "k_proj": (hidden, self.kv_width),
-            "v_proj": (hidden, self.kv_width),
-            "o_proj": (self.q_width, hidden),
-            "gate_proj": (hidden, inner),
-            "up_proj": (hidden, inner),
-            "down_proj": (inner, hidden),
-        }
-
-    @property
-    def num_weights(self) -> int:
-        layer = sum(rows * columns for rows, columns in self.linears().values()) + 4 * self.hidden_size
-        embeddings = self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
-        return self.num_layers * layer + embeddings
-
-    def num_adapter_weights(self, lora: LoraSpec) -> int:
-        every = list(lora.target_modules) == ["all-linear"]
-        targets = [shape for name, shape in self.linears().items() if every or name in lora.target_modules]
-        return self.num_layers * sum(lora.rank * (rows + columns) for rows, columns in targets)
+# fp32 each: the adapter, AdamW's two moments, the step's gradient sums, those of the group under way, the KL reference.
+ADAPTER_COPIES = 6
+ENOUGH_TOKENS = 16_384  # of a micro-batch: more would not make matrix products any faster
+STEP_TOKENS = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,10 +38,11 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryPlan:
-    """Bytes by purpose, and what the device has."""
+    """Bytes by purpose, what the device has, and the settings that the bytes are for."""
 
     parts: Mapping[str, int]
     device_bytes: int
+    settings: LearnerSettings  # with nothing left open
 
     @property
     def total(self) -> int:
@@ -108,25 +51,45 @@ class MemoryPlan:
     def render(self) -> str:
         """A table to print."""
         rows = [*self.parts.items(), ("together", self.total), ("device", self.device_bytes)]
-        return "\n".join(f"{name:<24}{size / GIB:>10.2f} GiB" for name, size in rows)
+        table = "\n".join(f"{name:<24}{size / GIB:>10.2f} GiB" for name, size in rows)
+        return f"{table}\nmicro-batches of at most {self._cut}"
+
+    @property
+    def summary(self) -> str:
+        """One line, for the message of a run that has found out that it was wrong."""
+        return (
+            f"the memory plan had said {self.total / GIB:.1f} of {self.device_bytes / GIB:.1f} GiB with micro-batches "
+            f"of {self._cut}"
+        )
+
+    @property
+    def _cut(self) -> str:
+        how = "activations recomputed" if self.settings.gradient_checkpointing else "activations kept"
+        return f"{self.settings.micro_batch} rows and {self.settings.max_tokens_per_micro_batch} tokens, {how}"
 
     def check(self) -> None:
-        """Raise UserError, with the numbers and the mend, when the plan does not fit."""
+        """Raise UserError, with the numbers and the fix, when the plan does not fit."""
         if self.total <= self.device_bytes:
             return
         name, size = max(self.parts.items(), key=lambda part: part[1])
         raise UserError(
             f"the run needs {self.total / GIB:.1f} GiB but the device has {self.device_bytes / GIB:.1f} GiB; the "
-            f"largest part is {name} with {size / GIB:.1f} GiB: {_MENDS[name]}"
+            f"largest part is {name} with {size / GIB:.1f} GiB: {self._fix(name)}"
         )
 
+    def _fix(self, name: str) -> str:
+        if name == "activations" and not self.settings.gradient_checkpointing:
+            return "set learner.gradient_checkpointing=true, or lower sampler.max_tokens"
+        return _FIXES[name]
 
-_MENDS = {
-    "base weights": "choose a smaller model, or model.dtype=bfloat16",
+
+_FIXES = {
+    "base weights": "choose a smaller model (7B takes 40 GB, with experiment=single_40gb), or model.dtype=bfloat16",
     "adapter and optimizer": "lower lora.rank",
-    "activations": "lower learner.micro_batch or sampler.max_tokens, or set learner.gradient_checkpointing=true",
+    "activations": "lower learner.max_tokens_per_micro_batch or sampler.max_tokens",
     "logits chunk": "lower learner.logits_chunk",
-    "sampler": "lower sampler.gpu_memory_utilization",
+    "sampler": "lower sampler.gpu_memory_utilization or sampler.kv_cache_gb (experiment=single_40gb shows how a 7B "
+    "model fits 40 GB), or choose a smaller model",
     "reserve": "use a larger device",
 }
 
@@ -141,23 +104,52 @@ def memory_plan(
     device_bytes: int,
     sampler_bytes: int,
 ) -> MemoryPlan:
-    """Plan a run whose sampler holds `sampler_bytes` (its own weights and cache) of the same device's memory."""
+    """Plan a run whose sampler holds `sampler_bytes` (its own weights and cache) of the same device's memory.
+
+    What the settings leave open is chosen here: activations are recomputed where keeping them would leave less than
+    `ENOUGH_TOKENS` for a micro-batch, and a micro-batch takes what there is room for, at most `ENOUGH_TOKENS`.
+    """
     size = NUM_BYTES[dtype]
     head_size = 4 if settings.lm_head_fp32 else size
     head_copy = shape.vocab_size * shape.hidden_size * 4 if settings.lm_head_fp32 and size < 4 else 0
-    # Adapter, its gradient and AdamW's two moments, all fp32.
-    adapter = 4 * 4 * shape.num_adapter_weights(lora)
     # Logits in the head's type and in fp32, probabilities in fp32 and in the head's type.
     logits = settings.logits_chunk * shape.vocab_size * (8 + (2 * head_size if head_size < 4 else 0))
     parts = {
         "base weights": shape.num_weights * size + head_copy,
-        "adapter and optimizer": adapter,
-        "activations": _activations(shape, lora, settings, load, size),
+        "adapter and optimizer": ADAPTER_COPIES * 4 * shape.num_adapter_weights(lora),
+        "activations": 0,
         "logits chunk": logits,
         "sampler": sampler_bytes,
         "reserve": int(RESERVE * device_bytes),
     }
-    return MemoryPlan(parts=parts, device_bytes=device_bytes)
+    room = device_bytes - sum(parts.values())
+    settings, parts["activations"] = _cut(shape, lora, settings, load, size, room)
+    return MemoryPlan(parts=parts, device_bytes=device_bytes, settings=settings)
+
+
+def _cut(
+    shape: ModelShape, lora: LoraSpec, settings: LearnerSettings, load: Load, size: int, room: int
+) -> tuple[LearnerSettings, int]:
+    """Settings with nothing left open, and the bytes of their activations."""
+    carried = load.prompt_tokens if settings.packing == Packing.padded else 0
+    one_row = load.completion_tokens + carried
+    whole = min(settings.micro_batch, load.group_size) * one_row
+    most = settings.max_tokens_per_micro_batch or max(one_row, ENOUGH_TOKENS)
+    is_open = settings.max_tokens_per_micro_batch is None
+    given = settings.gradient_checkpointing
+    for checkpointing in (False, True) if given is None else (given,):
+        settings = replace(settings, gradient_checkpointing=checkpointing)
+
+        def needed(tokens: int, settings: LearnerSettings = settings) -> int:
+            return activation_bytes(
+                shape, lora, settings, num_tokens=tokens, num_prompt=load.prompt_tokens, element_size=size
+            )
+
+        fitting = bisect_right(range(0, most + STEP_TOKENS, STEP_TOKENS), room, key=needed) - 1
+        tokens = max(one_row, min(most, whole, STEP_TOKENS * fitting)) if is_open else max(one_row, min(most, whole))
+        if tokens >= min(most, whole) and needed(tokens) <= room:
+            break
+    return replace(settings, max_tokens_per_micro_batch=tokens if is_open else most), needed(tokens)
 
 
 def device_memory(device: str) -> int:
@@ -177,33 +169,3 @@ def model_shape(folder: Path) -> ModelShape:
         return ModelShape.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"the memory plan cannot read {folder}/config.json ({error!r}): check model.path") from error
-
-
-def _activations(shape: ModelShape, lora: LoraSpec, settings: LearnerSettings, load: Load, size: int) -> int:
-    rows = min(settings.micro_batch, load.group_size)
-    prompt, completion = load.prompt_tokens, load.completion_tokens
-    padded = settings.packing == Packing.padded
-    tokens = rows * (prompt + completion) if padded else prompt + rows * completion
-    layer = _layer_bytes(shape, lora, size)
-    if settings.gradient_checkpointing:
-        # One input per layer is kept; one layer at a time is recomputed.
-        kept = tokens * (shape.num_layers * shape.hidden_size * size + layer)
-    else:
-        kept = tokens * shape.num_layers * layer
-    if not padded and not settings.gradient_checkpointing:
-        # Each row's keys and values stand behind a copy of the prompt's, repeated up to the number of heads.
-        kept += shape.num_layers * rows * prompt * 2 * shape.q_width * size
-    mask = (prompt + rows * completion) ** 2 if not padded and settings.gradient_checkpointing else 0
-    scores = rows * completion * shape.hidden_size * size * 3  # final states, their gradient, the head's own
-    return kept + mask + scores
-
-
-def _layer_bytes(shape: ModelShape, lora: LoraSpec, size: int) -> int:
-    """Bytes per token that the backward of one decoder layer needs."""
-    hidden, inner = shape.hidden_size, shape.intermediate_size
-    # Two norms (input and normalised, in fp32 inside), queries, keys and values before and after rotation, attention's
-    # output, gate, up, their product and the gate's activation.
-    own = (2 * hidden + 2 * shape.q_width + 4 * shape.kv_width + shape.q_width + 4 * inner) * size + 2 * 2 * hidden * 4
-    # The adapter's inputs in fp32 where the base is not (shared by maps of the same input), and A's outputs.
-    inputs = (2 * hidden + shape.q_width + inner) * 4 if size < 4 else 0
-    return own + inputs + len(shape.linears()) * lora.rank * 4

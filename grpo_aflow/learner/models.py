@@ -258,6 +258,7 @@ def _warm_start(base: PreparedModel, cache: Path, asked: Preparation, warmstart:
     def build(folder: Path) -> None:
         from grpo_aflow.learner.fine_tuning import fine_tune_adapter
         from grpo_aflow.learner.policy import Policy
+        from grpo_aflow.learner.rows import Limits
 
         settings = asked.learner
         policy = Policy(
@@ -267,7 +268,7 @@ def _warm_start(base: PreparedModel, cache: Path, asked: Preparation, warmstart:
             device=base.device,
             dtype=base.dtype,
             seed=warmstart.seed,
-            num_rows=settings.micro_batch,
+            limits=Limits(rows=settings.micro_batch, tokens=settings.max_tokens_per_micro_batch),
             name=base.name,
         )
         state = folder.parent / f"{key_of(cache, name, identity).name}.state"

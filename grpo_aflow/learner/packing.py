@@ -1,7 +1,7 @@
 # ruff: noqa: TID253
 """From one prompt and some of its completions to the hidden states that predict the completions' tokens.
 
-Letters: B rows, T tokens of the longest completion, P prompt, H hidden size, S all tokens of a packed sequence.
+Letters: B rows, T tokens of the longest completion, P prompt, H hidden size.
 
 A layout opens one prompt for several micro-batches of rows. `hidden(rows)` gives [B, T, H], position t of which
 predicts token t of the row (positions beyond a row's end mean nothing). `close()` runs the prompt's own backward. All
@@ -10,9 +10,9 @@ layouts give the same log-probabilities and gradients:
 * `PaddedRows`: every row carries the prompt. The reference.
 * `SharedPrefix`: the prompt's forward leaves its keys and values; rows attend to them (see `attention`), so that the
   prompt is computed once for all rows. Micro-batches add their gradients to keys and values, and `close()` carries the
-  sums through the prompt: no graph is held or walked twice. Not under gradient checkpointing, which walks it again.
-* `PackedPrefix`: prompt and rows in one sequence under a mask that lets each row see the prompt and itself. Slower, and
-  holds under gradient checkpointing.
+  sums through the prompt: no graph is walked twice.
+
+Both hold under gradient checkpointing.
 """
 
 from __future__ import annotations
@@ -63,42 +63,6 @@ class PaddedRows:
         pass
 
 
-class PackedPrefix:
-    """One sequence: the prompt, then each completion, positions restarting behind the prompt."""
-
-    def __init__(self, backbone: PreTrainedModel, prompt: Row) -> None:
-        self._backbone = backbone
-        self._prompt = list(prompt)
-
-    def hidden(self, rows: Sequence[Row]) -> Tensor:
-        device = self._backbone.device
-        num_prompt, width = len(self._prompt), max(map(len, rows))
-        inputs = [list(row[:-1]) for row in rows]
-        ids = self._prompt + [token for row in inputs for token in row]
-        positions = list(range(num_prompt)) + [num_prompt + t for row in inputs for t in range(len(row))]
-        output = self._backbone(
-            input_ids=torch.tensor([ids], device=device),
-            position_ids=torch.tensor([positions], device=device),
-            attention_mask=self._mask([len(row) for row in inputs]).to(device),
-            use_cache=False,
-        ).last_hidden_state[0]  # [S, H]
-        states, start = [], num_prompt
-        for row in inputs:
-            own = torch.cat([output[num_prompt - 1 : num_prompt], output[start : start + len(row)]])  # [T_i, H]
-            states.append(torch.nn.functional.pad(own, (0, 0, 0, width - own.shape[0])))
-            start += len(row)
-        return torch.stack(states)
-
-    def _mask(self, lengths: Sequence[int]) -> Tensor:
-        """[1, 1, S, S], True = may attend: the prompt and one's own row, up to oneself."""
-        owner = torch.tensor([-1] * len(self._prompt) + [i for i, n in enumerate(lengths) for _ in range(n)])
-        visible = (owner[:, None] == owner[None, :]) | (owner[None, :] == -1)
-        return visible.tril()[None, None]
-
-    def close(self) -> None:
-        pass
-
-
 class SharedPrefix:
     """The prompt once, then every micro-batch of rows on its keys and values.
 
@@ -112,7 +76,8 @@ class SharedPrefix:
         self._num_before = len(before)
         self._states: list[Tensor] = []  # keys, then values, [1, heads, P - 1, head size] of each layer
         if before:
-            reading = Prefix(num_layers=backbone.config.num_hidden_layers)
+            # A checkpointed layer is left by its end alone.
+            reading = Prefix(backbone.config.num_hidden_layers, ends_forward=not backbone.is_gradient_checkpointing)
             with reading.to_the_last_layer():
                 backbone(input_ids=torch.tensor([before], device=backbone.device), use_cache=False, record=reading)
             self._check(reading.is_whole)

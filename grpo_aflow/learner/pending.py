@@ -33,7 +33,8 @@ class GroupSums:
         if self.gradients is None:
             self.gradients = later.gradients
         elif later.gradients is not None:
-            torch._foreach_add_(self.gradients, later.gradients)
+            later_ones = [b.to(a.device) for a, b in zip(self.gradients, later.gradients, strict=True)]
+            torch._foreach_add_(self.gradients, later_ones)
 
 
 class Pending:
@@ -49,6 +50,8 @@ class Pending:
     def put(self, place: int, part: GroupSums) -> None:
         if place < self._next or place in self._waiting:
             raise ValueError(f"place {place} of the step is taken")
+        if place > self._next and part.gradients is not None:  # a card has better use for its memory
+            part.gradients = [gradient.cpu() for gradient in part.gradients]
         self._waiting[place] = part
         while self._next in self._waiting:
             self._total.add(self._waiting.pop(self._next))

@@ -22,8 +22,8 @@ from grpo_aflow.learner.base import fingerprint, load_base, use_checkpointing
 from grpo_aflow.learner.head import Scores, Truncation, token_scores
 from grpo_aflow.learner.lora import LoraSpec, adapter_parameters, load_adapter
 from grpo_aflow.learner.model_folder import BASE_FILE, content_id
-from grpo_aflow.learner.packing import Layout, PackedPrefix, PaddedRows, SharedPrefix
-from grpo_aflow.learner.rows import Row, micro_batches, token_mask
+from grpo_aflow.learner.packing import Layout, PaddedRows, SharedPrefix
+from grpo_aflow.learner.rows import Limits, Row, micro_batches, token_mask
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 
 POLICY, REFERENCE, BASE = "default", "reference", "base"  # which weights score; the first two are adapters' names
@@ -41,12 +41,12 @@ class Policy:
         device: str,
         dtype: str,
         seed: int,
-        num_rows: int,
+        limits: Limits,
         name: str | None = None,
         start: Path | None = None,
         keep_start: bool = False,
     ) -> None:
-        """Load the base from `path` and attach an adapter; micro-batches hold `num_rows` rows.
+        """Load the base from `path` and attach an adapter; micro-batches keep to `limits`.
 
         name: what saved adapters call their base (None: `path`). start: an adapter in PEFT's format to begin from
         (None: a fresh one drawn from `seed`). keep_start: keep it, frozen, as the reference; without one the base is.
@@ -62,9 +62,12 @@ class Policy:
             load_adapter(start, self.parameters)
         if start is not None and keep_start:
             self._keep_reference()
-        if settings.gradient_checkpointing:
+        checkpointing = settings.gradient_checkpointing
+        if checkpointing is None:  # nobody planned: on a card rather less memory than none
+            checkpointing = device != "cpu"
+        if checkpointing:
             use_checkpointing(base)
-        self.num_rows = num_rows
+        self.limits = limits
         self.max_length = int(base.config.max_position_embeddings)
         self._backbone = base.base_model
         head = base.get_output_embeddings().weight
@@ -76,9 +79,15 @@ class Policy:
         """Open a prompt for micro-batches of its completions."""
         if self._settings.packing == Packing.padded:
             return PaddedRows(self._backbone, prompt_ids)
-        if self._settings.gradient_checkpointing:
-            return PackedPrefix(self._backbone, prompt_ids)
         return SharedPrefix(self._backbone, prompt_ids)
+
+    def num_carried(self, prompt_ids: Sequence[int]) -> int:
+        """Tokens of the prompt that every row of a micro-batch computes once more."""
+        return len(prompt_ids) if self._settings.packing == Packing.padded else 0
+
+    def micro_batches(self, rows: Sequence[Row], prompt_ids: Sequence[int]) -> list[list[Row]]:
+        """Rows with tokens, in the micro-batches that `limits` allow."""
+        return micro_batches(rows, self.limits, self.num_carried(prompt_ids))
 
     def scores(
         self,
@@ -127,7 +136,7 @@ class Policy:
         rows = [Row(member=i, token_ids=ids, logprobs=(), advantage=0.0) for i, ids in enumerate(token_ids)]
         empty = torch.zeros(0, device=self.device)
         found = [Scores(empty, empty, empty) for _ in rows]
-        batches = micro_batches(rows, self.num_rows)
+        batches = self.micro_batches(rows, prompt_ids)
         if not batches:
             return found
         with torch.no_grad(), self._weights(self._reference if under == REFERENCE else under):

@@ -69,10 +69,38 @@ def totals_of(rows: Sequence[Row]) -> Totals:
     return Totals(num_tokens=sum(len(row.token_ids) for row in rows), num_sequences=len(rows), num_groups=1)
 
 
-def micro_batches(rows: Sequence[Row], size: int) -> list[list[Row]]:
-    """Rows with tokens, longest first (so that neighbours need little padding), at most `size` at a time."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """How much one forward and backward may take; a single row is always taken, however long."""
+
+    rows: int
+    tokens: int | None = None  # padding included; None: any number
+
+    def halved(self, rows: Sequence[Row], num_carried: int) -> Limits:
+        """Half of what the largest micro-batch of these rows takes."""
+        largest = max(micro_batches(rows, self, num_carried), key=lambda part: _size(part, num_carried))
+        return Limits(rows=max(1, len(largest) // 2), tokens=max(1, _size(largest, num_carried) // 2))
+
+
+def micro_batches(rows: Sequence[Row], limits: Limits, num_carried: int = 0) -> list[list[Row]]:
+    """Rows with tokens, longest first (so that neighbours need little padding), cut by `limits`.
+
+    num_carried: tokens that stand in every row besides its own. Example: lengths 9, 7, 2 under tokens=18: [9, 7], [2].
+    """
     ordered = sorted((row for row in rows if row.token_ids), key=lambda row: -len(row.token_ids))
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    batches, start = [], 0
+    while start < len(ordered):
+        size = limits.rows
+        if limits.tokens is not None:
+            size = max(1, min(size, limits.tokens // (len(ordered[start].token_ids) + num_carried)))
+        batches.append(ordered[start : start + size])
+        start += size
+    return batches
+
+
+def _size(part: Sequence[Row], num_carried: int) -> int:
+    """Tokens of a micro-batch, padding included."""
+    return len(part) * (len(part[0].token_ids) + num_carried)
 
 
 def padded(values: Sequence[Sequence[float]], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -19,12 +19,14 @@ class LearnerSettings:
     """Settings of the optimizer step."""
 
     micro_batch: int  # sequences per forward and backward, at most
+    max_tokens_per_micro_batch: int | None  # padding included; None: what the memory plan has room for
     accumulation: int  # micro-batches per optimizer step, at least
     packing: Packing
     max_grad_norm: float  # 0 = no clipping
     weight_decay: float
     betas: list[float]  # AdamW
-    gradient_checkpointing: bool  # recompute activations in the backward: less memory, about a third more time
+    # Recompute activations in the backward: less memory, about a third more time. None: where the memory plan needs it.
+    gradient_checkpointing: bool | None
     logits_chunk: int  # tokens whose full-vocabulary logits exist at once
     lm_head_fp32: bool  # compute logits in fp32 also where the base is bf16 or fp16
     max_nonfinite_steps: int  # this many refused steps in a row stop the run
@@ -33,6 +35,10 @@ class LearnerSettings:
         for name in ("micro_batch", "accumulation", "logits_chunk", "max_nonfinite_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.max_tokens_per_micro_batch is not None and self.max_tokens_per_micro_batch < 1:
+            raise ValueError(
+                f"max_tokens_per_micro_batch must be at least 1, or null; got {self.max_tokens_per_micro_batch}"
+            )
         for name in ("max_grad_norm", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite; got {getattr(self, name)}")

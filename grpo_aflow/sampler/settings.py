@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from grpo_aflow.watchdog import Watchdog
 
 CPU_KV_CACHE_GB = 0.25  # where kv_cache_gb is null: 43,000 tokens of the tiny policy
+CARD_OVERHEAD = 2 << 30  # of an engine on a card besides weights and KV cache: an estimate, nobody has measured it
 CPU_LORA_SWITCH = "GRPO_AFLOW_CPU_LORA"  # set in the engine's environment on the CPU; see `cpu_platform`
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for max_lora_rank
 
@@ -116,7 +117,9 @@ class Vllm(Sampling):
         """Bytes that the engine holds for itself: its share of a card; on the CPU weights and KV cache."""
         if on_card and self.kv_cache_gb is None:
             return int(self.gpu_memory_utilization * device_bytes)
-        return weight_bytes + int((CPU_KV_CACHE_GB if self.kv_cache_gb is None else self.kv_cache_gb) * 2**30)
+        overhead = CARD_OVERHEAD if on_card else 0
+        kv_cache_gb = CPU_KV_CACHE_GB if self.kv_cache_gb is None else self.kv_cache_gb
+        return weight_bytes + overhead + int(kv_cache_gb * 2**30)
 
     async def start(
         self, model: ModelFolder, adapters: AdapterLimits, *, watchdog: Watchdog | None, seed: int
@@ -129,9 +132,13 @@ class Vllm(Sampling):
             seed: of the engine's own random draws.
 
         Raises:
-            UserError: a rank above 512, or an architecture that vLLM does not serve.
+            UserError: a rank above 512, fp32 on a card, or an architecture that vLLM does not serve.
             InfrastructureError: the engine does not start.
         """
+        if model.device != "cpu" and model.dtype == "float32" and adapters.num_versions:
+            raise UserError(
+                "vLLM's LoRA kernels on a card compute in 16 bit: set model.dtype=bfloat16, or sampler=hf for float32"
+            )
         adapters = replace(adapters, rank=vllm_rank(adapters.rank))
         from grpo_aflow.sampler.vllm import VllmSampler
 

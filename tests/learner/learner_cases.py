@@ -34,6 +34,7 @@ OBJECTIVE = {
 
 SETTINGS = {
     "micro_batch": 16,
+    "max_tokens_per_micro_batch": None,
     "accumulation": 1,
     "packing": Packing.shared_prefix,
     "max_grad_norm": 1.0,

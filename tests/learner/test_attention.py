@@ -2,14 +2,53 @@
 
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from grpo_aflow.learner.attention import Prefix, continued_cpu, continued_joined, register
+from grpo_aflow.learner.attention import (
+    CpuKernel,
+    FlashKernel,
+    Prefix,
+    continued,
+    continued_joined,
+    kernel_for,
+    register,
+)
 from grpo_aflow.learner.packing import SharedPrefix
 from grpo_aflow.types import UserError
 
-KERNELS = [continued_cpu, continued_joined]
+
+def transposed(tensor):
+    """The same values as kernels on a card lay them out: [B, tokens, heads, D], seen as [B, heads, tokens, D]."""
+    return tensor.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+class TransposedKernel(CpuKernel):
+    """The CPU's kernel with the output and gradient layout of those on a card."""
+
+    def forward(self, *given, **options):
+        output, log_sum = super().forward(*given, **options)
+        return transposed(output), log_sum
+
+    def backward(self, *given, **options):
+        return tuple(map(transposed, super().backward(*given, **options)))
+
+
+continued_cpu = partial(continued, CpuKernel())
+
+
+@pytest.fixture
+def transposing_sdpa(monkeypatch):
+    plain = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", lambda *a, **options: transposed(plain(*a, **options))
+    )
+
+
+KERNELS = [continued_cpu, partial(continued, TransposedKernel()), continued_joined]
 
 
 def tensors(*, rows=3, heads=4, shared=2, prompt=5, length=4, size=8):
@@ -46,6 +85,49 @@ def test_values_and_gradients_are_those_of_the_softmax(kernel, shape):
         torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=1e-12)
 
 
+def test_joined_takes_a_kernels_output_in_any_layout(transposing_sdpa):
+    given = tensors()
+    torch.testing.assert_close(continued_joined(*given, 0.3), written_out(*given, 0.3), atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_inputs_may_be_transposed_views_and_slices(kernel):
+    """Models hand over [B, tokens, heads, D] seen transposed, or slices of one large projection."""
+    given = tensors()
+    expected = written_out(*given, 0.3)
+    views = [transposed(tensor) for tensor in given]
+    slices = [torch.cat([tensor, tensor], dim=3)[..., : tensor.shape[3]] for tensor in given]
+    for shapes in (views, slices):
+        assert not all(tensor.is_contiguous() for tensor in shapes)
+        torch.testing.assert_close(kernel(*shapes, 0.3), expected, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [{}, {"heads": 6, "shared": 6}, {"heads": 28, "shared": 4, "size": 128}])
+def test_the_cards_kernel_takes_our_shapes(dtype, shape):
+    """Shapes alone, by torch's own description of the kernel: no card is here. Layouts are those that it returns."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        given = [t.detach().to(dtype).requires_grad_() for t in tensors(**shape)]
+        output = continued(FlashKernel(), *given, None)
+        assert (output.shape, output.dtype) == (given[0].shape, dtype)
+        for gradient, tensor in zip(torch.autograd.grad(output.sum(), given), given, strict=True):
+            assert (gradient.shape, gradient.dtype) == (tensor.shape, dtype)
+
+
+def test_which_kernel_attends_in_two_parts():
+    def chosen(device, dtype, size, value_size=None):
+        on = SimpleNamespace(type=device)
+        query, value = (SimpleNamespace(device=on, dtype=dtype, shape=(1, 2, 3, n)) for n in (size, value_size or size))
+        return type(kernel_for(query, value))
+
+    assert chosen("cpu", torch.float32, 64) is CpuKernel
+    assert chosen("cuda", torch.bfloat16, 128) is chosen("cuda", torch.float16, 256) is FlashKernel
+    for dtype, size, value_size in ((torch.float32, 128, None), (torch.bfloat16, 288, None), (torch.bfloat16, 64, 32)):
+        assert chosen("cuda", dtype, size, value_size) is type(None)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_low_precision_stays_what_it_is(dtype):
     given = [tensor.detach().to(dtype) for tensor in tensors()]
@@ -70,7 +152,7 @@ def test_a_model_whose_layers_never_see_the_prompt_is_refused(random_base, deaf_
     backbone = AutoModelForCausalLM.from_pretrained(random_base, attn_implementation=register()).base_model
 
     class Deaf(torch.nn.Module):
-        config, device = backbone.config, torch.device("cpu")
+        config, device, is_gradient_checkpointing = backbone.config, torch.device("cpu"), False
 
         def forward(self, **given):
             given.pop(deaf_to, None)

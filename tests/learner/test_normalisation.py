@@ -162,7 +162,7 @@ def test_accumulation_sets_the_micro_batch(random_base):
     assert learner_settings(micro_batch=16, accumulation=5).num_rows(16) == 4
     assert learner_settings(micro_batch=16, accumulation=50).num_rows(16) == 1
     ours = learner(random_base, settings_=learner_settings(accumulation=4), num_sequences=8)
-    assert ours._policy.num_rows == 2
+    assert ours._policy.limits.rows == 2
 
 
 def test_dropout_is_drawn_from_seed_step_and_group_alone(random_base):

@@ -1,0 +1,137 @@
+"""The bytes of a learner's activations, from a model's shape: what autograd keeps, and what lives for a moment.
+
+Stands below the memory plan. The count follows the operations one by one, as transformers' decoder layers and PEFT's
+LoRA layers carry them out; the tests hold it against the bytes that live in real steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from grpo_aflow.learner.lora import ALL_LINEAR, LoraSpec
+from grpo_aflow.learner.settings import LearnerSettings, Packing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelShape:
+    """A decoder-only transformer with gated feed-forward layers, as Qwen2, Qwen3, Llama and Mistral are."""
+
+    num_layers: int
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    vocab_size: int
+    tied_embeddings: bool
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ModelShape:
+        """Read a model folder's config.json."""
+        heads = config["num_attention_heads"]
+        return cls(
+            num_layers=config["num_hidden_layers"],
+            hidden_size=config["hidden_size"],
+            intermediate_size=config["intermediate_size"],
+            num_heads=heads,
+            num_kv_heads=config.get("num_key_value_heads", heads),
+            head_size=config.get("head_dim") or config["hidden_size"] // heads,
+            vocab_size=config["vocab_size"],
+            tied_embeddings=config.get("tie_word_embeddings", False),
+        )
+
+    @property
+    def q_width(self) -> int:
+        return self.num_heads * self.head_size
+
+    @property
+    def kv_width(self) -> int:
+        return self.num_kv_heads * self.head_size
+
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """(in, out) of a layer's linear maps, by name."""
+        hidden, inner = self.hidden_size, self.intermediate_size
+        return {
+            "q_proj": (hidden, self.q_width),
+            "k_proj": (hidden, self.kv_width),
+            "v_proj": (hidden, self.kv_width),
+            "o_proj": (self.q_width, hidden),
+            "gate_proj": (hidden, inner),
+            "up_proj": (hidden, inner),
+            "down_proj": (inner, hidden),
+        }
+
+    @property
+    def num_weights(self) -> int:
+        layer = sum(rows * columns for rows, columns in self.linears().values()) + 4 * self.hidden_size
+        embeddings = self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
+        return self.num_layers * layer + embeddings
+
+    def num_adapter_weights(self, lora: LoraSpec) -> int:
+        return self.num_layers * sum(lora.rank * sum(self.linears()[name]) for name in self.adapted(lora))
+
+    def adapted(self, lora: LoraSpec) -> list[str]:
+        """The linear maps of a layer that have an adapter."""
+        every = list(lora.target_modules) == [ALL_LINEAR]
+        return [name for name in self.linears() if every or name in lora.target_modules]
+
+
+def activation_bytes(
+    shape: ModelShape,
+    lora: LoraSpec,
+    settings: LearnerSettings,
+    *,
+    num_tokens: int,
+    num_prompt: int,
+    element_size: int,
+) -> int:
+    """Bytes at the peak of a micro-batch.
+
+    num_tokens: of its rows, padding included (with their prompts where rows are padded). num_prompt: of the prompt.
+    element_size: bytes of a number of the base.
+    """
+    is_shared = settings.packing == Packing.shared_prefix
+    kept = kept_per_token(shape, lora, element_size, is_shared=is_shared)
+    moment = _moment_per_token(shape, lora, element_size)
+    prompt = num_prompt if is_shared else 0
+    longest = max(num_tokens, prompt)  # prompt and rows go through a layer one after the other
+    if settings.gradient_checkpointing:
+        held = (num_tokens + prompt) * shape.num_layers * shape.hidden_size * element_size
+        held += longest * kept  # of the one layer that is recomputed
+    else:
+        prompt_kept = kept_per_token(shape, lora, element_size, is_shared=False)
+        held = shape.num_layers * (num_tokens * kept + prompt * prompt_kept)
+    # The prompt's keys and values, and their gradients.
+    held += prompt * shape.num_layers * 4 * shape.kv_width * element_size
+    states = num_tokens * shape.hidden_size * element_size * 4  # the last layer's, normed, and their gradients
+    return held + longest * moment + states
+
+
+def kept_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, *, is_shared: bool) -> int:
+    """Bytes per token that the backward of one decoder layer needs."""
+    q, kv, inner = shape.q_width, shape.kv_width, shape.intermediate_size
+    norms = 2 * 4 * shape.hidden_size  # the inputs, in fp32
+    attention = 2 * q + 2 * kv  # rotated queries, keys, values, output
+    if is_shared:  # of the rows alone: keys and values repeated up to the number of heads
+        attention += 2 * (q - kv)
+    feed_forward = 3 * inner  # gate, its activation, up
+    adapters = 0
+    for name in shape.adapted(lora):
+        width = shape.linears()[name][0]
+        # The input in fp32 (each adapter's own copy where the base is not in fp32), dropout's mask, A's output.
+        adapters += 4 * lora.rank + (4 * width if element_size < 4 else 0)
+        if lora.dropout > 0:
+            adapters += 4 * width if element_size < 4 else 8 * width
+    if element_size == 4 and "down_proj" in shape.adapted(lora):
+        adapters += 4 * inner  # the product of gate and up, which a frozen map alone does not keep
+    return norms + (attention + feed_forward) * element_size + adapters
+
+
+def _moment_per_token(shape: ModelShape, lora: LoraSpec, element_size: int) -> int:
+    """Bytes per token that live for a moment while a layer is walked: the widest operation is in the feed-forward."""
+    inner = shape.intermediate_size
+    if lora.dropout > 0 and "down_proj" in shape.adapted(lora):
+        return 13 * inner  # random numbers, mask, masked and scaled input
+    return 3 * inner * element_size  # gradients of the product, of gate and of up

@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-fast lint types selftest bench clean
+.PHONY: help install run test test-fast lint types selftest bench gpu-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ bench: $(STAMP) ## the speed benchmarks, one after another (about an hour; resul
 	$(BIN)/python experiments/step_speed/bench.py
 	$(BIN)/python experiments/sandbox_speed/bench.py
 	$(BIN)/python experiments/executor_speed/bench.py
+
+gpu-check: $(STAMP) ## all about a card in a quarter of an hour: kernels, learner, memory, vLLM (says so without one)
+	$(BIN)/python -m grpo_aflow.learner.gpu_check
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

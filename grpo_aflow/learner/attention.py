@@ -110,7 +110,7 @@ def _attention(
     if record is not None:
         record.record(module.layer_idx, key, value)
     if prefix is None:
-        return _plain(module, query, key, value, attention_mask, options), None
+        return causal(module, query, key, value, attention_mask, options), None
     keys, values = prefix.read(module.layer_idx)
     kernel = kernel_for(query, value)
     scale = options.get("scaling")
@@ -121,7 +121,7 @@ def _attention(
     return output.transpose(1, 2).contiguous(), None
 
 
-def _plain(
+def causal(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: dict[str, Any]
 ) -> Tensor:
     from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward

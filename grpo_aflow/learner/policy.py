@@ -20,6 +20,7 @@ from torch import Tensor
 
 from grpo_aflow.learner.base import fingerprint, load_base, use_checkpointing
 from grpo_aflow.learner.head import Scores, Truncation, token_scores
+from grpo_aflow.learner.kernel_check import check_kernels
 from grpo_aflow.learner.lora import LoraSpec, adapter_parameters, load_adapter
 from grpo_aflow.learner.model_folder import BASE_FILE, content_id
 from grpo_aflow.learner.packing import Layout, PaddedRows, SharedPrefix
@@ -52,6 +53,15 @@ class Policy:
         (None: a fresh one drawn from `seed`). keep_start: keep it, frozen, as the reference; without one the base is.
         """
         base = load_base(path, device=device, dtype=dtype, packing=settings.packing)
+        if device != "cpu":
+            config = base.config
+            check_kernels(
+                base.device,
+                base.dtype,
+                num_heads=config.num_attention_heads,
+                num_kv_heads=config.num_key_value_heads,
+                head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+            )
         self.base_id = fingerprint(base)
         self.model, self.dropout = lora.attach(base, seed=seed)
         self.model.peft_config[POLICY].base_model_name_or_path = name or str(path)

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +23,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -323,12 +324,17 @@ def run_all(steps: Sequence[Step], command: Callable[[str], list[str]]) -> int:
 
 def _run(command: list[str], limit_s: int) -> tuple[str, bool]:
     """(last line of what a process said, whether it ended well)."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+        output, errors = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+        process.communicate()
         return f"ended after its limit of {limit_s} s", False
-    said: Any = [line for line in (done.stderr if done.returncode else done.stdout).splitlines() if line.strip()]
-    return (said[-1] if said else f"exit code {done.returncode}"), done.returncode == 0
+    said = [line for line in (errors if process.returncode else output).splitlines() if line.strip()]
+    return (said[-1] if said else f"exit code {process.returncode}"), process.returncode == 0
 
 
 def _mfu(shape: ModelShape, tokens: int, seconds: float, device: str) -> str:

@@ -50,19 +50,20 @@ def _ways(
 ) -> list[tuple[str, Attention, list[Tensor]]]:
     """(name, attention, what it takes besides the query) of all that the learner may use on the query's device."""
     module = SimpleNamespace(num_key_value_groups=num_groups, is_causal=True)
+    own, prompt_and_own = [key, value], [keys, values, key, value]
     ways: list[tuple[str, Attention, list[Tensor]]] = [
-        ("causal attention", lambda q, k, v: causal(module, q, k, v, None, {}).transpose(1, 2), [key, value]),
+        ("causal attention", lambda q, k, v: causal(module, q, k, v, None, {}).transpose(1, 2), own),
         (
             "continued attention, joined",
             lambda q, p, pv, k, v: continued_joined(q, p, pv, k, v, None),
-            [keys, values, key, value],
+            prompt_and_own,
         ),
     ]
     kernel = kernel_for(query, value)
     if kernel is not None:
         name = f"continued attention, {type(kernel).__name__}"
         in_parts = partial(continued, kernel)
-        ways.append((name, lambda q, p, pv, k, v: in_parts(q, p, pv, k, v, None), [keys, values, key, value]))
+        ways.append((name, lambda q, p, pv, k, v: in_parts(q, p, pv, k, v, None), prompt_and_own))
     return ways
 
 

@@ -9,7 +9,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml .install/install.sh .install/constraints.txt .install/constraints-cpu.txt .install/overrides-cpu.txt
-	PYTHON=$(PYTHON) sh .install/install.sh
+	PYTHON=$(PYTHON) CPU=$(CPU) sh .install/install.sh
 	@touch $@
 
 install: $(STAMP) ## create .venv and install everything into it

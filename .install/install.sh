@@ -1,6 +1,7 @@
 #!/bin/sh
 # Creates .venv and installs the project into it, editable, with the extra that fits the machine:
-# `cuda` where an NVIDIA driver answers, `cpu` elsewhere. Called by `make install`; PYTHON chooses the interpreter.
+# `cuda` where an NVIDIA driver answers, `cpu` elsewhere and with CPU=1. Called by `make install`; PYTHON chooses the
+# interpreter.
 set -eu
 PYTHON="${PYTHON:-python3}"
 EXTRAS="dev,analysis,wandb"
@@ -10,11 +11,19 @@ HERE=".install"
   echo "grpo-aflow needs Python 3.11 to 3.13; '$PYTHON' is $("$PYTHON" -V 2>&1). Choose one: make install PYTHON=python3.12" >&2
   exit 2
 }
+DRIVER=""
+if [ -z "${CPU:-}" ] && command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then
+  DRIVER=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | sed -n '1s/\..*//p')
+  if [ "${DRIVER:-0}" -lt 580 ]; then
+    echo "vLLM 0.32 needs an NVIDIA driver from 580 on (CUDA 13); this one is ${DRIVER:-unknown}. Update it, or install without a card: make install CPU=1" >&2
+    exit 2
+  fi
+fi
 [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
 .venv/bin/python -m pip install --quiet "uv>=0.9"
 export VIRTUAL_ENV="$PWD/.venv"
 
-if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then
+if [ -n "$DRIVER" ]; then
   .venv/bin/uv pip install --quiet --compile-bytecode -c "$HERE/constraints.txt" -e ".[cuda,$EXTRAS]"
 else
   # uv does not read pip's find-links, where some machines keep the CPU build of torch; elsewhere

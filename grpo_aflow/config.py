@@ -204,13 +204,13 @@ def _option(group: str, node: Mapping[str, Any], composed: Mapping[str, Any], co
 
 def plain_compose(*overrides: str, config_name: str) -> dict[str, Any]:
     """A composed config as plain data, apart from any running Hydra application."""
-    application = GlobalHydra.instance()
-    running, application.hydra = application.hydra, None
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().hydra = None
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
             cfg = hydra_compose(config_name, list(overrides))
     finally:
-        application.hydra = running
+        GlobalHydra.instance().hydra = running  # another instance than before
     return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
 
 

@@ -7,6 +7,7 @@ means a fault of ours. A job of a sweep that ends badly is a row of the sweep's 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from grpo_aflow.faults import known
 from grpo_aflow.types import UserError
 
 _question = ""  # of grpo-aflow-solve: free text is no Hydra override
+HOME = re.compile(r"^([^=]+=)~(?=/|$)")  # Hydra's grammar has no ~ in values, and a shell leaves it as it is here
 Opened = Callable[[Path], None]
 
 
@@ -138,6 +140,7 @@ def _open(config_name: str, task: Callable[[DictConfig, Opened], Any]) -> None:
             raise SystemExit(code)
         return value
 
+    sys.argv = [HOME.sub(lambda found: found[1] + os.path.expanduser("~"), argument) for argument in sys.argv]
     # Hydra prints its own errors over several lines; with this it raises them, and we print the one that matters.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     _guarded(main)

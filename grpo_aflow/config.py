@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -186,23 +187,30 @@ def with_defaults(saved: Mapping[str, Any], composed: Mapping[str, Any], config_
 
 def _filled(node: Mapping[str, Any], defaults: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     try:
-        missing = set(_field_types(get_class(node["_target_"]))) - set(node)
+        cls = get_class(node["_target_"])
+        missing = set(_field_types(cls)) - set(node) - _optional(cls)
     except (ImportError, ValueError, AttributeError, TypeError, HydraException):
         return dict(node)  # `build` says what is wrong with it
     return {**node, **{key: value for key, value in defaults().items() if key in missing}} if missing else dict(node)
 
 
 def _option(group: str, node: Mapping[str, Any], composed: Mapping[str, Any], config_name: str) -> Mapping[str, Any]:
-    candidates = [composed.get(group)]
-    candidates += [plain_compose(f"{group}={option}", config_name=config_name)[group] for option in options(group)]
-    same = (c for c in candidates if isinstance(c, Mapping) and c.get("_target_") == node["_target_"])
-    return next(same, {})
+    own = composed.get(group)
+    if isinstance(own, Mapping) and own.get("_target_") == node["_target_"]:
+        return own
+    others = (plain_compose(f"{group}={option}", config_name=config_name)[group] for option in options(group))
+    return next((c for c in others if isinstance(c, Mapping) and c.get("_target_") == node["_target_"]), {})
 
 
 def plain_compose(*overrides: str, config_name: str) -> dict[str, Any]:
     """A composed config as plain data, apart from any running Hydra application."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
-        cfg = hydra_compose(config_name, list(overrides))
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().hydra = None
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
+            cfg = hydra_compose(config_name, list(overrides))
+    finally:
+        GlobalHydra.instance().hydra = running  # another instance than before
     return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
 
 

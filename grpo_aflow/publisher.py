@@ -8,6 +8,7 @@ adapter, or none, stops the run with both numbers.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -115,6 +116,11 @@ class Publisher:
                 self._gate.calibrate(base)
             self._base = base[: len(short) - 1]
         new = await self._scored(short, version)
+        if not all(map(math.isfinite, new.learner)):
+            raise SelfTestFailed(
+                f"training has diverged: the learner's own log-probabilities under version {version} are not finite; "
+                "lower schedule.learning_rate and resume"
+            )
         report = self._gate.check(new, self._base, self._previous)
         self._previous = new
         moves = {"base": report.from_base, "previous": report.from_previous}

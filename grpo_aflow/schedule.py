@@ -45,8 +45,8 @@ class Schedule:
             raise ValueError(f"group_size must be at least 2, or no advantage can be formed; got {self.group_size}")
         if not 0 <= self.max_staleness <= 3:
             raise ValueError(f"max_staleness must be 0, 1, 2 or 3; got {self.max_staleness}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate >= 0):
-            raise ValueError(f"learning_rate must be a finite number >= 0; got {self.learning_rate}")
+        if not 0 <= self.learning_rate <= 1:
+            raise ValueError(f"learning_rate must be between 0 and 1; got {self.learning_rate}")
         if self.group_deadline_s is not None and self.group_deadline_s <= 0:
             raise ValueError(f"group_deadline_s must be positive or null; got {self.group_deadline_s}")
 

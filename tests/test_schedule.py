@@ -36,7 +36,7 @@ def test_due():
         ({"group_size": 1}, "group_size must be at least 2"),
         ({"max_staleness": 4}, "max_staleness must be 0, 1, 2 or 3"),
         ({"num_steps": 0}, "num_steps must be at least 1"),
-        ({"learning_rate": float("nan")}, "learning_rate must be a finite number"),
+        ({"learning_rate": float("nan")}, "learning_rate must be between 0 and 1"),
         ({"group_deadline_s": 0.0}, "group_deadline_s must be positive"),
     ],
 )

@@ -130,7 +130,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(trained_run, tmp_path
     weights.write_bytes(weights.read_bytes()[:-9])
     done = subprocess.run([TRAIN, f"resume={run}"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "falling back to the checkpoint before it" in done.stdout
+    assert "passed over, not whole: step_000003" in done.stdout
+    assert "going on from step_000002" in done.stdout
     assert adapter_of(run, 3) == adapter_of(trained_run, 3)
 
 

@@ -13,6 +13,7 @@ from grpo_aflow.learner import tiny
 from grpo_aflow.learner.fine_tuning import collate, fine_tune_adapter, fine_tune_all
 from grpo_aflow.learner.policy import Policy
 from grpo_aflow.learner.reference_workflows import PREFERRED, best, corpus, weights, write
+from grpo_aflow.learner.rows import Limits
 from grpo_aflow.learner.warmstart import (
     EncodedExamples,
     NoWarmStart,
@@ -157,7 +158,8 @@ def test_an_adapters_step_is_the_gradient_of_the_mean_over_all_drawn_tokens(toke
     model.save_pretrained(tmp_path)
     warmstart = ReferenceWorkflows(**SETTINGS | {"num_steps": 1, "learning_rate": 1e-2})
     examples = encoded(tokenizer, prompts, warmstart)
-    policy = Policy(tmp_path, spec(), settings(), device="cpu", dtype="float32", seed=3, num_rows=2)
+    limits = Limits(rows=2)
+    policy = Policy(tmp_path, spec(), settings(), device="cpu", dtype="float32", seed=3, limits=limits)
     [step] = examples.prompt_rows(warmstart)
     rows = [
         (group.prompt_ids, ids)

@@ -57,7 +57,7 @@ def test_every_layout_shows_a_right_answer_and_no_wrong_one(name):
 
 
 def test_what_was_only_thought_is_not_seen():
-    assert visible("<think>5</think>6") == " 6"
+    assert visible("<think>5</think>6") == "6"
     assert visible("5</think>6") == "6"
     assert visible("6<think>5").strip() == "6"
     assert (

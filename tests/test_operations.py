@@ -24,7 +24,8 @@ end in one line that names the fix, with the right exit code, and is nothing los
 this page; without the variable the test fails where page and commands differ. Signals, pipes, sweeps and moved folders,
 which need processes of their own, are in `tests/test_processes.py`.
 
-**Result.** {count} situations; none ends in a traceback, and after each the run folder is as it was before (not checked for the damaged evaluations).
+**Result.** {count} situations; none ends in a traceback, and after each the run folder is as it was before
+(not checked for the damaged evaluations).
 """
 SCRIPTS = {"train": cli.train, "eval": cli.evaluate}
 played = {}

@@ -164,7 +164,7 @@ def test_a_slow_endpoint_masks_and_stops_the_evaluation(overrides, tmp_path):
             f"paths.runs={tmp_path}",
             config_name="evaluate",
         )
-        with pytest.raises(InfrastructureError, match=r"evaluation: [2-4]\d of 48 rollouts are masked") as stopped:
+        with pytest.raises(InfrastructureError, match=r"evaluation: 2\d of 48 rollouts are masked") as stopped:
             measure(config)
     assert "no answer within executor.timeout_s=0.15" in str(stopped.value) or "was down for" in str(stopped.value)
     rollouts = [line for line in read_jsonl(only_run(tmp_path) / "rollouts.jsonl") if line["kind"] == "rollout"]

@@ -24,7 +24,7 @@ test-fast: $(STAMP) ## the tests that take no models and no long waits
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 selftest: $(STAMP) ## every gold and every attack on the real benchmark files in DATA (default ../shared/data)
-	$(BIN)/python -m grpo_aflow.tasks.selftest_full --data $(or $(DATA),../shared/data)
+	$(BIN)/python -m grpo_aflow.tasks.selftest.full --data $(or $(DATA),../shared/data)
 
 bench: $(STAMP) ## the speed benchmarks, one after another (about an hour; results in experiments/*_speed)
 	$(BIN)/python experiments/learner_speed/bench.py
@@ -33,7 +33,7 @@ bench: $(STAMP) ## the speed benchmarks, one after another (about an hour; resul
 	$(BIN)/python experiments/executor_speed/bench.py
 
 gpu-check: $(STAMP) ## all about a card in a quarter of an hour: kernels, learner, memory, vLLM (says so without one)
-	$(BIN)/python -m grpo_aflow.learner.gpu_check
+	$(BIN)/python -m grpo_aflow.training.gpu_check
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

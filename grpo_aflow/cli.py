@@ -23,9 +23,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from grpo_aflow import sweep
-from grpo_aflow.config import CONF_DIR, EvaluateConfig, TrainConfig, first_line, parse, with_defaults
-from grpo_aflow.faults import known
+from grpo_aflow import CONF_DIR
+from grpo_aflow.config.parsing import EvaluateConfig, TrainConfig, first_line, parse, with_defaults
+from grpo_aflow.run import sweep
+from grpo_aflow.run.faults import known
 from grpo_aflow.types import UserError
 
 _question = ""  # of grpo-aflow-solve: free text is no Hydra override
@@ -66,7 +67,7 @@ def data() -> None:
 
 def export() -> None:
     """Console script `grpo-aflow-export RUN_OR_CHECKPOINT OUT [--merged]`."""
-    from grpo_aflow.export import main
+    from grpo_aflow.learner.export import main
 
     _guarded(main)
 
@@ -82,7 +83,7 @@ def _train(cfg: DictConfig, opened: Opened) -> float:
 def _evaluate(cfg: DictConfig, opened: Opened) -> float:
     config = parse(_saved(cfg, "evaluate"), EvaluateConfig)
     config.check()
-    from grpo_aflow.measure import measure
+    from grpo_aflow.evaluation.command import measure
 
     return measure(config, opened)
 
@@ -93,8 +94,8 @@ def _saved(cfg: DictConfig, config_name: str) -> DictConfig:
         if cfg.get("resume_from") is not None:
             raise UserError(f"resume_from={cfg.resume_from}: of which run? give its folder, too: resume=...")
         return cfg
-    from grpo_aflow.record import saved_config
-    from grpo_aflow.resume import check_kind, resumed_config
+    from grpo_aflow.run.folder import saved_config
+    from grpo_aflow.run.resume import check_kind, resumed_config
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     plain["resume"] = os.path.expanduser(str(plain["resume"]))
@@ -111,13 +112,13 @@ def _solve(cfg: DictConfig, opened: Opened) -> None:
         raise UserError(
             'grpo-aflow-solve: no question; for example grpo-aflow-solve policy.path=runs/... "What is 2+2?"'
         )
-    from grpo_aflow.solve import solve as run
+    from grpo_aflow.evaluation.solve import solve as run
 
     run(config, _question)
 
 
 def _data(cfg: DictConfig, opened: Opened) -> None:
-    from grpo_aflow.config import build
+    from grpo_aflow.config.parsing import build
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     build({key: value for key, value in plain.items() if key != "hydra"}, "data").run()

@@ -15,17 +15,17 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
-from grpo_aflow import metrics
-from grpo_aflow.assembly import open_training
-from grpo_aflow.batching import batched
-from grpo_aflow.config import TrainConfig
-from grpo_aflow.ending import ending
-from grpo_aflow.faults import known
-from grpo_aflow.interrupt import Interrupt
-from grpo_aflow.progress import Progress
-from grpo_aflow.resume import open_run
-from grpo_aflow.schedule import due
-from grpo_aflow.training import Training
+from grpo_aflow.config.parsing import TrainConfig
+from grpo_aflow.rollout import metrics
+from grpo_aflow.rollout.batches import batched
+from grpo_aflow.run.ending import ending
+from grpo_aflow.run.faults import known
+from grpo_aflow.run.progress import Progress
+from grpo_aflow.run.resume import open_run
+from grpo_aflow.run.signals import Interrupt
+from grpo_aflow.training.schedule import due
+from grpo_aflow.training.setup import open_training
+from grpo_aflow.training.state import Training
 from grpo_aflow.types import UserError
 
 

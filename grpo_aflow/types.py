@@ -372,6 +372,9 @@ class Grade:
     read: str = ""  # what was read as the answer
 
 
+TIERS = (0.0, 0.2, 0.4, 0.7, 1.0)  # what Grade.tier can be
+
+
 class RolloutStatus(StrEnum):
     """Why a rollout ended. A bad rollout is data, not a crash; metrics count each one."""
 
@@ -409,6 +412,16 @@ class RolloutGroup:
     prompt_ids: tuple[int, ...]
     version: int  # every member was sampled under it
     rollouts: tuple[Rollout, ...]  # in member order
+
+
+class AdvantageKind(StrEnum):
+    """How a reward R becomes an advantage; mu and sigma (unbiased, n - 1) over the unmasked rewards of the group."""
+
+    none = "none"  # R - mu, unscaled (Dr. GRPO, arXiv 2503.20783)
+    group_std = "group_std"  # (R - mu) / (sigma + epsilon) (GRPO, arXiv 2402.03300)
+    batch_std = "batch_std"  # (R - mu) / (sigma of the whole step + epsilon): needs every group of the step
+    leave_one_out = "leave_one_out"  # R - mean of the others = (R - mu) n / (n - 1) (RLOO, arXiv 2402.14740)
+    maxrl = "maxrl"  # (R - mu) / mu, rewards >= 0; a group with mu <= 0 gets 0 (MaxRL, arXiv 2602.02710)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 import math
 
-from grpo_aflow.reward import Rubric
+from grpo_aflow.rollout.reward import Rubric
 
 
 class Nan(Rubric):

@@ -2,7 +2,8 @@ import sys
 
 import pytest
 
-from grpo_aflow.config import CONF_DIR, compose
+from grpo_aflow import CONF_DIR
+from grpo_aflow.config.parsing import compose
 from grpo_aflow.types import UserError
 
 EXTRA = {"hydra", "local", "sweep"}  # groups whose options need an extra, or are the user's own
@@ -68,7 +69,7 @@ def test_combinations_that_cannot_work_are_refused():
 
 
 def test_composing_needs_nothing_heavy():
-    code = "import sys; from grpo_aflow.config import compose; compose().check(); "
+    code = "import sys; from grpo_aflow.config.parsing import compose; compose().check(); "
     code += "print([m for m in ('torch', 'transformers', 'vllm', 'datasets', 'sympy', 'openai') if m in sys.modules])"
     import subprocess
 

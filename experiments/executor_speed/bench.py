@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import yaml
 
 from grpo_aflow.executor.client import Executor
-from grpo_aflow.executor.oracle import SLOTS, TASKS
 from grpo_aflow.executor.settings import SimulatedSettings
+from grpo_aflow.simulation.oracle import SLOTS, TASKS
 from grpo_aflow.types import CallContext, Message
 
 CONF = Path(__file__).parents[2] / "conf" / "executor"

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from grpo_aflow.tasks import load_tasks
-from grpo_aflow.tasks.latex_equality import equal
+from grpo_aflow.tasks.latex.equality import equal
 
 NUM_PAIRS = 3_000
 

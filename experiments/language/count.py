@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from grpo_aflow.types import UserError
-from grpo_aflow.workflow.check import check_text
+from grpo_aflow.workflow.checking.check import check_text
 from grpo_aflow.workflow.fixed import load_fixed
 from grpo_aflow.workflow.rules import default_rules
 

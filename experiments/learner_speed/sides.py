@@ -17,12 +17,11 @@ MAX_GRAD_NORM = 1.0
 
 def ours(folder, device):
     """The shipped learner with its default settings; KL off and no correction, as on the other side."""
-    from grpo_aflow.advantage import AdvantageKind
     from grpo_aflow.learner.learner import Learner
     from grpo_aflow.learner.lora import LoraSpec
     from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip
     from grpo_aflow.learner.settings import LearnerSettings, Packing
-    from grpo_aflow.types import Completion, TrainingGroup
+    from grpo_aflow.types import AdvantageKind, Completion, TrainingGroup
 
     case = json.loads((folder / "case.json").read_text())
     objective = TokenClip(

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from grpo_aflow.config import compose
+from grpo_aflow.config.parsing import compose
 from grpo_aflow.learner.learner import Learner
 from grpo_aflow.learner.publish import AdapterStore
-from grpo_aflow.progress import Progress
+from grpo_aflow.run.progress import Progress
 from grpo_aflow.sampler.settings import AdapterLimits
-from grpo_aflow.stage import prepare_model
+from grpo_aflow.services import prepare_model
 from grpo_aflow.tasks import bundled
 from grpo_aflow.types import Completion, SamplingParams
 

@@ -17,8 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from grpo_aflow.record import read_jsonl, saved_config
-from grpo_aflow.statistics import estimate, paired_gain
+from grpo_aflow.evaluation.statistics import estimate, paired_gain
+from grpo_aflow.run.folder import read_jsonl, saved_config
 from grpo_aflow.types import DOMAINS
 
 HERE = Path(__file__).parent

@@ -19,13 +19,13 @@ from pathlib import Path
 import psutil
 
 from grpo_aflow import train
-from grpo_aflow.assembly import open_training
-from grpo_aflow.config import compose
-from grpo_aflow.interrupt import Interrupt
-from grpo_aflow.progress import Progress
-from grpo_aflow.record import RunDirectory, read_jsonl
-from grpo_aflow.rollout import Rollouter, SampledPolicy
-from grpo_aflow.training import Training
+from grpo_aflow.config.parsing import compose
+from grpo_aflow.rollout.group import Rollouter, SampledPolicy
+from grpo_aflow.run.folder import RunDirectory, read_jsonl
+from grpo_aflow.run.progress import Progress
+from grpo_aflow.run.signals import Interrupt
+from grpo_aflow.training.setup import open_training
+from grpo_aflow.training.state import Training
 from grpo_aflow.types import Completion, Execution, ExecutionStatus, Grade, Rollout, RolloutStatus, Task
 
 PROMPTS, GROUP, PROMPT_TOKENS, COMPLETION_TOKENS = 4, 8, 768, 128

@@ -19,12 +19,12 @@ from pathlib import Path
 
 from workload import make_base
 
-from grpo_aflow.config import compose
+from grpo_aflow.config.parsing import compose
 from grpo_aflow.learner.learner import Learner
 from grpo_aflow.learner.publish import AdapterStore
-from grpo_aflow.progress import Progress
+from grpo_aflow.run.progress import Progress
 from grpo_aflow.sampler.settings import AdapterLimits
-from grpo_aflow.stage import prepare_model
+from grpo_aflow.services import prepare_model
 from grpo_aflow.types import SamplingParams
 
 HERE = Path(__file__).parent

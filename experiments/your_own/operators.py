@@ -8,9 +8,9 @@ the built-in operator whose kind of reply the simulated executor gives to a prom
 
 from __future__ import annotations
 
-from grpo_aflow.workflow.operate import OperatorContext
-from grpo_aflow.workflow.replies import answer_in, code, verdict
-from grpo_aflow.workflow.spec import Argument, Kind, OperatorSpec, Prompt, Result, texts
+from grpo_aflow.workflow.operators.replies import answer_in, code, verdict
+from grpo_aflow.workflow.operators.spec import Argument, Kind, OperatorSpec, Prompt, Result, texts
+from grpo_aflow.workflow.running.operate import OperatorContext
 
 
 class SelfRefine:

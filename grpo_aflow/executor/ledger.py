@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grpo_aflow.appending import append
+from grpo_aflow.run.files import append
 from grpo_aflow.types import CallContext, ChatReply, UserError
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))

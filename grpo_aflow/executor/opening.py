@@ -18,9 +18,9 @@ from grpo_aflow.executor.endpoint import Endpoint
 from grpo_aflow.executor.ledger import Costs, Ledger, read_costs
 from grpo_aflow.executor.prices import price_of
 from grpo_aflow.executor.sending import Sender
-from grpo_aflow.executor.server import start_server
 from grpo_aflow.executor.settings import CacheMode, EndpointSettings, SimulatedSettings
 from grpo_aflow.executor.transport import Transport
+from grpo_aflow.simulation.server import start_server
 from grpo_aflow.types import Task, UserError
 
 CACHE_FILE, LEDGER_FILE, REQUEST_LOG_FILE = "cache.sqlite", "ledger.jsonl", "endpoint.jsonl"

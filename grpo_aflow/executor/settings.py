@@ -168,7 +168,7 @@ class SimulatedSettings(EndpointSettings):
     request_log: bool  # write endpoint.jsonl into the run directory: one line per request that arrived
 
     def __post_init__(self) -> None:
-        from grpo_aflow.executor.world import BEHAVIOURS, ENSEMBLES
+        from grpo_aflow.simulation.world import BEHAVIOURS, ENSEMBLES
 
         EndpointSettings.__post_init__(self)
         _expect_keys("accuracy", self.accuracy, BEHAVIOURS)

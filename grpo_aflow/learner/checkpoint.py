@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_aflow.faults import cannot_write
+from grpo_aflow.run.faults import cannot_write
 from grpo_aflow.types import UserError
 
 if TYPE_CHECKING:

@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from grpo_aflow.learner.accumulation import GroupSums, Pending
 from grpo_aflow.learner.head import Scores, Truncation
 from grpo_aflow.learner.lora import LoraSpec, adapter_id, check_shapes
 from grpo_aflow.learner.loss_scale import LossScale
 from grpo_aflow.learner.losses import TokenBatch, token_losses, weighted_sum
 from grpo_aflow.learner.objectives import Objective, OldLogprobs, Totals
-from grpo_aflow.learner.pending import GroupSums, Pending
 from grpo_aflow.learner.policy import BASE, POLICY, REFERENCE, Policy, spread
 from grpo_aflow.learner.ranks import reduce_sums
 from grpo_aflow.learner.rows import (

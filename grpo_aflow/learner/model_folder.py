@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from grpo_aflow.learner.warmstart import Progress
+from grpo_aflow.run.weights import check_safetensors
 from grpo_aflow.types import UserError
-from grpo_aflow.weights import check_safetensors
 
 INDEX = "model.safetensors.index.json"
 CONTENT = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from grpo_aflow.advantage import AdvantageKind
+from grpo_aflow.types import AdvantageKind
 
 if TYPE_CHECKING:
     from grpo_aflow.learner.losses import Surrogate, TokenBatch

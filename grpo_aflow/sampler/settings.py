@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 from grpo_aflow.types import Sampler, SamplingParams, UserError
 
 if TYPE_CHECKING:
+    from grpo_aflow.run.watchdog import Watchdog
     from grpo_aflow.sampler.tokenizer import ChatTokenizer
-    from grpo_aflow.watchdog import Watchdog
 
 CPU_KV_CACHE_GB = 0.25  # where kv_cache_gb is null: 43,000 tokens of the tiny policy
 CARD_OVERHEAD = 2 << 30  # of an engine on a card besides weights and KV cache: an estimate, nobody has measured it

@@ -5,21 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Generic, TypeVar
 
+from grpo_aflow.run.weights import missing_file
 from grpo_aflow.types import BASE, Adapter, InfrastructureError
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 Handle = TypeVar("Handle")  # what the engine calls a version
-
-
-def missing_file(folder: Path) -> str | None:
-    """The file that a folder in PEFT's format lacks; None when an engine can load it."""
-    if not (folder / ADAPTER_CONFIG).is_file():
-        return ADAPTER_CONFIG
-    return None if any((folder / name).is_file() for name in ADAPTER_WEIGHTS) else ADAPTER_WEIGHTS[0]
 
 
 def check_whole(adapter: Adapter) -> None:

@@ -25,7 +25,7 @@ from grpo_aflow.sampler.versions import ServedVersions, check_whole
 from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureError, SamplingParams, UserError
 
 if TYPE_CHECKING:
-    from grpo_aflow.watchdog import Watchdog
+    from grpo_aflow.run.watchdog import Watchdog
 
 CPU_BLOCK_SIZE = 32  # tokens; the smallest for which vLLM's CPU attention is fast (its default there is 128)
 MIN_SHARED_MEMORY = 16 << 20

@@ -6,19 +6,19 @@ import logging
 import math
 from typing import Literal
 
-from grpo_aflow.tasks import qa_scoring
-from grpo_aflow.tasks.code_answer import question_of, read_code
-from grpo_aflow.tasks.code_grading import MASKED, grade_code, normalise_code
-from grpo_aflow.tasks.dataset import OwnDataset
-from grpo_aflow.tasks.math_grading import (
+from grpo_aflow.tasks.datasets.dataset import OwnDataset
+from grpo_aflow.tasks.datasets.registry import own_dataset
+from grpo_aflow.tasks.graders import qa_scoring
+from grpo_aflow.tasks.graders.code_grading import MASKED, grade_code, normalise_code
+from grpo_aflow.tasks.graders.math_grading import (
     grade_latex,
     grade_latex_aflow,
     grade_number,
     grade_number_aflow,
     normalise_math,
 )
-from grpo_aflow.tasks.registry import own_dataset
-from grpo_aflow.tasks.tiers import EXACT, Tiers, configured_tiers
+from grpo_aflow.tasks.graders.tiers import EXACT, Tiers, configured_tiers
+from grpo_aflow.tasks.reading.code_answer import question_of, read_code
 from grpo_aflow.types import CodeRunner, Domain, Grade, InfrastructureError, Task
 
 Profile = Literal["official", "aflow"]

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 
-from grpo_aflow.tasks.source_code import parse_source
+from grpo_aflow.tasks.reading.source_code import parse_source
 from grpo_aflow.types import Task, UserError
 
 _NOT_WORDS = re.compile(r"[\W_]+")

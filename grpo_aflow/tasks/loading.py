@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from grpo_aflow.tasks import own
-from grpo_aflow.tasks.dataset import Origin
+from grpo_aflow.tasks.datasets import own
+from grpo_aflow.tasks.datasets.dataset import Origin
+from grpo_aflow.tasks.datasets.registry import DATASETS, dataset_named, own_dataset
+from grpo_aflow.tasks.datasets.rows import read_rows
+from grpo_aflow.tasks.datasets.sources import bundled_file, find_files, rows_of
 from grpo_aflow.tasks.manifest import is_prepared, prepared_file
-from grpo_aflow.tasks.registry import DATASETS, dataset_named, own_dataset
-from grpo_aflow.tasks.rows import read_rows
-from grpo_aflow.tasks.sources import bundled_file, find_files, rows_of
 from grpo_aflow.types import Task, UserError
 
 OWN_FILES = (".jsonl", ".jsonl.gz", ".parquet")

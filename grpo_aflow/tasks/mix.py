@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from grpo_aflow.tasks.datasets.registry import DATASETS
 from grpo_aflow.tasks.leaks import check_leaks, contaminated
 from grpo_aflow.tasks.loading import load_tasks
-from grpo_aflow.tasks.registry import DATASETS
 from grpo_aflow.types import DOMAINS, Task, UserError
 
 

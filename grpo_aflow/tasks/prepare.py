@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from grpo_aflow.tasks import manifest as manifests
-from grpo_aflow.tasks import own
+from grpo_aflow.tasks.datasets import own
+from grpo_aflow.tasks.datasets.registry import DATASETS
+from grpo_aflow.tasks.datasets.sources import resolve_revision
 from grpo_aflow.tasks.grading import grade, is_masked
 from grpo_aflow.tasks.leaks import check_leaks
 from grpo_aflow.tasks.loading import load_tasks, local_files
 from grpo_aflow.tasks.mix import DataMix
-from grpo_aflow.tasks.registry import DATASETS
-from grpo_aflow.tasks.sources import resolve_revision
 from grpo_aflow.types import InfrastructureError, Task, UserError
 
 NUM_THREADS = 4  # golds under way at once; each only waits for the sandbox

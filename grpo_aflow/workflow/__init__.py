@@ -3,12 +3,12 @@
 `check_text` makes a `Workflow` of a policy's text, `run_workflow` runs it, `operators.OPERATORS` says what it can call.
 """
 
-from grpo_aflow.workflow.check import Checked, check_text
-from grpo_aflow.workflow.interpret import run_workflow
+from grpo_aflow.workflow.checking.check import Checked, check_text
 from grpo_aflow.workflow.language import WorkflowError
-from grpo_aflow.workflow.operators import OPERATORS, OperatorSpec, operator_table, system_prompts
+from grpo_aflow.workflow.operators.table import OPERATORS, OperatorSpec, operator_table, system_prompts
 from grpo_aflow.workflow.program import Workflow
 from grpo_aflow.workflow.rules import WorkflowRules
+from grpo_aflow.workflow.running.interpret import run_workflow
 
 __all__ = [
     "OPERATORS",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grpo_aflow.types import DOMAINS, Domain, Message, Task
-from grpo_aflow.workflow.operators import load
+from grpo_aflow.workflow.operators.table import load
 
 _SYSTEM = """\
 You write a Python class Workflow that solves a task by calling operators. Do not solve the task yourself.

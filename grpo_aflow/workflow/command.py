@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from grpo_aflow.types import Domain, UserError
-from grpo_aflow.workflow.check import Checked, check_text
+from grpo_aflow.workflow.checking.check import Checked, check_text
+from grpo_aflow.workflow.checking.parse import has_class
 from grpo_aflow.workflow.fixed import load_fixed
-from grpo_aflow.workflow.parse import has_class
 from grpo_aflow.workflow.rules import default_rules
 
 FIELDS = ("raw", "source")

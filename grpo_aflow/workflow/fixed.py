@@ -9,7 +9,7 @@ import ast
 from pathlib import Path
 
 from grpo_aflow.types import UserError
-from grpo_aflow.workflow.parse import parse
+from grpo_aflow.workflow.checking.parse import parse
 
 
 def load_fixed(path: str | Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from grpo_aflow.workflow.spec import OperatorSpec
+from grpo_aflow.workflow.operators.spec import OperatorSpec
 
 Position = tuple[int, int]
 """Line and column of a loop's header: the key of its bound."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grpo_aflow.types import DOMAINS, Domain, Message, Task
-from grpo_aflow.workflow.operators import OperatorSpec, load
+from grpo_aflow.workflow.operators.table import OperatorSpec, load
 
 _LANGUAGE = """\
 You design agent workflows in Python. A workflow is one `class Workflow`: `__init__` sets operator slots, and

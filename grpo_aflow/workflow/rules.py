@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from pathlib import Path
 
+from grpo_aflow import CONF_DIR
 from grpo_aflow.types import DOMAINS, Domain
-from grpo_aflow.workflow.operators import OperatorSet, OperatorSpec, load
+from grpo_aflow.workflow.operators.table import OperatorSet, OperatorSpec, load
 
 REPAIRS = ("indentation", "missing_slot", "misspelt_slot", "misspelt_llm", "missing_await")
 """Names of the repairs, as they are counted."""
@@ -89,8 +89,5 @@ def default_rules() -> WorkflowRules:
     """The rules of conf/workflow/default.yaml, for the command line and notebooks that compose no configuration."""
     import yaml
 
-    here = Path(__file__).resolve()
-    roots = (here.parents[1] / "conf", here.parents[2] / "conf")  # inside an installed package, or in a checkout
-    path = next(root / "workflow" / "default.yaml" for root in roots if (root / "workflow" / "default.yaml").exists())
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values = yaml.safe_load((CONF_DIR / "workflow" / "default.yaml").read_text(encoding="utf-8"))
     return WorkflowRules(**{key: value for key, value in values.items() if not key.startswith("_")})

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from executor_cases import values_of
 
-from grpo_aflow.executor.oracle import SLOTS, TASKS
 from grpo_aflow.executor.settings import EndpointSettings
+from grpo_aflow.simulation.oracle import SLOTS, TASKS
 from grpo_aflow.types import CallContext, ChatModel, ChatReply, Task
 
 

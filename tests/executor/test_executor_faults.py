@@ -19,7 +19,7 @@ import pytest
 
 from grpo_aflow.executor.cache import AnswerCache
 from grpo_aflow.executor.ledger import read_costs
-from grpo_aflow.executor.server import start_server
+from grpo_aflow.simulation.server import start_server
 from grpo_aflow.types import ChatReply, ChatStatus
 
 WORKFLOWS = 2000

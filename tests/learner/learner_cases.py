@@ -4,12 +4,11 @@ import math
 
 import torch
 
-from grpo_aflow.advantage import AdvantageKind
 from grpo_aflow.learner.learner import Learner
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip
 from grpo_aflow.learner.settings import LearnerSettings, Packing
-from grpo_aflow.types import Completion, TrainingGroup
+from grpo_aflow.types import AdvantageKind, Completion, TrainingGroup
 
 VOCAB = 96
 CONTEXT = 256

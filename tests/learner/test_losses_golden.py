@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from grpo_aflow.advantage import AdvantageKind, advantages
 from grpo_aflow.learner.losses import TokenBatch, kl_penalty, token_losses, weighted_sum
 from grpo_aflow.learner.objectives import (
     KL,
@@ -30,6 +29,8 @@ from grpo_aflow.learner.objectives import (
     TokenClip,
     Totals,
 )
+from grpo_aflow.rollout.advantage import advantages
+from grpo_aflow.types import AdvantageKind
 
 GOLDEN = json.loads(
     Path(os.environ.get("GRPO_GOLDEN") or Path(__file__).parent / "golden/grpo_losses.json").read_text(encoding="utf-8")

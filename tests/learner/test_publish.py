@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 from grpo_aflow.learner import publish
-from grpo_aflow.learner.gate import Calibration, Gate, Scored, distance, moved
+from grpo_aflow.learner.log_prob_check import Calibration, Gate, Scored, distance, moved
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.types import InfrastructureError, SelfTestFailed
 

@@ -8,11 +8,11 @@ from contextlib import aclosing
 import pytest
 from sampler_cases import PLAIN, draw
 
-from grpo_aflow.config import compose
+from grpo_aflow.config.parsing import compose
+from grpo_aflow.executor.engine import BEFORE_THE_POLICY
 from grpo_aflow.executor.ledger import read_costs
 from grpo_aflow.sampler.hf import HfSampler
 from grpo_aflow.sampler.settings import AdapterLimits
-from grpo_aflow.shared import BEFORE_THE_POLICY
 from grpo_aflow.types import (
     BASE,
     Adapter,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from grpo_aflow.watchdog import descendants, identity, mapped_segments
+from grpo_aflow.run.watchdog import descendants, identity, mapped_segments
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("vllm", reason="vLLM is not installed")

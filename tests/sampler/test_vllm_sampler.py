@@ -14,7 +14,8 @@ import pytest
 import pytest_asyncio
 from sampler_cases import MESSAGES, PLAIN, draw
 
-from grpo_aflow.learner.gate import Gate, Scored
+from grpo_aflow.learner.log_prob_check import Gate, Scored
+from grpo_aflow.run.watchdog import descendants
 from grpo_aflow.sampler.settings import AdapterLimits, Vllm
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import (
@@ -26,7 +27,6 @@ from grpo_aflow.types import (
     SelfTestFailed,
     UserError,
 )
-from grpo_aflow.watchdog import descendants
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 pytest.importorskip("vllm", reason="vLLM is not installed")

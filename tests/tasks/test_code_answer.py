@@ -5,10 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpo_aflow.syntax import parse_module
-from grpo_aflow.tasks import bundled, code_blocks, normalise, source_code
-from grpo_aflow.tasks.code_answer import READING_ORDER, question_of, read_code
-from grpo_aflow.tasks.code_grading import read_answer
-from grpo_aflow.tasks.layouts_code import LAYOUTS, wrong_program
+from grpo_aflow.tasks import bundled, normalise
+from grpo_aflow.tasks.graders.code_grading import read_answer
+from grpo_aflow.tasks.reading import code_blocks, source_code
+from grpo_aflow.tasks.reading.code_answer import READING_ORDER, question_of, read_code
+from grpo_aflow.tasks.selftest.layouts_code import LAYOUTS, wrong_program
 
 QUESTION = question_of("Adds two numbers.\n\ndef add(a, b):", "add")
 ADD = "def add(a, b):\n    return a + b"

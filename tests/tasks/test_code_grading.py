@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from grpo_aflow.tasks import bundled, grade, is_masked, normalise
-from grpo_aflow.tasks.attacks import BLOCKING_CODE_ATTACKS, QUICK_CODE_ATTACKS, code_attack
+from grpo_aflow.tasks.selftest.attacks import BLOCKING_CODE_ATTACKS, QUICK_CODE_ATTACKS, code_attack
 from grpo_aflow.types import CheckResult, CodeResult, CodeStatus, Task
 
 TASK = Task(

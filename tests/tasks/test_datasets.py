@@ -14,9 +14,9 @@ import pyarrow.parquet
 import pytest
 
 from grpo_aflow.tasks import bundled, load_tasks
-from grpo_aflow.tasks.registry import DATASETS
-from grpo_aflow.tasks.sources import BUNDLED as BUNDLED_FOLDER
-from grpo_aflow.tasks.sources import hub_rows
+from grpo_aflow.tasks.datasets.registry import DATASETS
+from grpo_aflow.tasks.datasets.sources import BUNDLED as BUNDLED_FOLDER
+from grpo_aflow.tasks.datasets.sources import hub_rows
 from grpo_aflow.types import UserError
 
 NAMES = list(DATASETS)

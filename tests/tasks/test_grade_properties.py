@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpo_aflow.tasks import grade, normalise
-from grpo_aflow.tasks.attacks import text_task
-from grpo_aflow.tasks.final_answer import find_final_answer
-from grpo_aflow.tasks.latex_equality import one_spelling
-from grpo_aflow.tasks.latex_reader import read_latex
-from grpo_aflow.tasks.math_grading import LATEX, NUMBER
-from grpo_aflow.tasks.quantities import last_number, number_in, parse_number, read_number
+from grpo_aflow.tasks.graders.math_grading import LATEX, NUMBER
+from grpo_aflow.tasks.latex.equality import one_spelling
+from grpo_aflow.tasks.latex.reader import read_latex
+from grpo_aflow.tasks.reading.final_answer import find_final_answer
+from grpo_aflow.tasks.reading.quantities import last_number, number_in, parse_number, read_number
+from grpo_aflow.tasks.selftest.attacks import text_task
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=()), max_size=300)
 MATHS = st.lists(

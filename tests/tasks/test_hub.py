@@ -12,8 +12,8 @@ import pyarrow.parquet
 import pytest
 from loopback_hub import COMMIT, LoopbackHub
 
-from grpo_aflow.tasks.registry import DATASETS
-from grpo_aflow.tasks.sources import BUNDLED
+from grpo_aflow.tasks.datasets.registry import DATASETS
+from grpo_aflow.tasks.datasets.sources import BUNDLED
 
 pytestmark = pytest.mark.slow
 

@@ -12,12 +12,12 @@ import pytest
 from answer_cases import CASES
 
 from grpo_aflow.tasks import grade, normalise
-from grpo_aflow.tasks.attacks import TEXT_ATTACKS, text_task
-from grpo_aflow.tasks.final_answer import READING_ORDER, find_final_answer, last_boxed, visible
-from grpo_aflow.tasks.latex_pool import latex_pool
-from grpo_aflow.tasks.layouts import LATEX_LAYOUTS, NUMBER_LAYOUTS
-from grpo_aflow.tasks.math_grading import LATEX, NUMBER
-from grpo_aflow.tasks.quantities import parse_number, read_number
+from grpo_aflow.tasks.graders.math_grading import LATEX, NUMBER
+from grpo_aflow.tasks.latex.pool import latex_pool
+from grpo_aflow.tasks.reading.final_answer import READING_ORDER, find_final_answer, last_boxed, visible
+from grpo_aflow.tasks.reading.quantities import parse_number, read_number
+from grpo_aflow.tasks.selftest.attacks import TEXT_ATTACKS, text_task
+from grpo_aflow.tasks.selftest.layouts import LATEX_LAYOUTS, NUMBER_LAYOUTS
 
 
 @pytest.mark.parametrize("rule", READING_ORDER, ids=lambda rule: f"{rule.rank} {rule.name}")
@@ -226,7 +226,7 @@ def test_a_killed_worker_is_replaced():
 @pytest.mark.slow
 def test_workers_end_with_a_killed_parent_and_see_none_of_its_keys():
     program = (
-        "import time; from grpo_aflow.tasks.latex_pool import latex_pool\n"
+        "import time; from grpo_aflow.tasks.latex.pool import latex_pool\n"
         "latex_pool().equal('1', '2/2')\n"
         "print(*[w.process.pid for w in latex_pool()._alive], flush=True); time.sleep(60)"
     )
@@ -254,7 +254,8 @@ def _is_running(pid):
 
 
 def test_masked_is_neither_right_nor_wrong(monkeypatch):
-    from grpo_aflow.tasks import is_masked, math_grading
+    from grpo_aflow.tasks import is_masked
+    from grpo_aflow.tasks.graders import math_grading
     from grpo_aflow.types import InfrastructureError
 
     class Broken:

@@ -189,6 +189,6 @@ def test_what_is_evaluated_is_kept_out_of_the_mixed_file(tmp_path):
 
 
 def _bundled(stem):
-    from grpo_aflow.tasks.sources import BUNDLED
+    from grpo_aflow.tasks.datasets.sources import BUNDLED
 
     return (BUNDLED / f"{stem}.jsonl").read_text().splitlines()

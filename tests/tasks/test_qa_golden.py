@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from grpo_aflow.tasks.qa_scoring import hotpotqa_scores, squad_scores
+from grpo_aflow.tasks.graders.qa_scoring import hotpotqa_scores, squad_scores
 
 DEFAULT = Path(__file__).parents[2].parent / "shared" / "golden" / "qa_scores.json"
 SCORERS = {"squad2": squad_scores, "hotpotqa": hotpotqa_scores}

@@ -3,8 +3,8 @@
 import pytest
 
 from grpo_aflow.tasks import grade, normalise
-from grpo_aflow.tasks.attacks import TEXT_ATTACKS, text_task
-from grpo_aflow.tasks.qa_scoring import hotpotqa_scores, is_no_answer, squad_scores
+from grpo_aflow.tasks.graders.qa_scoring import hotpotqa_scores, is_no_answer, squad_scores
+from grpo_aflow.tasks.selftest.attacks import TEXT_ATTACKS, text_task
 from grpo_aflow.types import Task
 
 
@@ -80,7 +80,7 @@ def test_normalise_is_the_scorers_own():
 
 
 def test_the_last_answer_tag_is_the_answer() -> None:
-    from grpo_aflow.tasks.qa_scoring import declared_answer
+    from grpo_aflow.tasks.graders.qa_scoring import declared_answer
 
     assert declared_answer("It was <answer>Oslo</answer>, no: <answer>\nBergen </answer>") == "Bergen"
     assert declared_answer("Bergen") == "Bergen"

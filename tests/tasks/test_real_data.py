@@ -6,9 +6,9 @@ import pytest
 
 from grpo_aflow.tasks import load_tasks
 from grpo_aflow.tasks.grading import grade
-from grpo_aflow.tasks.latex_equality import equal
+from grpo_aflow.tasks.latex.equality import equal
 from grpo_aflow.tasks.leaks import contaminated, leaked_tests
-from grpo_aflow.tasks.selftest_full import EXPECTED, check_dataset, check_layouts
+from grpo_aflow.tasks.selftest.full import EXPECTED, check_dataset, check_layouts
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not here")

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from grpo_aflow.tasks import bundled, selftest
+from grpo_aflow.tasks import bundled
+from grpo_aflow.tasks.selftest import quick as selftest
 from grpo_aflow.types import CheckResult, CodeResult, CodeStatus, SelfTestFailed
 
 

@@ -21,7 +21,7 @@ from grpo_aflow.types import (
     Task,
 )
 from grpo_aflow.workflow import Workflow, WorkflowRules, check_text, run_workflow
-from grpo_aflow.workflow.operators import OPERATORS, system_prompts
+from grpo_aflow.workflow.operators.table import OPERATORS, system_prompts
 from grpo_aflow.workflow.rules import default_rules
 
 RULES = dataclasses.replace(default_rules(), min_operator_calls=0)  # most tests compute without an operator

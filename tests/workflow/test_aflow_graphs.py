@@ -9,7 +9,8 @@ from scripted_executor import CODE, MATH, QA, ScriptedChat, run, valid
 
 from grpo_aflow.types import Task, UserError
 from grpo_aflow.workflow import check_text
-from grpo_aflow.workflow.check import demand, main
+from grpo_aflow.workflow.checking.check import demand
+from grpo_aflow.workflow.command import main
 from grpo_aflow.workflow.fixed import load_fixed
 from grpo_aflow.workflow.language import WorkflowError
 from grpo_aflow.workflow.rules import default_rules

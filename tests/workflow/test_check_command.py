@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scripted_executor import workflow_text
 
-from grpo_aflow.workflow.check import main
+from grpo_aflow.workflow.command import main
 
 GOOD = workflow_text("r = await self.custom(problem, 'x')\nreturn r['response']")
 MENDABLE = GOOD.replace("await self.custom", "self.custom")

@@ -18,9 +18,9 @@ from grpo_aflow.types import (
     Execution,
     Task,
 )
-from grpo_aflow.workflow import replies
-from grpo_aflow.workflow.instructions import letters
-from grpo_aflow.workflow.operators import OPERATORS, operator_table, system_prompts
+from grpo_aflow.workflow.operators import replies
+from grpo_aflow.workflow.operators.instructions import letters
+from grpo_aflow.workflow.operators.table import OPERATORS, operator_table, system_prompts
 
 
 async def result_of(

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from scripted_executor import MATH, ScriptedRunner, run
 
-from grpo_aflow.executor.world import World
+from grpo_aflow.simulation.world import World
 from grpo_aflow.types import CallContext, ChatReply, ChatStatus, Message, UserError
 from grpo_aflow.workflow import check_text
-from grpo_aflow.workflow.operators import load, operator_table, system_prompts
+from grpo_aflow.workflow.operators.table import load, operator_table, system_prompts
 from grpo_aflow.workflow.prompt import operator_section
 from grpo_aflow.workflow.rules import default_rules
 
@@ -47,7 +47,7 @@ class WorldChat:
     paused_s = 0.0
 
     def __init__(self, accuracy: float) -> None:
-        from grpo_aflow.executor.world import BEHAVIOURS, ENSEMBLES
+        from grpo_aflow.simulation.world import BEHAVIOURS, ENSEMBLES
 
         self.calls: list[CallContext] = []
         self.world = World(

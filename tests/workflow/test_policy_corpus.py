@@ -14,7 +14,7 @@ import pytest
 from scripted_executor import RULES
 
 from grpo_aflow.workflow import check_text
-from grpo_aflow.workflow.check import main
+from grpo_aflow.workflow.command import main
 
 CORPUS = Path(__file__).with_name("corpus")
 LABELS: dict[str, dict[str, list[str]]] = json.loads((CORPUS / "labels.json").read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from grpo_aflow.workflow import replies
+from grpo_aflow.workflow.operators import replies
 
 CANDIDATES = ["The answer is 12.", "The answer is 18 dollars, from nine eggs.", "It cannot be said from the text."]
 

@@ -9,7 +9,7 @@ import pytest
 from scripted_executor import RULES, ScriptedChat, codes, run, valid, workflow_text
 
 from grpo_aflow.types import ExecutionStatus
-from grpo_aflow.workflow.operators import OPERATORS
+from grpo_aflow.workflow.operators.table import OPERATORS
 from grpo_aflow.workflow.rules import WorkflowRules, default_rules
 
 CALL = "r = await self.custom(problem, 'x')"

@@ -10,7 +10,7 @@ import pytest
 from scripted_executor import RULES, ScriptedChat, ScriptedRunner, run, valid, workflow_text
 
 from grpo_aflow.types import ChatReply, ChatStatus, CodeResult, CodeStatus, ExecutionStatus
-from grpo_aflow.workflow.deadline import Deadline, DeadlineReached
+from grpo_aflow.workflow.running.deadline import Deadline, DeadlineReached
 
 ONE_CALL = "a = await self.custom(input=problem, instruction='x')"
 

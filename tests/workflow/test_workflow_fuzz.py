@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from scripted_executor import CODE, MATH, QA, RULES, ScriptedChat, ScriptedRunner, run, workflow_text
 
 from grpo_aflow.types import ExecutionStatus, Task
-from grpo_aflow.workflow import check_text, replies
+from grpo_aflow.workflow import check_text
+from grpo_aflow.workflow.checking.parse import extract_source
 from grpo_aflow.workflow.graph import operator_graph
 from grpo_aflow.workflow.language import CODES
-from grpo_aflow.workflow.operators import OPERATORS, Kind
-from grpo_aflow.workflow.parse import extract_source
+from grpo_aflow.workflow.operators import replies
+from grpo_aflow.workflow.operators.table import OPERATORS, Kind
 
 SMALL = replace(RULES, max_steps=3000, max_value_size=20_000, max_total_size=200_000)
 MANY = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)

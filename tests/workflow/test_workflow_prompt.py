@@ -11,7 +11,7 @@ import yaml
 from scripted_executor import CODE, MATH, QA, RULES, TASKS, valid
 
 from grpo_aflow.types import DOMAINS, Domain, Task
-from grpo_aflow.workflow.operators import OPERATORS
+from grpo_aflow.workflow.operators.table import OPERATORS
 from grpo_aflow.workflow.prompt import Compact, Full, operator_section
 
 CONF = Path(__file__).parents[2] / "conf" / "prompt"

@@ -8,9 +8,9 @@ import pytest
 from scripted_executor import MATH, RULES, run, workflow_text
 
 from grpo_aflow.workflow import check_text
+from grpo_aflow.workflow.checking.reader import nearest
+from grpo_aflow.workflow.checking.repair import mend_indentation, mended
 from grpo_aflow.workflow.language import Edit, Repair
-from grpo_aflow.workflow.reader import nearest
-from grpo_aflow.workflow.repair import mend_indentation, mended
 from grpo_aflow.workflow.rules import REPAIRS
 
 BODY = "r = await self.custom(problem, 'x')\nreturn r['response']"

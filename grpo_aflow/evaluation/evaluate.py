@@ -1,0 +1,235 @@
+"""Evaluation of a policy, through the same rollout path as training: what is measured is what was trained.
+
+Accuracy is the official verdict (`Grade.exact`) and nothing else. What AFlow's own scorers make of the same answers can
+stand beside it, for comparison with published tables. A rollout lost to infrastructure is masked and counted, never
+scored. Executor draws depend on the task and the sample alone, so two policies evaluated with one seed meet the same
+draws and can be compared in pairs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from grpo_aflow.evaluation.readings import AflowGrades, Disagreement, disagreements, rule_counts
+from grpo_aflow.evaluation.statistics import Estimate, estimate
+from grpo_aflow.rollout import metrics
+from grpo_aflow.rollout.group import EVALUATION, Rollouter
+from grpo_aflow.tasks import grade, is_masked, load_tasks
+from grpo_aflow.types import (
+    CodeRunner,
+    ExecutionStatus,
+    Grade,
+    InfrastructureError,
+    Rollout,
+    RolloutGroup,
+    RolloutStatus,
+    SamplingParams,
+    Task,
+)
+
+Scores = dict[str, list[float]]  # task id -> exactness of its unmasked rollouts
+
+
+class CheckMasked(Protocol):
+    """Raises when too many rollouts are masked; see executor.client.Executor.check_masked."""
+
+    def __call__(self, *, where: str, num_masked: int, num_rollouts: int) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Config group `eval`: on which tasks, and with how many samples."""
+
+    datasets: list[str]
+    source: str | None
+    split: str
+    max_tasks_per_dataset: int | None
+    samples: int
+    temperature: float
+    top_p: float
+    top_k: int
+    concurrency: int
+    oracle: bool
+    aflow: bool
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "concurrency"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.max_tasks_per_dataset is not None and self.max_tasks_per_dataset < 1:
+            raise ValueError(f"max_tasks_per_dataset must be at least 1 or null; got {self.max_tasks_per_dataset}")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive; got {self.temperature}")
+
+    def load(self) -> list[Task]:
+        tasks: list[Task] = []
+        for name in self.datasets:
+            tasks += load_tasks(name, split=self.split, source=self.source)[: self.max_tasks_per_dataset]
+        return tasks
+
+    def sampling(self, max_tokens: int) -> SamplingParams:
+        return SamplingParams(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=max_tokens)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What an evaluation found."""
+
+    groups: tuple[RolloutGroup, ...]
+    scores: Scores
+    accuracy: Estimate
+    aflow: AflowGrades | None  # the same answers under AFlow's scorers; None = not asked for
+
+    @property
+    def rollouts(self) -> list[Rollout]:
+        return [rollout for group in self.groups for rollout in group.rollouts]
+
+    def summary(self) -> dict[str, Any]:
+        """Plain data for `evaluation.json`: overall, by dataset, and what it cost."""
+        datasets = sorted({group.task.dataset for group in self.groups})
+        parts = {name: self._figures([g for g in self.groups if g.task.dataset == name]) for name in datasets}
+        return {
+            **self._figures(self.groups),
+            **metrics.costs(self.rollouts),
+            "datasets": parts,
+            "readings": [asdict(count) for count in rule_counts(self.rollouts)],
+            "disagreements": [asdict(one) for one in self.disagreements()],
+        }
+
+    def disagreements(self) -> list[Disagreement]:
+        """Where the official verdict and AFlow's differ; nothing where AFlow's was not asked for."""
+        return [] if self.aflow is None else disagreements(self.rollouts, self.aflow)
+
+    def _figures(self, groups: Sequence[RolloutGroup]) -> dict[str, Any]:
+        if self.aflow is None:
+            return _part(groups)
+        scores = aflow_scores(groups, self.aflow)
+        aflow = estimate(scores)
+        return {
+            **_part(groups),
+            "aflow": aflow.mean,
+            "aflow_low": aflow.low,
+            "aflow_high": aflow.high,
+            "aflow_num_masked": sum(len(self.scores[id]) - len(values) for id, values in scores.items()),
+        }
+
+
+async def evaluate(
+    rollouter: Rollouter,
+    tasks: Sequence[Task],
+    *,
+    settings: Evaluation,
+    version: int,
+    max_tokens: int,
+    check_masked: CheckMasked,
+    on_group: Callable[[RolloutGroup], None] = lambda group: None,
+) -> Result:
+    """Sample `settings.samples` workflows for each task, run and grade them.
+
+    Args:
+        check_masked: raises when too large a share of all rollouts is masked; asked as soon as that is certain.
+        on_group: told of every task's group as it ends.
+    """
+    places = asyncio.Semaphore(settings.concurrency)
+    num_masked, num_rollouts = 0, len(tasks) * settings.samples
+    params = settings.sampling(max_tokens)
+
+    async def one(index: int, task: Task) -> RolloutGroup:
+        nonlocal num_masked
+        async with places:
+            group = await rollouter.group(
+                task, step=EVALUATION, index=index, size=settings.samples, params=params, version=version
+            )
+            on_group(group)
+            num_masked += sum(rollout.status == RolloutStatus.MASKED for rollout in group.rollouts)
+            check_masked(where="evaluation", num_masked=num_masked, num_rollouts=num_rollouts)
+            return group
+
+    try:
+        async with asyncio.TaskGroup() as running:
+            started = [running.create_task(one(index, task)) for index, task in enumerate(tasks)]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+    groups = tuple(task.result() for task in started)
+    scores = exact_scores(groups)
+    if not any(scores.values()):
+        raise InfrastructureError(
+            f"nothing could be measured: all {num_rollouts} rollouts are masked, lost to the endpoint or the sandbox; "
+            "correct what they say, then resume"
+        )
+    aflow = await aflow_grades(groups, rollouter.runner) if settings.aflow else None
+    return Result(groups=groups, scores=scores, accuracy=estimate(scores), aflow=aflow)
+
+
+def exact_scores(groups: Sequence[RolloutGroup]) -> Scores:
+    scores: Scores = {}
+    for group in groups:
+        counted = [r for r in group.rollouts if r.status != RolloutStatus.MASKED]
+        scores[group.task.id] = [float(bool(r.grade and r.grade.exact)) for r in counted]
+    return scores
+
+
+async def aflow_grades(groups: Sequence[RolloutGroup], runner: CodeRunner) -> AflowGrades:
+    """The recorded answers under the `aflow` grader profile; one whose comparison failed has no entry.
+
+    Code is not run again: its checker is the same in both profiles (AFlow's own passes `raise SystemExit`).
+    """
+
+    def regrade(rollout: Rollout) -> Grade:
+        if rollout.grade is None or rollout.execution is None:
+            return Grade(exact=False, score=0.0, tier=0.0, rule="aflow")
+        if rollout.task.domain == "code":
+            return rollout.grade
+        return grade(rollout.task, rollout.execution.answer, runner=runner, profile="aflow")
+
+    rollouts = [r for group in groups for r in group.rollouts if r.status != RolloutStatus.MASKED]
+    grades = await asyncio.gather(*(asyncio.to_thread(regrade, rollout) for rollout in rollouts))
+    named = {(rollout.task.id, rollout.member): graded for rollout, graded in zip(rollouts, grades, strict=True)}
+    return {name: graded for name, graded in named.items() if not is_masked(graded)}
+
+
+def aflow_scores(groups: Sequence[RolloutGroup], grades: AflowGrades) -> Scores:
+    """AFlow's scores as its tables count them: F1 for qa, solved otherwise."""
+    scores: Scores = {}
+    for group in groups:
+        found = [grades[group.task.id, r.member] for r in group.rollouts if (group.task.id, r.member) in grades]
+        scores[group.task.id] = [one.score if group.task.domain == "qa" else float(one.exact) for one in found]
+    return scores
+
+
+def _part(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    masked = sum(rollout.status == RolloutStatus.MASKED for rollout in rollouts)
+    invalid = sum(rollout.status in (RolloutStatus.INVALID, RolloutStatus.TRUNCATED) for rollout in rollouts)
+    graded = [rollout.grade.score for rollout in rollouts if rollout.grade]
+    counted = len(rollouts) - masked
+    accuracy = estimate(exact_scores(groups))
+    return {
+        **_answerable(groups),
+        "accuracy": accuracy.mean,
+        "accuracy_low": accuracy.low,
+        "accuracy_high": accuracy.high,
+        "score": math.fsum(graded) / counted if counted else math.nan,
+        "valid_rate": 1 - invalid / counted if counted else math.nan,
+        "num_tasks": accuracy.num_tasks,
+        "num_rollouts": len(rollouts),
+        "num_masked": masked,
+        "num_timed_out": sum(
+            rollout.execution is not None and rollout.execution.status == ExecutionStatus.TIMEOUT
+            for rollout in rollouts
+        ),
+    }
+
+
+def _answerable(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """SQuAD v2's two halves, HasAns and NoAns; nothing where every question has an answer."""
+    halves = {"has_answer": [], "no_answer": []}  # type: dict[str, list[RolloutGroup]]
+    for group in groups:
+        halves["no_answer" if group.task.answers == ("",) else "has_answer"].append(group)
+    if not halves["no_answer"]:
+        return {}
+    return {f"accuracy_{name}": estimate(exact_scores(half)).mean for name, half in halves.items() if half}

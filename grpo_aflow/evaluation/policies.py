@@ -1,0 +1,122 @@
+"""Which policy is evaluated or used: config group `policy`. Each opens into what the rollout path draws from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grpo_aflow.config.parsing import EvaluateConfig
+from grpo_aflow.executor.engine import SharedSettings
+from grpo_aflow.learner.checkpoints import newest_adapter
+from grpo_aflow.rollout.group import FixedPolicy, Policy
+from grpo_aflow.run.progress import Progress
+from grpo_aflow.run.watchdog import Watchdog
+from grpo_aflow.run.weights import ADAPTER_CONFIG
+from grpo_aflow.sampler.settings import AdapterLimits
+from grpo_aflow.services import Served, prepare_model, serve
+from grpo_aflow.types import BASE, DOMAINS, Adapter, Task, UserError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolved:
+    """A policy that is ready to be drawn from."""
+
+    policy: Policy
+    version: int  # to draw from
+    served: Served | None  # the engine behind it, or behind the executor; None where neither needs one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Base:
+    """The policy before training: the base model with its warm start, or as it is with `warmstart=none`."""
+
+    @asynccontextmanager
+    async def resolve(
+        self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
+    ) -> AsyncIterator[Resolved]:
+        model = await prepare_model(config, tasks, progress)
+        limits = AdapterLimits(rank=config.lora.rank, layers=config.lora.layers)
+        async with serve(config, model, watchdog, progress, limits) as served:
+            version = BASE
+            if model.adapter is not None:
+                version = 0
+                await served.sampler.publish(Adapter(version=version, path=model.adapter))
+            yield Resolved(policy=served.policy(config.prompt), version=version, served=served)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A trained adapter on the base model that it was trained on."""
+
+    path: str
+
+    @asynccontextmanager
+    async def resolve(
+        self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
+    ) -> AsyncIterator[Resolved]:
+        from grpo_aflow.learner.lora import plain_layers
+
+        folder = newest_adapter(Path(self.path))
+        adapter = adapter_config(folder)
+        model = await prepare_model(config, tasks, progress, adapter=False)
+        check_base(folder, adapter.get("base_model_name_or_path"), model.path, model.name)
+        limits = AdapterLimits(rank=adapter["r"], layers=plain_layers(adapter["target_modules"]))
+        async with serve(config, model, watchdog, progress, limits) as served:
+            await served.sampler.publish(Adapter(version=1, path=folder))
+            yield Resolved(policy=served.policy(config.prompt), version=1, served=served)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fixed:
+    """A workflow written by hand or by another system, used for every task of its evaluation."""
+
+    path: str
+
+    @asynccontextmanager
+    async def resolve(
+        self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
+    ) -> AsyncIterator[Resolved]:
+        from grpo_aflow.workflow.fixed import load_fixed
+
+        policy = FixedPolicy(sources=dict.fromkeys(DOMAINS, load_fixed(Path(self.path))))
+        if not isinstance(config.executor, SharedSettings):
+            yield Resolved(policy=policy, version=BASE, served=None)
+            return
+        model = await prepare_model(config, tasks, progress, adapter=False)
+        async with serve(config, model, watchdog, progress, AdapterLimits(rank=1, num_versions=0)) as served:
+            yield Resolved(policy=policy, version=BASE, served=served)
+
+
+def adapter_config(folder: Path) -> dict[str, Any]:
+    """PEFT's description of an adapter; UserError when it is damaged or of another kind."""
+    try:
+        config = dict(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{folder / ADAPTER_CONFIG} cannot be read ({error}); give another checkpoint") from error
+    for key in ("r", "target_modules"):
+        if not config.get(key):
+            raise UserError(f"{folder / ADAPTER_CONFIG} has no {key}: only LoRA adapters are served; give one")
+    return config
+
+
+def check_base(folder: Path, trained_on: str | None, base: Path, name: str) -> None:
+    """Refuse an adapter on another base than its own: it would load, and answer nonsense. Raises UserError.
+
+    Bases are compared by content where the adapter says of which it is (ours do), else by name. trained_on: what the
+    adapter calls its base; name: what this config calls its own.
+    """
+    from grpo_aflow.learner.model_folder import BASE_FILE, content_id
+
+    if (folder / BASE_FILE).is_file():
+        same = json.loads((folder / BASE_FILE).read_text(encoding="utf-8")).get("sha256") == content_id(base)
+    else:
+        same = not trained_on or trained_on == name or Path(trained_on).resolve() == base.resolve()
+    if not same:
+        raise UserError(
+            f"the adapter {folder} was trained on the base model {trained_on}, but this config gives {base}: choose "
+            "the model, warmstart and prompt of the run that made it (see its config.yaml)"
+        )

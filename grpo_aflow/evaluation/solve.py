@@ -1,0 +1,70 @@
+"""`grpo-aflow-solve`: the trained policy at work on one question: its workflow, the answer, the trace and the cost."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from grpo_aflow.config.parsing import EvaluateConfig
+from grpo_aflow.rollout.group import EVALUATION
+from grpo_aflow.run.progress import Progress
+from grpo_aflow.services import open_ground
+from grpo_aflow.types import DOMAINS, Domain, Rollout, Task, UserError
+
+
+def solve(config: EvaluateConfig, question: str) -> None:
+    """Write a workflow for `question`, run it and print what happened. Nothing is graded: there is no gold."""
+    asyncio.run(_solve(config, question))
+
+
+async def _solve(config: EvaluateConfig, question: str) -> None:
+    domain, dataset = _kind(config)
+    known = {task.problem: task for task in config.eval.load()}
+    task = known.get(question) or Task(id="question", dataset=dataset, domain=domain, problem=question, answers=("",))
+    console = Console(highlight=False)
+    with tempfile.TemporaryDirectory() as folder, Progress(num_steps=1, log_every=1) as progress:
+        tasks = list(known.values())
+        resolve = partial(config.policy.resolve, config, tasks, progress)
+        async with open_ground(config, Path(folder), tasks, progress, resolve) as (ground, resolved):
+            params = config.eval.sampling(config.sampler.max_tokens)
+            group = await ground.rollouter(config, resolved.policy).group(
+                task, step=EVALUATION, index=0, size=1, params=params, version=resolved.version
+            )
+    show(console, group.rollouts[0])
+
+
+def show(console: Console, rollout: Rollout) -> None:
+    """Print one rollout for a person: workflow, trace, answer, cost."""
+    console.rule("workflow")
+    console.print(Syntax(rollout.source or rollout.completion.text, "python", word_wrap=True))
+    for finding in rollout.findings:
+        console.print(f"{finding.code} line {finding.line}: {finding.message}", markup=False)
+    if rollout.execution is None:
+        console.print(f"not run: the workflow is {rollout.status.value}")
+        return
+    trace = Table("operator", "arguments", "result", "calls", "tokens", "USD", title="trace", title_justify="left")
+    for call in rollout.execution.trace:
+        arguments = "\n".join(f"{name}: {value}" for name, value in call.arguments.items())
+        result = call.error or "\n".join(f"{name}: {value}" for name, value in call.result.items())
+        tokens = call.prompt_tokens + call.completion_tokens
+        trace.add_row(call.slot, arguments, result, str(call.num_calls), str(tokens), f"{call.cost_usd:.5f}")
+    console.print(trace)
+    console.print("answer:", rollout.execution.answer or f"none ({rollout.execution.reason})", markup=False)
+    execution = rollout.execution
+    console.print(f"cost: {execution.num_calls} calls, {execution.num_tokens} tokens, {execution.cost_usd:.5f} USD")
+
+
+def _kind(config: EvaluateConfig) -> tuple[Domain, str]:
+    name, dataset = config.solve_as.split("/", 1) if "/" in config.solve_as else (config.solve_as, "question")
+    domain = next((domain for domain in DOMAINS if domain == name), None)
+    if domain is None:
+        raise UserError(
+            f"solve_as={config.solve_as}: must be a domain, or domain/dataset; domains: {', '.join(DOMAINS)}"
+        )
+    return domain, dataset

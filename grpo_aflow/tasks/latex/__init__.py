@@ -1,0 +1,1 @@
+"""Mathematics as LaTeX: parsed whole or not at all (`reader`), compared by value (`equality`)."""

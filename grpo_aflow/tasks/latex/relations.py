@@ -1,0 +1,93 @@
+"""Equations and inequalities as answers: names to the left of "=", intervals, and equations up to a factor.
+
+`latex_equality` asks here what a relation says; values are compared as everywhere, at points.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from grpo_aflow.tasks.latex.nodes import Call, Group, Node, Number, Relation, Symbol, Words
+from grpo_aflow.tasks.latex.values import NoValue, is_positive, points_for, quotient, same_value, value_of, variables_of
+
+INFINITY = Symbol("infinity")
+_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
+
+
+def names_of(node: Node) -> set[str]:
+    if isinstance(node, Group):
+        return set().union(*map(names_of, node.items))
+    return variables_of(node)
+
+
+def is_name(node: Node) -> bool:
+    """x, f(x), P(A), x_1: what stands to the left of "=" and only names the answer."""
+    if isinstance(node, Words):
+        return True
+    if isinstance(node, Call) and node.name in ("*", "^", "abs") and node.arguments:
+        return all(is_name(part) or isinstance(part, Number | Call | Group) for part in node.arguments) and is_name(
+            node.arguments[0]
+        )
+    return isinstance(node, Symbol) and node.name not in ("infinity",)
+
+
+def is_assignment(relation: Relation) -> bool:
+    return relation.signs[0] in ("=", "in", "approx") and len(relation.sides) == 2 and is_name(relation.sides[0])
+
+
+def right_side(node: Node) -> Node:
+    return node.sides[-1] if isinstance(node, Relation) else node
+
+
+def unknowns_of(relation: Relation) -> set[str]:
+    return set().union(*map(names_of, relation.sides))
+
+
+def interval_of(relation: Relation) -> Group | None:
+    """x < 3, 1 <= x < 2 as intervals; None where it is no bound on one variable."""
+    signs, sides = relation.signs, relation.sides
+    if len(sides) == 2 and len(signs) == 1 and signs[0] in ("<", ">", "<=", ">="):
+        if not isinstance(sides[0], Symbol) and isinstance(sides[1], Symbol):
+            signs, sides = (_FLIPPED[signs[0]],), (sides[1], sides[0])
+        if not isinstance(sides[0], Symbol) or names_of(sides[1]):
+            return None
+        bound, is_open = sides[1], signs[0] in ("<", ">")
+        if signs[0][0] == "<":
+            return Group("(", (Call("neg", (INFINITY,)), bound), ")" if is_open else "]")
+        return Group("(" if is_open else "[", (bound, INFINITY), ")")
+    if len(sides) == 3 and isinstance(sides[1], Symbol):
+        if all(sign in (">", ">=") for sign in signs):
+            signs, sides = tuple(_FLIPPED[sign] for sign in reversed(signs)), tuple(reversed(sides))
+        if all(sign in ("<", "<=") for sign in signs) and not names_of(sides[0]) and not names_of(sides[2]):
+            return Group("(" if signs[0] == "<" else "[", (sides[0], sides[2]), ")" if signs[1] == "<" else "]")
+    return None
+
+
+def same_equations(gold: Relation, answer: Relation) -> bool:
+    """Whether the differences of the sides are the same function up to a constant factor (positive for "<")."""
+    if any(len(relation.sides) != 2 or relation.signs[0] not in _FLIPPED for relation in (gold, answer)):
+        return False
+    signs = [relation.signs[0].replace(">", "<") for relation in (gold, answer)]
+    if signs[0] != signs[1]:
+        return False
+    differences = [_difference(relation) for relation in (gold, answer)]
+    names = variables_of(differences[0]) | variables_of(differences[1])
+    factors = []
+    for point in points_for(names):
+        try:
+            factors.append(quotient(*(value_of(difference, point) for difference in differences)))
+        except NoValue:
+            continue
+    if len(factors) < 2 or any(factor is None for factor in factors):
+        return False
+    first = factors[0]
+    assert first is not None
+    constant = all(same_value(first, factor) for factor in factors if factor is not None)
+    return constant and not same_value(first, Fraction(0)) and ("<" not in signs[0] or is_positive(first))
+
+
+def _difference(relation: Relation) -> Node:
+    left, right = relation.sides
+    if relation.signs[0].startswith(">"):
+        left, right = right, left
+    return Call("+", (left, Call("neg", (right,))))

@@ -1,0 +1,51 @@
+"""The last lines of a run: what it was, what it gained, with error bars. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from grpo_aflow.evaluation.composition import Composition
+from grpo_aflow.evaluation.evaluate import Scores
+from grpo_aflow.evaluation.statistics import estimate, paired_gain
+
+
+def last_lines(
+    run: Path, scores: Mapping[str, Scores], last: Mapping[str, float], compositions: Mapping[str, Composition]
+) -> tuple[list[str], float]:
+    """The lines to print, and the run's value: held-out accuracy, or the last mean reward where nothing was evaluated.
+
+    scores: evaluation name -> scores; "step_000000" is the policy before training, the highest step the one after it.
+    last: the metrics of the last step, empty before the first.
+    compositions: evaluation name -> what its workflows are made of.
+    """
+    lines = [f"run folder: {run}"]
+    if last:
+        lines.append(f"last step: {last['step']:.0f}, mean reward {last['reward/mean']:.3f}")
+    steps = sorted(name for name in scores if name.startswith("step_"))
+    if not steps:
+        return lines, last.get("reward/mean", math.nan)
+    before, after = scores[steps[0]], scores[steps[-1]]
+    if len(steps) == 1:  # the run ended before it could be evaluated again
+        return [*lines, f"held-out accuracy, {steps[0].replace('_', ' ')}: {estimate(before)}"], estimate(before).mean
+    gain = paired_gain(before, after)
+    if "oracle" in scores:
+        best = estimate(scores["oracle"])
+        gap = best.mean - estimate(before).mean
+        closed = f"; training closed {gain.mean / gap:.0%} of it" if gap > 0 and len(steps) > 1 else ""
+        lines.append(f"oracle gap: {gap:.3f} (best workflow per domain {best}, policy before training){closed}")
+    lines.append(
+        f"held-out accuracy: {estimate(before)} -> {estimate(after)}, gain {gain} "
+        f"(95 % intervals, {gain.num_rollouts} paired rollouts on {gain.num_tasks} tasks)"
+    )
+    if steps[-1] in compositions:
+        lines.append(_composed(compositions[steps[-1]]))
+    return lines, estimate(after).mean
+
+
+def _composed(final: Composition) -> str:
+    return (
+        f"final workflows: {final.num_novel} of {final.num_valid} valid ones have an operator graph that is in no "
+        f"reference workflow ({final.num_novel_graphs} distinct); median length {final.median_tokens:.0f} tokens"
+    )

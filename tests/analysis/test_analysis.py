@@ -1,0 +1,42 @@
+import pytest
+
+from grpo_aflow.analysis import frames as analysis
+from grpo_aflow.types import UserError
+
+pd = pytest.importorskip("pandas")
+
+
+def test_nothing_to_load_is_said(tmp_path):
+    with pytest.raises(UserError, match="no run folder under"):
+        analysis.load_runs(tmp_path)
+
+
+def test_compare_by_hand():
+    history = pd.DataFrame(
+        [
+            {"run": f"{rank}/{seed}", "seed": seed, "rank": rank, "step": step, "reward/mean": rank / 100 + seed + step}
+            for rank in (8, 16)
+            for seed in (0, 1, 2)
+            for step in (1, 2)
+        ]
+    )
+    table = analysis.compare(history, "reward/mean", by="rank")
+    assert table["runs"].tolist() == [3, 3]
+    assert table["mean"].tolist() == pytest.approx([3.08, 3.16])  # the last step's value, averaged over seeds
+    # s = 1, t(0.975, 2) = 4.302653
+    assert table["high"][0] == pytest.approx(3.08 + 4.302653 / 3**0.5, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_reads_as_frames(trained_run):
+    runs = analysis.load_runs(trained_run)
+    assert runs["status"].tolist() == ["done"]
+    assert len(analysis.metrics(runs)) == 3
+    rollouts = analysis.rollouts(runs)
+    assert len(rollouts) == 36
+    assert {"reward", "grade/exact", "source", "advantage"} <= set(rollouts)
+    names = analysis.evaluations(runs)["evaluation"].tolist()
+    assert names == ["oracle", "step_000000", "step_000003"]
+    text = analysis.show(rollouts.iloc[0])
+    assert "answer:" in text
+    assert "reward:" in text

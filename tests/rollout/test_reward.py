@@ -1,0 +1,47 @@
+import math
+
+import pytest
+from rollouts import rollout
+
+from grpo_aflow.rollout.reward import Binary, Continuous, FiveTier, score
+from grpo_aflow.types import Grade, RolloutStatus
+
+RUBRIC = FiveTier(tiers=None, repaired_cap=0.7, cost_weight=0.0, permuted=False)
+
+
+def test_tiers_caps_and_masks():
+    scored = score(
+        RUBRIC,
+        [
+            rollout(1.0),
+            rollout(1.0, repairs=("missing_await",)),
+            rollout(0.4, repairs=("missing_await",)),
+            rollout(status=RolloutStatus.INVALID),
+            rollout(status=RolloutStatus.FAILED),
+            rollout(status=RolloutStatus.MASKED),
+        ],
+    )
+    rewards = [r.reward for r in scored]
+    assert rewards[:5] == [1.0, 0.7, 0.4, 0.0, 0.0]
+    assert math.isnan(rewards[5])
+    assert scored[1].grade.exact  # the cap is on the reward alone
+
+
+def test_cost_term_is_relative_to_the_group():
+    rubric = FiveTier(tiers=None, repaired_cap=0.7, cost_weight=0.1, permuted=False)
+    scored = score(rubric, [rollout(1.0, cost=1.0), rollout(1.0, cost=3.0), rollout(status=RolloutStatus.MASKED)])
+    # mean 2, highest 3: terms -1/3 and +1/3
+    assert [r.reward_terms["cost"] for r in scored[:2]] == pytest.approx([-1 / 3, 1 / 3])
+    assert [r.reward for r in scored[:2]] == pytest.approx([1 + 0.1 / 3, 1 - 0.1 / 3])
+
+
+def test_other_rubrics():
+    grade = Grade(exact=False, score=0.6, tier=0.4, rule="f1>=0.5")
+    values = {"repaired_cap": 0.7, "cost_weight": 0.0, "permuted": False}
+    assert Binary(**values).base(grade) == 0.0
+    assert Continuous(**values).base(grade) == 0.6
+
+
+def test_ranges():
+    with pytest.raises(ValueError, match=r"repaired_cap must be in \[0, 1\]"):
+        FiveTier(tiers=None, repaired_cap=1.1, cost_weight=0.0, permuted=False)

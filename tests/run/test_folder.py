@@ -1,0 +1,63 @@
+import json
+import math
+
+import pytest
+from rollouts import completion, rollout
+
+from grpo_aflow.run.folder import RunDirectory, read_jsonl, saved_config
+from grpo_aflow.types import UserError
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunDirectory.create(tmp_path / "runs", "test", {"seed": 3, "lora": {"rank": 4}})
+
+
+def test_a_new_folder_holds_config_manifest_and_lock(run):
+    assert saved_config(run.path) == {"seed": 3, "lora": {"rank": 4}}
+    assert run.manifest()["status"] == "running"
+    assert run.manifest()["versions"]["torch"]
+    with pytest.raises(UserError, match="is in use by process"):
+        RunDirectory.reopen(run.path)
+    run.close("done")
+    assert run.manifest()["status"] == "done"
+    RunDirectory.reopen(run.path).close("done")
+
+
+def test_two_runs_in_one_second_do_not_share_a_folder(tmp_path):
+    runs = [RunDirectory.create(tmp_path / "runs", "same", {}) for _ in range(3)]
+    assert len({run.path for run in runs}) == 3
+    for run in runs:
+        run.discard()
+    assert not list(tmp_path.iterdir())
+
+
+def test_nan_is_null_and_every_line_is_json(run):
+    run.metrics({"step": 1, "reward/mean": math.nan})
+    assert json.loads((run.path / "metrics.jsonl").read_text()) == {"step": 1, "reward/mean": None}
+
+
+def test_rewind_keeps_completions_and_forgets_outcomes(run):
+    exact = completion()
+    for step in (1, 2):
+        run.completion((step, 0, 1), "t/0", (1, 3), exact)
+        run.rollout((step, 0, 1), rollout(), 0.5)
+        run.metrics({"step": step})
+    with (run.path / "rollouts.jsonl").open("a") as file:
+        file.write('{"kind": "completion", "step": 2, "torn')  # killed in the middle of a write
+    recorded = run.rewind(1)
+    assert recorded == {(2, 0, 1): exact}
+    lines = list(read_jsonl(run.path / "rollouts.jsonl"))
+    assert [(line["kind"], line["step"]) for line in lines] == [("completion", 1), ("rollout", 1), ("completion", 2)]
+    assert [line["step"] for line in read_jsonl(run.path / "metrics.jsonl")] == [1]
+
+
+def test_not_a_run_folder(tmp_path):
+    with pytest.raises(UserError, match="has no config.yaml"):
+        RunDirectory.reopen(tmp_path)
+
+
+def test_a_root_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"choose another: paths\.runs="):
+        RunDirectory.create(tmp_path / "file", "x", {})

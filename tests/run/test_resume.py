@@ -1,0 +1,64 @@
+import pytest
+from rollouts import completion
+
+from grpo_aflow.learner.checkpoints import newest_adapter
+from grpo_aflow.run.folder import flatten
+from grpo_aflow.run.resume import resumed_config
+from grpo_aflow.services import replayed
+from grpo_aflow.types import UserError
+
+SAVED = {"seed": 7, "lora": {"rank": 8, "alpha": 16}, "resume": None, "resume_with": [], "paths": {"runs": "a"}}
+
+
+def composed(**changes):
+    return {
+        "seed": 0,
+        "lora": {"rank": 16, "alpha": 32},
+        "resume": "x",
+        "resume_with": [],
+        "paths": {"runs": "b"},
+        **changes,
+    }
+
+
+def test_without_overrides_the_saved_config_counts():
+    config = resumed_config(SAVED, composed(), ["resume"])
+    assert config["seed"] == 7
+    assert config["lora"] == {"rank": 8, "alpha": 16}
+    assert config["paths"] == {"runs": "a"}
+    assert resumed_config(SAVED, composed(), ["resume", "paths.runs"])["paths"] == {"runs": "b"}
+
+
+def test_a_contradiction_is_refused_with_both_values():
+    with pytest.raises(UserError, match=r"lora\.rank \(was 8, now 16\).*resume_with=\["):
+        resumed_config(SAVED, composed(), ["resume", "lora.rank"])
+    with pytest.raises(UserError, match=r"lora\.alpha \(was 16, now 32\); lora\.rank"):
+        resumed_config(SAVED, composed(), ["resume", "lora"])
+
+
+def test_an_override_that_agrees_is_no_contradiction():
+    assert resumed_config(SAVED, composed(seed=7), ["seed"])["seed"] == 7
+
+
+def test_what_resume_with_names_may_change():
+    config = resumed_config(SAVED, composed(resume_with=["lora.rank"]), ["lora.rank"])
+    assert config["lora"] == {"rank": 16, "alpha": 16}
+    with pytest.raises(UserError, match=r"resume_with: lora\.rnak is no key"):
+        resumed_config(SAVED, composed(resume_with=["lora.rnak"]), [])
+
+
+def test_flatten():
+    assert flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": {}}) == {"a.b": 1, "a.c.d": [2], "e": {}}
+
+
+def test_whole_groups_and_those_of_versions_to_come_are_replayed():
+    whole = {(5, 0, member): completion(version=3) for member in range(4)}
+    part_of_the_past = {(5, 1, 0): completion(version=3)}
+    part_of_now = {(6, 0, 2): completion(version=4)}
+    kept = replayed({**whole, **part_of_the_past, **part_of_now}, 4, 4)
+    assert kept == {**whole, **part_of_now}
+
+
+def test_a_folder_without_adapter(tmp_path):
+    with pytest.raises(UserError, match="holds no adapter"):
+        newest_adapter(tmp_path)

@@ -1,0 +1,106 @@
+"""A disk that fills up: one line, exit code 5, what was saved stays whole, and with room again the run goes on.
+
+The unit tests have the kernel refuse writes beyond a file size; the runs are on a real file system that is too small.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from run_cases import SMALL
+
+from grpo_aflow.executor.cache import AnswerCache
+from grpo_aflow.run.files import append
+from grpo_aflow.run.folder import RunDirectory, replace
+from grpo_aflow.types import ChatReply, ChatStatus, InfrastructureError
+
+KIB = "4600"  # room for one checkpoint of the small run and not for two
+TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
+# In a mount namespace of its own: $1 KiB of disk at $2; the run of $4...; then room, and it is resumed; $3 outlives it.
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=$1k tmpfs $2 || exit 77
+"${@:4}" paths.runs=$2 2> $3/first.log; echo $? > $3/first.code
+mount -o remount,size=64m $2
+"$4" resume=$(echo $2/*/*) 2> $3/second.log; echo $? > $3/second.code
+cp $2/*/*/checkpoints/step_000003/adapter/adapter_model.safetensors $3
+"""
+
+
+@contextmanager
+def file_size_limit(num_bytes):
+    """No file of this process may grow beyond this: writes are cut short, then refused, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_line_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    append(file, path, b"a" * 59 + b"\n")
+    with file_size_limit(100), pytest.raises(InfrastructureError, match=r"cannot write .*lines\.jsonl: .*; make room"):
+        append(file, path, b"b" * 59 + b"\n")
+    assert path.read_bytes() == b"a" * 59 + b"\n"
+    append(file, path, b"c\n")
+    assert path.read_bytes().endswith(b"a\nc\n")
+    os.close(file)
+
+
+def test_a_replaced_file_stays_as_it_was(tmp_path):
+    (tmp_path / "manifest.json").write_text("old")
+    with file_size_limit(10), pytest.raises(InfrastructureError, match=r"cannot write .*manifest\.json"):
+        replace(tmp_path / "manifest.json", "new" * 1000)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_run_that_cannot_be_begun_leaves_nothing(tmp_path):
+    with file_size_limit(10), pytest.raises(InfrastructureError, match=r"cannot write .*manifest\.json"):
+        RunDirectory.create(tmp_path / "runs", "test", {"seed": 0})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_cannot_write_its_end_is_not_locked(tmp_path):
+    run = RunDirectory.create(tmp_path, "test", {"seed": 0})
+    with file_size_limit(10), pytest.raises(InfrastructureError, match="cannot write"):
+        run.close("failed")
+    RunDirectory.reopen(run.path).close("done")
+
+
+def test_an_answer_that_cannot_be_kept_is_told(tmp_path):
+    cache = AnswerCache(tmp_path / "cache.sqlite")
+    answer = ChatReply(status=ChatStatus.OK, text="x" * 10000, prompt_tokens=1, completion_tokens=1, cached=True)
+    with file_size_limit(4096), pytest.raises(InfrastructureError, match=r"cannot write .*cache\.sqlite: .*make room"):
+        cache.put(b"key", answer)
+    cache.put(b"key", answer)
+    assert cache.get(b"key") == answer
+    cache.close()
+
+
+@pytest.mark.slow
+def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_to_the_bit(trained_run, tmp_path):
+    disk, kept = tmp_path / "disk", tmp_path / "kept"
+    disk.mkdir()
+    kept.mkdir()
+    script = ["unshare", "-rm", "bash", "-c", ON_A_SMALL_DISK, "bash", KIB, str(disk), str(kept), TRAIN, *SMALL]
+    try:
+        done = subprocess.run(script, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no unshare here")
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("file systems cannot be mounted here")
+    assert (kept / "first.code").read_text().strip() == "5"
+    log = (kept / "first.log").read_text()
+    [line] = [line for line in log.splitlines() if line.startswith("error:")]
+    assert "Traceback" not in log
+    assert f"cannot write the checkpoint {disk}" in line
+    assert f"make room on its disk; saved step_000001; resume with: grpo-aflow-train resume={disk}" in line
+    assert (kept / "second.code").read_text().strip() == "0", (kept / "second.log").read_text()
+    expected = trained_run / "checkpoints/step_000003/adapter/adapter_model.safetensors"
+    assert (kept / "adapter_model.safetensors").read_bytes() == expected.read_bytes()

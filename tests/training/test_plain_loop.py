@@ -1,0 +1,49 @@
+"""At staleness 0 the streaming loop equals the plain one to the bit: sample all, run all, learn all."""
+
+import dataclasses
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from run_cases import SMALL
+
+from grpo_aflow.config.parsing import compose
+from grpo_aflow.rollout.advantage import group_advantages
+from grpo_aflow.rollout.batches import training_group
+from grpo_aflow.run.folder import RunDirectory
+from grpo_aflow.run.progress import Progress
+from grpo_aflow.training.setup import open_training
+
+pytestmark = pytest.mark.slow
+
+
+async def plain(config):
+    """The adapter after a run without streams, deadlines, references ahead or any other overlap."""
+    run = RunDirectory.create(Path(config.paths.runs), config.name, config.plain)
+    async with AsyncExitStack() as stack:
+        training = await open_training(config, run, stack, Progress(num_steps=1, log_every=10**9))
+        rollouter = dataclasses.replace(training.rollouter, on_sampled=None)
+        schedule, learner = config.schedule, training.learner
+        for step in range(1, schedule.num_steps + 1):
+            params, groups = training.sampling(step), []
+            tasks = training.mix.batch(step - 1, schedule.prompts_per_step, seed=config.seed)
+            for index, task in enumerate(tasks):
+                options = {"step": step, "index": index, "size": schedule.group_size, "version": step - 1}
+                groups.append(await rollouter.group(task, params=params, **options))
+            for group in groups:
+                rewards = [rollout.reward for rollout in group.rollouts]
+                learner.backward(training_group(group, group_advantages(rewards, config.objective.advantage), params))
+            learner.step(schedule.learning_rate_at(step))
+            await training.publisher.publish()
+            training.finish(step)
+        file = await training.save() / "adapter" / "adapter_model.safetensors"
+    run.close("done")
+    return file.read_bytes()
+
+
+async def test_the_streaming_loop_is_the_plain_loop(trained_run, tmp_path):
+    last = sorted((trained_run / "checkpoints").iterdir())[-1]
+    assert (
+        await plain(compose(*SMALL, "eval=none", f"paths.runs={tmp_path}"))
+        == (last / "adapter" / "adapter_model.safetensors").read_bytes()
+    )

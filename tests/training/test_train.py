@@ -1,0 +1,163 @@
+"""The whole road with the hf sampler, every part real: what a run leaves behind, and that resuming is exact."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from run_cases import SMALL, adapter_of, metrics_of, only_run
+
+from grpo_aflow.config.parsing import compose
+from grpo_aflow.executor.ledger import read_costs
+from grpo_aflow.run.folder import read_jsonl
+from grpo_aflow.train import train
+
+pytestmark = pytest.mark.slow
+TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
+
+
+def test_what_a_run_leaves_behind(trained_run):
+    manifest = json.loads((trained_run / "manifest.json").read_text())
+    assert manifest["status"] == "done"
+    assert manifest["sandbox"] == "sandlock"
+    assert [line["step"] for line in read_jsonl(trained_run / "metrics.jsonl")] == [1, 2, 3]
+    kinds = Counter((line["kind"], line["step"]) for line in read_jsonl(trained_run / "rollouts.jsonl"))
+    assert kinds == {(kind, step): 12 for kind in ("completion", "rollout") for step in (1, 2, 3)}
+    assert {path.name for path in (trained_run / "checkpoints").iterdir()} >= {"step_000002", "step_000003"}
+    assert not (trained_run / "lock").exists()
+
+
+def test_every_step_made_a_version_and_busy_plus_idle_is_the_step(trained_run):
+    for line in read_jsonl(trained_run / "metrics.jsonl"):
+        assert line["update/version"] == line["step"]
+        assert line["staleness/max"] == 0
+        for resource in ("sampler", "executor", "learner", "publish", "gate"):
+            busy, idle = line[f"time/{resource}_busy_s"], line[f"time/{resource}_idle_s"]
+            assert busy + idle == pytest.approx(line["time/step_s"])
+        assert line["mismatch/max_abs_logp"] < 1e-4
+        assert line["resources/versions"] == 1
+        assert 0 < line["resources/memory_gib"] < 16
+        assert line["resources/open_files"] > 10
+
+
+def test_trained_ids_are_the_sampled_ids_and_end_with_eos(trained_run):
+    from grpo_aflow.sampler.tokenizer import ChatTokenizer
+
+    manifest = json.loads((trained_run / "manifest.json").read_text())
+    tokenizer = ChatTokenizer(Path(manifest["base_model"]))
+    for line in read_jsonl(trained_run / "rollouts.jsonl"):
+        if line["kind"] == "completion":
+            assert tokenizer.decode(line["token_ids"]) == line["text"]
+            assert len(line["token_ids"]) == len(line["logprobs"])
+            assert (line["token_ids"][-1] in tokenizer.eos_ids) == (line["finish_reason"] == "stop")
+
+
+def test_advantages_of_a_group_sum_to_zero(trained_run):
+    sums = Counter()
+    for line in read_jsonl(trained_run / "rollouts.jsonl"):
+        if line["kind"] == "rollout":
+            sums[line["step"], line["group"]] += line["advantage"]
+    assert sums
+    assert all(abs(total) < 1e-5 for total in sums.values())
+
+
+def test_no_key_is_written_anywhere(model_cache, tmp_path):
+    """The key is read and sent with every call."""
+    secret = "sk-" + hashlib.sha256(b"not a key").hexdigest()
+    keyed = ("executor.api_key_env=OPENAI_API_KEY", "schedule.num_steps=1", "eval=none")
+    environment = {**os.environ, "OPENAI_API_KEY": secret}
+    arguments = [*SMALL, *keyed, f"paths.runs={tmp_path}"]
+    done = subprocess.run([TRAIN, *arguments], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert secret not in done.stdout + done.stderr
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+
+
+def test_same_seed_same_bits(trained_run, tmp_path):
+    train(compose(*SMALL, f"paths.runs={tmp_path}"))
+    again = only_run(tmp_path)
+    assert metrics_of(again) == metrics_of(trained_run)
+    assert adapter_of(again, 3) == adapter_of(trained_run, 3)
+
+
+@pytest.mark.parametrize("lines", [20, 45])
+def test_killed_and_resumed_to_the_bit(trained_run, tmp_path, lines):
+    """SIGKILL once so many lines of rollouts stand; resumed, the run ends as the uninterrupted one did."""
+    arguments = [*SMALL, f"paths.runs={tmp_path}"]
+    process = subprocess.Popen([TRAIN, *arguments], stdout=subprocess.DEVNULL)
+    wait_for(tmp_path, lines, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run = only_run(tmp_path)
+    done = subprocess.run(
+        [TRAIN, f"resume={run}", f"paths.runs={tmp_path}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert only_run(tmp_path) == run
+    assert metrics_of(run) == metrics_of(trained_run)
+    assert adapter_of(run, 3) == adapter_of(trained_run, 3)
+    paid = Counter(entry.key for entry in read_costs(run / "ledger.jsonl").entries if entry.outcome == "ok")
+    assert max(paid.values()) == 1  # no received answer was paid for twice
+
+
+def test_sigterm_saves_and_says_how_to_resume(model_cache, tmp_path):
+    process = subprocess.Popen(
+        [TRAIN, *SMALL, f"paths.runs={tmp_path}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(tmp_path, 20, process)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143
+    [line] = [line for line in stderr.splitlines() if line.startswith("error:")]
+    assert "resume with: grpo-aflow-train resume=" in line
+    run = only_run(tmp_path)
+    assert json.loads((run / "manifest.json").read_text())["status"] == "interrupted"
+    assert not (run / "lock").exists()
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(trained_run, tmp_path):
+    run = tmp_path / "copy"
+    shutil.copytree(trained_run, run)
+    weights = run / "checkpoints/step_000003/adapter/adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    done = subprocess.run([TRAIN, f"resume={run}"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "passed over, not whole: step_000003" in done.stdout
+    assert "going on from step_000002" in done.stdout
+    assert adapter_of(run, 3) == adapter_of(trained_run, 3)
+
+
+def test_replay_reproduces_the_recorded_rewards_offline(trained_run, tmp_path):
+    (tmp_path / "cache").mkdir()
+    shutil.copy(trained_run / "cache.sqlite", tmp_path / "cache")
+    replay = ("executor=replay", f"executor.cache_folder={tmp_path / 'cache'}", "executor.temperature=0.7")
+    train(compose(*SMALL, *replay, f"paths.runs={tmp_path / 'runs'}"))
+    names = ("reward/mean", "accuracy/exact", "cost/calls")
+    rewards = [[line[name] for name in names] for line in metrics_of(only_run(tmp_path / "runs"))]
+    assert rewards == [[line[name] for name in names] for line in metrics_of(trained_run)]
+
+
+def wait_for(root, lines, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        files = list(root.rglob("rollouts.jsonl"))
+        if files and files[0].read_bytes().count(b"\n") >= lines:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"the run ended with {process.poll()} before it had {lines} lines")
+
+
+def test_resuming_under_another_config_is_refused(trained_run, tmp_path):
+    done = subprocess.run(
+        [TRAIN, f"resume={trained_run}", "lora=r8"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "lora.rank (was 16, now 8)" in done.stderr

@@ -56,27 +56,6 @@ def trained_run(model_cache, workers_folder):
     return manifest.parent
 
 
-# Whole files that are left out of `make test-fast`: they start servers, interpreters or compose the config many times.
-SLOW_FILES = {
-    "test_budget.py",
-    "test_cli.py",
-    "test_config.py",
-    "test_escapes.py",
-    "test_executor_client.py",
-    "test_grade_properties.py",
-    "test_hub.py",
-    "test_math_grading.py",
-    "test_measure.py",
-    "test_normalisation.py",
-    "test_real_data.py",
-    "test_sandbox_attacks.py",
-    "test_sandbox_lifecycle.py",
-    "test_sandbox_probes.py",
-    "test_sandbox_settings.py",
-    "test_warmstart.py",
-}
-
-
 # A worker takes whole files, in this order first, so that no long one is left for the end when the other has none.
 LONGEST_FILES = (
     "test_train.py",
@@ -93,8 +72,5 @@ LONGEST_FILES = (
 
 
 def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.name in SLOW_FILES:
-            item.add_marker(pytest.mark.slow)
     places = {name: place for place, name in enumerate(LONGEST_FILES)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))

@@ -6,6 +6,8 @@ from grpo_aflow import CONF_DIR
 from grpo_aflow.config.parsing import compose
 from grpo_aflow.types import UserError
 
+pytestmark = pytest.mark.slow
+
 EXTRA = {"hydra", "local", "sweep"}  # groups whose options need an extra, or are the user's own
 TRAIN = ("model", "lora", "objective", "learner", "sampler", "schedule", "data_mix", "prompt", "workflow", "executor")
 TRAIN += ("sandbox", "reward", "warmstart", "eval", "logger", "experiment")

@@ -13,6 +13,8 @@ from grpo_aflow.evaluation.evaluate import aflow_grades, aflow_scores
 from grpo_aflow.run.folder import read_jsonl
 from grpo_aflow.types import RolloutStatus, Task
 
+pytestmark = pytest.mark.slow
+
 DATASETS = ("gsm8k", "hotpotqa", "math", "mbpp", "squad2")
 WORKFLOW = """
 class Workflow:

@@ -23,6 +23,8 @@ from grpo_aflow.executor.client import Executor
 from grpo_aflow.executor.ledger import read_costs
 from grpo_aflow.types import BudgetReached, ChatModel, ChatReply, ChatStatus, InfrastructureError, Task, UserError
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Any]
 
 

@@ -12,6 +12,8 @@ from learner_cases import settings as learner_settings
 from grpo_aflow.learner.objectives import KL, Aggregation, Correction
 from grpo_aflow.learner.settings import Packing
 
+pytestmark = pytest.mark.slow
+
 GROUPS = (
     group(),
     group((3, 12, 12, 2), (0.2, 0.9, -1.3, 0.2), num_prompt=30, seed=1, temperature=1.0),

@@ -27,6 +27,8 @@ from grpo_aflow.workflow.checking.check import check_text
 from grpo_aflow.workflow.graph import operator_graph
 from grpo_aflow.workflow.rules import WorkflowRules
 
+pytestmark = pytest.mark.slow
+
 CONF = Path(__file__).parents[2] / "conf"
 SETTINGS = {"num_steps": 60, "batch_size": 8, "learning_rate": 3e-3, "preference": 0.2, "seed": 0}
 SIZES = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "intermediate_size": 128, "max_model_len": 128}

@@ -11,6 +11,8 @@ from sandbox_cases import Problem
 from grpo_aflow.sandbox.pool import SandboxPool
 from grpo_aflow.types import CheckResult, CodeStatus
 
+pytestmark = pytest.mark.slow
+
 ADD = Problem(
     name="add",
     gold="def add(a, b):\n    return a + b",

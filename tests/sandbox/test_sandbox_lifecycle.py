@@ -22,6 +22,8 @@ from grpo_aflow.sandbox.pool import SandboxPool
 from grpo_aflow.sandbox.probe import find_leaks
 from grpo_aflow.types import CodeRunner, CodeStatus
 
+pytestmark = pytest.mark.slow
+
 LIGHT = LIMITS | {"num_servers": 1, "packages": []}
 
 

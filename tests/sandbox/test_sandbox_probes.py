@@ -12,6 +12,8 @@ from sandbox_cases import footprint
 from grpo_aflow.sandbox.pool import SandboxPool
 from grpo_aflow.types import CodeStatus
 
+pytestmark = pytest.mark.slow
+
 
 def attempt(runner: SandboxPool, body: str, timeout_s: float = 10.0) -> str:
     """Run `body` inside a function; "done" when it went through, else the name of what it raised."""

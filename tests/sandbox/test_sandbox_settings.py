@@ -14,6 +14,8 @@ from sandbox_cases import LIMITS
 from grpo_aflow.sandbox import Bubblewrap, Sandlock, UnsafeSubprocess, settings
 from grpo_aflow.types import InfrastructureError, UserError
 
+pytestmark = pytest.mark.slow
+
 CONF = Path(__file__).parents[2] / "conf" / "sandbox"
 
 

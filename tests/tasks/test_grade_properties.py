@@ -12,6 +12,8 @@ from grpo_aflow.tasks.reading.final_answer import find_final_answer
 from grpo_aflow.tasks.reading.quantities import last_number, number_in, parse_number, read_number
 from grpo_aflow.tasks.selftest.attacks import text_task
 
+pytestmark = pytest.mark.slow
+
 TEXT = st.text(alphabet=st.characters(exclude_categories=()), max_size=300)
 MATHS = st.lists(
     st.sampled_from(

@@ -19,6 +19,8 @@ from grpo_aflow.tasks.reading.quantities import parse_number, read_number
 from grpo_aflow.tasks.selftest.attacks import TEXT_ATTACKS, text_task
 from grpo_aflow.tasks.selftest.layouts import LATEX_LAYOUTS, NUMBER_LAYOUTS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("rule", READING_ORDER, ids=lambda rule: f"{rule.rank} {rule.name}")
 @pytest.mark.parametrize("kind", [NUMBER, LATEX], ids=["number", "latex"])

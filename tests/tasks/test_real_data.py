@@ -11,7 +11,10 @@ from grpo_aflow.tasks.leaks import contaminated, leaked_tests
 from grpo_aflow.tasks.selftest.full import EXPECTED, check_dataset, check_layouts
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not here"),
+]
 
 
 @pytest.fixture(scope="module")

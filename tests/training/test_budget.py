@@ -13,6 +13,8 @@ from run_cases import SMALL, adapter_of, metrics_of, only_run
 from grpo_aflow.executor.ledger import read_costs
 from grpo_aflow.run.folder import read_jsonl
 
+pytestmark = pytest.mark.slow
+
 TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
 
 

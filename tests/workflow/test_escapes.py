@@ -12,6 +12,8 @@ from scripted_executor import workflow_text
 
 from grpo_aflow.types import ExecutionStatus
 
+pytestmark = pytest.mark.slow
+
 BOMB = "x = 'a' * 500000\n"
 
 GOOD = workflow_text("return 'a'")

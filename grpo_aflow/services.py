@@ -20,13 +20,14 @@ from typing import Any, Protocol, TypeVar
 from grpo_aflow import tasks as task_room
 from grpo_aflow.config.parsing import EvaluateConfig, TrainConfig
 from grpo_aflow.executor.engine import SharedSettings
+from grpo_aflow.protocols import CodeRunner, Sampler, Tokenizer
 from grpo_aflow.rollout.group import Policy, Rollouter, SampledPolicy
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.timing import Timeline
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.tasks.selftest.quick import self_test
-from grpo_aflow.types import CodeRunner, Completion, Sampler, Task, Tokenizer
+from grpo_aflow.types import Completion, Task
 from grpo_aflow.workflow.operators.table import system_prompts
 from grpo_aflow.workflow.rules import WorkflowRules
 
@@ -39,7 +40,7 @@ class Ground:
     """Everything but the policy: enough to run and grade workflows."""
 
     runner: CodeRunner
-    executor: Any  # executor.Executor, a types.ChatModel with its settings and totals
+    executor: Any  # executor.Executor, a protocols.ChatModel with its settings and totals
     watchdog: Watchdog
     timeline: Timeline
 

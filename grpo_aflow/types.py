@@ -1,26 +1,27 @@
-"""The records, in the order in which data meets them, and the protocols at the seams.
+"""The records, in the order in which data meets them.
 
 Reading this file from top to bottom is reading the pipeline: a `Task` becomes a prompt, the `Sampler` turns it into
 `Completion`s, the workflow language makes a `Workflow` of each, the interpreter runs it against a `ChatModel` and a
 `CodeRunner` into an `Execution`, the task's grader gives a `Grade`, the rubric a reward, and a `TrainingGroup` goes to
-the learner. Everything here is a frozen value or a protocol; nothing here does work.
+the learner. Everything here is a frozen value; nothing here does work. The capitalised parts that
+hand them on are the protocols of `protocols`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypedDict, runtime_checkable
+from typing import Any, Literal, TypedDict
 
 Domain = Literal["math", "qa", "code"]
 DOMAINS: tuple[Domain, ...] = ("math", "qa", "code")
 
 
 class UserError(Exception):
-    """Bad input from a user: its text is the one line that names the mend. The door prints it and exits with `code`."""
+    """Bad input from a user: its text is the one line that names the fix. A command prints it, exits with `code`."""
 
     code = 2
 
@@ -32,7 +33,7 @@ class BudgetReached(UserError):
 
 
 class SelfTestFailed(UserError):
-    """The publishing gate, the mismatch check or the grader's self-test failed (exit code 4)."""
+    """The log-prob check or the grader's self-test failed (exit code 4)."""
 
     code = 4
 
@@ -107,71 +108,12 @@ class Adapter:
     path: Path
 
 
-class Tokenizer(Protocol):
-    """The policy's tokenizer with its chat template, as the pipeline needs it."""
-
-    @property
-    def eos_ids(self) -> tuple[int, ...]:
-        """The ids at which a completion ends."""
-        ...
-
-    @property
-    def end_id(self) -> int:
-        """The one of them that ends the assistant's turn in the chat template."""
-        ...
-
-    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """The prompt's ids, up to and including the opening of the assistant's turn."""
-        ...
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """The ids of a text alone, as a completion would hold them."""
-        ...
-
-    def decode(self, token_ids: Sequence[int]) -> str: ...
-
-
-@runtime_checkable
-class Sampler(Protocol):
-    """Serves the policy: several adapter versions at once, every sample under exactly one."""
-
-    async def publish(self, adapter: Adapter) -> None:
-        """Make a version available. Requests in flight finish under the version they began with."""
-        ...
-
-    async def retire(self, version: int) -> None:
-        """Forget a version once no request holds it; then its files may be removed."""
-        ...
-
-    def sample(
-        self,
-        prompt_ids: Sequence[int],
-        *,
-        seeds: Sequence[int],
-        params: SamplingParams,
-        version: int,
-        priority: int = 0,
-    ) -> AsyncGenerator[tuple[int, Completion]]:
-        """Draw len(seeds) completions of one prompt; yields (member index, completion) as each one ends.
-
-        version: a published one, or BASE. `seeds` fix the draw where the backend can (hf: to the bit; vLLM: not).
-        priority: of what waits, the lowest number goes first; what runs is not interrupted.
-        """
-        ...
-
-    async def score(self, token_ids: Sequence[int], *, version: int | None) -> tuple[float, ...]:
-        """Log-probabilities at temperature 1 of token_ids[1:] given what stands before; None = the base model."""
-        ...
-
-    async def close(self) -> None: ...
-
-
 # --- the workflow language --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One thing that is wrong with a workflow: where, what, and how to mend it."""
+    """One thing that is wrong with a workflow: where, what, and how to fix it."""
 
     code: str  # E1xx ... E6xx
     line: int  # 1-based, in the source that was checked
@@ -221,19 +163,15 @@ class ChatReply:
     thinking: str = ""  # what a reasoning model wrote before its answer; no part of `text`
 
 
-class ChatModel(Protocol):
-    """The executor LLM."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Price:
+    """USD per token; list prices, so a provider's discount for repeated prompts makes the true bill smaller."""
 
-    @property
-    def paused_s(self) -> float:
-        """Seconds so far in which every call was held back, by an outage or a rate: no deadline counts them."""
-        ...
+    input_usd: float
+    output_usd: float
 
-    async def chat(
-        self, messages: Sequence[Message], *, context: CallContext, temperature: float, max_tokens: int
-    ) -> ChatReply:
-        """One call; never raises for a fault of the endpoint (except BudgetReached and permanent misconfiguration)."""
-        ...
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        return prompt_tokens * self.input_usd + completion_tokens * self.output_usd
 
 
 class CodeStatus(StrEnum):
@@ -266,49 +204,6 @@ class CheckResult:
     defined: bool = False  # the candidate loaded and defined the entry point
     error: str = ""
     waited_s: float = 0.0  # for a free place in the sandbox
-
-
-@runtime_checkable
-class CodeRunner(Protocol):
-    """Runs generated code in the sandbox. Blocking; call it from a thread. Safe to call from several threads.
-
-    `timeout_s` is the generated code's processor time; a wall-clock deadline not far behind it ends what blocks.
-    """
-
-    def run(self, source: str, *, call: str = "", timeout_s: float = 5.0) -> CodeResult:
-        """Run `source` in a fresh confined process, then `call()` without arguments when a name is given."""
-        ...
-
-    def check(
-        self,
-        candidate: str,
-        test: str,
-        *,
-        entry_point: str,
-        setup: str = "",
-        setup_after: bool = False,
-        timeout_s: float = 5.0,
-    ) -> CheckResult:
-        """Run the trusted `test` (assertions naming the entry point, or `def check(candidate)`) against a candidate.
-
-        `setup` runs on both sides, before the candidate's code, or after it (`setup_after`: MBPP's order, where it
-        builds objects of the candidate's classes).
-        """
-        ...
-
-    def close(self) -> None: ...
-
-
-class AnswerReader(Protocol):
-    """How the grader reads an answer, for operators that vote on answers or run them; no gold, no test."""
-
-    def vote_key(self, answer: str, task: Task) -> str:
-        """A text that is the same for answers that are the same."""
-        ...
-
-    def program(self, answer: str, task: Task) -> str:
-        """The program that an answer to a code task is read as."""
-        ...
 
 
 # --- what became of a workflow ----------------------------------------------------------------------------------------

@@ -17,11 +17,12 @@ import time
 from pathlib import Path
 
 from grpo_aflow.config.parsing import compose
+from grpo_aflow.protocols import Sampler
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.services import prepare_model
 from grpo_aflow.tasks import bundled
-from grpo_aflow.types import BASE, Sampler, SamplingParams
+from grpo_aflow.types import BASE, SamplingParams
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 from grpo_aflow.evaluation.readings import AflowGrades, Disagreement, disagreements, rule_counts
 from grpo_aflow.evaluation.statistics import Estimate, estimate
+from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.rollout import metrics
 from grpo_aflow.rollout.group import EVALUATION, Rollouter
 from grpo_aflow.tasks import grade, is_masked, load_tasks
 from grpo_aflow.types import (
-    CodeRunner,
     ExecutionStatus,
     Grade,
     InfrastructureError,

@@ -1,4 +1,4 @@
-"""The executor: `types.ChatModel` over an endpoint, with every call limited, retried, cached, priced and in the ledger.
+"""The executor: `protocols.ChatModel` over an endpoint; every call is limited, retried, cached, priced and in the ledger.
 
 The interpreter calls `Executor.chat`. A call is looked up in the cache, joined to an equal one in flight, or sent and
 sent again (`sending` has one attempt). Faults of the endpoint come back as values, which mask the rollout; a cap or a
@@ -56,7 +56,7 @@ class _Flight:
 
 
 class Executor:
-    """A running executor LLM; see `types.ChatModel`. Made by the settings' `open`, ended by `close`."""
+    """A running executor LLM; see `protocols.ChatModel`. Made by the settings' `open`, ended by `close`."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Executor:
 
     @property
     def paused_s(self) -> float:
-        """Seconds in which every call was held back; see types.ChatModel."""
+        """Seconds in which every call was held back; see protocols.ChatModel."""
         return self._sender.paused_s if self._sender else 0.0
 
     async def chat(

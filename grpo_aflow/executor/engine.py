@@ -16,6 +16,7 @@ from typing import Any
 
 from grpo_aflow.executor.settings import EndpointSettings
 from grpo_aflow.executor.transport import Attempt
+from grpo_aflow.protocols import Sampler, Tokenizer
 from grpo_aflow.thinking import split_thinking
 from grpo_aflow.types import (
     BASE,
@@ -23,10 +24,8 @@ from grpo_aflow.types import (
     Completion,
     EngineDied,
     InfrastructureError,
-    Sampler,
     SamplingParams,
     Task,
-    Tokenizer,
     UserError,
 )
 

@@ -7,25 +7,13 @@ itself what it cost) and reserves the worst case before each attempt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from grpo_aflow.executor.settings import EndpointSettings, PriceMode
-from grpo_aflow.types import UserError
+from grpo_aflow.types import Price, UserError
 
 BYTES_PER_TOKEN = 3  # on the safe side: English has four and more
 TOKENS_PER_MESSAGE = 8
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Price:
-    """USD per token; list prices, so a provider's discount for repeated prompts makes the true bill smaller."""
-
-    input_usd: float
-    output_usd: float
-
-    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        return prompt_tokens * self.input_usd + completion_tokens * self.output_usd
 
 
 def price_of(settings: EndpointSettings, model: str) -> Price:

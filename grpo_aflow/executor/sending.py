@@ -20,10 +20,9 @@ from grpo_aflow.executor.cache import AnswerCache
 from grpo_aflow.executor.ledger import Ledger
 from grpo_aflow.executor.limits import Budget, Concurrency, RateWindow
 from grpo_aflow.executor.outages import CircuitBreaker, RateHold, Stopwatch
-from grpo_aflow.executor.prices import Price
 from grpo_aflow.executor.settings import EndpointSettings
 from grpo_aflow.executor.transport import Attempt, Transport
-from grpo_aflow.types import BudgetReached, CallContext, ChatReply, ChatStatus, UserError
+from grpo_aflow.types import BudgetReached, CallContext, ChatReply, ChatStatus, Price, UserError
 
 log = logging.getLogger("grpo_aflow.executor")
 

@@ -34,8 +34,9 @@ from grpo_aflow.learner.warmstart import (
     make_examples,
     warm_start_prompts,
 )
+from grpo_aflow.protocols import Tokenizer
 from grpo_aflow.run.weights import check_safetensors
-from grpo_aflow.types import Task, Tokenizer, UserError
+from grpo_aflow.types import Task, UserError
 
 LONGEST_PROMPTS = 32  # whose tokens are counted
 DTYPES = ("float32", "bfloat16", "float16")

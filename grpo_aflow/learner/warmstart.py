@@ -12,7 +12,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from grpo_aflow.learner.reference_workflows import corpus, weights
-from grpo_aflow.types import Domain, Message, Task, Tokenizer, UserError
+from grpo_aflow.protocols import Tokenizer
+from grpo_aflow.types import Domain, Message, Task, UserError
 
 if TYPE_CHECKING:
     import numpy as np

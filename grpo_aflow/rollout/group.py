@@ -12,15 +12,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from grpo_aflow.protocols import AnswerReader, ChatModel, CodeRunner, Sampler, Tokenizer
 from grpo_aflow.rollout import reward
 from grpo_aflow.rollout.seeds import derive_seed
 from grpo_aflow.run.folder import RolloutKey
 from grpo_aflow.run.timing import Timeline
 from grpo_aflow.tasks import is_masked
 from grpo_aflow.types import (
-    AnswerReader,
-    ChatModel,
-    CodeRunner,
     Completion,
     Domain,
     Execution,
@@ -30,10 +28,8 @@ from grpo_aflow.types import (
     Rollout,
     RolloutGroup,
     RolloutStatus,
-    Sampler,
     SamplingParams,
     Task,
-    Tokenizer,
 )
 from grpo_aflow.workflow.checking.check import check_text
 from grpo_aflow.workflow.running.interpret import run_workflow

@@ -96,7 +96,7 @@ class _Cancelled(StoppingCriteria):
 
 
 class HfSampler:
-    """Implements `types.Sampler`. Make one with `start`."""
+    """Implements `protocols.Sampler`. Make one with `start`."""
 
     def __init__(self, model: Any, tokenizer: ChatTokenizer, *, max_model_len: int) -> None:
         self._model = model

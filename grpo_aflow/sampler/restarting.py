@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
-from grpo_aflow.types import Adapter, Completion, EngineDied, Sampler, SamplingParams
+from grpo_aflow.protocols import Sampler
+from grpo_aflow.types import Adapter, Completion, EngineDied, SamplingParams
 
 
 class RestartingSampler:
-    """Implements `types.Sampler` on top of `start`, which makes a fresh engine each time it is called."""
+    """Implements `protocols.Sampler` on top of `start`, which makes a fresh engine each time it is called."""
 
     def __init__(self, sampler: Sampler, start: Callable[[], Awaitable[Sampler]], say: Callable[[str], None]) -> None:
         self._sampler = sampler

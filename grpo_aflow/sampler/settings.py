@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from grpo_aflow.types import Sampler, SamplingParams, UserError
+from grpo_aflow.protocols import Sampler
+from grpo_aflow.types import SamplingParams, UserError
 
 if TYPE_CHECKING:
     from grpo_aflow.run.watchdog import Watchdog

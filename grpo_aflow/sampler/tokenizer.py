@@ -18,7 +18,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt
 
 
 class ChatTokenizer:
-    """Implements `types.Tokenizer` on a model folder. Raises UserError, naming the folder, for what cannot work."""
+    """Implements `protocols.Tokenizer` on a model folder. Raises UserError, naming the folder, for what cannot work."""
 
     def __init__(self, path: Path, *, enable_thinking: bool = False) -> None:
         self._path = path

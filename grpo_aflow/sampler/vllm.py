@@ -41,7 +41,7 @@ QUIET = {
 
 
 class VllmSampler:
-    """Implements `types.Sampler`. Make one with `start`; after the engine has died, make another."""
+    """Implements `protocols.Sampler`. Make one with `start`; after the engine has died, make another."""
 
     def __init__(self, engine: Any, tokenizer: ChatTokenizer, *, max_model_len: int) -> None:
         self._engine = engine

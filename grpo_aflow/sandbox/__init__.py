@@ -1,4 +1,4 @@
-"""Where generated code runs: a pool of confined fork servers behind `types.CodeRunner`.
+"""Where generated code runs: a pool of confined fork servers behind `protocols.CodeRunner`.
 
 Programmer, Test and the code graders all come through here. The way of a call: `pool` (in the trainer) hands one end
 of a socket pair to a `server` (a fork server in its own sandbox, see `launch` and `confinement`), which forks a child;

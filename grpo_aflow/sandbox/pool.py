@@ -1,4 +1,4 @@
-"""The `types.CodeRunner` of the project: a pool of fork servers, and the meaning of what comes back from them."""
+"""The `protocols.CodeRunner` of the project: a pool of fork servers, and the meaning of what comes back from them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class SandboxPool:
             self._free_checks.put(server)
 
     def run(self, source: str, *, call: str = "", timeout_s: float = 5.0) -> CodeResult:
-        """Run `source` in a fresh confined process, then `call()` when a name is given; see `types.CodeRunner`."""
+        """Run `source` in a fresh confined process, then `call()` when a name is given; see `protocols.CodeRunner`."""
         request = {"source": _clean(source), "call": call}
         max_bytes = FRAME_OVERHEAD * self._spec.output_bytes + 65536
         reply, waited_s = self._call(
@@ -84,7 +84,7 @@ class SandboxPool:
         setup_after: bool = False,
         timeout_s: float = 5.0,
     ) -> CheckResult:
-        """Run the trusted `test` in one process against `candidate` in another; see `types.CodeRunner`."""
+        """Run the trusted `test` in one process against `candidate` in another; see `protocols.CodeRunner`."""
         candidate, setup = _clean(candidate), _clean(setup)
         both = {"setup": setup, "setup_after": setup_after, "entry_point": entry_point}
         roles: dict[str, dict[str, Any]] = {

@@ -6,6 +6,7 @@ import logging
 import math
 from typing import Literal
 
+from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.tasks.datasets.dataset import OwnDataset
 from grpo_aflow.tasks.datasets.registry import own_dataset
 from grpo_aflow.tasks.graders import qa_scoring
@@ -19,7 +20,7 @@ from grpo_aflow.tasks.graders.math_grading import (
 )
 from grpo_aflow.tasks.graders.tiers import EXACT, Tiers, configured_tiers
 from grpo_aflow.tasks.reading.code_answer import question_of, read_code
-from grpo_aflow.types import CodeRunner, Domain, Grade, InfrastructureError, Task
+from grpo_aflow.types import Domain, Grade, InfrastructureError, Task
 
 Profile = Literal["official", "aflow"]
 MAX_CHARS = 1_000_000
@@ -69,7 +70,7 @@ def is_masked(graded: Grade) -> bool:
 
 
 class GraderReading:
-    """`types.AnswerReader`: a workflow's votes and test runs read answers as the grader does."""
+    """`protocols.AnswerReader`: a workflow's votes and test runs read answers as the grader does."""
 
     def vote_key(self, answer: str, task: Task) -> str:
         return normalise(answer, task.domain, entry_point=task.entry_point, problem=task.problem)

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 from grpo_aflow.learner.log_prob_check import FACTOR, FLOOR, Gate, Scored
 from grpo_aflow.learner.publish import AdapterStore
+from grpo_aflow.protocols import Sampler
 from grpo_aflow.run.timing import Timeline
-from grpo_aflow.types import Sampler, SelfTestFailed
+from grpo_aflow.types import SelfTestFailed
 
 CHECK_TOKENS = 256  # of the probe, at every publish
 T = TypeVar("T")

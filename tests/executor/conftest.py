@@ -10,8 +10,9 @@ import pytest
 from executor_cases import values_of
 
 from grpo_aflow.executor.settings import EndpointSettings
+from grpo_aflow.protocols import ChatModel
 from grpo_aflow.simulation.oracle import SLOTS, TASKS
-from grpo_aflow.types import CallContext, ChatModel, ChatReply, Task
+from grpo_aflow.types import CallContext, ChatReply, Task
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ import pytest
 
 from grpo_aflow.executor.client import Executor
 from grpo_aflow.executor.ledger import read_costs
-from grpo_aflow.types import BudgetReached, ChatModel, ChatReply, ChatStatus, InfrastructureError, Task, UserError
+from grpo_aflow.protocols import ChatModel
+from grpo_aflow.types import BudgetReached, ChatReply, ChatStatus, InfrastructureError, Task, UserError
 
 pytestmark = pytest.mark.slow
 
@@ -231,9 +232,9 @@ import asyncio, os, sys, time, yaml
 sys.path.insert(0, {here!r})
 from executor_cases import values_of
 from pathlib import Path
-from grpo_aflow.executor.oracle import TASKS
+from grpo_aflow.simulation.oracle import TASKS
 from grpo_aflow.executor.settings import SimulatedSettings
-from grpo_aflow.executor.server import start_server
+from grpo_aflow.simulation.server import start_server
 values = values_of("simulated"); values.pop("_target_")
 server = start_server(SimulatedSettings(**values), tasks=TASKS, system_prompts={{}}, log=None)
 if {fork}:

@@ -95,7 +95,7 @@ import asyncio, json, sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
 from executor_cases import values_of
-from grpo_aflow.executor.oracle import TASKS
+from grpo_aflow.simulation.oracle import TASKS
 from grpo_aflow.executor.settings import EndpointSettings
 from grpo_aflow.types import CallContext
 

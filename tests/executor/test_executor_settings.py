@@ -82,9 +82,9 @@ def test_settings_are_light_to_import() -> None:
 
 async def test_the_worst_case_of_a_workflow_is_priced_as_its_executor(tmp_path, monkeypatch):
     """The same workflow costs at most 0.06 USD with one model and 1 USD with another: E404 knows which is paid."""
-    from grpo_aflow.executor.prices import Price
     from grpo_aflow.run.timing import Timeline
     from grpo_aflow.services import Ground
+    from grpo_aflow.types import Price
     from grpo_aflow.workflow import check_text
     from grpo_aflow.workflow.rules import default_rules
 

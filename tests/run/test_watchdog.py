@@ -18,7 +18,7 @@ from multiprocessing import resource_tracker
 from multiprocessing import get_context
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from grpo_aflow.watchdog import Watchdog
+from grpo_aflow.run.watchdog import Watchdog
 
 watchdog = Watchdog.start()
 folder = Path(sys.argv[1])

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from grpo_aflow.types import Completion, Sampler, SamplingParams
+from grpo_aflow.protocols import Sampler
+from grpo_aflow.types import Completion, SamplingParams
 
 MESSAGES: Any = [{"role": "user", "content": "math gsm8k\n"}]
 PLAIN = SamplingParams(temperature=1.0, top_p=1.0, top_k=0, max_tokens=40)

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sampler_cases import MESSAGES
 
+from grpo_aflow.protocols import Tokenizer
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
-from grpo_aflow.types import Tokenizer, UserError
+from grpo_aflow.types import UserError
 
 
 @pytest.fixture(scope="module")

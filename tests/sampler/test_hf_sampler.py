@@ -7,9 +7,10 @@ import pytest
 import torch
 from sampler_cases import MESSAGES, PLAIN, draw
 
+from grpo_aflow.protocols import Sampler
 from grpo_aflow.sampler.hf import HfSampler, processed_logprobs
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
-from grpo_aflow.types import BASE, Adapter, InfrastructureError, Sampler, SamplingParams
+from grpo_aflow.types import BASE, Adapter, InfrastructureError, SamplingParams
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.sampler.settings import AdapterLimits, Vllm
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import BASE
-from grpo_aflow.watchdog import Watchdog
+from grpo_aflow.run.watchdog import Watchdog
 
 async def main():
     model = PreparedModel(

@@ -15,18 +15,11 @@ import pytest_asyncio
 from sampler_cases import MESSAGES, PLAIN, draw
 
 from grpo_aflow.learner.log_prob_check import Gate, Scored
+from grpo_aflow.protocols import Sampler
 from grpo_aflow.run.watchdog import descendants
 from grpo_aflow.sampler.settings import AdapterLimits, Vllm
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
-from grpo_aflow.types import (
-    BASE,
-    Adapter,
-    InfrastructureError,
-    Sampler,
-    SamplingParams,
-    SelfTestFailed,
-    UserError,
-)
+from grpo_aflow.types import BASE, Adapter, InfrastructureError, SamplingParams, SelfTestFailed, UserError
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 pytest.importorskip("vllm", reason="vLLM is not installed")

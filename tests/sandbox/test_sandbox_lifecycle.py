@@ -17,10 +17,11 @@ import psutil
 import pytest
 from sandbox_cases import LIMITS, footprint
 
+from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.sandbox import Bubblewrap, Sandlock, UnsafeSubprocess
 from grpo_aflow.sandbox.pool import SandboxPool
 from grpo_aflow.sandbox.probe import find_leaks
-from grpo_aflow.types import CodeRunner, CodeStatus
+from grpo_aflow.types import CodeStatus
 
 pytestmark = pytest.mark.slow
 

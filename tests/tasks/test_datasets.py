@@ -381,7 +381,7 @@ def test_an_unknown_revision_is_named(monkeypatch):
 
 @pytest.mark.parametrize("name", [*NAMES])
 def test_the_example_in_the_docstring(name):
-    results = doctest.testmod(importlib.import_module(f"grpo_aflow.tasks.{name}"))
+    results = doctest.testmod(importlib.import_module(f"grpo_aflow.tasks.datasets.{name}"))
     assert results.attempted >= 3
     assert results.failed == 0
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.tasks.datasets.rows import Row
 from grpo_aflow.tasks.graders.tiers import Tiers
-from grpo_aflow.types import CodeRunner, Domain, Grade, Task
+from grpo_aflow.types import Domain, Grade, Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

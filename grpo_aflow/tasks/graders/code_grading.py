@@ -9,10 +9,11 @@ import ast
 import math
 from functools import lru_cache
 
+from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.tasks.graders.tiers import EXACT, NOTHING, Tiers
 from grpo_aflow.tasks.reading.code_answer import CodeReading, Question, question_of, read_code
 from grpo_aflow.tasks.reading.source_code import needed_names, parse_source
-from grpo_aflow.types import CodeRunner, CodeStatus, Grade, Task
+from grpo_aflow.types import CodeStatus, Grade, Task
 
 TIMEOUT_S = 3.0  # of processor time; HumanEval's own limit for one problem
 _MAX_PARSED = 64_000  # characters; beyond it two programs are compared as plain text

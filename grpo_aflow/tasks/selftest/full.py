@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.tasks.graders.code_grading import read_answer
 from grpo_aflow.tasks.grading import grade, is_masked
 from grpo_aflow.tasks.loading import load_tasks
@@ -23,7 +24,7 @@ from grpo_aflow.tasks.selftest.layouts_code import LAYOUTS as CODE_LAYOUTS
 from grpo_aflow.tasks.selftest.layouts_code import Layout as CodeLayout
 from grpo_aflow.tasks.selftest.layouts_code import wrong_program
 from grpo_aflow.tasks.selftest.quick import self_test
-from grpo_aflow.types import CodeRunner, Grade, Task, UserError
+from grpo_aflow.types import Grade, Task, UserError
 
 NUM_THREADS = 4
 MIN_LAYOUT_SHARE = 0.995  # of the golds that must be exact in each layout

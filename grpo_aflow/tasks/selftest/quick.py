@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.tasks.datasets.mbpp import BROKEN_GOLDS
 from grpo_aflow.tasks.grading import grade, is_masked
 from grpo_aflow.tasks.loading import bundled
 from grpo_aflow.tasks.selftest.attacks import QUICK_CODE_ATTACKS, TEXT_ATTACKS, code_attack, text_task
-from grpo_aflow.types import CodeRunner, SelfTestFailed, Task
+from grpo_aflow.types import SelfTestFailed, Task
 
 SAMPLE = 3  # golds of each dataset
 ATTACKED = 2  # code tasks that take the whole battery

@@ -10,7 +10,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from grpo_aflow.types import AnswerReader, ChatModel, CodeRunner, Execution, ExecutionStatus, Task
+from grpo_aflow.protocols import AnswerReader, ChatModel, CodeRunner
+from grpo_aflow.types import Execution, ExecutionStatus, Task
 from grpo_aflow.workflow.language import EXCEPTIONS, NEVER_CAUGHT
 from grpo_aflow.workflow.program import Workflow
 from grpo_aflow.workflow.rules import WorkflowRules

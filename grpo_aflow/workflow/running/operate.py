@@ -14,14 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from grpo_aflow.protocols import AnswerReader, ChatModel, CodeRunner
 from grpo_aflow.types import (
-    AnswerReader,
     CallContext,
-    ChatModel,
     ChatStatus,
     CheckResult,
     CodeResult,
-    CodeRunner,
     CodeStatus,
     Domain,
     OperatorCall,

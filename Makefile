@@ -35,8 +35,8 @@ bench: $(STAMP) ## the speed benchmarks, one after another (about an hour; resul
 gpu-check: $(STAMP) ## all about a card in a quarter of an hour: kernels, learner, memory, vLLM (says so without one)
 	$(BIN)/python -m grpo_aflow.training.gpu_check
 
-lint: $(STAMP) ## ruff: rules and format
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: $(STAMP) ## ruff (rules, format) and deptry (all that is imported is declared)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/deptry . --no-ansi
 
 types: $(STAMP) ## mypy
 	$(BIN)/mypy

@@ -10,8 +10,9 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grpo_aflow import CONF_DIR
-from grpo_aflow.config.parsing import EvaluateConfig, TrainConfig, first_line, parse, with_defaults
+from grpo_aflow.config.composing import with_defaults
+from grpo_aflow.config.parsing import build, first_line, parse
+from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
 from grpo_aflow.run import sweep
 from grpo_aflow.run.faults import known
 from grpo_aflow.types import UserError
 
-_question = ""  # of grpo-aflow-solve: free text is no Hydra override
 HOME = re.compile(r"^([^=]+=)~(?=/|$)")  # Hydra's grammar has no ~ in values, and a shell leaves it as it is here
-Opened = Callable[[Path], None]
+TellFolder = Callable[[Path], None]
 
 
 class SweepTable(Callback):
@@ -43,26 +45,24 @@ class SweepTable(Callback):
 
 def train() -> None:
     """Console script `grpo-aflow-train`."""
-    _open("config", _train)
+    _compose_and_run("config", _train)
 
 
 def evaluate() -> None:
     """Console script `grpo-aflow-eval`."""
-    _open("evaluate", _evaluate)
+    _compose_and_run("evaluate", _evaluate)
 
 
 def solve() -> None:
     """Console script `grpo-aflow-solve policy.path=... "question"`."""
-    global _question
     questions = [argument for argument in sys.argv[1:] if " " in argument or not _is_hydra(argument)]
-    _question = questions[0] if questions else ""
-    sys.argv = [argument for argument in sys.argv if argument not in questions]
-    _open("evaluate", _solve)
+    sys.argv = [argument for argument in sys.argv if argument not in questions]  # free text is no Hydra override
+    _compose_and_run("evaluate", partial(_solve, questions))
 
 
 def data() -> None:
     """Console script `grpo-aflow-data`."""
-    _open("data", _data)
+    _compose_and_run("data", _data)
 
 
 def export() -> None:
@@ -72,7 +72,7 @@ def export() -> None:
     _guarded(main)
 
 
-def _train(cfg: DictConfig, opened: Opened) -> float:
+def _train(cfg: DictConfig, opened: TellFolder) -> float:
     config = parse(_saved(cfg, "config"), TrainConfig)
     config.check()
     from grpo_aflow.train import train as run
@@ -80,12 +80,12 @@ def _train(cfg: DictConfig, opened: Opened) -> float:
     return run(config, opened)
 
 
-def _evaluate(cfg: DictConfig, opened: Opened) -> float:
+def _evaluate(cfg: DictConfig, opened: TellFolder) -> float:
     config = parse(_saved(cfg, "evaluate"), EvaluateConfig)
     config.check()
-    from grpo_aflow.evaluation.command import measure
+    from grpo_aflow.evaluation.command import run_evaluation
 
-    return measure(config, opened)
+    return run_evaluation(config, opened)
 
 
 def _saved(cfg: DictConfig, config_name: str) -> DictConfig:
@@ -94,8 +94,8 @@ def _saved(cfg: DictConfig, config_name: str) -> DictConfig:
         if cfg.get("resume_from") is not None:
             raise UserError(f"resume_from={cfg.resume_from}: of which run? give its folder, too: resume=...")
         return cfg
-    from grpo_aflow.run.folder import saved_config
     from grpo_aflow.run.resume import check_kind, resumed_config
+    from grpo_aflow.run.saved import saved_config
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     plain["resume"] = os.path.expanduser(str(plain["resume"]))
@@ -105,26 +105,24 @@ def _saved(cfg: DictConfig, config_name: str) -> DictConfig:
     return OmegaConf.create(resumed_config(with_defaults(saved, plain, config_name), plain, named))
 
 
-def _solve(cfg: DictConfig, opened: Opened) -> None:
+def _solve(questions: Sequence[str], cfg: DictConfig, opened: TellFolder) -> None:
     config = parse(cfg, EvaluateConfig)
     config.check()
-    if not _question:
+    if not questions:
         raise UserError(
             'grpo-aflow-solve: no question; for example grpo-aflow-solve policy.path=runs/... "What is 2+2?"'
         )
     from grpo_aflow.evaluation.solve import solve as run
 
-    run(config, _question)
+    run(config, questions[0])
 
 
-def _data(cfg: DictConfig, opened: Opened) -> None:
-    from grpo_aflow.config.parsing import build
-
+def _data(cfg: DictConfig, opened: TellFolder) -> None:
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     build({key: value for key, value in plain.items() if key != "hydra"}, "data").run()
 
 
-def _open(config_name: str, task: Callable[[DictConfig, Opened], Any]) -> None:
+def _compose_and_run(config_name: str, task: Callable[[DictConfig, TellFolder], Any]) -> None:
     """Compose with Hydra and run `task` once per job of a sweep (once without one)."""
 
     @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)

@@ -7,7 +7,8 @@ packages of a run know of each other only by what they need. Config groups have 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -93,45 +94,77 @@ class Sampler(Protocol):
     async def close(self) -> None: ...
 
 
-class PreparedModel(Protocol):
-    """A base model on this machine, ready to be loaded by sampler and learner."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedModel:
+    """The base model of a run, in a folder that transformers and vLLM load as it stands, and what goes with it."""
 
-    @property
-    def path(self) -> Path:
-        """The folder of its weights."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """What adapters call it: a hub id, or the folder."""
-        ...
-
-    @property
-    def device(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def max_model_len(self) -> int:
-        """Tokens of prompt and completion together."""
-        ...
-
-    @property
-    def tokenizer(self) -> Tokenizer: ...
-    @property
-    def adapter(self) -> Path | None:
-        """The warm start, as an adapter in PEFT's format; None where there is none."""
-        ...
+    path: Path
+    name: str  # what adapters call their base: the hub id or the folder of `model.path`
+    tokenizer: Tokenizer = field(compare=False)  # the one that everything uses
+    adapter: Path | None  # the warm start of a pretrained model: policy version 0, in PEFT's format
+    device: str  # "cpu", "cuda" or "cuda:1"
+    dtype: str  # "float32", "bfloat16" or "float16"
+    max_model_len: int  # prompt and completion together, in tokens
 
 
-class ServedModel(Protocol):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServedModel:
     """A base model with the sampler that serves it and adapters of it."""
 
+    model: PreparedModel
+    sampler: Sampler
+
+
+class Policy(Protocol):
+    """Where completions come from: a sampled policy, or workflows that are given."""
+
+    def prompt_ids(self, task: Task) -> tuple[int, ...]: ...
+
+    def draw(
+        self,
+        task: Task,
+        prompt_ids: tuple[int, ...],
+        *,
+        seeds: Sequence[int],
+        members: Sequence[int],
+        params: SamplingParams,
+        version: int,
+    ) -> AsyncGenerator[tuple[int, Completion]]:
+        """Completions of the wanted members of a group, each under `version`, as they end.
+
+        prompt_ids: of the task, as `prompt_ids` gave them.
+        seeds: of all members of the group, wanted or not: the bits of a batched draw depend on the whole batch.
+        """
+        ...
+
+
+class ResolvedPolicy(Protocol):
+    """A policy that is ready to be drawn from."""
+
     @property
-    def model(self) -> PreparedModel: ...
+    def policy(self) -> Policy: ...
     @property
-    def tokenizer(self) -> Tokenizer: ...
+    def version(self) -> int:
+        """To draw from."""
+        ...
+
     @property
-    def sampler(self) -> Sampler: ...
+    def served(self) -> ServedModel | None:
+        """The engine behind it, or behind the executor; None where neither needs one."""
+        ...
+
+
+class TaskStream(Protocol):
+    """The tasks of a run in their order, as a pure function of the seed."""
+
+    @property
+    def tasks(self) -> Mapping[str, Sequence[Task]]:
+        """Dataset -> its tasks."""
+        ...
+
+    def batch(self, step: int, num_prompts: int, *, seed: int) -> Sequence[Task]:
+        """The tasks of one step; steps count from 0 here."""
+        ...
 
 
 # --- what a workflow reaches through its operators --------------------------------------------------------------------
@@ -172,6 +205,49 @@ class Executor(ChatModel, Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class ExecutingModel(Protocol):
+    """What an executor must know of the policy's model: whether the two can work side by side."""
+
+    @property
+    def max_model_len(self) -> int: ...
+    @property
+    def follows_instructions(self) -> bool:
+        """Whether the base model can answer an operator's call."""
+        ...
+
+
+class ExecutorConfig(Protocol):
+    """Config group `executor`: which LLM answers the operators' calls."""
+
+    @property
+    def needs_engine(self) -> bool:
+        """Whether it is opened on the sampler's own engine."""
+        ...
+
+    def check(self, model: ExecutingModel) -> None:
+        """Refuse a policy's model that it cannot work beside; UserError names the fix."""
+        ...
+
+    async def open(
+        self,
+        run_dir: Path,
+        *,
+        seed: int,
+        tasks: Sequence[Task],
+        system_prompts: Mapping[str, str],
+        served: ServedModel | None,
+    ) -> Executor:
+        """A client that keeps its answers and its ledger in `run_dir`.
+
+        Args:
+            seed: the run's seed, part of every call's sample index.
+            tasks: whose dataset the ledger names; a simulated executor also plays the solver for exactly these.
+            system_prompts: system text -> operator slot.
+            served: the engine, where one is needed.
+        """
+        ...
 
 
 @runtime_checkable

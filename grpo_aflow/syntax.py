@@ -1,4 +1,4 @@
-"""The Python parser, for rooms that read what others wrote: without warnings, and without a false alarm of CPython.
+"""The Python parser, for packages that read what others wrote: without warnings, and without a false alarm of CPython.
 
 Up to 3.11.7 and 3.12.1 the parser keeps its depth in one variable for the whole interpreter. A garbage collection in
 the middle of a parse runs finalisers; when one of them parses as well (formatting a traceback does), or lets another

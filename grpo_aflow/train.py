@@ -15,15 +15,16 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
-from grpo_aflow.config.parsing import TrainConfig
+from grpo_aflow.config.groups import due
+from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.rollout import metrics
 from grpo_aflow.rollout.batches import batched
+from grpo_aflow.rollout.reward import check_rubric
 from grpo_aflow.run.ending import ending
 from grpo_aflow.run.faults import known
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.resume import open_run
 from grpo_aflow.run.signals import Interrupt
-from grpo_aflow.training.schedule import due
 from grpo_aflow.training.setup import open_training
 from grpo_aflow.training.state import Training
 from grpo_aflow.types import UserError
@@ -39,6 +40,7 @@ def train(config: TrainConfig, opened: Callable[[Path], None] = lambda folder: N
 
 
 async def _train(config: TrainConfig, opened: Callable[[Path], None]) -> float:
+    check_rubric(config.reward)
     run = open_run(Path(config.paths.runs), config.name, config.plain, config.resume)
     opened(run.path)
     with (
@@ -57,7 +59,7 @@ async def _run(training: Training, interrupt: Interrupt) -> float:
     """Evaluate, train, evaluate; on a signal or whatever a user can correct, save and say how to resume."""
     try:
         await training.evaluate(0, interrupt)
-        await _loop(training, interrupt)
+        await run_loop(training, interrupt)
         await training.evaluate(training.finished, interrupt)
     except Exception as error:
         told = known(error)
@@ -70,13 +72,14 @@ async def _run(training: Training, interrupt: Interrupt) -> float:
     return training.report()
 
 
-async def _loop(training: Training, interrupt: Interrupt) -> None:
-    config, learner, pipeline = training.config, training.learner, training.pipeline()
-    schedule, timeline = config.schedule, training.ground.timeline
+async def run_loop(training: Training, interrupt: Interrupt) -> None:
+    """The steps that are left, from `training.finished` on; a signal ends it between two groups."""
+    config, worker, pipeline = training.config, training.worker, training.pipeline()
+    schedule, timeline = config.schedule, training.services.timeline
     timeline.lap()
     try:
         for step in range(training.finished + 1, schedule.num_steps + 1):
-            version, arrived = learner.version, {}
+            version, arrived = worker.version, {}
             batches = batched(
                 pipeline.groups(step),
                 kind=config.objective.advantage,
@@ -88,12 +91,11 @@ async def _loop(training: Training, interrupt: Interrupt) -> None:
             async with aclosing(batches):
                 async for place, group, batch in interrupt.each(batches):
                     arrived[place] = group
-                    training.record(step, group, batch)
                     await training.learn(place, group, batch)
             groups = [arrived[place] for place in sorted(arrived)]
             training.refuse_outage(step, groups)
             with timeline.busy("learner"):
-                stats = await training.on_learner(learner.step, schedule.learning_rate_at(step))
+                stats = await worker.step(schedule.learning_rate_at(step))
             training.publisher.check_trained(stats)
             published = await training.publisher.publish()
             training.finish(step)

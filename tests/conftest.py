@@ -43,7 +43,7 @@ def model_cache(workers_folder):
 @pytest.fixture(scope="session")
 def trained_run(model_cache, workers_folder):
     """The folder of a run of three small steps with the hf sampler, everything real."""
-    from grpo_aflow.config.parsing import compose
+    from grpo_aflow.config.composing import compose
     from grpo_aflow.train import train
 
     root, made = workers_folder / "trained", workers_folder / "trained.made"

@@ -1,6 +1,6 @@
 """The overrides of a small but complete run, every part real, and what one looks at in its folder."""
 
-from grpo_aflow.run.folder import read_jsonl
+from grpo_aflow.run.files import read_jsonl
 
 SMALL = (
     "sampler=hf",

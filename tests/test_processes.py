@@ -13,7 +13,7 @@ import pytest
 from run_cases import SMALL, adapter_of, only_run
 
 from grpo_aflow.run import signals as interrupt
-from grpo_aflow.run.folder import read_jsonl
+from grpo_aflow.run.files import read_jsonl
 
 pytestmark = pytest.mark.slow
 TRAIN, EVAL = (str(Path(sys.executable).parent / f"grpo-aflow-{name}") for name in ("train", "eval"))

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from grpo_aflow.evaluation.statistics import estimate, paired_gain
-from grpo_aflow.run.folder import read_jsonl
+from grpo_aflow.run.files import read_jsonl
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"

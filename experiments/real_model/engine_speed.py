@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.protocols import Sampler
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.sampler.settings import AdapterLimits

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.learner import Learner
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.run.progress import Progress

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from grpo_aflow.evaluation.statistics import estimate, paired_gain
-from grpo_aflow.run.folder import read_jsonl, saved_config
+from grpo_aflow.run.files import read_jsonl
+from grpo_aflow.run.saved import saved_config
 from grpo_aflow.types import DOMAINS
 
 HERE = Path(__file__).parent

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_aflow.executor.ledger import read_costs
-from grpo_aflow.run.folder import read_jsonl
+from grpo_aflow.run.files import read_jsonl
 
 
 def by_place(folder: Path, kind: str) -> dict[tuple[int, int, int], dict[str, Any]]:

@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 
 from grpo_aflow.executor.ledger import read_costs
-from grpo_aflow.run.folder import read_jsonl
+from grpo_aflow.run.files import read_jsonl
 
 TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
 CONFIG = ["schedule=short", "schedule.save_every=2", "eval=none"]

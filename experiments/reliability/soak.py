@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from grpo_aflow.run.folder import read_jsonl
+from grpo_aflow.run.files import read_jsonl
 
 HERE = Path(__file__).parent
 TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")

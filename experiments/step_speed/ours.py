@@ -19,9 +19,10 @@ from pathlib import Path
 import psutil
 
 from grpo_aflow import train
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.rollout.group import Rollouter, SampledPolicy
-from grpo_aflow.run.folder import RunDirectory, read_jsonl
+from grpo_aflow.run.files import read_jsonl
+from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.training.setup import open_training

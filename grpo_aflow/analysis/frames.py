@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_aflow.evaluation.statistics import t_interval
-from grpo_aflow.run.folder import flatten, read_jsonl, saved_config
+from grpo_aflow.run.files import read_jsonl
+from grpo_aflow.run.saved import flatten, saved_config
 from grpo_aflow.types import TIERS, UserError
 
 if TYPE_CHECKING:

@@ -11,30 +11,31 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from grpo_aflow.config.parsing import EvaluateConfig
+from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.evaluation.evaluate import Result, evaluate
-from grpo_aflow.evaluation.policies import Resolved
 from grpo_aflow.evaluation.readings import disagreement_lines, rule_counts
-from grpo_aflow.rollout.group import EVALUATION
+from grpo_aflow.protocols import ResolvedPolicy
+from grpo_aflow.rollout.group import EVALUATION, make_rollouter
 from grpo_aflow.run.ending import ending
 from grpo_aflow.run.faults import known
-from grpo_aflow.run.folder import RunDirectory, finite, replace
+from grpo_aflow.run.files import finite, replace
+from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.resume import open_run
 from grpo_aflow.run.signals import Interrupt
-from grpo_aflow.services import Ground, open_ground
+from grpo_aflow.services import Services, open_services
 from grpo_aflow.types import RolloutGroup, Task, UserError
 
 
-def measure(config: EvaluateConfig, opened: Callable[[Path], None] = lambda folder: None) -> float:
+def run_evaluation(config: EvaluateConfig, opened: Callable[[Path], None] = lambda folder: None) -> float:
     """Evaluate; prints a table, writes `evaluation.json` and `rollouts.jsonl`; returns exact accuracy.
 
     opened: told the folder of the evaluation.
     """
-    return asyncio.run(_measure(config, opened))
+    return asyncio.run(_run(config, opened))
 
 
-async def _measure(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
+async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
     tasks = config.eval.load()
     if not tasks:
         raise UserError("eval.datasets is empty: name at least one, for example eval.datasets=[gsm8k]")
@@ -46,12 +47,12 @@ async def _measure(config: EvaluateConfig, opened: Callable[[Path], None]) -> fl
         ending(run, interrupt),
     ):
         resolve = partial(config.policy.resolve, config, tasks, progress)
-        async with open_ground(config, run.path, tasks, progress, resolve) as (ground, resolved):
+        async with open_services(config, run.path, tasks, progress, resolve) as (services, resolved):
             if run.resumed:
                 run.note_resumed(0, config.plain)
             interrupt.graceful = True
             try:
-                result = await interrupt.until(_evaluated(config, tasks, run, ground, resolved, progress))
+                result = await interrupt.until(_evaluated(config, tasks, run, services, resolved, progress))
             except Exception as error:
                 told = known(error)
                 if told is None:
@@ -73,8 +74,8 @@ async def _evaluated(
     config: EvaluateConfig,
     tasks: Sequence[Task],
     run: RunDirectory,
-    ground: Ground,
-    resolved: Resolved,
+    services: Services,
+    resolved: ResolvedPolicy,
     progress: Progress,
 ) -> Result:
     """Evaluate; completions are recorded before and rollouts after their execution, and a resumed run's replayed."""
@@ -89,12 +90,12 @@ async def _evaluated(
             run.rollout((group.step, group.index, rollout.member), rollout, None)
 
     return await evaluate(
-        ground.rollouter(config, resolved.policy, record_ahead=run.completion, recorded=recorded),
+        make_rollouter(services, config, resolved.policy, record_ahead=run.completion, recorded=recorded),
+        services,
         tasks,
         settings=config.eval,
         version=resolved.version,
         max_tokens=config.sampler.max_tokens,
-        check_masked=ground.executor.check_masked,
         on_group=keep,
     )
 

@@ -12,14 +12,16 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from grpo_aflow.config.groups import Evaluation
 from grpo_aflow.evaluation.readings import AflowGrades, Disagreement, disagreements, rule_counts
 from grpo_aflow.evaluation.statistics import Estimate, estimate
 from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.rollout import metrics
 from grpo_aflow.rollout.group import EVALUATION, Rollouter
-from grpo_aflow.tasks import grade, is_masked, load_tasks
+from grpo_aflow.services import Services
+from grpo_aflow.tasks import grade, is_masked
 from grpo_aflow.types import (
     ExecutionStatus,
     Grade,
@@ -27,52 +29,10 @@ from grpo_aflow.types import (
     Rollout,
     RolloutGroup,
     RolloutStatus,
-    SamplingParams,
     Task,
 )
 
 Scores = dict[str, list[float]]  # task id -> exactness of its unmasked rollouts
-
-
-class CheckMasked(Protocol):
-    """Raises when too many rollouts are masked; see executor.client.Executor.check_masked."""
-
-    def __call__(self, *, where: str, num_masked: int, num_rollouts: int) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
-    """Config group `eval`: on which tasks, and with how many samples."""
-
-    datasets: list[str]
-    source: str | None
-    split: str
-    max_tasks_per_dataset: int | None
-    samples: int
-    temperature: float
-    top_p: float
-    top_k: int
-    concurrency: int
-    oracle: bool
-    aflow: bool
-
-    def __post_init__(self) -> None:
-        for name in ("samples", "concurrency"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        if self.max_tasks_per_dataset is not None and self.max_tasks_per_dataset < 1:
-            raise ValueError(f"max_tasks_per_dataset must be at least 1 or null; got {self.max_tasks_per_dataset}")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be positive; got {self.temperature}")
-
-    def load(self) -> list[Task]:
-        tasks: list[Task] = []
-        for name in self.datasets:
-            tasks += load_tasks(name, split=self.split, source=self.source)[: self.max_tasks_per_dataset]
-        return tasks
-
-    def sampling(self, max_tokens: int) -> SamplingParams:
-        return SamplingParams(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=max_tokens)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,19 +80,23 @@ class Result:
 
 async def evaluate(
     rollouter: Rollouter,
+    services: Services,
     tasks: Sequence[Task],
     *,
     settings: Evaluation,
     version: int,
     max_tokens: int,
-    check_masked: CheckMasked,
     on_group: Callable[[RolloutGroup], None] = lambda group: None,
 ) -> Result:
     """Sample `settings.samples` workflows for each task, run and grade them.
 
     Args:
-        check_masked: raises when too large a share of all rollouts is masked; asked as soon as that is certain.
+        services: those of the rollouter; the executor says when too large a share of all rollouts is masked.
+        max_tokens: of a completion.
         on_group: told of every task's group as it ends.
+
+    Raises:
+        InfrastructureError: too much was lost to the endpoint or the sandbox, as soon as that is certain.
     """
     places = asyncio.Semaphore(settings.concurrency)
     num_masked, num_rollouts = 0, len(tasks) * settings.samples
@@ -146,7 +110,7 @@ async def evaluate(
             )
             on_group(group)
             num_masked += sum(rollout.status == RolloutStatus.MASKED for rollout in group.rollouts)
-            check_masked(where="evaluation", num_masked=num_masked, num_rollouts=num_rollouts)
+            services.executor.check_masked(where="evaluation", num_masked=num_masked, num_rollouts=num_rollouts)
             return group
 
     try:
@@ -161,7 +125,7 @@ async def evaluate(
             f"nothing could be measured: all {num_rollouts} rollouts are masked, lost to the endpoint or the sandbox; "
             "correct what they say, then resume"
         )
-    aflow = await aflow_grades(groups, rollouter.runner) if settings.aflow else None
+    aflow = await aflow_grades(groups, services.runner) if settings.aflow else None
     return Result(groups=groups, scores=scores, accuracy=estimate(scores), aflow=aflow)
 
 

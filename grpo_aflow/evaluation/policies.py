@@ -9,25 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo_aflow.config.parsing import EvaluateConfig
-from grpo_aflow.executor.engine import SharedSettings
+from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.learner.checkpoints import newest_adapter
-from grpo_aflow.rollout.group import FixedPolicy, Policy
+from grpo_aflow.learner.lora import plain_layers
+from grpo_aflow.learner.model_folder import BASE_FILE, content_id
+from grpo_aflow.protocols import Policy, ServedModel
+from grpo_aflow.rollout.policies import FixedPolicy, sampled
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.run.weights import ADAPTER_CONFIG
 from grpo_aflow.sampler.settings import AdapterLimits
-from grpo_aflow.services import Served, prepare_model, serve
+from grpo_aflow.services import prepare_model, serve
 from grpo_aflow.types import BASE, DOMAINS, Adapter, Task, UserError
+from grpo_aflow.workflow.fixed import load_fixed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolved:
-    """A policy that is ready to be drawn from."""
+    """Implements `protocols.ResolvedPolicy`."""
 
     policy: Policy
-    version: int  # to draw from
-    served: Served | None  # the engine behind it, or behind the executor; None where neither needs one
+    version: int
+    served: ServedModel | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +48,7 @@ class Base:
             if model.adapter is not None:
                 version = 0
                 await served.sampler.publish(Adapter(version=version, path=model.adapter))
-            yield Resolved(policy=served.policy(config.prompt), version=version, served=served)
+            yield Resolved(policy=sampled(served, config.prompt), version=version, served=served)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +61,6 @@ class Checkpoint:
     async def resolve(
         self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
     ) -> AsyncIterator[Resolved]:
-        from grpo_aflow.learner.lora import plain_layers
-
         folder = newest_adapter(Path(self.path))
         adapter = adapter_config(folder)
         model = await prepare_model(config, tasks, progress, adapter=False)
@@ -67,7 +68,7 @@ class Checkpoint:
         limits = AdapterLimits(rank=adapter["r"], layers=plain_layers(adapter["target_modules"]))
         async with serve(config, model, watchdog, progress, limits) as served:
             await served.sampler.publish(Adapter(version=1, path=folder))
-            yield Resolved(policy=served.policy(config.prompt), version=1, served=served)
+            yield Resolved(policy=sampled(served, config.prompt), version=1, served=served)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,10 +81,8 @@ class Fixed:
     async def resolve(
         self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
     ) -> AsyncIterator[Resolved]:
-        from grpo_aflow.workflow.fixed import load_fixed
-
         policy = FixedPolicy(sources=dict.fromkeys(DOMAINS, load_fixed(Path(self.path))))
-        if not isinstance(config.executor, SharedSettings):
+        if not config.executor.needs_engine:
             yield Resolved(policy=policy, version=BASE, served=None)
             return
         model = await prepare_model(config, tasks, progress, adapter=False)
@@ -109,8 +108,6 @@ def check_base(folder: Path, trained_on: str | None, base: Path, name: str) -> N
     Bases are compared by content where the adapter says of which it is (ours do), else by name. trained_on: what the
     adapter calls its base; name: what this config calls its own.
     """
-    from grpo_aflow.learner.model_folder import BASE_FILE, content_id
-
     if (folder / BASE_FILE).is_file():
         same = json.loads((folder / BASE_FILE).read_text(encoding="utf-8")).get("sha256") == content_id(base)
     else:

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
-from grpo_aflow.config.parsing import EvaluateConfig
-from grpo_aflow.rollout.group import EVALUATION
+from grpo_aflow.config.schema import EvaluateConfig
+from grpo_aflow.rollout.group import EVALUATION, make_rollouter
 from grpo_aflow.run.progress import Progress
-from grpo_aflow.services import open_ground
+from grpo_aflow.services import open_services
 from grpo_aflow.types import DOMAINS, Domain, Rollout, Task, UserError
 
 
@@ -31,9 +31,9 @@ async def _solve(config: EvaluateConfig, question: str) -> None:
     with tempfile.TemporaryDirectory() as folder, Progress(num_steps=1, log_every=1) as progress:
         tasks = list(known.values())
         resolve = partial(config.policy.resolve, config, tasks, progress)
-        async with open_ground(config, Path(folder), tasks, progress, resolve) as (ground, resolved):
+        async with open_services(config, Path(folder), tasks, progress, resolve) as (services, resolved):
             params = config.eval.sampling(config.sampler.max_tokens)
-            group = await ground.rollouter(config, resolved.policy).group(
+            group = await make_rollouter(services, config, resolved.policy).group(
                 task, step=EVALUATION, index=0, size=1, params=params, version=resolved.version
             )
     show(console, group.rollouts[0])

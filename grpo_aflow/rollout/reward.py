@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
-from grpo_aflow.types import Grade, Rollout, RolloutStatus, UserError
+from grpo_aflow.types import TIERS, Grade, Rollout, RolloutStatus, UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +106,12 @@ def base_reward(rubric: Rubric, grade: Grade) -> float:
     if not isinstance(value, SupportsFloat) or isinstance(value, str) or not math.isfinite(float(value)):
         raise UserError(f"{name} gives {value!r} for {grade}: it must give a finite number")
     return float(value)
+
+
+def check_rubric(rubric: Rubric) -> None:
+    """Ask a rubric for the reward of each tier before anything is paid. Raises UserError; see `base_reward`."""
+    for tier in TIERS:
+        base_reward(rubric, Grade(exact=tier == 1.0, score=tier, tier=tier, rule="check"))
 
 
 def _cost(rollout: Rollout) -> float:

@@ -1,11 +1,22 @@
-"""Lines of the append-only files that a resumed run reads again: each is written whole, or not at all."""
+"""Files that survive a kill and a full disk: replaced whole, appended by whole lines, and read back.
+
+A reader sees the old or the new text of a file, never a part of it; of a file of lines only the last can be torn, and
+that one is left out when it is read again.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from grpo_aflow.run.faults import cannot_write
+from grpo_aflow.types import UserError
 
 
 def append(file: int, path: Path, line: bytes) -> None:
@@ -21,3 +32,79 @@ def append(file: int, path: Path, line: bytes) -> None:
     except OSError as error:
         os.ftruncate(file, size)
         raise cannot_write(path, error) from error
+
+
+def replace(path: Path, text: str) -> None:
+    """Replace a file whole: a reader sees the old or the new text, never a part. Raises InfrastructureError."""
+    new = path.with_name(path.name + ".new")
+    try:
+        with new.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def replace_jsonl(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a file of JSON lines whole. Raises InfrastructureError."""
+    replace(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder that is filled in the block and gets its name at the end; one that fails leaves nothing behind."""
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a file; a torn last line (a kill in the middle of a write) is left out.
+
+    Raises UserError, naming file and line, for any other line that cannot be read.
+    """
+    for line, _ in numbered_lines(path):
+        yield line
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each line of a file of JSON objects, with the words for where it stands."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            if not raw.endswith(b"\n"):
+                return
+            where = f"{path}, line {number}"
+            try:
+                line = json.loads(raw)
+            except ValueError as error:
+                raise unreadable(where, error) from error
+            if not isinstance(line, dict):
+                raise unreadable(where, ValueError("no object"))
+            yield line, where
+
+
+def unreadable(where: str, error: Exception) -> UserError:
+    """What to say of a line that cannot be read."""
+    reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    return UserError(f"{where}, cannot be read ({reason}): delete that line (what it held is done again) and resume")
+
+
+def finite(value: Any) -> Any:
+    """The same data with NaN and infinities as null, which is what JSON can say."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grpo_aflow.run.folder import RunDirectory, damaged_config, flatten
+from grpo_aflow.run.folder import RunDirectory
+from grpo_aflow.run.saved import damaged_config, flatten
 from grpo_aflow.types import UserError
 
 NOT_COMPARED = ("resume", "resume_from", "resume_with", "paths")  # of this command, not of the run

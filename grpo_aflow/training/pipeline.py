@@ -14,9 +14,9 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from grpo_aflow.config.groups import Schedule
 from grpo_aflow.rollout.advantage import informative
 from grpo_aflow.rollout.batches import Placed
-from grpo_aflow.training.schedule import Schedule
 from grpo_aflow.types import RolloutGroup, Task
 
 StartGroup = Callable[[Task, int, int, int], Coroutine[Any, Any, RolloutGroup]]  # (task, step, index, version)

@@ -1,4 +1,4 @@
-"""A policy version's way from the learner to the sampler, and the gate behind it.
+"""A policy version's way from the learner to the sampler, and the log-prob check behind it.
 
 Each optimizer step's adapter goes to a new folder, is registered under its number, and is then probed: sampler and
 learner score the same short text and must agree, with the adapter and without it. A sampler that serves an old
@@ -9,49 +9,46 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypeVar
 
-from grpo_aflow.learner.log_prob_check import FACTOR, FLOOR, Gate, Scored
+from grpo_aflow.learner.log_prob_check import FACTOR, FLOOR, LogProbCheck, Scored
 from grpo_aflow.learner.publish import AdapterStore
+from grpo_aflow.learner.worker import LearnerWorker
 from grpo_aflow.protocols import Sampler
 from grpo_aflow.run.timing import Timeline
 from grpo_aflow.types import SelfTestFailed
 
 CHECK_TOKENS = 256  # of the probe, at every publish
-T = TypeVar("T")
 
 
 class Publisher:
     """Publishes the learner's current version; retires those that nobody may use any more.
 
     probe: the text of the log-prob check; all of it is scored once, under the base, where the tolerance is to be
-    measured, and its first CHECK_TOKENS at every publish. on_learner: runs a function on the learner's own thread.
-    trained_limit: of `check_trained`, from the run that is resumed (0: measured at the first step).
+    measured, and its first CHECK_TOKENS at every publish. trained_limit: of `check_trained`, from the run that is
+    resumed (0: measured at the first step).
     """
 
     def __init__(
         self,
         *,
-        learner: Any,
+        worker: LearnerWorker,
         sampler: Sampler,
         store: AdapterStore,
-        gate: Gate,
+        check: LogProbCheck,
         probe: Sequence[int],
         max_staleness: int,
         timeline: Timeline,
-        on_learner: Callable[..., Any],
         trained_limit: float = 0.0,
     ) -> None:
-        self._learner = learner
+        self._worker = worker
         self._sampler = sampler
         self._store = store
-        self._gate = gate
+        self._check = check
         self._probe = tuple(probe)
         self._max_staleness = max_staleness
         self._timeline = timeline
-        self._on_learner = on_learner
         self._live: list[int] = []
         self._trained_limit = trained_limit
         self._base: Scored | None = None
@@ -65,7 +62,7 @@ class Publisher:
     @property
     def calibration(self) -> dict[str, float]:
         """What was measured of this machine's arithmetic, for the checkpoint: a resumed run measures nothing anew."""
-        measured = self._gate.calibration
+        measured = self._check.calibration
         return {} if measured is None else {**asdict(measured), "trained_limit": self._trained_limit}
 
     @property
@@ -75,15 +72,15 @@ class Publisher:
 
     async def publish(self) -> dict[str, float]:
         """Make the learner's version the sampler's newest; nothing to do when it already is. Returns the figures."""
-        version = self._learner.version
+        version = self._worker.version
         if self._live and self._live[-1] == version:
             return {"gate/disagreement": 0.0}
         with self._timeline.busy("publish"):
-            adapter = await self._on_learner(self._store.publish, self._learner.save_adapter, version)
+            adapter = await self._worker.publish(self._store)
             await self._sampler.publish(adapter)
             self._live.append(version)
         with self._timeline.busy("gate"):
-            figures = await self._check(version)
+            figures = await self._checked(version)
         await self._retire()
         return figures
 
@@ -97,11 +94,11 @@ class Publisher:
         """
         if self._max_staleness > 0 or "mismatch/max_abs_logp" not in stats:
             return
-        name, limit = "mismatch/max_abs_logp", FLOOR[self._gate.dtype]
-        if self._gate.calibration is not None:
-            limit = self._gate.calibration.tolerance
-        if not self._gate.in_full_precision:
-            name, floor = "mismatch/mean_abs_logp", FLOOR[self._gate.dtype]
+        name, limit = "mismatch/max_abs_logp", FLOOR[self._check.dtype]
+        if self._check.calibration is not None:
+            limit = self._check.calibration.tolerance
+        if not self._check.in_full_precision:
+            name, floor = "mismatch/mean_abs_logp", FLOOR[self._check.dtype]
             limit = self._trained_limit = self._trained_limit or max(floor, FACTOR * stats[name])
         if not stats[name] <= limit:
             raise SelfTestFailed(
@@ -109,12 +106,12 @@ class Publisher:
                 f"limit {limit:.2e}"
             )
 
-    async def _check(self, version: int) -> dict[str, float]:
+    async def _checked(self, version: int) -> dict[str, float]:
         short = self._probe[: CHECK_TOKENS + 1]
         if self._base is None:
-            base = await self._scored(self._probe if self._gate.calibration is None else short, None)
-            if self._gate.calibration is None:
-                self._gate.calibrate(base)
+            base = await self._scored(self._probe if self._check.calibration is None else short, None)
+            if self._check.calibration is None:
+                self._check.calibrate(base)
             self._base = base[: len(short) - 1]
         new = await self._scored(short, version)
         if not all(map(math.isfinite, new.learner)):
@@ -122,7 +119,7 @@ class Publisher:
                 f"training has diverged: the learner's own log-probabilities under version {version} are not finite; "
                 "lower schedule.learning_rate and resume"
             )
-        report = self._gate.check(new, self._base, self._previous)
+        report = self._check.check(new, self._base, self._previous)
         self._previous = new
         moves = {"base": report.from_base, "previous": report.from_previous}
         return {
@@ -136,7 +133,7 @@ class Publisher:
         """The probe under a version, which must be the learner's present one, or under the base (None)."""
         sampler, learner = await asyncio.gather(
             self._sampler.score(probe, version=version),
-            self._on_learner(self._learner.score, probe, version is not None),
+            self._worker.score(probe, adapter=version is not None),
         )
         return Scored(sampler=sampler, learner=learner)
 

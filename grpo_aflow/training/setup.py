@@ -9,28 +9,39 @@ import itertools
 import json
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from grpo_aflow.config.parsing import TrainConfig
+from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.learner.checkpoints import Checkpoints
-from grpo_aflow.learner.log_prob_check import Calibration, Gate
+from grpo_aflow.learner.log_prob_check import Calibration, LogProbCheck
 from grpo_aflow.learner.memory import NUM_BYTES, Load, MemoryPlan, device_memory, memory_plan, model_shape
 from grpo_aflow.learner.models import check_context, num_prompt_tokens
 from grpo_aflow.learner.publish import AdapterStore
+from grpo_aflow.learner.reference_workflows import corpus
+from grpo_aflow.learner.worker import LearnerWorker
+from grpo_aflow.protocols import PreparedModel, Prompt, ServedModel
+from grpo_aflow.rollout.group import make_rollouter
+from grpo_aflow.rollout.policies import sampled
 from grpo_aflow.rollout.seeds import derive_seed
-from grpo_aflow.run.folder import RunDirectory, read_jsonl
+from grpo_aflow.run.files import read_jsonl, whole_folder
+from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.progress import Progress
+from grpo_aflow.run.records import replayed
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.run.weights import ADAPTER_CONFIG
 from grpo_aflow.sampler.settings import AdapterLimits
-from grpo_aflow.services import Served, open_ground, prepare_model, replayed, serve
+from grpo_aflow.services import open_services, prepare_model, serve
+from grpo_aflow.training.held_out import HeldOut
 from grpo_aflow.training.publisher import Publisher
+from grpo_aflow.training.references import References
 from grpo_aflow.training.state import Training
 from grpo_aflow.types import Task, UserError
+
+if TYPE_CHECKING:
+    from grpo_aflow.learner.learner import Learner
 
 PROBE_TOKENS = 1025  # of the log-prob check; log-probabilities of all but the first
 FP32_PROBE_TOKENS = 64
@@ -43,57 +54,78 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     begin = await asyncio.to_thread(_begin, config, run, checkpoints, progress)
     progress.status("loading tasks")
     eval_tasks = await asyncio.to_thread(config.eval.load)
-    mix = await asyncio.to_thread(config.data_mix.load, evaluated=eval_tasks)
-    train_tasks = [task for tasks in mix.tasks.values() for task in tasks]
+    stream = await asyncio.to_thread(partial(config.data_mix.load, evaluated=eval_tasks))
+    train_tasks = [task for tasks in stream.tasks.values() for task in tasks]
     log_to = config.logger.start(run, config.plain)
     stack.push(lambda kind, error, at: log_to.close(error))
-    ground, engine = await stack.enter_async_context(
-        open_ground(
-            config,
-            run.path,
-            [*train_tasks, *eval_tasks],
-            progress,
-            partial(_open_engine, config, run, train_tasks, eval_tasks, progress),
-        )
+    engine = partial(_open_engine, config, run, train_tasks, eval_tasks, progress)
+    services, opened = await stack.enter_async_context(
+        open_services(config, run.path, [*train_tasks, *eval_tasks], progress, engine)
     )
-    model, served = engine.served.model, engine.served
+    model = opened.served.model
     progress.status("loading the learner")
-    thread = ThreadPoolExecutor(1, "learner")
-    stack.callback(thread.shutdown)
-    loop = asyncio.get_running_loop()
-    learner = await loop.run_in_executor(thread, _learner, config, model, run, engine.plan)
-    state, recorded = await loop.run_in_executor(thread, _take_up, config, run, checkpoints, learner, begin)
+    worker = await LearnerWorker.start(partial(_learner, config, model, run, opened.plan))
+    stack.callback(worker.close)
+    state = await worker.load(checkpoints, begin)
+    recorded = run.rewind(begin) if run.resumed else {}
+    checkpoints.set_aside(begin)
     store = stack.enter_context(closing(AdapterStore()))
-    ground.watchdog.watch_path(store.folder)
-    evaluator = ground.rollouter(config, served.policy(config.prompt))
+    services.watchdog.watch_path(store.folder)
+    policy = sampled(opened.served, config.prompt)
+    references = References(
+        worker,
+        services.timeline,
+        needed=config.objective.needs_reference,
+        temperature=lambda step: config.sampler.params(step - 1).temperature,
+    )
+    calibration = dict(state.get("calibration") or {})
     training = Training(
         config=config,
         run=run,
         progress=progress,
         log_to=log_to,
-        ground=ground,
-        served=served,
-        rollouter=evaluator,
-        evaluator=evaluator,
-        learner=learner,
-        publisher=None,  # type: ignore[arg-type]
+        services=services,
+        served=opened.served,
+        rollouter=make_rollouter(
+            services,
+            config,
+            policy,
+            record_ahead=run.completion,
+            recorded=replayed(recorded, worker.version, config.schedule.group_size),
+            on_sampled=references.refer,
+        ),
+        worker=worker,
+        references=references,
+        publisher=Publisher(
+            worker=worker,
+            sampler=opened.served.sampler,
+            store=store,
+            trained_limit=calibration.pop("trained_limit", 0.0),
+            check=LogProbCheck(dtype=model.dtype, calibration=Calibration(**calibration) if calibration else None),
+            probe=probe_tokens(model, config.prompt, (eval_tasks or train_tasks)[0]),
+            max_staleness=config.schedule.max_staleness,
+            timeline=services.timeline,
+        ),
         checkpoints=checkpoints,
-        mix=mix,
-        eval_tasks=eval_tasks,
-        learner_thread=thread,
-        finished=state["step"],
-        finished_version=learner.version,
+        stream=stream,
+        held_out=HeldOut(
+            config,
+            eval_tasks,
+            services,
+            make_rollouter(services, config, policy),
+            run=run,
+            log_to=log_to,
+            progress=progress,
+        ),
+        finished=begin,
+        finished_version=worker.version,
     )
-    training.rollouter = dataclasses.replace(
-        evaluator, record_ahead=run.completion, recorded=recorded, on_sampled=training.refer
-    )
-    training.publisher = _publisher(training, store, state.get("calibration") or {})
     await training.publisher.publish()
     run.update_manifest(
-        base_model=str(model.path), sandbox=config.sandbox.name, tasks=fingerprint(mix.tasks, eval_tasks)
+        base_model=str(model.path), sandbox=config.sandbox.name, tasks=fingerprint(stream.tasks, eval_tasks)
     )
     if run.resumed:
-        run.note_resumed(state["step"], config.plain)
+        run.note_resumed(begin, config.plain)
     progress.status("")
     return training
 
@@ -112,17 +144,9 @@ def _begin(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, pro
     return step
 
 
-def _take_up(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, learner: Any, step: int) -> Any:
-    """Learner and records as they were after `step`: (what the checkpoint says, completions to be replayed)."""
-    state = checkpoints.load(learner, step)
-    recorded = run.rewind(step) if run.resumed else {}
-    checkpoints.set_aside(step)
-    return state, replayed(recorded, learner.version, config.schedule.group_size)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Engine:
-    served: Served
+    served: ServedModel
     plan: MemoryPlan
 
 
@@ -148,7 +172,7 @@ async def _open_engine(
         yield _Engine(served=served, plan=plan)
 
 
-async def _prepare(config: TrainConfig, run: RunDirectory, tasks: Sequence[Task], progress: Progress) -> Any:
+async def _prepare(config: TrainConfig, run: RunDirectory, tasks: Sequence[Task], progress: Progress) -> PreparedModel:
     """The model; its warm start lies in the run folder, so that a resumed run depends on no cache."""
     kept = run.path / WARM_START
     model = await prepare_model(config, tasks, progress, adapter=not kept.is_dir())
@@ -159,12 +183,10 @@ async def _prepare(config: TrainConfig, run: RunDirectory, tasks: Sequence[Task]
 
 def keep_adapter(adapter: Path, folder: Path, base_name: str) -> None:
     """Copy an adapter to `folder`, whole or not at all, with its base called `base_name`."""
-    new = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    shutil.copytree(adapter, new)
-    described = json.loads((new / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    (new / ADAPTER_CONFIG).write_text(json.dumps({**described, "base_model_name_or_path": base_name}, indent=2))
-    new.rename(folder)
+    with whole_folder(folder) as new:
+        shutil.copytree(adapter, new, dirs_exist_ok=True)
+        described = json.loads((new / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        (new / ADAPTER_CONFIG).write_text(json.dumps({**described, "base_model_name_or_path": base_name}, indent=2))
 
 
 def fingerprint(train: Mapping[str, Sequence[Task]], evaluated: Sequence[Task]) -> dict[str, str]:
@@ -176,7 +198,7 @@ def fingerprint(train: Mapping[str, Sequence[Task]], evaluated: Sequence[Task]) 
     }
 
 
-def plan_memory(config: TrainConfig, model: Any, tasks: Sequence[Task]) -> MemoryPlan:
+def plan_memory(config: TrainConfig, model: PreparedModel, tasks: Sequence[Task]) -> MemoryPlan:
     """What the run will hold on its device, before a model is loaded; UserError when it cannot fit."""
     shape, device_bytes = model_shape(model.path), device_memory(model.device)
     plan = memory_plan(
@@ -200,7 +222,7 @@ def plan_memory(config: TrainConfig, model: Any, tasks: Sequence[Task]) -> Memor
     return plan
 
 
-def _learner(config: TrainConfig, model: Any, run: RunDirectory, plan: MemoryPlan) -> Any:
+def _learner(config: TrainConfig, model: PreparedModel, run: RunDirectory, plan: MemoryPlan) -> Learner:
     from grpo_aflow.learner.learner import Learner
 
     return Learner(
@@ -219,33 +241,12 @@ def _learner(config: TrainConfig, model: Any, run: RunDirectory, plan: MemoryPla
     )
 
 
-def _publisher(training: Training, store: AdapterStore, calibration: Mapping[str, float]) -> Publisher:
-    """With what a resumed run has measured before (empty: nothing)."""
-    measured = dict(calibration)
-    trained_limit = measured.pop("trained_limit", 0.0)
-    return Publisher(
-        learner=training.learner,
-        sampler=training.served.sampler,
-        store=store,
-        gate=Gate(dtype=training.served.model.dtype, calibration=Calibration(**measured) if measured else None),
-        probe=_probe(training),
-        max_staleness=training.config.schedule.max_staleness,
-        timeline=training.ground.timeline,
-        on_learner=training.on_learner,
-        trained_limit=trained_limit,
-    )
-
-
-def _probe(training: Training) -> tuple[int, ...]:
+def probe_tokens(model: PreparedModel, prompt: Prompt, task: Task) -> tuple[int, ...]:
     """The text of the log-prob check, of the policy's own kind: prompts, each with a reference workflow.
 
     In fp32 single tokens tell; in lower precision a tolerance is measured, which takes many.
     """
-    from grpo_aflow.learner.reference_workflows import corpus
-
-    model, prompt = training.served.model, training.config.prompt
     size = FP32_PROBE_TOKENS if model.dtype == "float32" else PROBE_TOKENS
-    task = training.eval_tasks[0] if training.eval_tasks else _any(training.mix)
     opening = model.tokenizer.encode_chat(prompt.messages(task))
     probe: list[int] = []
     for workflow in itertools.cycle(corpus()):
@@ -253,7 +254,3 @@ def _probe(training: Training) -> tuple[int, ...]:
         if len(probe) >= size:
             break
     return tuple(probe[: min(size, model.max_model_len - 1)])  # one token is generated behind it
-
-
-def _any(mix: Any) -> Task:
-    return next(task for tasks in mix.tasks.values() for task in tasks)

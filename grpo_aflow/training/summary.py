@@ -30,11 +30,13 @@ def last_lines(
     if len(steps) == 1:  # the run ended before it could be evaluated again
         return [*lines, f"held-out accuracy, {steps[0].replace('_', ' ')}: {estimate(before)}"], estimate(before).mean
     gain = paired_gain(before, after)
-    if "oracle" in scores:
-        best = estimate(scores["oracle"])
+    if "best_reference" in scores:
+        best = estimate(scores["best_reference"])
         gap = best.mean - estimate(before).mean
         closed = f"; training closed {gain.mean / gap:.0%} of it" if gap > 0 and len(steps) > 1 else ""
-        lines.append(f"oracle gap: {gap:.3f} (best workflow per domain {best}, policy before training){closed}")
+        lines.append(
+            f"gap to the best reference: {gap:.3f} (best workflow per domain {best}, policy before training){closed}"
+        )
     lines.append(
         f"held-out accuracy: {estimate(before)} -> {estimate(after)}, gain {gain} "
         f"(95 % intervals, {gain.num_rollouts} paired rollouts on {gain.num_tasks} tasks)"

@@ -7,10 +7,10 @@ import pytest
 from rollouts import group, rollout
 
 from grpo_aflow import tasks as task_room
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.evaluation.command import measure
 from grpo_aflow.evaluation.evaluate import aflow_grades, aflow_scores
-from grpo_aflow.run.folder import read_jsonl
+from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.types import RolloutStatus, Task
 
 pytestmark = pytest.mark.slow

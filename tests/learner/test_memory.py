@@ -4,7 +4,7 @@ import pytest
 from learner_cases import group, learner, settings, spec
 from live_bytes import LiveBytes
 
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.activations import ModelShape, activation_bytes
 from grpo_aflow.learner.memory import ENOUGH_TOKENS, GIB, Load, device_memory, memory_plan, model_shape
 from grpo_aflow.learner.settings import Packing

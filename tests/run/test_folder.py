@@ -4,7 +4,9 @@ import math
 import pytest
 from rollouts import completion, rollout
 
-from grpo_aflow.run.folder import RunDirectory, read_jsonl, saved_config
+from grpo_aflow.run.files import read_jsonl
+from grpo_aflow.run.folder import RunDirectory
+from grpo_aflow.run.saved import saved_config
 from grpo_aflow.types import UserError
 
 

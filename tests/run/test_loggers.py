@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.loggers import WANDB_RUN, WandB
 from grpo_aflow.types import BudgetReached, InfrastructureError, UserError

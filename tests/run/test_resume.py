@@ -2,8 +2,8 @@ import pytest
 from rollouts import completion
 
 from grpo_aflow.learner.checkpoints import newest_adapter
-from grpo_aflow.run.folder import flatten
 from grpo_aflow.run.resume import resumed_config
+from grpo_aflow.run.saved import flatten
 from grpo_aflow.services import replayed
 from grpo_aflow.types import UserError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.models import Preparation, PreparedModel, TinyPolicy
 from grpo_aflow.learner.warmstart import ReferenceWorkflows

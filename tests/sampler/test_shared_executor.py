@@ -8,7 +8,7 @@ from contextlib import aclosing
 import pytest
 from sampler_cases import PLAIN, draw
 
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.executor.engine import BEFORE_THE_POLICY
 from grpo_aflow.executor.ledger import read_costs
 from grpo_aflow.sampler.hf import HfSampler

@@ -11,7 +11,7 @@ import pytest
 from run_cases import SMALL, adapter_of, metrics_of, only_run
 
 from grpo_aflow.executor.ledger import read_costs
-from grpo_aflow.run.folder import read_jsonl
+from grpo_aflow.run.files import read_jsonl
 
 pytestmark = pytest.mark.slow
 

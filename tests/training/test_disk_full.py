@@ -14,8 +14,8 @@ import pytest
 from run_cases import SMALL
 
 from grpo_aflow.executor.cache import AnswerCache
-from grpo_aflow.run.files import append
-from grpo_aflow.run.folder import RunDirectory, replace
+from grpo_aflow.run.files import append, replace
+from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.types import ChatReply, ChatStatus, InfrastructureError
 
 KIB = "4600"  # room for one checkpoint of the small run and not for two

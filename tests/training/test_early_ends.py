@@ -13,10 +13,10 @@ from run_cases import SMALL, only_run
 from small_endpoint import completion, small_endpoint
 
 from grpo_aflow import train
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.evaluation.command import measure
 from grpo_aflow.executor.ledger import read_costs
-from grpo_aflow.run.folder import read_jsonl
+from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.types import BudgetReached, InfrastructureError, UserError
 
 TRAIN, EVAL = (str(Path(sys.executable).parent / f"grpo-aflow-{name}") for name in ("train", "eval"))

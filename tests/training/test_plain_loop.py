@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from run_cases import SMALL
 
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.rollout.advantage import group_advantages
 from grpo_aflow.rollout.batches import training_group
 from grpo_aflow.run.folder import RunDirectory

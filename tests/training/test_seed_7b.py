@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from grpo_aflow.config.parsing import compose
-from grpo_aflow.run.folder import read_jsonl
+from grpo_aflow.config.composing import compose
+from grpo_aflow.run.files import read_jsonl
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.types import DOMAINS, Task, UserError
 from grpo_aflow.workflow import check_text
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from run_cases import SMALL, adapter_of, metrics_of, only_run
 
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.executor.ledger import read_costs
-from grpo_aflow.run.folder import read_jsonl
+from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.train import train
 
 pytestmark = pytest.mark.slow

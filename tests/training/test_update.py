@@ -2,7 +2,7 @@
 
 import pytest
 
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.services import prepare_model

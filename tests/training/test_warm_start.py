@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from run_cases import SMALL, adapter_of, metrics_of, only_run
 
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.export import export
-from grpo_aflow.run.folder import read_jsonl
+from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.train import train
 from grpo_aflow.types import UserError
 

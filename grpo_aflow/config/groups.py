@@ -1,6 +1,6 @@
-"""The rhythm of a run: how many steps of what size, and what the learning rate is at each.
+"""Config groups that are plain values of a run: its schedule, what it is evaluated on, where it writes.
 
-Pure functions of the step. Steps count from 1: step k turns policy version k-1 into version k.
+Pure functions of these values stand with them. Steps count from 1: step k turns policy version k-1 into version k.
 """
 
 from __future__ import annotations
@@ -8,6 +8,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+
+from grpo_aflow.tasks import load_tasks
+from grpo_aflow.types import SamplingParams, Task
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Paths:
+    """Where runs and sweeps are written, and where built models are kept."""
+
+    runs: str
+    sweeps: str
+    cache: str | None  # null = $GRPO_AFLOW_CACHE, else ~/.cache/grpo-aflow
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """What `--multirun` does with its jobs."""
+
+    stop_on_error: bool  # whether a job that ends badly ends the sweep
 
 
 class Decay(StrEnum):
@@ -18,7 +37,7 @@ class Decay(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """Config group `schedule`."""
+    """Config group `schedule`: how many steps of what size, and the learning rate of each."""
 
     num_steps: int
     prompts_per_step: int
@@ -66,3 +85,38 @@ class Schedule:
 def due(step: int, every: int) -> bool:
     """Whether something that happens every `every` steps (0 = never) happens at `step`."""
     return every > 0 and step % every == 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Config group `eval`: on which tasks, and with how many samples."""
+
+    datasets: list[str]
+    source: str | None
+    split: str
+    max_tasks_per_dataset: int | None
+    samples: int
+    temperature: float
+    top_p: float
+    top_k: int
+    concurrency: int
+    best_reference: bool
+    aflow: bool
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "concurrency"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.max_tasks_per_dataset is not None and self.max_tasks_per_dataset < 1:
+            raise ValueError(f"max_tasks_per_dataset must be at least 1 or null; got {self.max_tasks_per_dataset}")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive; got {self.temperature}")
+
+    def load(self) -> list[Task]:
+        tasks: list[Task] = []
+        for name in self.datasets:
+            tasks += load_tasks(name, split=self.split, source=self.source)[: self.max_tasks_per_dataset]
+        return tasks
+
+    def sampling(self, max_tokens: int) -> SamplingParams:
+        return SamplingParams(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=max_tokens)

@@ -1,6 +1,6 @@
 import pytest
 
-from grpo_aflow.training.schedule import Decay, Schedule, due
+from grpo_aflow.config.groups import Decay, Schedule, due
 
 
 def schedule(**changes):

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from grpo_aflow import CONF_DIR
-from grpo_aflow.config.parsing import compose
+from grpo_aflow.config.composing import compose
 from grpo_aflow.types import UserError
 
 pytestmark = pytest.mark.slow
@@ -71,7 +71,7 @@ def test_combinations_that_cannot_work_are_refused():
 
 
 def test_composing_needs_nothing_heavy():
-    code = "import sys; from grpo_aflow.config.parsing import compose; compose().check(); "
+    code = "import sys; from grpo_aflow.config.composing import compose; compose().check(); "
     code += "print([m for m in ('torch', 'transformers', 'vllm', 'datasets', 'sympy', 'openai') if m in sys.modules])"
     import subprocess
 

@@ -1,0 +1,139 @@
+"""What a training run and an evaluation are made of: one typed field for each config group.
+
+A group's type is the class that its options share, or, where users bring their own, the protocol of what is asked of
+it: any dataclass that has this can be named by an option's `_target_`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from grpo_aflow.config.groups import Evaluation, Paths, Schedule, Sweep
+from grpo_aflow.learner.lora import LoraSpec
+from grpo_aflow.learner.models import ModelSource
+from grpo_aflow.learner.objectives import Objective
+from grpo_aflow.learner.settings import LearnerSettings
+from grpo_aflow.learner.warmstart import WarmStart
+from grpo_aflow.protocols import CodeRunner, ExecutorConfig, Prompt, ResolvedPolicy, Rubric, TaskStream
+from grpo_aflow.run.folder import RunDirectory
+from grpo_aflow.run.loggers import Log
+from grpo_aflow.run.progress import Progress
+from grpo_aflow.run.watchdog import Watchdog
+from grpo_aflow.sampler.settings import Sampling
+from grpo_aflow.types import Task, UserError
+from grpo_aflow.workflow.rules import WorkflowRules
+
+
+class DataMixConfig(Protocol):
+    """Config group `data_mix`: which tasks a run trains on."""
+
+    def load(self, *, evaluated: Sequence[Task]) -> TaskStream:
+        """The tasks in their order; none of `evaluated` may be among them."""
+        ...
+
+
+class SandboxConfig(Protocol):
+    """Config group `sandbox`: how generated code is confined."""
+
+    @property
+    def name(self) -> str: ...
+
+    def open(self) -> CodeRunner:
+        """Start it, and prove that it confines. Blocking."""
+        ...
+
+
+class LoggerConfig(Protocol):
+    """Config group `logger`: where figures go besides `metrics.jsonl`."""
+
+    def start(self, run: RunDirectory, config: Mapping[str, Any]) -> Log: ...
+
+
+class PolicyConfig(Protocol):
+    """Config group `policy`: which policy is evaluated."""
+
+    def resolve(
+        self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
+    ) -> AbstractAsyncContextManager[ResolvedPolicy]:
+        """Open what the policy is drawn from, and the engine that the executor may need."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """One training run."""
+
+    name: str
+    seed: int
+    resume: str | None
+    resume_from: int | None
+    resume_with: list[str]
+    paths: Paths
+    sweep: Sweep
+    model: ModelSource
+    lora: LoraSpec
+    objective: Objective
+    learner: LearnerSettings
+    sampler: Sampling
+    schedule: Schedule
+    data_mix: DataMixConfig
+    prompt: Prompt
+    workflow: WorkflowRules
+    executor: ExecutorConfig
+    sandbox: SandboxConfig
+    reward: Rubric
+    warmstart: WarmStart
+    eval: Evaluation
+    logger: LoggerConfig
+    plain: Mapping[str, Any]  # the composed config as plain data, for the run directory
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is opened; UserError names the fix."""
+        self.model.check()
+        self.executor.check(self.model)
+        for key in ("temperature", "final_temperature"):
+            if not getattr(self.sampler, key) > 0:
+                raise UserError(
+                    f"sampler.{key}={getattr(self.sampler, key)}: greedy draws are all alike, so nothing can be "
+                    "learned from them; give a temperature above 0"
+                )
+        try:
+            self.objective.check_sampling(
+                top_p=self.sampler.top_p, top_k=self.sampler.top_k, max_staleness=self.schedule.max_staleness
+            )
+        except ValueError as error:
+            raise UserError(f"objective.{error}") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """One evaluation of a policy; also what `grpo-aflow-solve` needs."""
+
+    name: str
+    seed: int
+    resume: str | None
+    resume_with: list[str]
+    solve_as: str
+    paths: Paths
+    sweep: Sweep
+    policy: PolicyConfig
+    model: ModelSource
+    lora: LoraSpec
+    learner: LearnerSettings
+    sampler: Sampling
+    prompt: Prompt
+    workflow: WorkflowRules
+    executor: ExecutorConfig
+    sandbox: SandboxConfig
+    reward: Rubric
+    warmstart: WarmStart
+    eval: Evaluation
+    plain: Mapping[str, Any]
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is opened; UserError names the fix."""
+        self.model.check()
+        self.executor.check(self.model)

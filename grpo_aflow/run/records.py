@@ -1,0 +1,79 @@
+"""Rollouts and completions as the lines of `rollouts.jsonl`, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from grpo_aflow.types import Completion, Rollout
+
+RolloutKey = tuple[int, int, int]  # (step, group index, member)
+
+
+def completion_line(
+    key: RolloutKey, task_id: str, prompt_ids: tuple[int, ...], completion: Completion
+) -> dict[str, Any]:
+    """A completion as plain data, token ids included."""
+    step, index, member = key
+    line = {"kind": "completion", "step": step, "group": index, "member": member, "task": task_id}
+    return {**line, "prompt_ids": prompt_ids, **dataclasses.asdict(completion)}
+
+
+def read_completion(line: Mapping[str, Any]) -> Completion:
+    """The completion of a line; KeyError, TypeError or ValueError where it holds none."""
+    return Completion(
+        token_ids=tuple(line["token_ids"]),
+        logprobs=tuple(line["logprobs"]),
+        text=line["text"],
+        finish_reason=line["finish_reason"],
+        version=line["version"],
+    )
+
+
+def rollout_line(key: RolloutKey, rollout: Rollout, advantage: float | None) -> dict[str, Any]:
+    """A rollout as plain data, without its token ids (they stand in the completion's line)."""
+    step, index, member = key
+    execution = rollout.execution
+    return {
+        "kind": "rollout",
+        "step": step,
+        "group": index,
+        "member": member,
+        "task": rollout.task.id,
+        "dataset": rollout.task.dataset,
+        "domain": rollout.task.domain,
+        "version": rollout.completion.version,
+        "status": rollout.status.value,
+        "text": rollout.completion.text,
+        "source": rollout.source,
+        "repairs": list(rollout.repairs),
+        "findings": [dataclasses.asdict(finding) for finding in rollout.findings],
+        "answer": execution.answer if execution else "",
+        "execution": execution.status.value if execution else None,
+        "reason": execution.reason if execution else "",
+        "trace": [dataclasses.asdict(call) for call in execution.trace] if execution else [],
+        "num_calls": execution.num_calls if execution else 0,
+        "num_tokens": execution.num_tokens if execution else 0,
+        "cost_usd": execution.cost_usd if execution else 0.0,
+        "grade": dataclasses.asdict(rollout.grade) if rollout.grade else None,
+        "reward": rollout.reward,
+        "reward_terms": dict(rollout.reward_terms),
+        "advantage": advantage,
+    }
+
+
+def replayed(recorded: Mapping[RolloutKey, Completion], version: int, group_size: int) -> dict[RolloutKey, Completion]:
+    """Of the completions that a killed run left behind, those that may be replayed when it resumes at `version`.
+
+    A group that is not whole and was begun under a version older than the checkpoint's cannot be finished under that
+    version any more: it is drawn anew.
+    """
+    members: dict[tuple[int, int], int] = {}
+    for step, index, _ in recorded:
+        members[step, index] = members.get((step, index), 0) + 1
+    return {
+        key: completion
+        for key, completion in recorded.items()
+        if members[key[0], key[1]] == group_size or completion.version >= version
+    }

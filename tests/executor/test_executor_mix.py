@@ -18,7 +18,7 @@ from grpo_aflow.executor.client import Executor
 from grpo_aflow.executor.ledger import read_costs
 from grpo_aflow.tasks import GraderReading, grade
 from grpo_aflow.types import BudgetReached, Execution, ExecutionStatus, Task
-from grpo_aflow.workflow import check_text, run_workflow
+from grpo_aflow.workflow import Interpreter, check_text
 from grpo_aflow.workflow.rules import default_rules
 
 WORKFLOWS = 2000
@@ -74,21 +74,19 @@ async def run_all(executor: Executor) -> list[Execution | BaseException]:
     lengths = random.Random(0).choices((1, 2, 3), k=WORKFLOWS)
     workflows = {n: check_text(SOURCE.format(calls=n), domain="math", rules=rules).workflow for n in (1, 2, 3)}
 
+    interpreter = Interpreter(
+        rules=rules,
+        chat=executor,
+        runner=None,  # type: ignore[arg-type]
+        reader=GraderReading(),
+        temperature=0.7,
+        max_tokens=64,
+    )
+
     async def one(member: int) -> Execution:
         workflow = workflows[lengths[member]]
         assert workflow is not None
-        return await run_workflow(
-            workflow,
-            TASK,
-            chat=executor,
-            runner=None,  # type: ignore[arg-type]
-            rules=rules,
-            reader=GraderReading(),
-            step=0,
-            member=member,
-            temperature=0.7,
-            max_tokens=64,
-        )
+        return await interpreter.run(workflow, TASK, step=0, member=member)
 
     runs = [asyncio.create_task(one(member)) for member in range(WORKFLOWS)]
     return list(await asyncio.gather(*runs, return_exceptions=True))

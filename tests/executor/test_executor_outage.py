@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from grpo_aflow.executor.client import Executor
 from grpo_aflow.sandbox import open_default
 from grpo_aflow.tasks import GraderReading
 from grpo_aflow.types import ChatStatus, ExecutionStatus, Task
-from grpo_aflow.workflow import check_text, run_workflow
+from grpo_aflow.workflow import Interpreter, check_text
 from grpo_aflow.workflow.rules import default_rules
 
 TASK = Task(id="gsm8k/1", dataset="gsm8k", domain="math", problem="1 + 1?", answers=("2",))
@@ -89,25 +90,16 @@ async def test_neither_a_workflows_deadline_nor_a_calls_timeout_counts_the_pause
     workflow = check_text(TWO_CALLS, domain="math", rules=default_rules()).workflow
     assert workflow is not None
     limit_s = 1.5
-    values = {name: getattr(default_rules(), name) for name in default_rules().__slots__} | {"deadline_s": limit_s}
     async with down(timeout_s=limit_s) as (executor, outage):
-        runs = [
-            asyncio.create_task(
-                run_workflow(
-                    workflow,
-                    TASK,
-                    chat=executor,
-                    runner=open_default(),
-                    rules=type(default_rules())(**values),
-                    reader=GraderReading(),
-                    step=0,
-                    member=member,
-                    temperature=0.7,
-                    max_tokens=64,
-                )
-            )
-            for member in range(8)
-        ]
+        interpreter = Interpreter(
+            rules=replace(default_rules(), deadline_s=limit_s),
+            chat=executor,
+            runner=open_default(),
+            reader=GraderReading(),
+            temperature=0.7,
+            max_tokens=64,
+        )
+        runs = [asyncio.create_task(interpreter.run(workflow, TASK, step=0, member=member)) for member in range(8)]
         while executor.paused_s < 2 * limit_s:
             await asyncio.sleep(0.05)
         assert not any(run.done() for run in runs)

@@ -20,7 +20,7 @@ from grpo_aflow.types import (
     Message,
     Task,
 )
-from grpo_aflow.workflow import Workflow, WorkflowRules, check_text, run_workflow
+from grpo_aflow.workflow import Interpreter, Workflow, WorkflowRules, check_text
 from grpo_aflow.workflow.operators.table import OPERATORS, system_prompts
 from grpo_aflow.workflow.rules import default_rules
 
@@ -157,18 +157,15 @@ async def run(
     rules: WorkflowRules = RULES,
 ) -> Execution:
     """Run a workflow against the script."""
-    return await run_workflow(
-        workflow,
-        task,
+    interpreter = Interpreter(
+        rules=rules,
         chat=chat or ScriptedChat(),
         runner=runner or ScriptedRunner(),  # type: ignore[arg-type]
-        rules=rules,
         reader=GraderReading(),
-        step=3,
-        member=1,
         temperature=0.7,
         max_tokens=512,
     )
+    return await interpreter.run(workflow, task, step=3, member=1)
 
 
 async def answer_of(

@@ -8,6 +8,7 @@ acts through operators only. Everything is evaluated in program order by one cor
 from __future__ import annotations
 
 import ast
+from dataclasses import dataclass
 from typing import Any
 
 from grpo_aflow.protocols import AnswerReader, ChatModel, CodeRunner
@@ -37,6 +38,50 @@ class _Return(Exception):
         self.value = value
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interpreter:
+    """Runs workflows: the rules that they are held to, and what their operators work with.
+
+    One serves all executions of a run, side by side; it holds no state of any of them.
+    """
+
+    rules: WorkflowRules
+    chat: ChatModel  # the executor
+    runner: CodeRunner  # the sandbox
+    reader: AnswerReader
+    temperature: float  # of executor calls
+    max_tokens: int  # of an executor call's answer
+
+    async def run(self, workflow: Workflow, task: Task, *, step: int, member: int) -> Execution:
+        """Run the workflow on the task. Never raises for anything that the workflow does.
+
+        A fault of the executor or of the sandbox ends it as MASKED; UserError (a run's budget, a permanent
+        misconfiguration) and cancellation pass through.
+
+        Args:
+            step, member: training step (-1 in evaluation) and index in the group, for the ledger and for random draws.
+        """
+        deadline = Deadline(self.rules.deadline_s)
+        operating = Operating(services=self, task=task, step=step, member=member, deadline=deadline)
+        evaluator = Evaluator(workflow, self.rules, operating)
+        status, reason, answer = ExecutionStatus.OK, "", ""
+        try:
+            value = await _call(workflow, evaluator, task)
+            deadline.check()
+            answer = evaluator.values.text(_answer(value))
+        except Failed as failed:
+            status, reason = ExecutionStatus.FAILED, f"failed:{failed.name}"
+        except (Exceeded, Exhausted) as exceeded:
+            status, reason = ExecutionStatus.BUDGET, f"budget:{exceeded}"
+        except Masked as masked:
+            status, reason = ExecutionStatus.MASKED, f"masked:{masked}"
+        except RecursionError:
+            status, reason = ExecutionStatus.BUDGET, "budget:depth"
+        except DeadlineReached:
+            status, reason = ExecutionStatus.TIMEOUT, "timeout:deadline"
+        return Execution(status=status, answer=answer, reason=reason, trace=evaluator.trace())
+
+
 async def run_workflow(
     workflow: Workflow,
     task: Task,
@@ -50,40 +95,11 @@ async def run_workflow(
     temperature: float,
     max_tokens: int,
 ) -> Execution:
-    """Run the workflow on the task. Never raises for anything that the workflow does.
-
-    A fault of the executor or of the sandbox ends it as MASKED; UserError (a run's budget, a permanent
-    misconfiguration) and cancellation pass through.
-    """
-    operating = Operating(
-        task=task,
-        chat=chat,
-        runner=runner,
-        rules=rules,
-        reader=reader,
-        step=step,
-        member=member,
-        temperature=temperature,
-        max_tokens=max_tokens,
-        deadline=Deadline(rules.deadline_s),
+    """`Interpreter.run` in one call."""
+    interpreter = Interpreter(
+        rules=rules, chat=chat, runner=runner, reader=reader, temperature=temperature, max_tokens=max_tokens
     )
-    evaluator = Evaluator(workflow, rules, operating)
-    status, reason, answer = ExecutionStatus.OK, "", ""
-    try:
-        value = await _call(workflow, evaluator, task)
-        operating.deadline.check()
-        answer = evaluator.values.text(_answer(value))
-    except Failed as failed:
-        status, reason = ExecutionStatus.FAILED, f"failed:{failed.name}"
-    except (Exceeded, Exhausted) as exceeded:
-        status, reason = ExecutionStatus.BUDGET, f"budget:{exceeded}"
-    except Masked as masked:
-        status, reason = ExecutionStatus.MASKED, f"masked:{masked}"
-    except RecursionError:
-        status, reason = ExecutionStatus.BUDGET, "budget:depth"
-    except DeadlineReached:
-        status, reason = ExecutionStatus.TIMEOUT, "timeout:deadline"
-    return Execution(status=status, answer=answer, reason=reason, trace=evaluator.trace())
+    return await interpreter.run(workflow, task, step=step, member=member)
 
 
 async def _call(workflow: Workflow, evaluator: Evaluator, task: Task) -> Any:

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from grpo_aflow.protocols import AnswerReader, ChatModel, CodeRunner
 from grpo_aflow.types import (
@@ -95,19 +95,31 @@ def abridged(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}… ({len(text)} characters)"
 
 
+class OperatorServices(Protocol):
+    """What operators work with, the same in every execution of a run: an `Interpreter` has it."""
+
+    @property
+    def rules(self) -> WorkflowRules: ...
+    @property
+    def chat(self) -> ChatModel: ...
+    @property
+    def runner(self) -> CodeRunner: ...
+    @property
+    def reader(self) -> AnswerReader: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def max_tokens(self) -> int: ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operating:
     """What the operator calls of one execution share."""
 
+    services: OperatorServices
     task: Task
-    chat: ChatModel
-    runner: CodeRunner
-    rules: WorkflowRules
-    reader: AnswerReader
     step: int
     member: int
-    temperature: float
-    max_tokens: int
     deadline: Deadline
 
     async def run(self, call: Call, before: Spent) -> dict[str, Any]:
@@ -116,7 +128,7 @@ class Operating:
         Raises UserError where an operator of the user breaks what its specification promises.
         """
         call.started = True
-        operator = self.rules.operator_set.operators[call.spec.slot]
+        operator = self.services.rules.operator_set.operators[call.spec.slot]
         result = await operator.run(OperatorContext(self, call, before), **call.arguments)
         call.result = promised(call.spec, result)
         return call.result
@@ -172,11 +184,11 @@ class OperatorContext:
 
     def normalised(self, answer: str) -> str:
         """The answer in the form in which equal answers are equal texts, as for votes."""
-        return self._shared.reader.vote_key(answer, self._task)
+        return self._shared.services.reader.vote_key(answer, self._task)
 
     def program(self, answer: str) -> str:
         """The program in an answer or a reply, as the grader reads it."""
-        return self._shared.reader.program(answer, self._task)
+        return self._shared.services.reader.program(answer, self._task)
 
     def random(self) -> random.Random:
         """A generator whose draws depend on step, task, member and place of the call only."""
@@ -211,7 +223,7 @@ class OperatorContext:
         return await all_of([self._ask(n, sections, c, "") for n, c in zip(numbers, all_candidates, strict=True)])
 
     async def _ask(self, number: int, sections: Mapping[str, str], candidates: Sequence[str], prompt: str) -> str:
-        shared, call = self._shared, self._call
+        shared, services, call = self._shared, self._shared.services, self._call
         if number > call.spec.max_calls:
             raise UserError(f"operator {call.spec.class_name} made more than its max_calls={call.spec.max_calls} calls")
         self._check_budget()
@@ -226,8 +238,8 @@ class OperatorContext:
         )
         sent = messages(system_prompt(call.spec, self.domain, prompt), sections, candidates)
         with shared.deadline.running() as counts:
-            reply = await shared.chat.chat(
-                sent, context=context, temperature=shared.temperature, max_tokens=shared.max_tokens
+            reply = await services.chat.chat(
+                sent, context=context, temperature=services.temperature, max_tokens=services.max_tokens
             )
             if not reply.status.masks:
                 counts(reply.latency_s)
@@ -247,7 +259,7 @@ class OperatorContext:
         return reply.text.strip()
 
     def _check_budget(self) -> None:
-        rules, before, spent = self._shared.rules, self._before, self._call.spent
+        rules, before, spent = self._shared.services.rules, self._before, self._call.spent
         for name, used, limit in (
             ("llm_calls", before.calls + spent.calls, rules.max_llm_calls),
             ("tokens", before.tokens + spent.tokens, rules.max_tokens),
@@ -259,7 +271,7 @@ class OperatorContext:
 
     async def solve(self, source: str) -> tuple[bool, str]:
         """Run `solve()` of a source in the sandbox: whether it gave a value, and the value or the error."""
-        result = await self._in_sandbox(lambda: self._shared.runner.run(source, call="solve"))
+        result = await self._in_sandbox(lambda: self._shared.services.runner.run(source, call="solve"))
         if result.status is CodeStatus.INFRASTRUCTURE:
             raise self._sandbox_failed(result.error)
         if result.status is not CodeStatus.OK:
@@ -272,7 +284,7 @@ class OperatorContext:
     async def passes(self, candidate: str, entry_point: str) -> tuple[bool, str]:
         """Run the public tests on a candidate: whether all pass, and the error if not."""
         tests, task = "\n".join(self._task.public_tests), self._task
-        runner = self._shared.runner
+        runner = self._shared.services.runner
         result = await self._in_sandbox(
             lambda: runner.check(candidate, tests, entry_point=entry_point, setup=task.setup)
         )

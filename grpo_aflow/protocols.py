@@ -48,6 +48,11 @@ class Tokenizer(Protocol):
         """The one of them that ends the assistant's turn in the chat template."""
         ...
 
+    @property
+    def pad_id(self) -> int:
+        """What fills the rows of a batch up."""
+        ...
+
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """The prompt's ids, up to and including the opening of the assistant's turn."""
         ...

@@ -2,34 +2,34 @@
 
 import math
 
-from grpo_aflow.rollout.reward import Rubric
+from grpo_aflow.rollout.reward import GradeRubric
 
 
-class Nan(Rubric):
+class Nan(GradeRubric):
     def base(self, grade):
         return math.nan
 
 
-class Infinite(Rubric):
+class Infinite(GradeRubric):
     def base(self, grade):
         return math.inf if grade.exact else 0.0
 
 
-class Words(Rubric):
+class Words(GradeRubric):
     def base(self, grade):
         return "good"
 
 
-class Nothing(Rubric):
+class Nothing(GradeRubric):
     def base(self, grade):
         return None
 
 
-class Fails(Rubric):
+class Fails(GradeRubric):
     def base(self, grade):
         return 1 / (grade.tier - 0.7)
 
 
-class Sound(Rubric):
+class Sound(GradeRubric):
     def base(self, grade):
         return grade.exact

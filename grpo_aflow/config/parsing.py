@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import os
 import re
+import types
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
@@ -46,11 +47,11 @@ def parse(cfg: DictConfig, kind: type[C]) -> C:
     except OmegaConfBaseException as error:
         raise UserError(first_line(error)) from error
     plain = _at_home(plain)
-    types = _field_types(kind)
-    _refuse_unknown(plain, types, "")
-    _check_common(plain, types)
+    fields = _field_types(cast("type", kind))
+    _refuse_unknown(plain, fields, "")
+    _check_common(plain, fields)
     values: dict[str, Any] = {}
-    for name, hint in types.items():
+    for name, hint in fields.items():
         if name in SECTIONS:
             values[name] = _checked(hint, plain[name], name)
         elif _is_group(hint):
@@ -107,9 +108,9 @@ def _at_home(tree: Any) -> Any:
     return os.path.expanduser(tree) if isinstance(tree, str) and (tree == "~" or tree.startswith("~/")) else tree
 
 
-def _check_common(plain: Mapping[str, Any], types: Mapping[str, Any]) -> None:
+def _check_common(plain: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     """What every config needs: all groups chosen, a name that makes a folder, seeds that every library takes."""
-    for name, hint in types.items():
+    for name, hint in fields.items():
         chosen = _is_group(hint) or name in SECTIONS
         if name not in plain or (plain[name] is None and chosen):
             choices = f"{name}=<one of {', '.join(options(name))}>" if options(name) else f"give {name}=..."
@@ -134,19 +135,21 @@ def _seeds(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _is_group(hint: Any) -> bool:
-    """Whether a field of a config is a group with options: its type is a protocol or a dataclass, not plain data."""
-    is_class = isinstance(hint, type) and hint not in SECTIONS.values()
-    return is_class and (getattr(hint, "_is_protocol", False) or dataclasses.is_dataclass(hint))
+    """Whether a field of a config is a group with options: its type is a class of ours (or several), no plain data."""
+    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    ours = [part for part in parts if isinstance(part, type) and part.__module__ != "builtins"]
+    return len(ours) == len(parts) and hint not in SECTIONS.values()
 
 
-def _suitable(built: Any, hint: type, where: str) -> Any:
+def _suitable(built: Any, hint: Any, where: str) -> Any:
     """What was built for a group, if it is what the field asks for; UserError otherwise."""
     if getattr(hint, "_is_protocol", False):
         missing = sorted(name for name in _members(hint) if not hasattr(built, name))
         if missing:
             raise UserError(f"{where}: {type(built).__name__} cannot be used here: it has no {', '.join(missing)}")
     elif not isinstance(built, hint):
-        raise UserError(f"{where}: {type(built).__name__} cannot be used here: it is no {hint.__name__}")
+        wanted = getattr(hint, "__name__", str(hint))
+        raise UserError(f"{where}: {type(built).__name__} cannot be used here: it is no {wanted}")
     return built
 
 
@@ -159,23 +162,23 @@ def _members(protocol: type) -> set[str]:
 
 def _checked(cls: type, values: Mapping[str, Any], where: str, factory: Any = None) -> Any:
     """Build `cls` from plain values: nested nodes first, then every other field's type, then its own range checks."""
-    types = _field_types(cls)
-    _refuse_unknown(values, types, f"{where}.")
+    fields = _field_types(cls)
+    _refuse_unknown(values, fields, f"{where}.")
     missing = sorted(missing_fields(cls, values))
     if missing:
         raise UserError(f"{where}: {missing[0]} has no value; give one, for example {where}.{missing[0]}=...")
     nested = {k: build(v, f"{where}.{k}") for k, v in values.items() if isinstance(v, Mapping) and "_target_" in v}
     flat = {key: value for key, value in values.items() if key not in nested}
-    typed = _typed(cls, {key: types[key] for key in flat}, flat, where)
+    typed = _typed(cls, {key: fields[key] for key in flat}, flat, where)
     try:
         return (factory or cls)(**nested, **typed)
     except ValueError as error:
         raise UserError(f"{where}.{first_line(error)}") from error
 
 
-def _typed(cls: type, types: Mapping[str, Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    values = {key: _dotted(value) if types[key] == dict[str, float] else value for key, value in values.items()}
-    schema = OmegaConf.structured(dataclasses.make_dataclass(cls.__name__, list(types.items()), kw_only=True))
+def _typed(cls: type, fields: Mapping[str, Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    values = {key: _dotted(value) if fields[key] == dict[str, float] else value for key, value in values.items()}
+    schema = OmegaConf.structured(dataclasses.make_dataclass(cls.__name__, list(fields.items()), kw_only=True))
     try:
         return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.merge(schema, dict(values))))
     except OmegaConfBaseException as error:

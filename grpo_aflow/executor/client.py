@@ -1,4 +1,4 @@
-"""The executor: `protocols.ChatModel` over an endpoint; every call is limited, retried, cached, priced and in the ledger.
+"""The executor: `protocols.ChatModel` over an endpoint, every call limited, retried, cached, priced and booked.
 
 The interpreter calls `Executor.chat`. A call is looked up in the cache, joined to an equal one in flight, or sent and
 sent again (`sending` has one attempt). Faults of the endpoint come back as values, which mask the rollout; a cap or a

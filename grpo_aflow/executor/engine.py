@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from grpo_aflow.executor.client import Executor
 from grpo_aflow.executor.settings import EndpointSettings
 from grpo_aflow.executor.transport import Attempt
-from grpo_aflow.protocols import Sampler, Tokenizer
+from grpo_aflow.protocols import ExecutingModel, Sampler, ServedModel, Tokenizer
 from grpo_aflow.thinking import split_thinking
 from grpo_aflow.types import (
     BASE,
@@ -109,6 +110,8 @@ def _attempt(completion: Completion, *, num_prompt_tokens: int) -> Attempt:
 class SharedSettings(EndpointSettings):
     """`executor=shared`. What only a server has (address, key, further fields) must be left out. See conf/executor/."""
 
+    needs_engine: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         EndpointSettings.__post_init__(self)
         for name, fix in (
@@ -123,11 +126,9 @@ class SharedSettings(EndpointSettings):
                 "model.enable_thinking"
             )
 
-    def check(self, model: Any) -> None:
+    def check(self, model: ExecutingModel) -> None:
         """Refuse a model that cannot execute, before anything is opened; UserError names the fix."""
-        from grpo_aflow.learner.models import TinyPolicy
-
-        if isinstance(model, TinyPolicy):
+        if not model.follows_instructions:
             raise UserError(
                 "executor=shared asks the base model to answer the operators' calls, and model=tiny can only write "
                 "workflows; choose a model that follows instructions, for example model=qwen25_coder_05b, or another "
@@ -139,29 +140,27 @@ class SharedSettings(EndpointSettings):
                 f"{model.max_model_len}; lower the one or raise the other"
             )
 
-    async def share(
+    async def open(
         self,
         run_dir: Path,
         *,
-        sampler: Sampler,
-        tokenizer: Tokenizer,
-        name: str,
-        max_model_len: int,
         seed: int,
-        tasks: Sequence[Task],
-    ) -> Any:
-        """An executor on a running sampler, with cache and ledger in `run_dir`; see EndpointSettings.open.
-
-        Args:
-            name: of the base model; part of the addresses of kept answers where executor.model is null.
-        """
+        tasks: Sequence[Task] = (),
+        system_prompts: Mapping[str, str] | None = None,
+        served: ServedModel | None = None,
+    ) -> Executor:
+        """An executor on a running sampler, with cache and ledger in `run_dir`; see EndpointSettings.open."""
         from grpo_aflow.executor.opening import open_on
 
+        assert served is not None  # `needs_engine` says so
+        model = served.model
         transport = EngineTransport(
-            sampler,
-            tokenizer,
-            max_model_len=max_model_len,
+            served.sampler,
+            model.tokenizer,
+            max_model_len=model.max_model_len,
             max_tokens_field=self.max_tokens_field.value,
             timeout_s=self.timeout_s,
         )
-        return open_on(transport, self, run_dir, provider=PROVIDER, model=self.model or name, seed=seed, tasks=tasks)
+        return open_on(
+            transport, self, run_dir, provider=PROVIDER, model=self.model or model.name, seed=seed, tasks=tasks
+        )

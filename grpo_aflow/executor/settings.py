@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from grpo_aflow.protocols import ExecutingModel, ServedModel
 from grpo_aflow.types import Task
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class PriceMode(StrEnum):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EndpointSettings:
     """An OpenAI-compatible endpoint: what to ask it, how fast, how often, for how much. Defaults: conf/executor/."""
+
+    needs_engine: ClassVar[bool] = False
 
     model: str | None  # the endpoint's name of the executor model; null only in replay: the recorded one
     base_url: str | None  # up to and including /v1; null only where the option starts its own server or needs none
@@ -118,11 +121,17 @@ class EndpointSettings:
             if name in OWN_FIELDS:
                 raise ValueError(f"extra_body.{name} is set by the client; leave it out{OWN_FIELDS[name]}")
 
-    def check(self, model: Any) -> None:
+    def check(self, model: ExecutingModel) -> None:
         """Refuse a policy's model that this executor cannot work beside: a server of its own minds none."""
 
     async def open(
-        self, run_dir: Path, *, seed: int, tasks: Sequence[Task] = (), system_prompts: Mapping[str, str] | None = None
+        self,
+        run_dir: Path,
+        *,
+        seed: int,
+        tasks: Sequence[Task] = (),
+        system_prompts: Mapping[str, str] | None = None,
+        served: ServedModel | None = None,
     ) -> Executor:
         """A client that keeps its cache and ledger in `run_dir`.
 
@@ -188,7 +197,13 @@ class SimulatedSettings(EndpointSettings):
             raise ValueError(f"{' + '.join(rates)} must be at most 1; lower one of them")
 
     async def open(
-        self, run_dir: Path, *, seed: int, tasks: Sequence[Task] = (), system_prompts: Mapping[str, str] | None = None
+        self,
+        run_dir: Path,
+        *,
+        seed: int,
+        tasks: Sequence[Task] = (),
+        system_prompts: Mapping[str, str] | None = None,
+        served: ServedModel | None = None,
     ) -> Executor:
         """Start the simulated endpoint for `tasks` and connect to it; see EndpointSettings.open."""
         from grpo_aflow.executor.opening import open_simulated

@@ -82,7 +82,7 @@ class Calibration:
     noise: float  # nats: root mean square of the differences under the base
 
 
-class Gate:
+class LogProbCheck:
     """Decides with one calibration, which is measured at the first check or handed in by the run that is resumed."""
 
     def __init__(self, *, dtype: str, calibration: Calibration | None = None) -> None:

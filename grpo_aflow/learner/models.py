@@ -13,13 +13,14 @@ import json
 import os
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.model_folder import base_name, check_folder, check_path, content_id, layer_names, locate
@@ -34,7 +35,7 @@ from grpo_aflow.learner.warmstart import (
     make_examples,
     warm_start_prompts,
 )
-from grpo_aflow.protocols import Tokenizer
+from grpo_aflow.protocols import PreparedModel, Tokenizer
 from grpo_aflow.run.weights import check_safetensors
 from grpo_aflow.types import Task, UserError
 
@@ -46,19 +47,6 @@ class ReadTokenizer(Protocol):
     """Opens the one tokenizer of a run."""
 
     def __call__(self, path: Path, /, *, enable_thinking: bool) -> Tokenizer: ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PreparedModel:
-    """The base model of a run, in a folder that transformers and vLLM load as it stands, and what goes with it."""
-
-    path: Path
-    name: str  # what adapters call their base: the hub id or the folder of `model.path`
-    tokenizer: Tokenizer = field(compare=False)  # the one that everything uses
-    adapter: Path | None  # the warm start of a pretrained model: policy version 0, in PEFT's format
-    device: str  # "cpu", "cuda" or "cuda:1"
-    dtype: str  # one of DTYPES
-    max_model_len: int  # prompt and completion together, in tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,9 +69,27 @@ def default_cache() -> Path:
     return Path(os.environ.get("GRPO_AFLOW_CACHE") or Path.home() / ".cache" / "grpo-aflow")
 
 
+class ModelSource(ABC):
+    """Config group `model`: where the policy's base model comes from."""
+
+    __slots__ = ()
+    max_model_len: int  # prompt and completion together, in tokens
+    follows_instructions: ClassVar[bool]  # whether the base model could execute workflows, too
+
+    @abstractmethod
+    def check(self) -> None:
+        """Refuse what is missing, before anything is opened; UserError names the fix."""
+
+    @abstractmethod
+    def prepare(self, cache: Path, asked: Preparation) -> PreparedModel:
+        """The model in a folder of its own, built or found under `cache`. Blocking; may take minutes."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TinyPolicy:
+class TinyPolicy(ModelSource):
     """`model=tiny`: a Qwen2 of 1 to 4 M parameters that the project builds itself, in seconds."""
+
+    follows_instructions: ClassVar[bool] = False  # it can only write workflows
 
     vocab_size: int  # at most; the tokenizer stops when the corpus has no more pairs to merge
     hidden_size: int
@@ -165,8 +171,10 @@ class TinyPolicy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pretrained:
+class Pretrained(ModelSource):
     """A model from a folder or from the Hugging Face hub."""
+
+    follows_instructions: ClassVar[bool] = True
 
     path: str  # a folder, or a hub id such as Qwen/Qwen2.5-7B-Instruct
     revision: str | None

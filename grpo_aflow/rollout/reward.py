@@ -13,14 +13,16 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsFloat
+from typing import SupportsFloat
 
+from grpo_aflow.protocols import Rubric
+from grpo_aflow.tasks.graders.tiers import Tiers
 from grpo_aflow.types import TIERS, Grade, Rollout, RolloutStatus, UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rubric(ABC):
-    """What all rubrics share."""
+class GradeRubric(ABC):
+    """What the rubrics here share: the fields of `protocols.Rubric`, checked."""
 
     repaired_cap: float
     cost_weight: float
@@ -32,38 +34,38 @@ class Rubric(ABC):
         if not (math.isfinite(self.cost_weight) and self.cost_weight >= 0):
             raise ValueError(f"cost_weight must be a finite number >= 0; got {self.cost_weight}")
 
-    @property
-    def tiers(self) -> Any:
-        """The grader's thresholds for Grade.tier; None leaves it its own, of five_tier.yaml."""
-        return None
-
     @abstractmethod
     def base(self, grade: Grade) -> float:
         """The reward before cap and cost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FiveTier(Rubric):
+class FiveTier(GradeRubric):
     """The tier of the grade: 0.0, 0.2, 0.4, 0.7 or 1.0."""
 
-    tiers: Any
+    tiers: Tiers  # the grader's thresholds for Grade.tier
 
     def base(self, grade: Grade) -> float:
         return grade.tier
 
 
-class Binary(Rubric):
+class Binary(GradeRubric):
     """1 for an exact answer, else 0."""
 
     def base(self, grade: Grade) -> float:
         return float(grade.exact)
 
 
-class Continuous(Rubric):
+class Continuous(GradeRubric):
     """The official metric: F1 for qa, the pass rate for code, exactness for maths."""
 
     def base(self, grade: Grade) -> float:
         return grade.score
+
+
+def tiers_of(rubric: Rubric) -> Tiers | None:
+    """The thresholds that a rubric wants the grader to use for Grade.tier; None leaves it its own."""
+    return getattr(rubric, "tiers", None)  # not every rubric has an opinion
 
 
 def score(rubric: Rubric, rollouts: Sequence[Rollout]) -> tuple[Rollout, ...]:

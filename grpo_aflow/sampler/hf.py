@@ -26,9 +26,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from grpo_aflow.protocols import PreparedModel, Tokenizer
 from grpo_aflow.sampler.queued import QueuedThread
-from grpo_aflow.sampler.settings import ModelFolder, fit
-from grpo_aflow.sampler.tokenizer import ChatTokenizer
+from grpo_aflow.sampler.settings import fit
 from grpo_aflow.sampler.versions import ServedVersions, check_whole
 from grpo_aflow.types import Adapter, Completion, InfrastructureError, SamplingParams
 
@@ -98,7 +98,7 @@ class _Cancelled(StoppingCriteria):
 class HfSampler:
     """Implements `protocols.Sampler`. Make one with `start`."""
 
-    def __init__(self, model: Any, tokenizer: ChatTokenizer, *, max_model_len: int) -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer, *, max_model_len: int) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
@@ -106,7 +106,7 @@ class HfSampler:
         self._thread = QueuedThread("hf-sampler")
 
     @classmethod
-    async def start(cls, model: ModelFolder) -> HfSampler:
+    async def start(cls, model: PreparedModel) -> HfSampler:
         def load() -> HfSampler:
             logging.disable_progress_bar()
             weights = AutoModelForCausalLM.from_pretrained(model.path, dtype=getattr(torch, model.dtype))

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from grpo_aflow.protocols import Sampler
+from grpo_aflow.protocols import PreparedModel, Sampler
 from grpo_aflow.types import SamplingParams, UserError
 
 if TYPE_CHECKING:
     from grpo_aflow.run.watchdog import Watchdog
-    from grpo_aflow.sampler.tokenizer import ChatTokenizer
 
 CPU_KV_CACHE_GB = 0.25  # where kv_cache_gb is null: 43,000 tokens of the tiny policy
 CARD_OVERHEAD = 2 << 30  # of an engine on a card besides weights and KV cache: an estimate, nobody has measured it
 CPU_LORA_SWITCH = "GRPO_AFLOW_CPU_LORA"  # set in the engine's environment on the CPU; see `cpu_platform`
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for max_lora_rank
-
-
-class ModelFolder(Protocol):
-    """The base model as the samplers need it; `learner.models.PreparedModel` is one."""
-
-    @property
-    def path(self) -> Path: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def max_model_len(self) -> int: ...
-    @property
-    def tokenizer(self) -> ChatTokenizer: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +29,8 @@ class AdapterLimits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sampling:
-    """What both engines share: temperature schedule, truncation, length."""
+class Sampling(ABC):
+    """Config group `sampler`: temperature schedule, truncation, length, and an engine that can be started."""
 
     temperature: float  # at step 0
     final_temperature: float  # from step `temperature_steps` on, linear in between
@@ -76,6 +60,16 @@ class Sampling:
             temperature += (self.final_temperature - self.temperature) * done
         return SamplingParams(temperature=temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=self.max_tokens)
 
+    @abstractmethod
+    def memory(self, *, weight_bytes: int, device_bytes: int, on_card: bool) -> int:
+        """Bytes that the sampler holds for itself."""
+
+    @abstractmethod
+    async def start(
+        self, model: PreparedModel, adapters: AdapterLimits, *, watchdog: Watchdog | None, seed: int
+    ) -> Sampler:
+        """Start an engine on a prepared model; may be called again after one died."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hf(Sampling):
@@ -86,7 +80,7 @@ class Hf(Sampling):
         return weight_bytes
 
     async def start(
-        self, model: ModelFolder, adapters: AdapterLimits, *, watchdog: Watchdog | None, seed: int
+        self, model: PreparedModel, adapters: AdapterLimits, *, watchdog: Watchdog | None, seed: int
     ) -> Sampler:
         """Load the base model. `seed` has no use here: every member of a group brings its own."""
         from grpo_aflow.sampler.hf import HfSampler
@@ -123,7 +117,7 @@ class Vllm(Sampling):
         return weight_bytes + overhead + int(kv_cache_gb * 2**30)
 
     async def start(
-        self, model: ModelFolder, adapters: AdapterLimits, *, watchdog: Watchdog | None, seed: int
+        self, model: PreparedModel, adapters: AdapterLimits, *, watchdog: Watchdog | None, seed: int
     ) -> Sampler:
         """Start an engine; may be called again after one died.
 

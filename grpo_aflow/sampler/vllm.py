@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
-from grpo_aflow.sampler.settings import CPU_KV_CACHE_GB, CPU_LORA_SWITCH, AdapterLimits, ModelFolder, Vllm, fit
-from grpo_aflow.sampler.tokenizer import ChatTokenizer
+from grpo_aflow.protocols import PreparedModel, Tokenizer
+from grpo_aflow.sampler.settings import CPU_KV_CACHE_GB, CPU_LORA_SWITCH, AdapterLimits, Vllm, fit
 from grpo_aflow.sampler.versions import ServedVersions, check_whole
 from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureError, SamplingParams, UserError
 
@@ -43,7 +43,7 @@ QUIET = {
 class VllmSampler:
     """Implements `protocols.Sampler`. Make one with `start`; after the engine has died, make another."""
 
-    def __init__(self, engine: Any, tokenizer: ChatTokenizer, *, max_model_len: int) -> None:
+    def __init__(self, engine: Any, tokenizer: Tokenizer, *, max_model_len: int) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
@@ -54,7 +54,7 @@ class VllmSampler:
     async def start(
         cls,
         settings: Vllm,
-        model: ModelFolder,
+        model: PreparedModel,
         adapters: AdapterLimits,
         *,
         watchdog: Watchdog | None,
@@ -197,7 +197,7 @@ class VllmSampler:
             raise InfrastructureError(f"vLLM: {what}: {_first_line(error)}") from error
 
 
-def _engine_arguments(settings: Vllm, model: ModelFolder, adapters: AdapterLimits, *, seed: int) -> dict[str, Any]:
+def _engine_arguments(settings: Vllm, model: PreparedModel, adapters: AdapterLimits, *, seed: int) -> dict[str, Any]:
     on_cpu = model.device == "cpu"
     kv_cache_gb = CPU_KV_CACHE_GB if settings.kv_cache_gb is None and on_cpu else settings.kv_cache_gb
     return {
@@ -235,7 +235,7 @@ def _lora_arguments(adapters: AdapterLimits) -> dict[str, Any]:
     }
 
 
-def _environment(settings: Vllm, model: ModelFolder) -> dict[str, str]:
+def _environment(settings: Vllm, model: PreparedModel) -> dict[str, str]:
     """What the engine's process finds in its environment."""
     if model.device == "cpu":
         return {

@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 from grpo_aflow.learner import publish
-from grpo_aflow.learner.log_prob_check import Calibration, Gate, Scored, distance, moved
+from grpo_aflow.learner.log_prob_check import Calibration, LogProbCheck, Scored, distance, moved
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.types import InfrastructureError, SelfTestFailed
 
@@ -82,7 +82,7 @@ BASE = Scored(sampler=OFF, learner=OFF)
 
 
 def fp32():
-    return Gate(dtype="float32", calibration=Calibration(tolerance=1e-4, noise=1e-5))
+    return LogProbCheck(dtype="float32", calibration=Calibration(tolerance=1e-4, noise=1e-5))
 
 
 def test_agreement_passes_with_its_figures():
@@ -124,7 +124,7 @@ def test_a_move_is_the_least_squares_slope_and_its_error():
 
 
 def test_low_precision_measures_its_tolerance_under_the_base_once():
-    gate = Gate(dtype="bfloat16")
+    gate = LogProbCheck(dtype="bfloat16")
     rough = Scored(sampler=(-1.01, -1.99, -3.03), learner=OFF)
     measured = gate.calibrate(rough)
     assert measured.tolerance == pytest.approx(4 * 0.05 / 3)
@@ -133,22 +133,24 @@ def test_low_precision_measures_its_tolerance_under_the_base_once():
     with pytest.raises(SelfTestFailed, match=r"tolerance 6\.67e-02"):
         gate.check(Scored(sampler=[v + 0.07 for v in ON], learner=ON), rough)
     assert gate.calibration == measured
-    assert Gate(dtype="float16").calibrate(BASE).tolerance == 2**-10  # a lucky check asks for no more than fp16 holds
+    assert (
+        LogProbCheck(dtype="float16").calibrate(BASE).tolerance == 2**-10
+    )  # a lucky check asks for no more than fp16 holds
 
 
 def test_full_precision_measures_the_largest_difference_and_refuses_what_is_no_rounding():
-    gate = Gate(dtype="float32")
+    gate = LogProbCheck(dtype="float32")
     rounded = Scored(sampler=(-1.0002, -2.0, -3.0001), learner=OFF)
     assert gate.calibrate(rounded).tolerance == pytest.approx(8e-4)
     gate.check(Scored(sampler=[v + 7e-4 for v in ON], learner=ON), rounded)
     with pytest.raises(SelfTestFailed, match=r"tolerance 8\.00e-04"):
         gate.check(Scored(sampler=[v + 9e-4 for v in ON], learner=ON), rounded)
-    assert Gate(dtype="float32").calibrate(BASE).tolerance == 1e-4
+    assert LogProbCheck(dtype="float32").calibrate(BASE).tolerance == 1e-4
     with pytest.raises(SelfTestFailed, match=r"differ under the base model itself: 3\.00e-03 nats at most over 3"):
-        Gate(dtype="float32").calibrate(Scored(sampler=(-1.0, -2.0, -3.003), learner=OFF))
+        LogProbCheck(dtype="float32").calibrate(Scored(sampler=(-1.0, -2.0, -3.003), learner=OFF))
     for dtype in ("float32", "bfloat16"):
         with pytest.raises(SelfTestFailed, match="differ under the base"):
-            Gate(dtype=dtype).calibrate(Scored(sampler=(-1.0, float("nan"), -3.0), learner=OFF))
+            LogProbCheck(dtype=dtype).calibrate(Scored(sampler=(-1.0, float("nan"), -3.0), learner=OFF))
 
 
 NUM = 256
@@ -164,7 +166,7 @@ def low_precision():
     base = drawn(0, 2.0) - 3
     before = base + drawn(1, 0.05)
     new = before + drawn(2, 0.02)
-    gate = Gate(dtype="bfloat16", calibration=Calibration(tolerance=0.07, noise=0.02))
+    gate = LogProbCheck(dtype="bfloat16", calibration=Calibration(tolerance=0.07, noise=0.02))
 
     def scored(learner, sampled, seed):
         return Scored(sampler=list(sampled + drawn(seed, 0.02)), learner=list(learner))

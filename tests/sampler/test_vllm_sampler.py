@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from sampler_cases import MESSAGES, PLAIN, draw
 
-from grpo_aflow.learner.log_prob_check import Gate, Scored
+from grpo_aflow.learner.log_prob_check import LogProbCheck, Scored
 from grpo_aflow.protocols import Sampler
 from grpo_aflow.run.watchdog import descendants
 from grpo_aflow.sampler.settings import AdapterLimits, Vllm
@@ -83,7 +83,7 @@ async def test_a_changed_adapter_changes_the_scores_to_the_learners(sampler, ada
 
 
 async def test_a_stale_and_a_dropped_adapter_are_caught(sampler, adapters, peft_scores):
-    gate = Gate(dtype="float32")
+    gate = LogProbCheck(dtype="float32")
     base = Scored(sampler=await sampler.score(PROBE, version=None), learner=peft_scores(PROBE, None))
     await sampler.publish(Adapter(version=1, path=adapters[1]))
     first = Scored(sampler=await sampler.score(PROBE, version=1), learner=peft_scores(PROBE, adapters[1]))

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import psutil
 
-from grpo_aflow import train
 from grpo_aflow.config.composing import compose
-from grpo_aflow.rollout.group import Rollouter, SampledPolicy
+from grpo_aflow.rollout.policies import SampledPolicy
 from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.signals import Interrupt
+from grpo_aflow.run.timing import Timeline
+from grpo_aflow.train import run_loop
 from grpo_aflow.training.setup import open_training
 from grpo_aflow.training.state import Training
 from grpo_aflow.types import Completion, Execution, ExecutionStatus, Grade, Rollout, RolloutStatus, Task
@@ -44,12 +45,13 @@ class RandomPrompts(SampledPolicy):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Waiting(Rollouter):
-    """Executions that only wait."""
+class Waiting:
+    """An environment that only waits."""
 
+    timeline: Timeline
     mean_s: float
 
-    async def _execute(self, task: Task, step: int, member: int, completion: Completion) -> Rollout:
+    async def rollout(self, task: Task, completion: Completion, *, step: int, member: int) -> Rollout:
         draw = random.Random(f"{task.id}/{step}/{member}")
         with self.timeline.busy("executor"):
             await asyncio.sleep(self.mean_s * draw.lognormvariate(-0.125, 0.5))  # mean 1 at sigma 0.5
@@ -95,11 +97,12 @@ async def main() -> None:
     quiet.console.quiet, quiet.used = True, {}
     async with AsyncExitStack() as stack:
         training = await open_training(config, run, stack, quiet)
+        served = training.served
         policy = RandomPrompts(
-            sampler=training.served.sampler, tokenizer=training.served.tokenizer, prompt=config.prompt, vocabulary=2048
+            sampler=served.sampler, tokenizer=served.model.tokenizer, prompt=config.prompt, vocabulary=2048
         )
-        shipped = {f.name: getattr(training.rollouter, f.name) for f in dataclasses.fields(Rollouter)}
-        training.rollouter = Waiting(**{**shipped, "policy": policy}, mean_s=mean_s)
+        waiting = Waiting(timeline=training.services.timeline, mean_s=mean_s)
+        training.rollouter = dataclasses.replace(training.rollouter, policy=policy, environment=waiting)
         print(json.dumps({"ready": True}), flush=True)
         for line in iter(sys.stdin.readline, ""):
             print(json.dumps(await block(training, int(line.split()[1]), staleness)), flush=True)
@@ -113,7 +116,7 @@ async def block(training: Training, number: int, staleness: int) -> dict:
     schedule = dataclasses.replace(training.config.schedule, num_steps=last + staleness)
     training.config = dataclasses.replace(training.config, schedule=schedule)
     with Interrupt() as interrupt:
-        await train._loop(training, interrupt)
+        await run_loop(training, interrupt)
     used = training.progress.used
     cpu_s = (used[last] - used[first - 1]) / number
     lines = [line for line in read_jsonl(training.run.path / "metrics.jsonl") if first <= line["step"] <= last]

@@ -1,1 +1,30 @@
-"""Run folders as pandas tables, for notebooks: `load_run(path)` and what can be drawn from it. See `frames`."""
+"""Run folders as pandas tables and pictures, for notebooks: `load_runs("runs/*/*")`, then `metrics`, `rollouts`, plots.
+
+In: the files of run folders. Out: data frames, and drawings on an axis that you give. See `frames`.
+"""
+
+from grpo_aflow.analysis.frames import (
+    compare,
+    evaluations,
+    load_runs,
+    metrics,
+    plot_curve,
+    plot_operators,
+    plot_tiers,
+    plot_times,
+    rollouts,
+    show,
+)
+
+__all__ = [
+    "compare",
+    "evaluations",
+    "load_runs",
+    "metrics",
+    "plot_curve",
+    "plot_operators",
+    "plot_tiers",
+    "plot_times",
+    "rollouts",
+    "show",
+]

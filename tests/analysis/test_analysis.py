@@ -36,7 +36,7 @@ def test_a_run_reads_as_frames(trained_run):
     assert len(rollouts) == 36
     assert {"reward", "grade/exact", "source", "advantage"} <= set(rollouts)
     names = analysis.evaluations(runs)["evaluation"].tolist()
-    assert names == ["oracle", "step_000000", "step_000003"]
+    assert names == ["best_reference", "step_000000", "step_000003"]
     text = analysis.show(rollouts.iloc[0])
     assert "answer:" in text
     assert "reward:" in text

@@ -8,7 +8,7 @@ from rollouts import group, rollout
 
 from grpo_aflow import tasks as task_room
 from grpo_aflow.config.composing import compose
-from grpo_aflow.evaluation.command import measure
+from grpo_aflow.evaluation.command import run_evaluation
 from grpo_aflow.evaluation.evaluate import aflow_grades, aflow_scores
 from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.types import RolloutStatus, Task
@@ -45,7 +45,7 @@ def evaluated(tmp_path_factory):
 
 def test_the_aflow_profile_stands_beside_the_official_one(evaluated, capsys):
     root, config = evaluated
-    accuracy = measure(config)
+    accuracy = run_evaluation(config)
     [file] = root.rglob("evaluation.json")
     summary = json.loads(file.read_text())
     assert summary["accuracy"] == accuracy

@@ -83,7 +83,7 @@ def test_settings_are_light_to_import() -> None:
 async def test_the_worst_case_of_a_workflow_is_priced_as_its_executor(tmp_path, monkeypatch):
     """The same workflow costs at most 0.06 USD with one model and 1 USD with another: E404 knows which is paid."""
     from grpo_aflow.run.timing import Timeline
-    from grpo_aflow.services import Ground
+    from grpo_aflow.services import Services
     from grpo_aflow.types import Price
     from grpo_aflow.workflow import check_text
     from grpo_aflow.workflow.rules import default_rules
@@ -101,8 +101,8 @@ async def test_the_worst_case_of_a_workflow_is_priced_as_its_executor(tmp_path, 
             self.price = price
 
     def codes(price):
-        ground = Ground(runner=None, executor=Priced(price), watchdog=None, timeline=Timeline())
-        rules = ground._priced(default_rules())
+        services = Services(runner=None, executor=Priced(price), watchdog=None, timeline=Timeline())
+        rules = services._priced(default_rules())
         return [finding.code for finding in check_text(source, domain="math", rules=rules).findings]
 
     assert codes(Price(input_usd=0.15e-6, output_usd=0.6e-6)) == []

@@ -2,9 +2,9 @@ import pytest
 from rollouts import completion
 
 from grpo_aflow.learner.checkpoints import newest_adapter
+from grpo_aflow.run.records import replayed
 from grpo_aflow.run.resume import resumed_config
 from grpo_aflow.run.saved import flatten
-from grpo_aflow.services import replayed
 from grpo_aflow.types import UserError
 
 SAVED = {"seed": 7, "lora": {"rank": 8, "alpha": 16}, "resume": None, "resume_with": [], "paths": {"runs": "a"}}

@@ -14,7 +14,7 @@ from small_endpoint import completion, small_endpoint
 
 from grpo_aflow import train
 from grpo_aflow.config.composing import compose
-from grpo_aflow.evaluation.command import measure
+from grpo_aflow.evaluation.command import run_evaluation
 from grpo_aflow.executor.ledger import read_costs
 from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.types import BudgetReached, InfrastructureError, UserError
@@ -75,7 +75,7 @@ def check_resumed(done, folder, whole):
 @pytest.fixture
 def whole(overrides, tmp_path):
     """The folder of the same evaluation, uninterrupted."""
-    measure(compose(*overrides, f"paths.runs={tmp_path / 'whole'}", config_name="evaluate"))
+    run_evaluation(compose(*overrides, f"paths.runs={tmp_path / 'whole'}", config_name="evaluate"))
     return only_run(tmp_path / "whole")
 
 
@@ -165,7 +165,7 @@ def test_a_slow_endpoint_masks_and_stops_the_evaluation(overrides, tmp_path):
             config_name="evaluate",
         )
         with pytest.raises(InfrastructureError, match=r"evaluation: 2\d of 48 rollouts are masked") as stopped:
-            measure(config)
+            run_evaluation(config)
     assert "no answer within executor.timeout_s=0.15" in str(stopped.value) or "was down for" in str(stopped.value)
     rollouts = [line for line in read_jsonl(only_run(tmp_path) / "rollouts.jsonl") if line["kind"] == "rollout"]
     assert len(rollouts) >= 25

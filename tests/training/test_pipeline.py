@@ -3,7 +3,7 @@ import time
 
 import pytest
 from rollouts import TASK, group, rollout
-from test_schedule import schedule
+from schedules import schedule
 
 from grpo_aflow.rollout.advantage import informative
 from grpo_aflow.training.pipeline import Pipeline

@@ -23,17 +23,18 @@ async def plain(config):
     async with AsyncExitStack() as stack:
         training = await open_training(config, run, stack, Progress(num_steps=1, log_every=10**9))
         rollouter = dataclasses.replace(training.rollouter, on_sampled=None)
-        schedule, learner = config.schedule, training.learner
+        schedule, worker = config.schedule, training.worker
         for step in range(1, schedule.num_steps + 1):
             params, groups = training.sampling(step), []
-            tasks = training.mix.batch(step - 1, schedule.prompts_per_step, seed=config.seed)
+            tasks = training.stream.batch(step - 1, schedule.prompts_per_step, seed=config.seed)
             for index, task in enumerate(tasks):
                 options = {"step": step, "index": index, "size": schedule.group_size, "version": step - 1}
                 groups.append(await rollouter.group(task, params=params, **options))
             for group in groups:
                 rewards = [rollout.reward for rollout in group.rollouts]
-                learner.backward(training_group(group, group_advantages(rewards, config.objective.advantage), params))
-            learner.step(schedule.learning_rate_at(step))
+                batch = training_group(group, group_advantages(rewards, config.objective.advantage), params)
+                await worker.backward(batch, None)
+            await worker.step(schedule.learning_rate_at(step))
             await training.publisher.publish()
             training.finish(step)
         file = await training.save() / "adapter" / "adapter_model.safetensors"

@@ -16,7 +16,7 @@ from typing import Any
 
 from grpo_aflow.config.groups import Evaluation
 from grpo_aflow.evaluation.readings import AflowGrades, Disagreement, disagreements, rule_counts
-from grpo_aflow.evaluation.statistics import Estimate, estimate
+from grpo_aflow.evaluation.statistics import Estimate, Scores, estimate
 from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.rollout import metrics
 from grpo_aflow.rollout.group import EVALUATION, Rollouter
@@ -31,8 +31,6 @@ from grpo_aflow.types import (
     RolloutStatus,
     Task,
 )
-
-Scores = dict[str, list[float]]  # task id -> exactness of its unmasked rollouts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +128,7 @@ async def evaluate(
 
 
 def exact_scores(groups: Sequence[RolloutGroup]) -> Scores:
-    scores: Scores = {}
+    scores: dict[str, Sequence[float]] = {}
     for group in groups:
         counted = [r for r in group.rollouts if r.status != RolloutStatus.MASKED]
         scores[group.task.id] = [float(bool(r.grade and r.grade.exact)) for r in counted]
@@ -158,7 +156,7 @@ async def aflow_grades(groups: Sequence[RolloutGroup], runner: CodeRunner) -> Af
 
 def aflow_scores(groups: Sequence[RolloutGroup], grades: AflowGrades) -> Scores:
     """AFlow's scores as its tables count them: F1 for qa, solved otherwise."""
-    scores: Scores = {}
+    scores: dict[str, Sequence[float]] = {}
     for group in groups:
         found = [grades[group.task.id, r.member] for r in group.rollouts if (group.task.id, r.member) in grades]
         scores[group.task.id] = [one.score if group.task.domain == "qa" else float(one.exact) for one in found]

@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+Scores = Mapping[str, Sequence[float]]  # task id -> exactness of its unmasked rollouts
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
@@ -24,7 +26,7 @@ class Estimate:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def estimate(scores: Mapping[str, Sequence[float]]) -> Estimate:
+def estimate(scores: Scores) -> Estimate:
     """Mean score with its 95 % interval. scores: task id -> the scores of its (unmasked) rollouts."""
     tasks = {task: values for task, values in scores.items() if values}
     num_rollouts = sum(len(values) for values in tasks.values())
@@ -37,7 +39,7 @@ def estimate(scores: Mapping[str, Sequence[float]]) -> Estimate:
     return Estimate(mean=mean, low=low, high=high, num_tasks=len(tasks), num_rollouts=num_rollouts)
 
 
-def paired_gain(before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]]) -> Estimate:
+def paired_gain(before: Scores, after: Scores) -> Estimate:
     """The mean over tasks of (after - before), with its 95 % interval; only tasks that have both."""
     both = [task for task in before if before[task] and after.get(task)]
     gains = [_mean(after[task]) - _mean(before[task]) for task in both]

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import yaml
 
 from grpo_aflow.executor.client import Executor
-from grpo_aflow.executor.settings import SimulatedSettings
+from grpo_aflow.simulation.opening import SimulatedExecutor
 from grpo_aflow.simulation.oracle import SLOTS, TASKS
 from grpo_aflow.types import CallContext, Message
 
@@ -34,12 +34,12 @@ PROMPTS = {slot: slot for slot in SLOTS}
 WORKFLOWS, STEPS, LATENCY_S = 500, 3, 8.0
 
 
-def settings(**changed: Any) -> SimulatedSettings:
+def settings(**changed: Any) -> SimulatedExecutor:
     """conf/executor/simulated.yaml with some values replaced."""
     values = yaml.safe_load((CONF / "openai.yaml").read_text()) | yaml.safe_load((CONF / "simulated.yaml").read_text())
     values.pop("defaults")
     values.pop("_target_")
-    return SimulatedSettings(**(values | changed))
+    return SimulatedExecutor(**(values | changed))
 
 
 def messages(n: int) -> list[Message]:

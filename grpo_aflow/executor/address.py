@@ -8,13 +8,9 @@ import socket
 import ssl
 import urllib.request
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from grpo_aflow.types import InfrastructureError, UserError
-
-if TYPE_CHECKING:
-    from grpo_aflow.executor.settings import EndpointSettings
 
 REACH_S = 10.0  # to connect to the endpoint when it is opened
 TLS_S = 1.0  # to find out whether a port speaks TLS
@@ -136,12 +132,11 @@ async def speaks_tls(address: Address) -> bool:
     return True
 
 
-def key_of(settings: EndpointSettings) -> str:
-    """The endpoint's key, from the variable that the settings name.
+def key_of(name: str | None) -> str:
+    """The endpoint's key, from the environment variable of that name; "" where none is asked for.
 
     Raises UserError where it is not set or cannot be sent.
     """
-    name = settings.api_key_env
     if name is None:
         return ""
     key = os.environ.get(name, "").strip()

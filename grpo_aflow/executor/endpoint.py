@@ -44,7 +44,7 @@ class Endpoint:
 
         self._settings = settings
         self._address = Address.parse(base_url)
-        self._key = key_of(settings)
+        self._key = key_of(settings.api_key_env)
         self._answered = answered
         self._refusals = 0  # before any answer
         self._asked_for_tls = False

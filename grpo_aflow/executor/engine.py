@@ -2,7 +2,7 @@
 
 One engine and one copy of the weights: policy samples carry an adapter, executor calls carry none. `EngineTransport`
 is the other end of the executor's one seam (`executor.transport`), so ledger, cache, replay, caps and masking are the
-same as for an endpoint over HTTP. It stands here because it knows both rooms: the sampler and the executor.
+same as for an endpoint over HTTP.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from grpo_aflow.executor.client import Executor
+from grpo_aflow.executor.opening import open_on
 from grpo_aflow.executor.settings import EndpointSettings
 from grpo_aflow.executor.transport import Attempt
 from grpo_aflow.protocols import ExecutingModel, Sampler, ServedModel, Tokenizer
@@ -107,7 +108,7 @@ def _attempt(completion: Completion, *, num_prompt_tokens: int) -> Attempt:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SharedSettings(EndpointSettings):
+class SharedExecutor(EndpointSettings):
     """`executor=shared`. What only a server has (address, key, further fields) must be left out. See conf/executor/."""
 
     needs_engine: ClassVar[bool] = True
@@ -149,9 +150,7 @@ class SharedSettings(EndpointSettings):
         system_prompts: Mapping[str, str] | None = None,
         served: ServedModel | None = None,
     ) -> Executor:
-        """An executor on a running sampler, with cache and ledger in `run_dir`; see EndpointSettings.open."""
-        from grpo_aflow.executor.opening import open_on
-
+        """An executor on a running sampler, with cache and ledger in `run_dir`; see `protocols.ExecutorConfig.open`."""
         assert served is not None  # `needs_engine` says so
         model = served.model
         transport = EngineTransport(

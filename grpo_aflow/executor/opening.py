@@ -1,15 +1,15 @@
-"""From settings to a running `Executor`: files in the run directory, price, key, and the simulated endpoint's process.
+"""From settings to a running `Executor`: files in the run directory, price, key, and the address that must answer.
 
-Imported by `settings` at the moment of opening, never before.
+Here are the options of config group `executor` whose server others run; `engine` and the package `simulation` have
+the other two.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from grpo_aflow.executor.address import Address, key_of, reach
 from grpo_aflow.executor.cache import AnswerCache
@@ -18,55 +18,63 @@ from grpo_aflow.executor.endpoint import Endpoint
 from grpo_aflow.executor.ledger import Costs, Ledger, read_costs
 from grpo_aflow.executor.prices import price_of
 from grpo_aflow.executor.sending import Sender
-from grpo_aflow.executor.settings import CacheMode, EndpointSettings, SimulatedSettings
+from grpo_aflow.executor.settings import CacheMode, EndpointSettings
 from grpo_aflow.executor.transport import Transport
-from grpo_aflow.simulation.server import start_server
+from grpo_aflow.protocols import ExecutingModel, ServedModel
 from grpo_aflow.types import Task, UserError
 
-CACHE_FILE, LEDGER_FILE, REQUEST_LOG_FILE = "cache.sqlite", "ledger.jsonl", "endpoint.jsonl"
+CACHE_FILE, LEDGER_FILE = "cache.sqlite", "ledger.jsonl"
 
 
-async def open_endpoint(settings: EndpointSettings, run_dir: Path, *, seed: int, tasks: Sequence[Task]) -> Executor:
-    """A client of a server that others run, or of a recorded cache."""
-    if settings.cache is CacheMode.replay:
-        return _open_replay(settings, run_dir, seed=seed, tasks=tasks)
-    if settings.base_url is None:
-        raise UserError(
-            "executor.base_url is missing; set it to the API's address, for example http://localhost:8000/v1"
-        )
-    if settings.model is not None:
-        price_of(settings, settings.model)  # what is missing here is said before the network is tried
-    key_of(settings)
-    address = Address.parse(settings.base_url)
-    await reach(address)
-    return _connect(settings, run_dir, base_url=settings.base_url, provider=address.base_url, seed=seed, tasks=tasks)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenAIExecutor(EndpointSettings):
+    """`executor=openai` and `executor=local`: a server that others run. Implements `protocols.ExecutorConfig`."""
+
+    needs_engine: ClassVar[bool] = False
+
+    def check(self, model: ExecutingModel) -> None:
+        """A server of its own works beside every policy."""
+
+    async def open(
+        self,
+        run_dir: Path,
+        *,
+        seed: int,
+        tasks: Sequence[Task] = (),
+        system_prompts: Mapping[str, str] | None = None,
+        served: ServedModel | None = None,
+    ) -> Executor:
+        """See `protocols.ExecutorConfig.open`.
+
+        Raises:
+            UserError: no key in the environment, no price for the model, no base_url.
+            InfrastructureError: nobody answers at the address.
+        """
+        if self.cache is CacheMode.replay:
+            return open_replay(self, run_dir, seed=seed, tasks=tasks)
+        if self.base_url is None:
+            raise UserError(
+                "executor.base_url is missing; set it to the API's address, for example http://localhost:8000/v1"
+            )
+        if self.model is not None:
+            price_of(self, self.model)  # what is missing here is said before the network is tried
+        key_of(self.api_key_env)
+        address = Address.parse(self.base_url)
+        await reach(address)
+        return connect(self, run_dir, base_url=self.base_url, provider=address.base_url, seed=seed, tasks=tasks)
 
 
-async def open_simulated(
-    settings: SimulatedSettings, run_dir: Path, *, seed: int, tasks: Sequence[Task], system_prompts: Mapping[str, str]
-) -> Executor:
-    """The simulated endpoint in a process of its own, and a client of it."""
-    if settings.cache is CacheMode.replay:
-        return _open_replay(settings, run_dir, seed=seed, tasks=tasks)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    log = run_dir / REQUEST_LOG_FILE if settings.request_log else None
-    server = await asyncio.to_thread(start_server, settings, tasks=tasks, system_prompts=system_prompts, log=log)
-    try:
-        return _connect(
-            settings,
-            run_dir,
-            base_url=server.base_url,
-            provider=_world_name(settings),
-            seed=seed,
-            tasks=tasks,
-            on_close=server.stop,
-        )
-    except BaseException:
-        server.stop()
-        raise
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplayExecutor(OpenAIExecutor):
+    """`executor=replay`: answers only from a recorded cache; it costs nothing, and a miss is an error."""
+
+    def __post_init__(self) -> None:
+        OpenAIExecutor.__post_init__(self)
+        if self.cache is not CacheMode.replay:
+            raise ValueError(f"cache must be replay in executor=replay; got {self.cache}")
 
 
-def _connect(
+def connect(
     settings: EndpointSettings,
     run_dir: Path,
     *,
@@ -76,6 +84,7 @@ def _connect(
     tasks: Sequence[Task],
     on_close: Callable[[], None] = lambda: None,
 ) -> Executor:
+    """A client of the server at `base_url`; see `open_on`."""
     if settings.model is None:
         raise UserError("executor.model is missing; set it to the endpoint's name of the model")
     answered = read_costs(run_dir / LEDGER_FILE).total.ok > 0
@@ -110,7 +119,7 @@ def open_on(
         on_close: called, from a thread, when the executor is closed.
     """
     if settings.cache is CacheMode.replay:
-        return _open_replay(settings, run_dir, seed=seed, tasks=tasks)
+        return open_replay(settings, run_dir, seed=seed, tasks=tasks)
     price = price_of(settings, model)
     past = read_costs(run_dir / LEDGER_FILE)
     cache = None
@@ -132,7 +141,8 @@ def open_on(
     )
 
 
-def _open_replay(settings: EndpointSettings, run_dir: Path, *, seed: int, tasks: Sequence[Task]) -> Executor:
+def open_replay(settings: EndpointSettings, run_dir: Path, *, seed: int, tasks: Sequence[Task]) -> Executor:
+    """Answers from the recorded cache alone."""
     cache = AnswerCache(_cache_path(settings, run_dir), read_only=True)
     recorded = [(p, m) for p, m in cache.sources() if settings.model in (None, m)]
     if len(recorded) != 1:
@@ -167,9 +177,3 @@ def _book_the_past(sender: Sender, past: Costs) -> None:
     for step, spend in past.by("step").items():
         sender.usd.book(step, spend.usd + spend.at_most_usd)
         sender.tokens.book(step, spend.prompt_tokens + spend.completion_tokens)
-
-
-def _world_name(settings: SimulatedSettings) -> str:
-    """The provider's name in cache keys: another world gives other answers, another port the same ones."""
-    world = {"seed": settings.world_seed, "accuracy": settings.accuracy, "power": settings.ensemble_power}
-    return "simulated:" + hashlib.sha256(json.dumps(world, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,25 +1,18 @@
-"""The config group `executor`: which endpoint runs the workflows, and within which limits.
+"""What is asked of an OpenAI-compatible endpoint, how fast, how often, for how much: plain values, checked when made.
 
-First station of the executor's data way: settings (here) -> `client.Executor` -> cache, limits, ledger -> endpoint.
-Each class is one frozen record of plain values, checked when it is made; `open` makes the running client. Nothing heavy
-is imported before `open`.
+First station of the executor's data way: settings (here) -> `opening` -> `client.Executor` -> cache, limits, ledger ->
+endpoint. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
-from grpo_aflow.protocols import ExecutingModel, ServedModel
-from grpo_aflow.types import Task
-
-if TYPE_CHECKING:
-    from grpo_aflow.executor.client import Executor
-
+from grpo_aflow.executor.address import Address
 
 OWN_FIELDS: Mapping[str, str] = {
     "model": " and set executor.model",
@@ -52,9 +45,7 @@ class PriceMode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EndpointSettings:
-    """An OpenAI-compatible endpoint: what to ask it, how fast, how often, for how much. Defaults: conf/executor/."""
-
-    needs_engine: ClassVar[bool] = False
+    """The fields of every option of config group `executor`. Defaults: conf/executor/."""
 
     model: str | None  # the endpoint's name of the executor model; null only in replay: the recorded one
     base_url: str | None  # up to and including /v1; null only where the option starts its own server or needs none
@@ -88,18 +79,18 @@ class EndpointSettings:
     usd_per_million_output: dict[str, float]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cache", CacheMode(self.cache))  # a plain string outside of the config's door
+        object.__setattr__(self, "cache", CacheMode(self.cache))  # a plain string outside of the config
         object.__setattr__(self, "price", PriceMode(self.price))
         object.__setattr__(self, "max_tokens_field", MaxTokensField(self.max_tokens_field))
         self._check_endpoint()
         for name in ("concurrency", "max_tokens", "breaker_failures", "max_answer_bytes"):
-            _at_least(self, name, 1)
+            at_least(self, name, 1)
         for name in ("retries", "temperature", "backoff_s", "max_backoff_s", "breaker_pause_s", "max_outage_s"):
-            _at_least(self, name, 0)
+            at_least(self, name, 0)
         for name in ("requests_per_minute", "tokens_per_minute", "max_total_tokens", "max_step_tokens"):
-            _at_least(self, name, 1)
+            at_least(self, name, 1)
         for name in ("max_usd", "max_usd_per_step"):
-            _at_least(self, name, 0)
+            at_least(self, name, 0)
         for name in ("timeout_s", "window_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0; got {getattr(self, name)}")
@@ -111,8 +102,6 @@ class EndpointSettings:
                 raise ValueError(f"{name} must be finite and not negative; got {bad}")
 
     def _check_endpoint(self) -> None:
-        from grpo_aflow.executor.address import Address
-
         if self.model is not None and not self.model.strip():
             raise ValueError("model must not be empty; name the endpoint's model")
         if self.base_url is not None:
@@ -121,105 +110,9 @@ class EndpointSettings:
             if name in OWN_FIELDS:
                 raise ValueError(f"extra_body.{name} is set by the client; leave it out{OWN_FIELDS[name]}")
 
-    def check(self, model: ExecutingModel) -> None:
-        """Refuse a policy's model that this executor cannot work beside: a server of its own minds none."""
 
-    async def open(
-        self,
-        run_dir: Path,
-        *,
-        seed: int,
-        tasks: Sequence[Task] = (),
-        system_prompts: Mapping[str, str] | None = None,
-        served: ServedModel | None = None,
-    ) -> Executor:
-        """A client that keeps its cache and ledger in `run_dir`.
-
-        Args:
-            seed: the run's seed, part of every call's sample index.
-            tasks: whose dataset the ledger names; the simulated endpoint also plays the solver for exactly these.
-            system_prompts: system text -> operator slot; only the simulated endpoint reads it.
-
-        Raises:
-            UserError: no key in the environment, no price for the model, no base_url.
-        """
-        from grpo_aflow.executor.opening import open_endpoint
-
-        return await open_endpoint(self, run_dir, seed=seed, tasks=tasks)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReplaySettings(EndpointSettings):
-    """Answers only from a recorded cache: costs nothing, needs no network and no key, and a miss is an error."""
-
-    def __post_init__(self) -> None:
-        EndpointSettings.__post_init__(self)
-        if self.cache is not CacheMode.replay:
-            raise ValueError(f"cache must be replay in executor=replay; got {self.cache}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SimulatedSettings(EndpointSettings):
-    """A fallible solver for known tasks, served by a process of its own on loopback. See SIMULATED_WORLD.md."""
-
-    world_seed: int  # of the simulated solver itself
-    accuracy: dict[str, float]  # <domain>_<behaviour> -> probability
-    ensemble_power: dict[str, float]  # <domain>_<ensemble> -> exponent; 1 = no better than picking at random
-    median_latency_s: float  # lognormal
-    latency_sigma: float  # of the logarithm; 0 = constant
-    rate_429: float  # share of requests answered with 429 and a retry-after
-    retry_after_s: float
-    rate_500: float
-    rate_hang: float  # share of requests that are not answered for hang_s
-    hang_s: float
-    rate_empty: float  # share answered with no text and finish_reason=length
-    rate_malformed: float  # share answered with broken JSON
-    request_log: bool  # write endpoint.jsonl into the run directory: one line per request that arrived
-
-    def __post_init__(self) -> None:
-        from grpo_aflow.simulation.world import BEHAVIOURS, ENSEMBLES
-
-        EndpointSettings.__post_init__(self)
-        _expect_keys("accuracy", self.accuracy, BEHAVIOURS)
-        _expect_keys("ensemble_power", self.ensemble_power, ENSEMBLES)
-        for name, value in self.accuracy.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"accuracy.{name} must be between 0 and 1; got {value}")
-        for name, value in self.ensemble_power.items():
-            if value < 0:
-                raise ValueError(f"ensemble_power.{name} must be at least 0; got {value}")
-        for name in ("median_latency_s", "latency_sigma", "retry_after_s", "hang_s"):
-            _at_least(self, name, 0)
-        rates = ("rate_429", "rate_500", "rate_hang", "rate_empty", "rate_malformed")
-        for name in rates:
-            _at_least(self, name, 0)
-        if sum(getattr(self, name) for name in rates) > 1:
-            raise ValueError(f"{' + '.join(rates)} must be at most 1; lower one of them")
-
-    async def open(
-        self,
-        run_dir: Path,
-        *,
-        seed: int,
-        tasks: Sequence[Task] = (),
-        system_prompts: Mapping[str, str] | None = None,
-        served: ServedModel | None = None,
-    ) -> Executor:
-        """Start the simulated endpoint for `tasks` and connect to it; see EndpointSettings.open."""
-        from grpo_aflow.executor.opening import open_simulated
-
-        return await open_simulated(self, run_dir, seed=seed, tasks=tasks, system_prompts=system_prompts or {})
-
-
-def _at_least(settings: EndpointSettings, name: str, least: float) -> None:
+def at_least(settings: EndpointSettings, name: str, least: float) -> None:
+    """Raise ValueError when a field is a number below `least`."""
     value = getattr(settings, name)
     if value is not None and not value >= least:
         raise ValueError(f"{name} must be at least {least}; got {value}")
-
-
-def _expect_keys(name: str, given: Mapping[str, float], expected: Sequence[str]) -> None:
-    unknown, missing = sorted(set(given) - set(expected)), sorted(set(expected) - set(given))
-    if unknown:
-        raise ValueError(f"{name}.{unknown[0]} is unknown; known: {', '.join(expected)}")
-    if missing:
-        raise ValueError(f"{name}.{missing[0]} is missing; conf/executor/simulated.yaml has them all")

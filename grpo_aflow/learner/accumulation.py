@@ -37,7 +37,7 @@ class GroupSums:
             torch._foreach_add_(self.gradients, later_ones)
 
 
-class Pending:
+class GradientAccumulator:
     """The groups of a step, by place."""
 
     def __init__(self) -> None:

@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from grpo_aflow.learner.accumulation import GroupSums, Pending
+from grpo_aflow.learner.accumulation import GroupSums, GradientAccumulator
 from grpo_aflow.learner.head import Scores, Truncation
 from grpo_aflow.learner.lora import LoraSpec, adapter_id, check_shapes
 from grpo_aflow.learner.loss_scale import LossScale
-from grpo_aflow.learner.losses import TokenBatch, token_losses, weighted_sum
+from grpo_aflow.learner.losses import token_losses, weighted_sum
 from grpo_aflow.learner.objectives import Objective, OldLogprobs, Totals
 from grpo_aflow.learner.policy import BASE, POLICY, REFERENCE, Policy, spread
 from grpo_aflow.learner.ranks import reduce_sums
@@ -39,6 +39,7 @@ from grpo_aflow.learner.rows import (
 )
 from grpo_aflow.learner.settings import LearnerSettings
 from grpo_aflow.learner.step_stats import StepStats, StepSums
+from grpo_aflow.learner.surrogates import TokenBatch
 from grpo_aflow.types import Completion, SelfTestFailed, TrainingGroup, UserError
 
 T = TypeVar("T")
@@ -109,7 +110,7 @@ class Learner:
         self._scale = LossScale(enabled=dtype == "float16")
         self._refused_in_a_row = 0
         self._lock = RLock()
-        self._pending = Pending()
+        self._accumulator = GradientAccumulator()
 
     # --- an optimizer step --------------------------------------------------------------------------------------------
 
@@ -129,8 +130,8 @@ class Learner:
             rows = contributing_rows(
                 group, mask_truncated=self.objective.mask_truncated, max_length=self._policy.max_length
             )
-            place = self._pending.num_calls if place is None else place
-            self._pending.num_calls += 1
+            place = self._accumulator.num_calls if place is None else place
+            self._accumulator.num_calls += 1
             part = GroupSums()
             if any(row.advantage != 0 for row in rows):
                 part = GroupSums(totals=totals_of(rows), groups=[group])
@@ -139,8 +140,8 @@ class Learner:
                         group.prompt_ids, rows, lambda: self._backward_rows(group, rows, place, reference)
                     )
                     part.gradients = self._take_gradients()
-            self._pending.put(place, part)
-            self._pending.busy_s += time.perf_counter() - started
+            self._accumulator.put(place, part)
+            self._accumulator.busy_s += time.perf_counter() - started
 
     def step(self, lr: float) -> StepStats:
         """Divide by the step's normaliser, clip, apply AdamW at learning rate `lr`, and make the next version.
@@ -150,7 +151,7 @@ class Learner:
         """
         with self._lock:
             started = time.perf_counter()
-            whole, busy_s = self._pending.whole(), self._pending.busy_s
+            whole, busy_s = self._accumulator.whole(), self._accumulator.busy_s
             gradients = whole.gradients or [torch.zeros_like(parameter) for parameter in self._parameters.values()]
             totals, loss = reduce_sums(whole.totals, whole.sums.total_loss(), gradients, self._process_group)
             stats: StepStats = {
@@ -175,7 +176,7 @@ class Learner:
         """Forget the groups given since the last step."""
         with self._lock:
             self._optimizer.zero_grad(set_to_none=True)
-            self._pending = Pending()
+            self._accumulator = GradientAccumulator()
 
     # --- scoring ------------------------------------------------------------------------------------------------------
 
@@ -224,7 +225,7 @@ class Learner:
         Between steps only: raises RuntimeError with groups pending.
         """
         with self._lock:
-            if self._pending.num_calls:
+            if self._accumulator.num_calls:
                 raise RuntimeError("state_dict() is for between steps: call step() or discard() first")
             return {
                 "version": self.version,

@@ -2,7 +2,7 @@
 
 Letters: r = exp(logp - old) per token, s = exp(mean over the row's tokens of (logp - old)) per sequence, A the row's
 advantage, m the token mask, T_i a row's tokens, N all tokens and B all rows of the optimizer step, sg[.] a stop of
-gradient. Torch-free at import: the formulas themselves are in `losses`, where each one has its lines.
+gradient. Torch-free at import: the formulas themselves are in `surrogates`, where each one has its lines.
 
 Zero-variance groups and masked rows contribute nothing, KL included, and are neither in N nor in B. A row that has an
 advantage but no token is in B (as in TRL; verl leaves it out).
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from grpo_aflow.types import AdvantageKind
 
 if TYPE_CHECKING:
-    from grpo_aflow.learner.losses import Surrogate, TokenBatch
+    from grpo_aflow.learner.surrogates import Surrogate, TokenBatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,9 +202,9 @@ class TokenClip(Objective):
         _check_dual_clip(self.dual_clip, self.clip_high)
 
     def surrogate(self, batch: TokenBatch) -> Surrogate:
-        from grpo_aflow.learner import losses
+        from grpo_aflow.learner import surrogates
 
-        return losses.clipped(batch, batch.ratio(), self.clip_low, self.clip_high, self.dual_clip)
+        return surrogates.clipped(batch, batch.ratio(), self.clip_low, self.clip_high, self.dual_clip)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,9 +225,9 @@ class SequenceClip(Objective):
         _check_dual_clip(self.dual_clip, self.clip_high)
 
     def surrogate(self, batch: TokenBatch) -> Surrogate:
-        from grpo_aflow.learner import losses
+        from grpo_aflow.learner import surrogates
 
-        return losses.clipped(batch, batch.sequence_ratio(), self.clip_low, self.clip_high, self.dual_clip)
+        return surrogates.clipped(batch, batch.sequence_ratio(), self.clip_low, self.clip_high, self.dual_clip)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -245,9 +245,9 @@ class Cispo(Objective):
         _check_clip(self.clip_low, self.clip_high, low_max=1.0)
 
     def surrogate(self, batch: TokenBatch) -> Surrogate:
-        from grpo_aflow.learner import losses
+        from grpo_aflow.learner import surrogates
 
-        return losses.clipped_weight(batch, self.clip_low, self.clip_high)
+        return surrogates.clipped_weight(batch, self.clip_low, self.clip_high)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -268,9 +268,9 @@ class Sapo(Objective):
             )
 
     def surrogate(self, batch: TokenBatch) -> Surrogate:
-        from grpo_aflow.learner import losses
+        from grpo_aflow.learner import surrogates
 
-        return losses.soft_gate(batch, self.tau_positive, self.tau_negative)
+        return surrogates.soft_gate(batch, self.tau_positive, self.tau_negative)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -291,9 +291,9 @@ class Dppo(Objective):
             raise ValueError(f"ratio_max must be above 1; got {self.ratio_max}")
 
     def surrogate(self, batch: TokenBatch) -> Surrogate:
-        from grpo_aflow.learner import losses
+        from grpo_aflow.learner import surrogates
 
-        return losses.divergence_masked(batch, self.clip_low, self.clip_high, self.ratio_max)
+        return surrogates.divergence_masked(batch, self.clip_low, self.clip_high, self.ratio_max)
 
 
 def _check_dual_clip(dual_clip: float | None, clip_high: float) -> None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from grpo_aflow.learner.losses import TokenBatch, TokenLosses, weighted_sum
+from grpo_aflow.learner.losses import TokenLosses, weighted_sum
 from grpo_aflow.learner.objectives import Objective, Totals
+from grpo_aflow.learner.surrogates import TokenBatch
 
 # Flat metrics of one optimizer step, by the names of metrics.jsonl.
 StepStats = dict[str, float]

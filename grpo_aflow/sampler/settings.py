@@ -1,4 +1,7 @@
-"""The config group `sampler`: how the policy is sampled, and which engine serves it."""
+"""How the policy is sampled, and what an engine is told: plain values, checked when made.
+
+The options of config group `sampler`, which start engines from them, are in `opening`.
+"""
 
 from __future__ import annotations
 
@@ -72,25 +75,8 @@ class Sampling(ABC):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Hf(Sampling):
-    """`sampler=hf`: transformers' generate; slow, and reproducible to the bit on the CPU."""
-
-    def memory(self, *, weight_bytes: int, device_bytes: int, on_card: bool) -> int:
-        """Bytes that the sampler holds for itself: its own copy of the weights."""
-        return weight_bytes
-
-    async def start(
-        self, model: PreparedModel, adapters: AdapterLimits, *, watchdog: Watchdog | None, seed: int
-    ) -> Sampler:
-        """Load the base model. `seed` has no use here: every member of a group brings its own."""
-        from grpo_aflow.sampler.hf import HfSampler
-
-        return await HfSampler.start(model)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Vllm(Sampling):
-    """`sampler=vllm`: vLLM's AsyncLLM in its own process, on CPU and CUDA alike."""
+class VllmSettings(Sampling):
+    """The fields of `sampler=vllm`."""
 
     kv_cache_gb: float | None  # null: CUDA: measured, within gpu_memory_utilization; CPU: 0.25
     gpu_memory_utilization: float  # share of the card for weights and KV cache when kv_cache_gb is null
@@ -99,7 +85,7 @@ class Vllm(Sampling):
     cpu_threads: int  # of the engine, on the CPU
 
     def __post_init__(self) -> None:
-        super(Vllm, self).__post_init__()
+        super(VllmSettings, self).__post_init__()
         if self.kv_cache_gb is not None and not self.kv_cache_gb > 0:
             raise ValueError(f"kv_cache_gb must be positive or null; got {self.kv_cache_gb}")
         if not 0 < self.gpu_memory_utilization < 1:
@@ -115,29 +101,6 @@ class Vllm(Sampling):
         overhead = CARD_OVERHEAD if on_card else 0
         kv_cache_gb = CPU_KV_CACHE_GB if self.kv_cache_gb is None else self.kv_cache_gb
         return weight_bytes + overhead + int(kv_cache_gb * 2**30)
-
-    async def start(
-        self, model: PreparedModel, adapters: AdapterLimits, *, watchdog: Watchdog | None, seed: int
-    ) -> Sampler:
-        """Start an engine; may be called again after one died.
-
-        Args:
-            adapters: what to be ready for; the rank is rounded up to the next one that vLLM takes.
-            watchdog: told of the engine's processes, to end them when this process is killed.
-            seed: of the engine's own random draws.
-
-        Raises:
-            UserError: a rank above 512, fp32 on a card, or an architecture that vLLM does not serve.
-            InfrastructureError: the engine does not start.
-        """
-        if model.device != "cpu" and model.dtype == "float32" and adapters.num_versions:
-            raise UserError(
-                "vLLM's LoRA kernels on a card compute in 16 bit: set model.dtype=bfloat16, or sampler=hf for float32"
-            )
-        adapters = replace(adapters, rank=vllm_rank(adapters.rank))
-        from grpo_aflow.sampler.vllm import VllmSampler
-
-        return await VllmSampler.start(self, model, adapters, watchdog=watchdog, seed=seed)
 
 
 def vllm_rank(rank: int) -> int:

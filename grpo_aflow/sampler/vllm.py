@@ -20,7 +20,7 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from grpo_aflow.protocols import PreparedModel, Tokenizer
-from grpo_aflow.sampler.settings import CPU_KV_CACHE_GB, CPU_LORA_SWITCH, AdapterLimits, Vllm, fit
+from grpo_aflow.sampler.settings import CPU_KV_CACHE_GB, CPU_LORA_SWITCH, AdapterLimits, VllmSettings, fit
 from grpo_aflow.sampler.versions import ServedVersions, check_whole
 from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureError, SamplingParams, UserError
 
@@ -53,14 +53,14 @@ class VllmSampler:
     @classmethod
     async def start(
         cls,
-        settings: Vllm,
+        settings: VllmSettings,
         model: PreparedModel,
         adapters: AdapterLimits,
         *,
         watchdog: Watchdog | None,
         seed: int,
     ) -> VllmSampler:
-        """See `settings.Vllm.start`."""
+        """See `opening.Vllm.start`."""
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         _check_shared_memory()
@@ -197,7 +197,9 @@ class VllmSampler:
             raise InfrastructureError(f"vLLM: {what}: {_first_line(error)}") from error
 
 
-def _engine_arguments(settings: Vllm, model: PreparedModel, adapters: AdapterLimits, *, seed: int) -> dict[str, Any]:
+def _engine_arguments(
+    settings: VllmSettings, model: PreparedModel, adapters: AdapterLimits, *, seed: int
+) -> dict[str, Any]:
     on_cpu = model.device == "cpu"
     kv_cache_gb = CPU_KV_CACHE_GB if settings.kv_cache_gb is None and on_cpu else settings.kv_cache_gb
     return {
@@ -235,7 +237,7 @@ def _lora_arguments(adapters: AdapterLimits) -> dict[str, Any]:
     }
 
 
-def _environment(settings: Vllm, model: PreparedModel) -> dict[str, str]:
+def _environment(settings: VllmSettings, model: PreparedModel) -> dict[str, str]:
     """What the engine's process finds in its environment."""
     if model.device == "cpu":
         return {

@@ -27,7 +27,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from grpo_aflow.executor.settings import SimulatedSettings
+from grpo_aflow.simulation.settings import SimulatedSettings
 from grpo_aflow.simulation.world import Draw, World
 from grpo_aflow.types import InfrastructureError, Task
 

@@ -233,7 +233,7 @@ sys.path.insert(0, {here!r})
 from executor_cases import values_of
 from pathlib import Path
 from grpo_aflow.simulation.oracle import TASKS
-from grpo_aflow.executor.settings import SimulatedSettings
+from grpo_aflow.simulation.settings import SimulatedSettings
 from grpo_aflow.simulation.server import start_server
 values = values_of("simulated"); values.pop("_target_")
 server = start_server(SimulatedSettings(**values), tasks=TASKS, system_prompts={{}}, log=None)

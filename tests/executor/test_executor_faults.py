@@ -96,14 +96,14 @@ sys.path.insert(0, {here!r})
 from pathlib import Path
 from executor_cases import values_of
 from grpo_aflow.simulation.oracle import TASKS
-from grpo_aflow.executor.settings import EndpointSettings
+from grpo_aflow.executor.opening import OpenAIExecutor
 from grpo_aflow.types import CallContext
 
 async def main():
     values = values_of("local") | {{"model": "simulated-solver", "base_url": {url!r}, "price": "table"}}
     values["concurrency"] = 20
     values.pop("_target_")
-    executor = await EndpointSettings(**values).open(Path({folder!r}), seed=3, tasks=TASKS)
+    executor = await OpenAIExecutor(**values).open(Path({folder!r}), seed=3, tasks=TASKS)
     async def call(n):
         task = TASKS[n % len(TASKS)]
         who = CallContext(step=0, task_id=task.id, member=n, operator="custom", ordinal=(0,), domain=task.domain)

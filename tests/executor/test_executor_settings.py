@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from grpo_aflow.executor.settings import EndpointSettings, SimulatedSettings
+from grpo_aflow.executor.settings import EndpointSettings
+from grpo_aflow.simulation.settings import SimulatedSettings
 from grpo_aflow.types import UserError
 
 

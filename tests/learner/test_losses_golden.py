@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from grpo_aflow.learner.losses import TokenBatch, kl_penalty, token_losses, weighted_sum
+from grpo_aflow.learner.losses import kl_penalty, token_losses, weighted_sum
 from grpo_aflow.learner.objectives import (
     KL,
     Aggregation,
@@ -29,6 +29,7 @@ from grpo_aflow.learner.objectives import (
     TokenClip,
     Totals,
 )
+from grpo_aflow.learner.surrogates import TokenBatch
 from grpo_aflow.rollout.advantage import advantages
 from grpo_aflow.types import AdvantageKind
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from grpo_aflow.sampler.settings import Hf, Vllm, fit, vllm_rank
+from grpo_aflow.sampler.opening import Hf, Vllm
+from grpo_aflow.sampler.settings import fit, vllm_rank
 from grpo_aflow.types import SamplingParams, UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "sampler"
@@ -62,6 +63,6 @@ def test_the_room_behind_a_prompt_bounds_the_completion():
 @pytest.mark.parametrize(("option", "of"), [("hf", Hf), ("vllm", Vllm)])
 def test_the_yaml_gives_every_field_of_its_class(option, of):
     values = yaml.safe_load((CONF / f"{option}.yaml").read_text())
-    assert values.pop("_target_") == f"grpo_aflow.sampler.settings.{of.__name__}"
+    assert values.pop("_target_") == f"grpo_aflow.sampler.opening.{of.__name__}"
     assert set(values) == {field.name for field in fields(of)}
     of(**values)

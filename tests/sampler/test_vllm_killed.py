@@ -19,7 +19,8 @@ import asyncio, sys
 from pathlib import Path
 from grpo_aflow.learner.models import PreparedModel
 from grpo_aflow.learner.publish import AdapterStore
-from grpo_aflow.sampler.settings import AdapterLimits, Vllm
+from grpo_aflow.sampler.opening import Vllm
+from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import BASE
 from grpo_aflow.run.watchdog import Watchdog

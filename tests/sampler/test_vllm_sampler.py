@@ -17,7 +17,8 @@ from sampler_cases import MESSAGES, PLAIN, draw
 from grpo_aflow.learner.log_prob_check import LogProbCheck, Scored
 from grpo_aflow.protocols import Sampler
 from grpo_aflow.run.watchdog import descendants
-from grpo_aflow.sampler.settings import AdapterLimits, Vllm
+from grpo_aflow.sampler.opening import Vllm
+from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import BASE, Adapter, InfrastructureError, SamplingParams, SelfTestFailed, UserError
 

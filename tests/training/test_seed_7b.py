@@ -38,7 +38,7 @@ SEED = {
     "objective.kl_coef": 0.02,
     "objective.old_logprobs": "learner",
     "objective.correction": "token_truncate",
-    "sampler._target_": "grpo_aflow.sampler.settings.Vllm",
+    "sampler._target_": "grpo_aflow.sampler.opening.Vllm",
     "sampler.temperature": 0.5,
     "sampler.final_temperature": 0.15,
     "sampler.temperature_steps": 150,

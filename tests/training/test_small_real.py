@@ -19,7 +19,7 @@ SHARED = ("model=qwen25_coder_05b", "executor=shared", "prompt=brief")
 def test_it_composes(tmp_path):
     config = compose("experiment=small_real", f"model.path={tmp_path}", "model.device=cuda")
     config.check()
-    assert type(config.executor).__name__ == "SharedSettings"
+    assert type(config.executor).__name__ == "SharedExecutor"
     assert type(config.prompt).__name__ == "Brief"
     assert config.schedule.prompts_per_step * config.schedule.group_size >= 16
     assert {name for name, weight in config.data_mix.datasets.items() if weight} == {"gsm8k", "squad2", "mbpp"}

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from grpo_aflow.learner.accumulation import GroupSums, GradientAccumulator
+from grpo_aflow.learner.accumulation import GradientAccumulator, GroupSums
 from grpo_aflow.learner.head import Scores, Truncation
 from grpo_aflow.learner.lora import LoraSpec, adapter_id, check_shapes
 from grpo_aflow.learner.loss_scale import LossScale

@@ -72,6 +72,13 @@ def export() -> None:
     _guarded(main)
 
 
+def compare() -> None:
+    """Console script `grpo-aflow-compare RESULTS...`."""
+    from grpo_aflow.evaluation.compare_command import main
+
+    _guarded(main)
+
+
 def _train(cfg: DictConfig, opened: TellFolder) -> float:
     config = parse(_saved(cfg, "config"), TrainConfig)
     config.check()

@@ -205,6 +205,11 @@ class Executor(ChatModel, Protocol):
         """Of a token; None in a replay, which costs nothing."""
         ...
 
+    @property
+    def usd_left(self) -> float | None:
+        """What the run may still spend; None without a cap."""
+        ...
+
     def check_masked(self, *, where: str, num_masked: int, num_rollouts: int) -> None:
         """Raise InfrastructureError when too large a share of rollouts is masked (a limit of its settings)."""
         ...

@@ -93,14 +93,14 @@ def group(
 
 def gradients(made):
     """The step's unnormalised gradient sums as one vector."""
-    return torch.cat([gradient.flatten() for gradient in made._pending.whole().gradients])
+    return torch.cat([gradient.flatten() for gradient in made._accumulator.whole().gradients])
 
 
 def normalised(made, groups):
     """(loss, gradient) of a step as the optimizer would see them, unclipped."""
     for each in groups:
         made.backward(each)
-    whole = made._pending.whole()
+    whole = made._accumulator.whole()
     scale = made.objective.aggregation.denominator(whole.totals, max_length=made.objective.max_length)
     found = whole.sums.total_loss() / scale, gradients(made) / scale
     made.discard()

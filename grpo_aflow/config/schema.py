@@ -117,6 +117,7 @@ class EvaluateConfig:
     resume: str | None
     resume_with: list[str]
     solve_as: str
+    baselines: list[str]
     paths: Paths
     sweep: Sweep
     policy: PolicyConfig

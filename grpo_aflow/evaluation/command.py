@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,14 @@ from rich import box
 from rich.table import Table
 
 from grpo_aflow.config.schema import EvaluateConfig
+from grpo_aflow.evaluation.baselines import POLICY, OpenEvaluation, System, baseline, in_order
 from grpo_aflow.evaluation.evaluate import Result, evaluate
 from grpo_aflow.evaluation.readings import disagreement_lines, rule_counts
+from grpo_aflow.evaluation.results import record, write_results
+from grpo_aflow.evaluation.table import sheets, terminal
 from grpo_aflow.protocols import ResolvedPolicy
-from grpo_aflow.rollout.group import EVALUATION, make_rollouter
+from grpo_aflow.rollout import metrics
+from grpo_aflow.rollout.group import EVALUATION, Rollouter, make_rollouter
 from grpo_aflow.run.ending import ending
 from grpo_aflow.run.faults import known
 from grpo_aflow.run.files import finite, replace
@@ -24,11 +29,11 @@ from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.resume import open_run
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.services import Services, open_services
-from grpo_aflow.types import RolloutGroup, Task, UserError
+from grpo_aflow.types import BudgetReached, RolloutGroup, Task, UserError
 
 
 def run_evaluation(config: EvaluateConfig, opened: Callable[[Path], None] = lambda folder: None) -> float:
-    """Evaluate; prints a table, writes `evaluation.json` and `rollouts.jsonl`; returns exact accuracy.
+    """Evaluate policy and baselines; prints tables, writes `results.json` and the rollouts; returns exact accuracy.
 
     opened: told the folder of the evaluation.
     """
@@ -36,6 +41,7 @@ def run_evaluation(config: EvaluateConfig, opened: Callable[[Path], None] = lamb
 
 
 async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
+    baselines = in_order(config.baselines)
     tasks = config.eval.load()
     if not tasks:
         raise UserError("eval.datasets is empty: name at least one, for example eval.datasets=[gsm8k]")
@@ -51,74 +57,116 @@ async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
             if run.resumed:
                 run.note_resumed(0, config.plain)
             interrupt.graceful = True
+            measuring = Measuring(config, tasks, run, services, resolved, progress)
             try:
-                result = await interrupt.until(_evaluated(config, tasks, run, services, resolved, progress))
+                await interrupt.until(measuring.policy())
+                for name in baselines:
+                    await interrupt.until(measuring.baseline(name))
             except Exception as error:
                 told = known(error)
                 if told is None:
                     raise
                 told.args = (f"{told}; what was done is kept; resume with: grpo-aflow-eval resume={run.path}",)
                 raise told from (None if told is error else error)
-        figures = finite({**result.summary(), "scores": result.scores})
-        replace(run.path / "evaluation.json", json.dumps(figures, indent=1))
+        result = measuring.measured[POLICY]
+        found = record(config, tasks, measuring.measured, measuring.notes)
+        summary = result.summary()
+        replace(run.path / "evaluation.json", json.dumps(finite({**summary, "scores": result.scores}), indent=1))
+        write_results(run.path, found)
         progress.status("")
-        progress.console.print(table(result))
+        for sheet in sheets(found):
+            progress.console.print(terminal(sheet), markup=True)
         progress.console.print(readings_table(result))
         for line in disagreement_lines(result.disagreements()):
             progress.say(line)
+        progress.say(
+            f"executor: {summary['cost/calls']} calls, {summary['cost/tokens']} tokens, {summary['cost/usd']:.4f} USD"
+        )
         progress.say(f"evaluation folder: {run.path}")
     return result.accuracy.mean
 
 
-async def _evaluated(
-    config: EvaluateConfig,
-    tasks: Sequence[Task],
-    run: RunDirectory,
-    services: Services,
-    resolved: ResolvedPolicy,
-    progress: Progress,
-) -> Result:
-    """Evaluate; completions are recorded before and rollouts after their execution, and a resumed run's replayed."""
-    recorded = run.rewind(EVALUATION - 1) if run.resumed else {}
-    num_done = 0
+class Measuring:
+    """Measures the policy, then baselines, on the same open services; each rollout is written as it ends."""
 
-    def keep(group: RolloutGroup) -> None:
-        nonlocal num_done
-        num_done += 1
-        progress.status(f"evaluating {num_done}/{len(tasks)} tasks")
-        for rollout in group.rollouts:
-            run.rollout((group.step, group.index, rollout.member), rollout, None)
+    def __init__(
+        self,
+        config: EvaluateConfig,
+        tasks: Sequence[Task],
+        run: RunDirectory,
+        services: Services,
+        resolved: ResolvedPolicy,
+        progress: Progress,
+    ) -> None:
+        self.measured: dict[str, Result] = {}
+        self.notes: dict[str, str] = {}
+        self._config = config
+        self._tasks = tasks
+        self._run = run
+        self._services = services
+        self._resolved = resolved
+        self._progress = progress
 
-    return await evaluate(
-        make_rollouter(services, config, resolved.policy, record_ahead=run.completion, recorded=recorded),
-        services,
-        tasks,
-        settings=config.eval,
-        version=resolved.version,
-        max_tokens=config.sampler.max_tokens,
-        on_group=keep,
-    )
+    async def policy(self) -> None:
+        """Completions are recorded before and rollouts after their execution; those of a resumed run are replayed."""
+        recorded = self._run.rewind(EVALUATION - 1) if self._run.resumed else {}
+        rollouter = make_rollouter(
+            self._services,
+            self._config,
+            self._resolved.policy,
+            record_ahead=self._run.completion,
+            recorded=recorded,
+        )
+        self.measured[POLICY] = await self._evaluate(POLICY, lambda task: rollouter, "rollouts.jsonl")
 
+    async def baseline(self, name: str) -> None:
+        """Measure one baseline; of a resumed run it is measured again, from the answers that are kept."""
+        evaluation = OpenEvaluation(
+            config=self._config, services=self._services, served=self._resolved.served, measured=self.measured
+        )
+        system = baseline(name).system(evaluation)
+        self._check_budget(name, system)
+        file = f"baselines/{name.replace('/', '_')}.jsonl"
+        (self._run.path / file).parent.mkdir(exist_ok=True)
+        self._run.restart(file)
+        self.measured[name], self.notes[name] = await self._evaluate(name, system.rollouter_of, file), system.note
 
-def table(result: Result) -> Table:
-    """Accuracy with its interval, AFlow's score, valid rate and counts: by dataset and over all."""
-    summary = result.summary()
-    figures = {"exact": "accuracy", "low": "accuracy_low", "high": "accuracy_high", "score": "score"}
-    figures |= {"aflow": "aflow"} if result.aflow is not None else {}
-    figures |= {"valid": "valid_rate"}
-    counts = {"tasks": "num_tasks", "rollouts": "num_rollouts", "masked": "num_masked", "timeouts": "num_timed_out"}
-    shown = Table(title="exact accuracy, 95 % interval", title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for heading in ("dataset", *figures, *counts):
-        shown.add_column(heading, justify="left" if heading == "dataset" else "right")
-    for name, part in [*summary["datasets"].items(), ("all", summary)]:
-        cells = [*(f"{part[key]:.3f}" for key in figures.values()), *(str(part[key]) for key in counts.values())]
-        shown.add_row(name, *cells)
-    shown.caption = (
-        f"executor: {summary['cost/calls']} calls, {summary['cost/tokens']} tokens, {summary['cost/usd']:.4f} USD"
-    )
-    if result.aflow is not None:
-        shown.caption += "\naflow: the same answers under AFlow's scorers (qa: F1), for comparison with its tables"
-    return shown
+    async def _evaluate(self, name: str, rollouter_of: Callable[[Task], Rollouter], file: str) -> Result:
+        done, started = 0, time.monotonic()
+        number = len(self._tasks)
+
+        def keep(group: RolloutGroup) -> None:
+            nonlocal done
+            done += 1
+            what = f"evaluating {name}" if name == POLICY else f"baseline {name}"
+            self._progress.working(what, done, number, elapsed_s=time.monotonic() - started)
+            for rollout in group.rollouts:
+                self._run.rollout((group.step, group.index, rollout.member), rollout, None, file=file)
+
+        return await evaluate(
+            rollouter_of,
+            self._services,
+            self._tasks,
+            settings=self._config.eval,
+            version=self._resolved.version,
+            max_tokens=self._config.sampler.max_tokens,
+            on_group=keep,
+        )
+
+    def _check_budget(self, name: str, system: System) -> None:
+        """Refuse a baseline that may break the executor's cap, at what a call has cost so far."""
+        left = self._services.executor.usd_left
+        costs = [metrics.costs(result.rollouts) for result in self.measured.values()]
+        num_calls = sum(cost["cost/calls"] for cost in costs)
+        if left is None or not num_calls:
+            return
+        usd_per_call = sum(cost["cost/usd"] for cost in costs) / num_calls
+        expected = usd_per_call * self._config.eval.samples * sum(map(system.max_calls_of, self._tasks))
+        if expected > left:
+            raise BudgetReached(
+                f"baseline {name} was not begun: it may cost {expected:.2f} USD (at {usd_per_call:.6f} a call, as so "
+                f"far) and executor.max_usd leaves {left:.2f}; raise it, or leave the baseline out"
+            )
 
 
 def readings_table(result: Result) -> Table:

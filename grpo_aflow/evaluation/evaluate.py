@@ -9,12 +9,12 @@ draws and can be compared in pairs.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from grpo_aflow.config.groups import Evaluation
+from grpo_aflow.evaluation.figures import exact_scores, figures
 from grpo_aflow.evaluation.readings import AflowGrades, Disagreement, disagreements, rule_counts
 from grpo_aflow.evaluation.statistics import Estimate, Scores, estimate
 from grpo_aflow.protocols import CodeRunner
@@ -23,7 +23,6 @@ from grpo_aflow.rollout.group import EVALUATION, Rollouter
 from grpo_aflow.services import Services
 from grpo_aflow.tasks import grade, is_masked
 from grpo_aflow.types import (
-    ExecutionStatus,
     Grade,
     InfrastructureError,
     Rollout,
@@ -46,14 +45,17 @@ class Result:
     def rollouts(self) -> list[Rollout]:
         return [rollout for group in self.groups for rollout in group.rollouts]
 
+    def parts(self) -> dict[str, tuple[RolloutGroup, ...]]:
+        """The groups by dataset."""
+        names = sorted({group.task.dataset for group in self.groups})
+        return {name: tuple(g for g in self.groups if g.task.dataset == name) for name in names}
+
     def summary(self) -> dict[str, Any]:
         """Plain data for `evaluation.json`: overall, by dataset, and what it cost."""
-        datasets = sorted({group.task.dataset for group in self.groups})
-        parts = {name: self._figures([g for g in self.groups if g.task.dataset == name]) for name in datasets}
         return {
-            **self._figures(self.groups),
+            **figures(self.groups, self.aflow),
             **metrics.costs(self.rollouts),
-            "datasets": parts,
+            "datasets": {name: figures(groups, self.aflow) for name, groups in self.parts().items()},
             "readings": [asdict(count) for count in rule_counts(self.rollouts)],
             "disagreements": [asdict(one) for one in self.disagreements()],
         }
@@ -62,22 +64,9 @@ class Result:
         """Where the official verdict and AFlow's differ; nothing where AFlow's was not asked for."""
         return [] if self.aflow is None else disagreements(self.rollouts, self.aflow)
 
-    def _figures(self, groups: Sequence[RolloutGroup]) -> dict[str, Any]:
-        if self.aflow is None:
-            return _part(groups)
-        scores = aflow_scores(groups, self.aflow)
-        aflow = estimate(scores)
-        return {
-            **_part(groups),
-            "aflow": aflow.mean,
-            "aflow_low": aflow.low,
-            "aflow_high": aflow.high,
-            "aflow_num_masked": sum(len(self.scores[id]) - len(values) for id, values in scores.items()),
-        }
-
 
 async def evaluate(
-    rollouter: Rollouter,
+    rollouter_of: Callable[[Task], Rollouter],
     services: Services,
     tasks: Sequence[Task],
     *,
@@ -89,7 +78,8 @@ async def evaluate(
     """Sample `settings.samples` workflows for each task, run and grade them.
 
     Args:
-        services: those of the rollouter; the executor says when too large a share of all rollouts is masked.
+        rollouter_of: what runs a task; one and the same for all, or one for each dataset.
+        services: those of the rollouters; the executor says when too large a share of all rollouts is masked.
         max_tokens: of a completion.
         on_group: told of every task's group as it ends.
 
@@ -103,7 +93,7 @@ async def evaluate(
     async def one(index: int, task: Task) -> RolloutGroup:
         nonlocal num_masked
         async with places:
-            group = await rollouter.group(
+            group = await rollouter_of(task).group(
                 task, step=EVALUATION, index=index, size=settings.samples, params=params, version=version
             )
             on_group(group)
@@ -127,14 +117,6 @@ async def evaluate(
     return Result(groups=groups, scores=scores, accuracy=estimate(scores), aflow=aflow)
 
 
-def exact_scores(groups: Sequence[RolloutGroup]) -> Scores:
-    scores: dict[str, Sequence[float]] = {}
-    for group in groups:
-        counted = [r for r in group.rollouts if r.status != RolloutStatus.MASKED]
-        scores[group.task.id] = [float(bool(r.grade and r.grade.exact)) for r in counted]
-    return scores
-
-
 async def aflow_grades(groups: Sequence[RolloutGroup], runner: CodeRunner) -> AflowGrades:
     """The recorded answers under the `aflow` grader profile; one whose comparison failed has no entry.
 
@@ -152,46 +134,3 @@ async def aflow_grades(groups: Sequence[RolloutGroup], runner: CodeRunner) -> Af
     grades = await asyncio.gather(*(asyncio.to_thread(regrade, rollout) for rollout in rollouts))
     named = {(rollout.task.id, rollout.member): graded for rollout, graded in zip(rollouts, grades, strict=True)}
     return {name: graded for name, graded in named.items() if not is_masked(graded)}
-
-
-def aflow_scores(groups: Sequence[RolloutGroup], grades: AflowGrades) -> Scores:
-    """AFlow's scores as its tables count them: F1 for qa, solved otherwise."""
-    scores: dict[str, Sequence[float]] = {}
-    for group in groups:
-        found = [grades[group.task.id, r.member] for r in group.rollouts if (group.task.id, r.member) in grades]
-        scores[group.task.id] = [one.score if group.task.domain == "qa" else float(one.exact) for one in found]
-    return scores
-
-
-def _part(groups: Sequence[RolloutGroup]) -> dict[str, Any]:
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    masked = sum(rollout.status == RolloutStatus.MASKED for rollout in rollouts)
-    invalid = sum(rollout.status in (RolloutStatus.INVALID, RolloutStatus.TRUNCATED) for rollout in rollouts)
-    graded = [rollout.grade.score for rollout in rollouts if rollout.grade]
-    counted = len(rollouts) - masked
-    accuracy = estimate(exact_scores(groups))
-    return {
-        **_answerable(groups),
-        "accuracy": accuracy.mean,
-        "accuracy_low": accuracy.low,
-        "accuracy_high": accuracy.high,
-        "score": math.fsum(graded) / counted if counted else math.nan,
-        "valid_rate": 1 - invalid / counted if counted else math.nan,
-        "num_tasks": accuracy.num_tasks,
-        "num_rollouts": len(rollouts),
-        "num_masked": masked,
-        "num_timed_out": sum(
-            rollout.execution is not None and rollout.execution.status == ExecutionStatus.TIMEOUT
-            for rollout in rollouts
-        ),
-    }
-
-
-def _answerable(groups: Sequence[RolloutGroup]) -> dict[str, float]:
-    """SQuAD v2's two halves, HasAns and NoAns; nothing where every question has an answer."""
-    halves = {"has_answer": [], "no_answer": []}  # type: dict[str, list[RolloutGroup]]
-    for group in groups:
-        halves["no_answer" if group.task.answers == ("",) else "has_answer"].append(group)
-    if not halves["no_answer"]:
-        return {}
-    return {f"accuracy_{name}": estimate(exact_scores(half)).mean for name, half in halves.items() if half}

@@ -92,6 +92,13 @@ class Executor:
         """Seconds in which every call was held back; see protocols.ChatModel."""
         return self._sender.paused_s if self._sender else 0.0
 
+    @property
+    def usd_left(self) -> float | None:
+        """What `executor.max_usd` leaves the run; None without a cap, and in a replay, which pays nothing."""
+        if self._settings.max_usd is None or self._sender is None:
+            return None
+        return max(0.0, self._settings.max_usd - self._sender.usd.spent)
+
     async def chat(
         self, messages: Sequence[Message], *, context: CallContext, temperature: float, max_tokens: int
     ) -> ChatReply:

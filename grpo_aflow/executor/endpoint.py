@@ -48,7 +48,7 @@ class Endpoint:
         self._answered = answered
         self._refusals = 0  # before any answer
         self._asked_for_tls = False
-        self._pending = 0  # requests of which nothing is known yet
+        self._accumulator = 0  # requests of which nothing is known yet
         self._first_word = asyncio.Event()
         connections = httpx2.Limits(
             max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency, keepalive_expiry=60
@@ -79,12 +79,12 @@ class Endpoint:
 
     async def send(self, body: Mapping[str, Any]) -> Attempt:
         """One request; see transport.Transport."""
-        self._pending += 1
+        self._accumulator += 1
         try:
             found = await self._send(body)
         finally:
-            self._pending -= 1
-            if not self._pending:
+            self._accumulator -= 1
+            if not self._accumulator:
                 self._first_word.set()
         if isinstance(found, Attempt):
             return replace(found, error=self._clean(found.error))
@@ -121,7 +121,7 @@ class Endpoint:
     async def _others(self) -> None:
         """Before anything was answered, a first no may be about its prompt: hear what the others in flight are told."""
         self._first_word.clear()
-        if self._pending:
+        if self._accumulator:
             await self._first_word.wait()
 
     # --- what came back -----------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class HeldOut:
             self._progress.status(f"evaluating {name}: {done}/{len(self.tasks)} tasks")
 
         return await evaluate(
-            rollouter,
+            lambda task: rollouter,
             self._services,
             self.tasks,
             settings=self.settings,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
 import itertools
 import json
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpo_aflow.config.schema import TrainConfig
+from grpo_aflow.evaluation.results import task_hash
 from grpo_aflow.learner.checkpoints import Checkpoints
 from grpo_aflow.learner.log_prob_check import Calibration, LogProbCheck
 from grpo_aflow.learner.memory import NUM_BYTES, Load, MemoryPlan, device_memory, memory_plan, model_shape
@@ -190,12 +190,9 @@ def keep_adapter(adapter: Path, folder: Path, base_name: str) -> None:
 
 
 def fingerprint(train: Mapping[str, Sequence[Task]], evaluated: Sequence[Task]) -> dict[str, str]:
-    """SHA-256 over ids and texts, by dataset: which tasks exactly a run trained on and was evaluated on."""
+    """By dataset: which tasks exactly a run trained on and was evaluated on."""
     parts = {f"train/{name}": tasks for name, tasks in train.items()} | {"evaluated": evaluated}
-    return {
-        name: hashlib.sha256(repr([(t.id, t.problem, t.answers, t.hidden_tests) for t in tasks]).encode()).hexdigest()
-        for name, tasks in parts.items()
-    }
+    return {name: task_hash(tasks) for name, tasks in parts.items()}
 
 
 def plan_memory(config: TrainConfig, model: PreparedModel, tasks: Sequence[Task]) -> MemoryPlan:

@@ -11,6 +11,7 @@ from sampler_cases import PLAIN, draw
 from grpo_aflow.config.composing import compose
 from grpo_aflow.executor.engine import BEFORE_THE_POLICY
 from grpo_aflow.executor.ledger import read_costs
+from grpo_aflow.protocols import ServedModel
 from grpo_aflow.sampler.hf import HfSampler
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.types import (
@@ -39,15 +40,8 @@ async def sampler(tiny_policy):
 def open_shared(tiny_policy):
     def open_with(sampler, run_dir, *overrides):
         config = compose("executor=shared", "executor.backoff_s=0.01", *overrides, config_name="evaluate")
-        return config.executor.share(
-            run_dir,
-            sampler=sampler,
-            tokenizer=tiny_policy.tokenizer,
-            name="tiny",
-            max_model_len=tiny_policy.max_model_len,
-            seed=3,
-            tasks=[],
-        )
+        served = ServedModel(model=dataclasses.replace(tiny_policy, name="tiny"), sampler=sampler)
+        return config.executor.open(run_dir, seed=3, tasks=[], system_prompts={}, served=served)
 
     return open_with
 

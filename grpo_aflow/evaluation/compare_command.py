@@ -1,0 +1,61 @@
+"""`grpo-aflow-compare`: systems of one or several evaluations side by side, paired over the same tasks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from grpo_aflow.evaluation.results import comparisons, read_results
+from grpo_aflow.evaluation.table import FORMATS, latex, markdown, sheets, terminal
+from grpo_aflow.run.files import finite
+from grpo_aflow.types import UserError
+
+WIDTH = 160  # of the tables where no terminal says its own
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line, join the records and print their tables."""
+    parser = argparse.ArgumentParser(prog="grpo-aflow-compare", description=__doc__)
+    parser.add_argument("results", type=Path, nargs="+", help="folders of grpo-aflow-eval, the leading first")
+    parser.add_argument("--format", choices=FORMATS, default="terminal")
+    parser.add_argument("--policies", action="store_true", help="the policies alone, without their baselines")
+    arguments = parser.parse_args(argv)
+    joined = join({path: read_results(path) for path in arguments.results}, policies_only=arguments.policies)
+    console = Console(highlight=False, soft_wrap=True, markup=True)
+    if not console.is_terminal:
+        console.width = WIDTH
+    for sheet in sheets(joined):
+        if arguments.format == "terminal":
+            console.print(terminal(sheet))
+        else:
+            print((markdown if arguments.format == "markdown" else latex)(sheet), end="\n\n")
+
+
+def join(records: Mapping[Path, Mapping[str, Any]], *, policies_only: bool) -> dict[str, Any]:
+    """One record of several evaluations; systems are named by their folders where there is more than one.
+
+    Raises UserError where two are about different tasks.
+    """
+    [first_path, first], *others = records.items()
+    for path, other in others:
+        ours, theirs = first["tasks"], other["tasks"]
+        differing = sorted(name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
+        if differing:
+            raise UserError(
+                f"{path} is about other tasks than {first_path} ({', '.join(differing)}): only results on the same "
+                "tasks are compared; evaluate both with the same eval= and the same data"
+            )
+    systems, scores = {}, {}
+    for path, one in records.items():
+        for index, (name, system) in enumerate(one["systems"].items()):
+            if index and policies_only:
+                continue
+            label = name if len(records) == 1 else f"{path.name}: {name}"
+            systems[label], scores[label] = system, one["scores"][name]
+    compared = [asdict(one) for one in comparisons(scores, first["dataset_of"])]
+    return {**first, "systems": systems, "scores": scores, "comparisons": finite(compared)}

@@ -1,0 +1,179 @@
+"""The table of an evaluation: one row for each system and dataset, on a terminal, as Markdown or as LaTeX. Pure.
+
+Everything is drawn from the record of `results`. A gain is bold only where its corrected p-value is at most 0.05.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from grpo_aflow.evaluation.results import ALL
+
+FORMATS = ("terminal", "markdown", "latex")
+SPECIAL = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "±": r"$\pm$", "–": "--"})
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    text: str
+    bold: bool = False
+
+
+Row = Sequence[Cell]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sheet:
+    """A table before it is drawn."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Row]
+    notes: Sequence[str] = ()
+
+
+def systems_sheet(record: Mapping[str, Any]) -> Sheet:
+    """Every system on all tasks and on each dataset: accuracy, cost per task, how it failed."""
+    systems = record["systems"]
+    with_aflow = any("aflow" in system[ALL] for system in systems.values())
+    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+        ("exact", lambda f: f"{_number(f['accuracy'])} ±{_number(f['half_width'])}"),
+        ("score", lambda f: _number(f["score"])),
+        *([("aflow", lambda f: _number(f.get("aflow")))] if with_aflow else []),
+        ("valid", lambda f: _number(f["valid_rate"], 2)),
+        ("masked", lambda f: _share(f["masked_share"])),
+        ("timed out", lambda f: _share(f["timed_out_share"])),
+        ("calls", lambda f: _number(f["per_task"]["calls"], 1)),
+        ("tokens", lambda f: _number(f["per_task"]["tokens"], 0)),
+        ("USD", lambda f: _number(f["per_task"]["usd"], 5)),
+        ("seconds", lambda f: _number(f["per_task"]["seconds"], 1)),
+        ("graphs", lambda f: str(f["distinct_graphs"])),
+    ]
+    rows = []
+    for name, system in systems.items():
+        parts = {ALL: system[ALL]} if len(system["datasets"]) == 1 else {ALL: system[ALL], **system["datasets"]}
+        for part, figures in parts.items():
+            shown = f"{name}{' *' if system.get('pareto') else ''}" if part == ALL else ""
+            rows.append([Cell(shown), Cell(part), *(Cell(of(figures)) for _, of in columns)])
+    notes = [f"{name}: {system['note']}" for name, system in systems.items() if system["note"]]
+    notes.append("* no other system is at least as accurate with as few tokens; costs are per task and rollout")
+    return Sheet(
+        title="exact accuracy, 95 % interval",
+        headings=("system", "dataset", *(h for h, _ in columns)),
+        rows=rows,
+        notes=notes,
+    )
+
+
+def halves_sheet(record: Mapping[str, Any]) -> Sheet | None:
+    """SQuAD v2's halves, and what always answering "unanswerable" scores; None where every question has an answer."""
+    rows = []
+    for name, system in record["systems"].items():
+        for part, figures in system["datasets"].items():
+            if "accuracy_no_answer" in figures:
+                cells = (figures.get("accuracy_has_answer"), figures["accuracy_no_answer"], figures["constant_floor"])
+                rows.append([Cell(name), Cell(part), *(Cell(_number(value)) for value in cells)])
+    headings = ("system", "dataset", "HasAns", "NoAns", "constant answer")
+    return Sheet(title="questions with and without an answer", headings=headings, rows=rows) if rows else None
+
+
+def comparisons_sheet(record: Mapping[str, Any]) -> Sheet | None:
+    """The policy against each baseline, paired; None where there is none."""
+    rows = []
+    for one in record["comparisons"]:
+        significant = one["p_holm"] is not None and one["p_holm"] <= 0.05
+        gain = f"{one['gain']:+.3f} [{_signed(one['low'])}, {_signed(one['high'])}]" if one["gain"] is not None else "–"
+        rows.append(
+            [
+                Cell(f"{one['system']} – {one['baseline']}"),
+                Cell(one["dataset"]),
+                Cell(gain, bold=significant),
+                Cell(_number(one["p"], 4)),
+                Cell(_number(one["p_holm"], 4)),
+                Cell(one["test"]),
+                Cell(str(one["num_tasks"])),
+                Cell("> 1" if (one["detectable"] or 0) > 1 else _number(one["detectable"])),
+            ]
+        )
+    if not rows:
+        return None
+    headings = ("comparison", "dataset", "gain [95 %]", "p", "p, Holm", "test", "tasks", "detectable")
+    note = (
+        "detectable: the true gain that so many tasks show with a probability of 0.8; bold: p after Holm at most 0.05"
+    )
+    return Sheet(title="paired gains in exact accuracy", headings=headings, rows=rows, notes=(note,))
+
+
+def failures_sheet(record: Mapping[str, Any], most: int = 5) -> Sheet | None:
+    """Why rollouts came to no graded answer, the most frequent reasons of each system."""
+    rows = [
+        [Cell(name), Cell(reason), Cell(str(count))]
+        for name, system in record["systems"].items()
+        for reason, count in list(system[ALL]["failures"].items())[:most]
+    ]
+    return (
+        Sheet(title="rollouts without an answer", headings=("system", "reason", "rollouts"), rows=rows)
+        if rows
+        else None
+    )
+
+
+def sheets(record: Mapping[str, Any]) -> list[Sheet]:
+    """All of them, in the order in which they are shown."""
+    found = (systems_sheet(record), halves_sheet(record), comparisons_sheet(record), failures_sheet(record))
+    return [sheet for sheet in found if sheet is not None]
+
+
+def terminal(sheet: Sheet) -> Table:
+    shown = Table(title=sheet.title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for index, heading in enumerate(sheet.headings):
+        shown.add_column(heading, justify="left" if index < 2 else "right")
+    for row in sheet.rows:
+        shown.add_row(*(f"[bold]{cell.text}[/bold]" if cell.bold else cell.text.replace("[", r"\[") for cell in row))
+    if sheet.notes:
+        shown.caption = "\n".join(sheet.notes)
+        shown.caption_justify = "left"
+    return shown
+
+
+def markdown(sheet: Sheet) -> str:
+    lines = [f"**{sheet.title}**", "", "| " + " | ".join(sheet.headings) + " |"]
+    lines.append("|" + "|".join("---" if index < 2 else "--:" for index in range(len(sheet.headings))) + "|")
+    for row in sheet.rows:
+        cells = [f"**{cell.text}**" if cell.bold else cell.text for cell in row]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join([*lines, *(["", *sheet.notes] if sheet.notes else [])])
+
+
+def latex(sheet: Sheet) -> str:
+    """A tabular for booktabs."""
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(cells) + r" \\"
+
+    lines = [rf"\begin{{tabular}}{{ll{'r' * (len(sheet.headings) - 2)}}}", r"\toprule"]
+    lines += [line([heading.translate(SPECIAL) for heading in sheet.headings]), r"\midrule"]
+    for row in sheet.rows:
+        texts = [cell.text.translate(SPECIAL) for cell in row]
+        lines.append(
+            line([rf"\textbf{{{text}}}" if cell.bold else text for text, cell in zip(texts, row, strict=True)])
+        )
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*lines, *(f"% {note}" for note in sheet.notes)])
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"

@@ -10,10 +10,7 @@ import ast
 import builtins
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-
-from grpo_aflow.types import Finding, UserError
 
 CODES: Mapping[str, str] = MappingProxyType(
     {
@@ -48,43 +45,6 @@ CODES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Code -> what it stands for."""
-
-
-class WorkflowError(UserError):
-    """A workflow that was demanded to be valid is not: the first finding, and how many there are."""
-
-    def __init__(self, findings: tuple[Finding, ...]) -> None:
-        first = findings[0]
-        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-        super().__init__(f"the workflow is not valid: line {first.line}: {first.code} {first.message}{more}")
-        self.findings = findings
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Edit:
-    """Replace a piece of one line (1-based; columns in UTF-8 bytes as `ast` counts them), or insert a line above it."""
-
-    line: int
-    column: int
-    end_column: int
-    text: str
-    whole_line: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Repair:
-    """How one finding can be mended without guessing."""
-
-    name: str  # one of rules.REPAIRS
-    edits: tuple[Edit, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Diagnosis:
-    """A finding with its repair, where there is exactly one."""
-
-    finding: Finding
-    repair: Repair | None = None
 
 
 def _words(text: str) -> frozenset[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from typing import Literal
 
 from grpo_aflow import CONF_DIR
 from grpo_aflow.types import DOMAINS, Domain
 from grpo_aflow.workflow.operators.table import OperatorSet, OperatorSpec, load
 
-REPAIRS = ("indentation", "missing_slot", "misspelt_slot", "misspelt_llm", "missing_await")
-"""Names of the repairs, as they are counted."""
+RepairName = Literal["indentation", "missing_slot", "misspelt_slot", "misspelt_llm", "missing_await"]
+"""Names of the repairs, as they are counted and switched."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +68,12 @@ class WorkflowRules:
         """The operators that workflows may use: the built-in ones and `operators`."""
         return load(tuple(self.operators))
 
+    def worst_usd(self, num_calls: int) -> float:
+        """The most that executor calls are assumed to cost."""
+        prompt = self.call_prompt_tokens * self.usd_per_million_prompt_tokens
+        completion = self.call_completion_tokens * self.usd_per_million_completion_tokens
+        return num_calls * 1e-6 * (prompt + completion)
+
     def allows(self, spec: OperatorSpec, domain: Domain | None) -> bool:
         """Whether the operator may be called in the domain; no domain, no restriction."""
         return domain is None or domain in self.operator_domains.get(spec.slot, spec.domains)
@@ -79,7 +86,7 @@ class WorkflowRules:
             usd_per_million_completion_tokens=completion_usd * 1e6,
         )
 
-    def repairs(self, name: str) -> bool:
+    def repairs(self, name: RepairName) -> bool:
         """Whether the repair of that name is switched on."""
         return bool(getattr(self, f"repair_{name}"))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from grpo_aflow.workflow.checking.reader import Reading
+from grpo_aflow.workflow.checking.outline import Outline
 from grpo_aflow.workflow.language import MUTATORS
 
 
@@ -46,14 +46,13 @@ class TooDeep(Exception):
         self.line = line
 
 
-def gather_facts(reading: Reading, function: ast.AsyncFunctionDef, *, max_depth: int) -> Facts:
+def gather_facts(outline: Outline, function: ast.AsyncFunctionDef, *, max_depth: int) -> Facts:
     """Walk constants, `__init__` and `__call__` once, level by level. Raises TooDeep."""
     facts = Facts()
-    outside = [*reading.constants, *reading.init_body]
-    for statement in outside:
+    for statement in outline.assignments:
         for target, value in _targets(statement):
             _note(facts, target, value, local=False)
-    for node in _levels(list(outside), max_depth):
+    for node in _levels(list(outline.assignments), max_depth):
         if type(node) is ast.Call:
             _note_call(facts, node)
     for node in _levels(list(function.body), max_depth):

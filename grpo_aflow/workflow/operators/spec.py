@@ -14,8 +14,7 @@ from typing import Any, Protocol
 
 from grpo_aflow.types import DOMAINS, Domain
 
-Value = str | list[str] | bool | int | float
-Result = Mapping[str, Value]
+Result = Mapping[str, str | list[str] | bool | int | float]
 """What an operator's `run` gives back: the keys that its specification promises."""
 
 

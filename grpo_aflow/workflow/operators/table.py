@@ -19,22 +19,7 @@ from typing import cast
 from grpo_aflow.types import DOMAINS
 from grpo_aflow.workflow.operators.builtin import BUILT_IN
 from grpo_aflow.workflow.operators.instructions import system_prompt
-from grpo_aflow.workflow.operators.spec import Argument, Kind, Operator, OperatorSpec, Prompt
-
-__all__ = [
-    "BUILT_IN_SET",
-    "BY_CLASS",
-    "OPERATORS",
-    "Argument",
-    "Kind",
-    "Operator",
-    "OperatorSet",
-    "OperatorSpec",
-    "Prompt",
-    "load",
-    "operator_table",
-    "system_prompts",
-]
+from grpo_aflow.workflow.operators.spec import Operator, OperatorSpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,8 +49,6 @@ class OperatorSet:
 BUILT_IN_SET = OperatorSet.of(BUILT_IN)
 OPERATORS = BUILT_IN_SET.specs
 """Slot -> specification of the built-in operators."""
-BY_CLASS = BUILT_IN_SET.by_class
-"""Class name -> specification of the built-in operators."""
 
 
 @cache

@@ -6,7 +6,7 @@ import ast
 import re
 import textwrap
 
-from grpo_aflow.syntax import parse_module
+from grpo_aflow.workflow.parsing import parse
 
 _END_TOKENS = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|</s>|<\|im_start\|>")
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w+.-]*)[ \t]*\r?$", re.MULTILINE)
@@ -20,16 +20,6 @@ _START = re.compile(
 _GRAPH = re.compile(r"<graph>(.*?)(?:</graph>|\Z)", re.DOTALL | re.IGNORECASE)
 _PROMPT = re.compile(r"<prompt>(.*?)(?:</prompt>|\Z)", re.DOTALL | re.IGNORECASE)
 MAX_TRIES = 6
-
-
-def parse(source: str) -> ast.Module | SyntaxError:
-    """`ast.parse` that never raises and never warns: whatever the parser cannot take is a SyntaxError as a value."""
-    try:
-        return parse_module(source)
-    except SyntaxError as error:
-        return error
-    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
-        return SyntaxError(f"the parser gave up: {type(error).__name__}", ("", 1, 0, ""))
 
 
 def has_class(text: str) -> bool:

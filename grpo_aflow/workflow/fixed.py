@@ -1,4 +1,4 @@
-"""Loads a workflow that somebody wrote: a `.py` file, or AFlow's `graph.py` with its `prompt.py`, unchanged.
+"""Reads a workflow from a file: a `.py` file, or AFlow's `graph.py` with its `prompt.py`, unchanged.
 
 This is how AFlow's published graphs and a user's own workflows become baselines (`policy=fixed`).
 """

@@ -46,13 +46,8 @@ class WorkflowRules:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                continue
-            least = 0 if field.name.startswith(("usd_", "call_", "min_")) else 1 if isinstance(value, int) else 1e-9
-            if not value >= least:
-                raise ValueError(
-                    f"{field.name} must be {f'at least {least}' if least != 1e-9 else 'above 0'}; got {value}"
-                )
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                _check_number(field.name, value)
         if self.max_depth > 150:
             raise ValueError(f"max_depth must be at most 150 (Python's own stack); got {self.max_depth}")
         known = self.operator_set.specs
@@ -89,6 +84,18 @@ class WorkflowRules:
     def repairs(self, name: RepairName) -> bool:
         """Whether the repair of that name is switched on."""
         return bool(getattr(self, f"repair_{name}"))
+
+
+def _check_number(name: str, value: float) -> None:
+    """Prices, assumed tokens and the least calls may be 0; every other number is a limit and lies above it."""
+    if name.startswith(("usd_", "call_", "min_")):
+        fits, bound = value >= 0, "at least 0"
+    elif isinstance(value, int):
+        fits, bound = value >= 1, "at least 1"
+    else:
+        fits, bound = value > 0, "above 0"
+    if not fits:
+        raise ValueError(f"{name} must be {bound}; got {value}")
 
 
 @cache

@@ -15,7 +15,7 @@ from grpo_aflow.workflow.language import (
     IGNORED_KEYWORDS,
     KEY_FUNCTIONS,
     KEY_METHODS,
-    TYPE_NAMES,
+    TYPES,
 )
 from grpo_aflow.workflow.operators.spec import OperatorSpec
 from grpo_aflow.workflow.program import FREE, Cost
@@ -103,8 +103,8 @@ def _is_key(walk: Walk, node: ast.expr) -> bool:
 
 def _type_names(walk: Walk, node: ast.expr) -> None:
     for item in node.elts if isinstance(node, ast.Tuple) else [node]:
-        if not (isinstance(item, ast.Name) and item.id in TYPE_NAMES):
-            walk.report(node, "E503", f"isinstance knows {', '.join(sorted(TYPE_NAMES))}")
+        if not (isinstance(item, ast.Name) and item.id in TYPES):
+            walk.report(node, "E503", f"isinstance knows {', '.join(sorted(TYPES))}")
 
 
 def _method(walk: Walk, node: ast.Call, function: ast.Attribute) -> Cost:

@@ -1,6 +1,6 @@
 """From the policy's text to a checked workflow: extract the source, validate it, repair it and validate again.
 
-`check_text` is the one way in: training, evaluation, the report and `grpo-aflow-check` all use it.
+Training, evaluation, the report and `grpo-aflow-check` all use `check_text`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From what the policy wrote to the Python source in it. Fences, prose and end tokens are everyday business."""
+"""Finds the Python source in what the policy wrote. Fences, prose around them and end tokens are expected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _START = re.compile(
 )
 _GRAPH = re.compile(r"<graph>(.*?)(?:</graph>|\Z)", re.DOTALL | re.IGNORECASE)
 _PROMPT = re.compile(r"<prompt>(.*?)(?:</prompt>|\Z)", re.DOTALL | re.IGNORECASE)
-MAX_TRIES = 6
+MAX_TRIES = 6  # of ends of a fence, and of lines of prose cut off
 
 
 def has_class(text: str) -> bool:
@@ -94,7 +94,7 @@ def _fenced(text: str) -> str | None:
 
 
 def _opens(text: str, fences: list[re.Match[str]], i: int) -> bool:
-    """Whether the bare fence that ends an empty one begins the class itself: ``` ``` class Workflow … ```."""
+    """Whether the bare fence that ends an empty one opens the class itself: ``` ``` class Workflow … ```."""
     end = fences[i + 1].start() if i + 1 < len(fences) else len(text)
     return (
         _CLASS.search(text, fences[i].end(), end) is not None

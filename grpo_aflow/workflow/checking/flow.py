@@ -1,8 +1,7 @@
-"""The validator's walk through the statements of `__call__`: assignments along every path, returns, loops and bounds.
+"""Checks the statements of `__call__`: what is assigned along every path, returns, loops, and the bound on calls.
 
-Each statement gives back the most calls of the paths that go on below it, leave the loop around it, or return; a block
-adds them up. A loop multiplies by its bound, which the interpreter enforces: a static bound can be too high, never
-too low.
+Each statement gives the costs of the paths through it; a block adds them up. A loop multiplies by its bound, which the
+interpreter enforces: a static bound can be too high, never too low.
 """
 
 from __future__ import annotations

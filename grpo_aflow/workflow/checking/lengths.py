@@ -1,4 +1,4 @@
-"""How long what a loop runs over can be, as far as the source says it: the static bounds rest on this.
+"""How often a loop turns at most, as far as the source says it: the static bounds rest on this.
 
 A bound may be too high, and even too low in contrived cases: the interpreter ends a loop at its bound either way.
 """

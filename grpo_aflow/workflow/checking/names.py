@@ -11,10 +11,11 @@ from grpo_aflow.workflow.program import FREE, Cost
 
 
 def name(walk: Walk, node: ast.Name) -> Cost:
+    """A name that is used: a parameter, a variable or a constant, or else an error."""
     name = node.id
-    if any(name in scope for scope in walk.inner) or (
-        name in walk.outline.constant_names and (name not in walk.facts.assigned)
-    ):
+    if any(name in scope for scope in walk.inner):
+        return FREE
+    if name in walk.outline.constant_names and name not in walk.facts.assigned:
         return FREE
     if name in walk.parameters or name in walk.facts.assigned:
         if walk.assigned is not None and name not in walk.assigned and not walk.module_level:

@@ -33,9 +33,7 @@ class Outline:
     operators: OperatorSet  # that a workflow may use
     diagnoses: list[Diagnosis] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what is understood and has no effect
-    constants: list[ast.Assign | ast.AnnAssign] = field(
-        default_factory=list
-    )  # assignments of the module and of the class body
+    constants: list[ast.Assign | ast.AnnAssign] = field(default_factory=list)  # of the module and of the class body
     constant_names: set[str] = field(default_factory=set)
     class_constants: set[str] = field(default_factory=set)
     init: ast.FunctionDef | None = None
@@ -59,6 +57,8 @@ class Outline:
         """All of `constants` and `init_body`."""
         return [*self.constants, *self.init_body]
 
+    # --- what is wrong ------------------------------------------------------------------------------------------------
+
     def report(self, node: ast.AST | int, code: str, message: str, repair: Repair | None = None) -> None:
         line = node if isinstance(node, int) else getattr(node, "lineno", 1)
         self.diagnoses.append(Diagnosis(finding=Finding(code=code, line=line, message=message), repair=repair))
@@ -76,4 +76,5 @@ class Outline:
         self.not_llm(node, f"self.{name} is not the language model; {fix}", edit)
 
     def not_llm(self, node: ast.AST, message: str, edit: Edit | None) -> None:
+        """E208 with another message; `edit` repairs it."""
         self.report(node, "E208", message, Repair(name="misspelt_llm", edits=(edit,)) if edit else None)

@@ -77,8 +77,10 @@ def _is_parameter(node: ast.expr, parameters: frozenset[str]) -> bool:
 
 
 def is_elif(node: ast.If) -> bool:
+    """Whether what stands in `else` is another `if` alone."""
     return len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If)
 
 
 def always(test: ast.expr) -> bool:
+    """Whether a condition is a literal that holds: `while True`."""
     return isinstance(test, ast.Constant) and bool(test.value)

@@ -6,9 +6,9 @@ import ast
 from collections.abc import Callable
 from dataclasses import replace
 
-from grpo_aflow.workflow.language import BUILTINS
+from grpo_aflow.workflow.language import BUILTINS, TYPES
 from grpo_aflow.workflow.operators.spec import Kind, OperatorSpec
-from grpo_aflow.workflow.running.builtins import TYPES, call_builtin
+from grpo_aflow.workflow.running.builtins import call_builtin
 from grpo_aflow.workflow.running.data import Value
 from grpo_aflow.workflow.running.evaluator import Evaluator
 from grpo_aflow.workflow.running.faults import Exhausted, Failed

@@ -57,7 +57,7 @@ class Evaluator:
         return await self._evaluations[type(node)](self, node)
 
     async def all_values(self, nodes: Sequence[ast.expr]) -> list[Value]:
-        """The values of a display or of arguments, `*` written out."""
+        """The values of the items of a list, or of arguments; `*items` count each by itself."""
         found: list[Value] = []
         for node in nodes:
             if isinstance(node, ast.Starred):

@@ -1,8 +1,8 @@
 """The workflow's own computation on plain data: operators, comparisons, text, methods; its time and size are bounded.
 
-Nothing here awaits anything or knows of executors. What a workflow does wrong is raised as `Failed` (the name of
-Python's exception), what it does too much of as `Exceeded`; both are values of its execution in the end. Sizes are
-known *before* a value is made, so that no bomb goes off. The builtins are in `builtin`.
+Nothing here awaits anything or knows of executors. What a workflow does wrong is raised as `Failed` (with the name of
+Python's exception), what it does too much of as `Exceeded`. A value's size is known *before* it is made, so that
+`"x" * 10**9` is refused rather than computed. The builtins are in `builtins`.
 """
 
 from __future__ import annotations

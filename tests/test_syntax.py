@@ -9,7 +9,7 @@ import pytest
 from grpo_aflow.syntax import parse_expression, parse_module
 from grpo_aflow.tasks.leaks import leaked_tests
 from grpo_aflow.types import Task
-from grpo_aflow.workflow.checking.parse import parse
+from grpo_aflow.workflow.parsing import parse
 
 SOURCE = "def check(candidate):\n" + "    assert candidate(2) == 4\n" * 100
 

@@ -12,9 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from grpo_aflow.types import UserError
-from grpo_aflow.workflow.checking.check import check_text
-from grpo_aflow.workflow.fixed import load_fixed
-from grpo_aflow.workflow.rules import default_rules
+from grpo_aflow.workflow import check_text, default_rules, load_fixed
 
 
 def texts(folder: Path) -> list[str]:

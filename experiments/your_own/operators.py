@@ -8,9 +8,18 @@ the built-in operator whose kind of reply the simulated executor gives to a prom
 
 from __future__ import annotations
 
-from grpo_aflow.workflow.operators.replies import answer_in, code, verdict
-from grpo_aflow.workflow.operators.spec import Argument, Kind, OperatorSpec, Prompt, Result, texts
-from grpo_aflow.workflow.running.operate import OperatorContext
+from grpo_aflow.workflow.operators import (
+    Argument,
+    Kind,
+    OperatorContext,
+    OperatorSpec,
+    Prompt,
+    Result,
+    answer_in,
+    code,
+    texts,
+    verdict,
+)
 
 
 class SelfRefine:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from grpo_aflow.types import Domain, UserError
 from grpo_aflow.workflow.checking.check import Checked, check_text
-from grpo_aflow.workflow.checking.parse import has_class
+from grpo_aflow.workflow.checking.extract import has_class
 from grpo_aflow.workflow.fixed import load_fixed
 from grpo_aflow.workflow.rules import default_rules
 

@@ -1,4 +1,4 @@
-"""Loads a workflow that somebody wrote: a `.py` file, or AFlow's `graph.py` with its `prompt.py`, unchanged.
+"""Reads a workflow from a file: a `.py` file, or AFlow's `graph.py` with its `prompt.py`, unchanged.
 
 This is how AFlow's published graphs and a user's own workflows become baselines (`policy=fixed`).
 """
@@ -9,7 +9,7 @@ import ast
 from pathlib import Path
 
 from grpo_aflow.types import UserError
-from grpo_aflow.workflow.checking.parse import parse
+from grpo_aflow.workflow.parsing import parse
 
 
 def load_fixed(path: str | Path) -> str:
@@ -41,6 +41,6 @@ def _constants(path: Path) -> str:
     source = _read(path)
     tree = parse(source)
     if isinstance(tree, SyntaxError):
-        raise UserError(f"{path}: line {tree.lineno}: {tree.msg}; mend the prompt file")
+        raise UserError(f"{path}: line {tree.lineno}: {tree.msg}; fix the prompt file")
     kept = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
     return "".join(f"{ast.get_source_segment(source, node)}\n" for node in kept)

@@ -1,4 +1,4 @@
-"""A workflow's operator graph: which operators feed which, and which the answer. Pure.
+"""A workflow's operator graph: which operator's result goes into which, and which into the answer. Pure.
 
 Two workflows with the same graph are the same composition, whatever their variables, instructions, order of independent
 lines and number of repetitions; this is how a policy's workflows are compared with those that it was shown. A value
@@ -21,8 +21,8 @@ from grpo_aflow.workflow.program import Workflow
 Calls = frozenset[int]
 """Operator calls, by their place in the source."""
 NONE: Calls = frozenset()
-Flow = dict[str, Calls]
-"""What each name may hold the results of; under CONDITIONS, what decides whether this point is reached."""
+Origins = dict[str, Calls]
+"""Name -> the calls whose results it may hold; under CONDITIONS, those that decide whether this point is reached."""
 CONDITIONS = ""
 
 
@@ -70,8 +70,8 @@ def _digest(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
-def _merged(flows: Iterable[Flow | None]) -> Flow | None:
-    """What holds where several ways meet; None where none of them arrives."""
+def _merged(flows: Iterable[Origins | None]) -> Origins | None:
+    """What holds where several paths meet; None where none of them arrives."""
     arriving = [flow for flow in flows if flow is not None]
     names = {name for flow in arriving for name in flow}
     return {name: frozenset().union(*(flow.get(name, NONE) for flow in arriving)) for name in names} or None
@@ -79,24 +79,26 @@ def _merged(flows: Iterable[Flow | None]) -> Flow | None:
 
 @dataclass(slots=True)
 class _Reader:
+    """Walks a workflow and notes which calls feed which; `flow` is what the names hold at the present point."""
+
     workflow: Workflow
     places: dict[ast.Call, int] = field(default_factory=dict)
     operators: dict[int, str] = field(default_factory=dict)
     feeds: defaultdict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     answer: set[int] = field(default_factory=set)
     depth: int = 0  # of loops and comprehensions
-    breaks: list[list[Flow]] = field(default_factory=list)  # of each loop around: what holds where it is left early
+    breaks: list[list[Origins]] = field(default_factory=list)  # of each loop around: what holds where it is left early
 
-    # --- statements: each takes what holds before it, and gives what holds after it, or None where it leaves --------
+    # --- statements: each takes what holds before it, and gives what holds after it, or None where it leaves ----------
 
-    def block(self, statements: Sequence[ast.stmt], flow: Flow | None) -> Flow | None:
+    def block(self, statements: Sequence[ast.stmt], flow: Origins | None) -> Origins | None:
         for statement in statements:
             if flow is None:
                 return None
             flow = self.statement(statement, flow)
         return flow
 
-    def statement(self, node: ast.stmt, flow: Flow) -> Flow | None:
+    def statement(self, node: ast.stmt, flow: Origins) -> Origins | None:
         match node:
             case ast.Assign(targets=targets, value=value):
                 for target in targets:
@@ -127,8 +129,8 @@ class _Reader:
                 self.calls(node, flow)
         return flow
 
-    def loop(self, node: ast.For | ast.While, flow: Flow) -> Flow | None:
-        """The body, again and again until nothing new flows; the flows only grow, so this ends."""
+    def loop(self, node: ast.For | ast.While, flow: Origins) -> Origins | None:
+        """The body, again and again until no name holds anything new; what they hold only grows, so this ends."""
         before, flow = None, dict(flow)
         self.breaks.append([])
         while flow != before:
@@ -143,15 +145,17 @@ class _Reader:
         self.breaks.pop()
         return self.block(node.orelse, flow)
 
-    def under(self, flow: Flow, conditions: Calls) -> Flow:
+    def under(self, flow: Origins, conditions: Calls) -> Origins:
+        """What holds where these calls decide, too, whether the point is reached."""
         return flow | {CONDITIONS: flow[CONDITIONS] | conditions}
 
-    def left(self, node: ast.stmt, before: Flow, after: Flow | None) -> Flow | None:
-        """Behind a branch or loop its conditions hold no more, unless they decide whether one comes this far."""
+    def left(self, node: ast.stmt, before: Origins, after: Origins | None) -> Origins | None:
+        """Below a branch or loop its conditions decide nothing any more, unless it can be left by a jump."""
         leaves = any(isinstance(inner, ast.Return | ast.Break | ast.Continue) for inner in ast.walk(node))
         return after if after is None or leaves else after | {CONDITIONS: before[CONDITIONS]}
 
-    def assign(self, target: ast.expr, value: ast.expr, flow: Flow) -> None:
+    def assign(self, target: ast.expr, value: ast.expr, flow: Origins) -> None:
+        """`a, b = x, y` is told apart by items; of any other value each target holds the whole."""
         parts = _parts(value)
         if isinstance(target, ast.Tuple | ast.List) and len(parts) == len(target.elts):
             found = [self.calls(part, flow) for part in parts]
@@ -160,7 +164,8 @@ class _Reader:
         else:
             self.bind(target, self.calls(value, flow) | flow[CONDITIONS], flow)
 
-    def bind(self, target: ast.expr, calls: Calls, flow: Flow) -> None:
+    def bind(self, target: ast.expr, calls: Calls, flow: Origins) -> None:
+        """A target holds these results from now on."""
         match target:
             case ast.Name(id=name):
                 flow[name] = calls
@@ -172,14 +177,15 @@ class _Reader:
             case _:  # an item: the rest of what holds it stays
                 self.add(target, calls, flow)
 
-    def add(self, target: ast.expr, calls: Calls, flow: Flow) -> None:
+    def add(self, target: ast.expr, calls: Calls, flow: Origins) -> None:
+        """What holds the target takes these results in, beside what it holds already."""
         name = _root(target)
         if name is not None:
             flow[name] = flow.get(name, NONE) | calls | flow[CONDITIONS]
 
-    # --- expressions -------------------------------------------------------------------------------------------------
+    # --- expressions --------------------------------------------------------------------------------------------------
 
-    def calls(self, node: ast.AST, flow: Flow) -> Calls:
+    def calls(self, node: ast.AST, flow: Origins) -> Calls:
         """The operator calls that go into a value; notes those that stand in the expression itself."""
         match node:
             case ast.Name(id=name):
@@ -196,13 +202,13 @@ class _Reader:
                 return self.comprehension(node, dict(flow))
         return self.below(node, flow)
 
-    def below(self, node: ast.AST, flow: Flow) -> Calls:
+    def below(self, node: ast.AST, flow: Origins) -> Calls:
         return self.all(ast.iter_child_nodes(node), flow)
 
-    def all(self, nodes: Iterable[ast.AST], flow: Flow) -> Calls:
+    def all(self, nodes: Iterable[ast.AST], flow: Origins) -> Calls:
         return frozenset().union(*[self.calls(node, flow) for node in nodes])
 
-    def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, flow: Flow) -> Calls:
+    def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, flow: Origins) -> Calls:
         found = NONE
         with self.repeated():
             for generator in node.generators:
@@ -213,6 +219,7 @@ class _Reader:
             return found | self.all(made, self.under(flow, found))
 
     def call(self, node: ast.Call, slot: str, inputs: Calls) -> Calls:
+        """Note an operator call and what goes into it."""
         place = self.places.setdefault(node, len(self.places))
         self.operators[place] = f"{slot}*" if self.depth else slot
         self.feeds[place] |= inputs
@@ -220,6 +227,7 @@ class _Reader:
 
     @contextmanager
     def repeated(self) -> Iterator[None]:
+        """Around what runs more than once."""
         self.depth += 1
         yield
         self.depth -= 1

@@ -1,4 +1,4 @@
-"""What the workflow language consists of: the whitelists and the codes of what is wrong.
+"""What the workflow language consists of, and the codes of what can be wrong with a workflow.
 
 The language is a small part of Python's own syntax. Whatever is not listed here does not exist: the validator refuses
 it and the interpreter has no way to do it.
@@ -10,10 +10,7 @@ import ast
 import builtins
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-
-from grpo_aflow.types import Finding, UserError
 
 CODES: Mapping[str, str] = MappingProxyType(
     {
@@ -50,43 +47,6 @@ CODES: Mapping[str, str] = MappingProxyType(
 """Code -> what it stands for."""
 
 
-class WorkflowError(UserError):
-    """A workflow that was demanded to be valid is not: the first finding, and how many there are."""
-
-    def __init__(self, findings: tuple[Finding, ...]) -> None:
-        first = findings[0]
-        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-        super().__init__(f"the workflow is not valid: line {first.line}: {first.code} {first.message}{more}")
-        self.findings = findings
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Edit:
-    """Replace a piece of one line (1-based; columns in UTF-8 bytes as `ast` counts them), or insert a line above it."""
-
-    line: int
-    column: int
-    end_column: int
-    text: str
-    whole_line: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Repair:
-    """How one finding can be mended without guessing."""
-
-    name: str  # one of rules.REPAIRS
-    edits: tuple[Edit, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Diagnosis:
-    """A finding with its repair, where there is exactly one."""
-
-    finding: Finding
-    repair: Repair | None = None
-
-
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
@@ -110,7 +70,7 @@ EXCEPTIONS: Mapping[str, type[Exception]] = MappingProxyType(
 """Names that may stand in `except`. What the workflow's own values raise is caught by them; nothing else is."""
 
 NEVER_CAUGHT = _words("MemoryError RecursionError NoReturn NoAnswer")
-"""Failures of an execution that no `except` of a workflow sees: how much a machine holds must not change a result."""
+"""Failures of an execution that no `except` of a workflow catches: a result must not depend on a machine's memory."""
 
 IGNORED_KEYWORDS = _words(
     "agent context history max_tokens model name output_format persona response_format role seed stop system "
@@ -118,7 +78,9 @@ IGNORED_KEYWORDS = _words(
 )
 """Keywords of published operators: understood in every operator call, without effect."""
 
-TYPE_NAMES = _words("str int float bool list dict tuple set")
+TYPES: Mapping[str, type] = MappingProxyType(
+    {name: getattr(builtins, name) for name in _words("str int float bool list dict tuple set")}
+)
 """Builtins that may stand as the second argument of isinstance."""
 
 KEY_FUNCTIONS = _words("len str int float abs bool repr")
@@ -155,7 +117,7 @@ USAGE_KEYS = _words("total_input_tokens total_output_tokens total_tokens total_c
 """Keys of `self.llm.get_usage_summary()`."""
 
 FORMAT_SPEC = re.compile(r"(?:.?[<>=^])?[-+ ]?#?0?\d{0,3}[,_]?(?:\.\d{1,2})?[bcdeEfFgGnosxX%]?", re.DOTALL)
-"""Format specifications short enough to be no bomb."""
+"""Format specifications whose result cannot be large."""
 
 BINARY_OPERATORS = (
     ast.Add,

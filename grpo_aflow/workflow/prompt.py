@@ -1,12 +1,12 @@
-"""What the policy is shown (config group `prompt`): `Full` for instructed models, `Compact` for the tiny one.
+"""What the policy is shown (config group `prompt`): `Full`, `Brief` for small models, `Compact` for the tiny one.
 
-The part that is equal for all tasks of a domain stands first, in the system message: vLLM's prefix cache and the
-learner's shared prefix live from it. The operators shown are generated from `OPERATORS`.
+What is equal for all tasks of a domain stands first, in the system message: vLLM's prefix cache and the learner's
+shared prefix live from it. The operators shown are generated from their specifications.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from grpo_aflow.types import DOMAINS, Domain, Message, Task
@@ -30,14 +30,19 @@ Rules:
 """
 
 
-def operator_section(domain: Domain, operator_domains: dict[str, list[str]], operators: Sequence[str] = ()) -> str:
+def operator_section(
+    domain: Domain, operator_domains: Mapping[str, Sequence[str]], operators: Sequence[str] = ()
+) -> str:
     """The operators that may be called in a domain, one per line."""
+    return "\n".join(map(_operator_line, _allowed(domain, operator_domains, operators)))
+
+
+def _allowed(
+    domain: Domain, operator_domains: Mapping[str, Sequence[str]], operators: Sequence[str]
+) -> list[OperatorSpec]:
+    """The operators that may be called in a domain, as the validator says."""
     specs = load(tuple(operators)).specs.values()
-    return "\n".join(_operator_line(spec) for spec in specs if _allowed(spec, domain, operator_domains))
-
-
-def _allowed(spec: OperatorSpec, domain: Domain, operator_domains: dict[str, list[str]]) -> bool:
-    return domain in operator_domains.get(spec.slot, spec.domains)
+    return [spec for spec in specs if domain in operator_domains.get(spec.slot, spec.domains)]
 
 
 def _operator_line(spec: OperatorSpec) -> str:
@@ -45,7 +50,17 @@ def _operator_line(spec: OperatorSpec) -> str:
     return f"- operator.{spec.class_name}: {call}\n  {spec.description}"
 
 
-def _check_domains(name: str, given: dict[str, str] | dict[str, list[str]]) -> None:
+def _beginning(task: Task, chars: int, more: str) -> str:
+    """The first characters of the problem, and `more` where it is longer."""
+    return task.problem if len(task.problem) <= chars else task.problem[:chars] + more
+
+
+def _check_at_least_0(name: str, given: int) -> None:
+    if given < 0:
+        raise ValueError(f"{name} must be at least 0; got {given}")
+
+
+def _check_domains(name: str, given: Mapping[str, object]) -> None:
     missing = [domain for domain in DOMAINS if domain not in given]
     unknown = [domain for domain in given if domain not in DOMAINS]
     if missing or unknown:
@@ -67,16 +82,13 @@ class Full:
     def __post_init__(self) -> None:
         _check_domains("guidance", self.guidance)
         _check_domains("examples", self.examples)
-        if self.num_examples < 0:
-            raise ValueError(f"num_examples must be at least 0; got {self.num_examples}")
-        if self.problem_chars < 0:
-            raise ValueError(f"problem_chars must be at least 0; got {self.problem_chars}")
+        _check_at_least_0("num_examples", self.num_examples)
+        _check_at_least_0("problem_chars", self.problem_chars)
 
     def messages(self, task: Task) -> list[Message]:
         """System: all that is equal for the task's domain. User: the task."""
-        problem = task.problem[: self.problem_chars]
-        more = "" if len(problem) == len(task.problem) else "\n[…]"
-        user = f"Write a workflow for tasks like this one ({task.domain}, {task.dataset}).\n\n{problem}{more}"
+        problem = _beginning(task, self.problem_chars, "\n[…]")
+        user = f"Write a workflow for tasks like this one ({task.domain}, {task.dataset}).\n\n{problem}"
         return [{"role": "system", "content": self.section(task.domain)}, {"role": "user", "content": user}]
 
     def section(self, domain: Domain) -> str:
@@ -95,6 +107,50 @@ class Full:
         )
 
 
+_BRIEF = """\
+You write a Python class Workflow that solves a task by calling operators. Do not solve the task yourself.
+
+Operators (await each call; it returns a dict with these keys):
+{operators}
+
+Form, copied exactly; choose operators and calls that suit the task:
+```python
+{example}
+```
+Reply with one ```python fence and nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Brief:
+    """The prompt for a small model that follows instructions: signatures of the operators, one example, the task.
+
+    A small model pays for `Full`'s length with every sample, and `Compact` says nothing of the language.
+    """
+
+    example: dict[str, str]
+    problem_chars: int
+    operator_domains: dict[str, list[str]]
+    operators: list[str]
+
+    def __post_init__(self) -> None:
+        _check_domains("example", self.example)
+        _check_at_least_0("problem_chars", self.problem_chars)
+
+    def messages(self, task: Task) -> list[Message]:
+        """System: all that is equal for the task's domain. User: the task."""
+        user = f"Task ({task.domain}, {task.dataset}):\n{_beginning(task, self.problem_chars, ' […]')}"
+        return [{"role": "system", "content": self.section(task.domain)}, {"role": "user", "content": user}]
+
+    def section(self, domain: Domain) -> str:
+        """The shared prefix of a domain's tasks."""
+        lines = [
+            f"self.{spec.slot} = operator.{spec.class_name}(self.llm): "
+            f"({', '.join(argument.name for argument in spec.arguments)}) -> {', '.join(spec.results)}"
+            for spec in _allowed(domain, self.operator_domains, self.operators)
+        ]
+        return _BRIEF.format(operators="\n".join(lines), example=self.example[domain].strip())
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compact:
     """The prompt for a tiny policy that has been warm-started: domain, dataset, the problem's beginning."""
@@ -102,8 +158,7 @@ class Compact:
     problem_chars: int
 
     def __post_init__(self) -> None:
-        if self.problem_chars < 0:
-            raise ValueError(f"problem_chars must be at least 0; got {self.problem_chars}")
+        _check_at_least_0("problem_chars", self.problem_chars)
 
     def messages(self, task: Task) -> list[Message]:
         """One user message: `math gsm8k` and a newline, then the first characters of the problem."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from typing import Literal
 
 from grpo_aflow import CONF_DIR
 from grpo_aflow.types import DOMAINS, Domain
 from grpo_aflow.workflow.operators.table import OperatorSet, OperatorSpec, load
 
-REPAIRS = ("indentation", "missing_slot", "misspelt_slot", "misspelt_llm", "missing_await")
-"""Names of the repairs, as they are counted."""
+RepairName = Literal["indentation", "missing_slot", "misspelt_slot", "misspelt_llm", "missing_await"]
+"""Names of the repairs, as they are counted and switched."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,13 +46,8 @@ class WorkflowRules:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                continue
-            least = 0 if field.name.startswith(("usd_", "call_", "min_")) else 1 if isinstance(value, int) else 1e-9
-            if not value >= least:
-                raise ValueError(
-                    f"{field.name} must be {f'at least {least}' if least != 1e-9 else 'above 0'}; got {value}"
-                )
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                _check_number(field.name, value)
         if self.max_depth > 150:
             raise ValueError(f"max_depth must be at most 150 (Python's own stack); got {self.max_depth}")
         known = self.operator_set.specs
@@ -67,6 +63,12 @@ class WorkflowRules:
         """The operators that workflows may use: the built-in ones and `operators`."""
         return load(tuple(self.operators))
 
+    def worst_usd(self, num_calls: int) -> float:
+        """The most that executor calls are assumed to cost."""
+        prompt = self.call_prompt_tokens * self.usd_per_million_prompt_tokens
+        completion = self.call_completion_tokens * self.usd_per_million_completion_tokens
+        return num_calls * 1e-6 * (prompt + completion)
+
     def allows(self, spec: OperatorSpec, domain: Domain | None) -> bool:
         """Whether the operator may be called in the domain; no domain, no restriction."""
         return domain is None or domain in self.operator_domains.get(spec.slot, spec.domains)
@@ -79,9 +81,21 @@ class WorkflowRules:
             usd_per_million_completion_tokens=completion_usd * 1e6,
         )
 
-    def repairs(self, name: str) -> bool:
+    def repairs(self, name: RepairName) -> bool:
         """Whether the repair of that name is switched on."""
         return bool(getattr(self, f"repair_{name}"))
+
+
+def _check_number(name: str, value: float) -> None:
+    """Prices, assumed tokens and the least calls may be 0; every other number is a limit and lies above it."""
+    if name.startswith(("usd_", "call_", "min_")):
+        fits, bound = value >= 0, "at least 0"
+    elif isinstance(value, int):
+        fits, bound = value >= 1, "at least 1"
+    else:
+        fits, bound = value > 0, "above 0"
+    if not fits:
+        raise ValueError(f"{name} must be {bound}; got {value}")
 
 
 @cache

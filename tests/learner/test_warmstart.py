@@ -23,7 +23,7 @@ from grpo_aflow.learner.warmstart import (
 )
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import DOMAINS, Task
-from grpo_aflow.workflow.checking.check import check_text
+from grpo_aflow.workflow import check_text
 from grpo_aflow.workflow.graph import operator_graph
 from grpo_aflow.workflow.rules import WorkflowRules
 

@@ -8,7 +8,7 @@ from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.services import prepare_model
 from grpo_aflow.tasks import bundled
 from grpo_aflow.types import TrainingGroup
-from grpo_aflow.workflow.checking.check import check_text
+from grpo_aflow.workflow import check_text
 
 
 @pytest.mark.slow

@@ -9,10 +9,8 @@ from scripted_executor import CODE, MATH, QA, ScriptedChat, run, valid
 
 from grpo_aflow.types import Task, UserError
 from grpo_aflow.workflow import check_text
-from grpo_aflow.workflow.checking.check import demand
 from grpo_aflow.workflow.command import main
 from grpo_aflow.workflow.fixed import load_fixed
-from grpo_aflow.workflow.language import WorkflowError
 from grpo_aflow.workflow.rules import default_rules
 
 HEADER = '''from typing import Literal
@@ -219,8 +217,10 @@ def test_line_numbers_stay_those_of_the_graph(tmp_path: Path) -> None:
 def test_without_its_prompts_a_graph_is_not_valid(tmp_path: Path) -> None:
     folder = write_pair(tmp_path, "GSM8K")
     (folder / "prompt.py").unlink()
-    with pytest.raises(WorkflowError, match=r"line \d+: E201 prompt_custom.SOLVE_PROMPT is not defined"):
-        demand(load_fixed(folder), domain="math", rules=default_rules())
+    findings = check_text(load_fixed(folder), domain="math", rules=default_rules()).findings
+    assert ("E201", "prompt_custom.SOLVE_PROMPT is not defined") in {
+        (f.code, f.message.split(";")[0]) for f in findings
+    }
 
 
 def test_a_single_file_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -230,14 +230,14 @@ def test_a_single_file_is_taken_as_it_is(tmp_path: Path) -> None:
     assert load_fixed(path) == "class Workflow: pass\n"
 
 
-def test_missing_and_broken_files_name_the_mend(tmp_path: Path) -> None:
+def test_missing_and_broken_files_name_the_fix(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"policy.path is a workflow's .py file"):
         load_fixed(tmp_path / "nowhere.py")
     with pytest.raises(UserError, match=r"graph.py is not there"):
         load_fixed(tmp_path)
     folder = write_pair(tmp_path, "GSM8K")
     (folder / "prompt.py").write_text("X = (", encoding="utf-8")
-    with pytest.raises(UserError, match="mend the prompt file"):
+    with pytest.raises(UserError, match="fix the prompt file"):
         load_fixed(folder)
     (folder / "graph.py").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="UTF-8"):

@@ -6,7 +6,7 @@ import pytest
 from scripted_executor import RULES, workflow_text
 
 from grpo_aflow.workflow import check_text
-from grpo_aflow.workflow.checking.parse import extract_source
+from grpo_aflow.workflow.checking.extract import extract_source
 
 SOURCE = workflow_text("return problem")
 HEADER = "from typing import List\nTASK_PROMPT = 'x'\n"

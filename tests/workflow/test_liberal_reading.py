@@ -15,7 +15,7 @@ from scripted_executor import MATH, ScriptedChat, answer_of, codes, run, valid, 
 
 from grpo_aflow.types import ChatReply, ChatStatus, ExecutionStatus
 from grpo_aflow.workflow import check_text
-from grpo_aflow.workflow.checking.parse import extract_source
+from grpo_aflow.workflow.checking.extract import extract_source
 from grpo_aflow.workflow.rules import default_rules
 
 EXPRESSIONS = (

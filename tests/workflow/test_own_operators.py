@@ -94,7 +94,7 @@ def test_without_the_setting_they_are_unknown() -> None:
 
 
 MODULE = """
-from grpo_aflow.workflow.operators.spec import Kind, OperatorSpec, Prompt, texts
+from grpo_aflow.workflow.operators import Kind, OperatorSpec, Prompt, texts
 def spec(slot="mine", class_name="Mine", **more):
     given = dict(arguments=texts("problem"), results={"answer": Kind.TEXT}, min_calls=1, max_calls=1,
                  description="x", prompts={"main": Prompt("Answer.")})

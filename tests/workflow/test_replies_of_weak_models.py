@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from grpo_aflow.workflow.operators import replies
+from grpo_aflow.workflow.operators import programs, replies
 
 CANDIDATES = ["The answer is 12.", "The answer is 18 dollars, from nine eggs.", "It cannot be said from the text."]
 
@@ -67,7 +67,7 @@ BODY = "def add(a, b):\n    return a + b"
     ],
 )  # fmt: skip
 def test_code(text: str) -> None:
-    assert replies.code(text, "add").strip() == BODY
+    assert programs.code(text, "add").strip() == BODY
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_code(text: str) -> None:
 )  # fmt: skip
 def test_programs_without_solve(source: str) -> None:
     names: dict[str, object] = {}
-    exec(replies.program(f"Sure:\n```python\n{source}\n```"), names)  # our own few lines above
+    exec(programs.solving_program(f"Sure:\n```python\n{source}\n```"), names)  # our own few lines above
     assert str(names["solve"]()) == "18"  # type: ignore[operator]
 
 

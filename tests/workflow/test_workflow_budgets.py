@@ -6,9 +6,10 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from scripted_executor import RULES, ScriptedChat, codes, run, valid, workflow_text
+from scripted_executor import QA, RULES, ScriptedChat, codes, run, valid, workflow_text
 
-from grpo_aflow.types import ExecutionStatus
+from grpo_aflow.config.composing import compose
+from grpo_aflow.types import DOMAINS, ExecutionStatus
 from grpo_aflow.workflow.operators.table import OPERATORS
 from grpo_aflow.workflow.rules import WorkflowRules, default_rules
 
@@ -193,7 +194,16 @@ def test_restrictions_are_rules() -> None:
     assert [code for code, _ in codes(workflow_text(f"{CALL}\nreturn 'a'"), domain="qa", rules=everywhere)] == ["E601"]
 
 
-def test_the_yaml_has_every_rule_and_the_domains_of_the_specification() -> None:
+def test_without_a_restriction_in_the_yaml_the_specification_says_where_an_operator_may_be_called() -> None:
     rules = default_rules()
     assert isinstance(rules, WorkflowRules)
-    assert rules.operator_domains == {slot: list(spec.domains) for slot, spec in OPERATORS.items()}
+    assert rules.operator_domains == {}
+    for spec in OPERATORS.values():
+        assert tuple(domain for domain in DOMAINS if rules.allows(spec, domain)) == spec.domains
+
+
+def test_a_restriction_on_the_command_line_reaches_validator_and_prompt() -> None:
+    config = compose("prompt=full", "+workflow.operator_domains.programmer=[math,qa]")
+    for spec, allowed in ((OPERATORS["programmer"], True), (OPERATORS["test"], False)):
+        assert config.workflow.allows(spec, "qa") == allowed
+        assert (f"self.{spec.slot}(" in config.prompt.messages(QA)[0]["content"]) == allowed

@@ -14,11 +14,11 @@ from scripted_executor import CODE, MATH, QA, RULES, ScriptedChat, ScriptedRunne
 
 from grpo_aflow.types import ExecutionStatus, Task
 from grpo_aflow.workflow import check_text
-from grpo_aflow.workflow.checking.parse import extract_source
+from grpo_aflow.workflow.checking.extract import extract_source
 from grpo_aflow.workflow.graph import operator_graph
 from grpo_aflow.workflow.language import CODES
-from grpo_aflow.workflow.operators import replies
-from grpo_aflow.workflow.operators.table import OPERATORS, Kind
+from grpo_aflow.workflow.operators import Kind, programs, replies
+from grpo_aflow.workflow.operators.table import OPERATORS
 
 SMALL = replace(RULES, max_steps=3000, max_value_size=20_000, max_total_size=200_000)
 MANY = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -262,9 +262,9 @@ def test_replies_are_read_without_raising(text: str, num_candidates: int) -> Non
     assert index is None or 0 <= index < num_candidates
     assert isinstance(replies.verdict(text)[1], str)
     assert all(isinstance(part, str) for part in replies.thought_and_answer(text))
-    assert isinstance(replies.code(text, "f"), str)
+    assert isinstance(programs.code(text, "f"), str)
     assert isinstance(replies.short_answer(text), str)
-    replies.looks_like_code(text)
+    programs.looks_like_code(text)
 
 
 @pytest.mark.slow

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from scripted_executor import MATH, RULES, run, workflow_text
 
 from grpo_aflow.workflow import check_text
-from grpo_aflow.workflow.checking.reader import nearest
-from grpo_aflow.workflow.checking.repair import mend_indentation, mended
-from grpo_aflow.workflow.language import Edit, Repair
-from grpo_aflow.workflow.rules import REPAIRS
+from grpo_aflow.workflow.checking.diagnosis import Edit, Repair
+from grpo_aflow.workflow.checking.repair import apply_repairs, fix_indentation
+from grpo_aflow.workflow.checking.spelling import nearest
+from grpo_aflow.workflow.rules import RepairName
 
 BODY = "r = await self.custom(problem, 'x')\nreturn r['response']"
 GOOD = workflow_text(BODY, slots=["custom"])
@@ -40,7 +41,7 @@ def test_each_repair_can_be_switched_off(name: str) -> None:
     off = replace(RULES, **{f"repair_{name}": False})  # type: ignore[arg-type]
     checked = check_text(BROKEN[name], domain=None, rules=off)
     assert (checked.valid, checked.repairs, checked.source) == (False, (), BROKEN[name])
-    assert set(BROKEN) == set(REPAIRS)
+    assert set(BROKEN) == set(get_args(RepairName))
 
 
 def test_all_repairs_can_be_switched_off_at_once() -> None:
@@ -96,7 +97,7 @@ def test_nothing_is_guessed_where_two_names_are_equally_near() -> None:
     ],
 )
 def test_indentation(broken: str, whole: str | None) -> None:
-    assert mend_indentation(broken) == whole
+    assert fix_indentation(broken) == whole
 
 
 def test_edits_are_made_from_the_end() -> None:
@@ -105,4 +106,7 @@ def test_edits_are_made_from_the_end() -> None:
         Edit(line=1, column=4, end_column=5, text="y"),
         Edit(line=2, column=0, end_column=0, text="new", whole_line=True),
     )
-    assert mended("a + b\nc", [Repair(name="missing_slot", edits=edits)]) == ("long + y\nnew\nc", ["missing_slot"])
+    assert apply_repairs("a + b\nc", [Repair(name="missing_slot", edits=edits)]) == (
+        "long + y\nnew\nc",
+        ["missing_slot"],
+    )

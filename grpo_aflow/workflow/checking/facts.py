@@ -1,27 +1,29 @@
-"""What is known of a function's names before it is walked: one pass, whatever the order of its statements.
+"""What is known of a workflow's names before it is walked: one pass, whatever the order of its statements.
 
-Constants that are assigned once, names that hold an operator's result, names that hold calls not awaited yet
-(`tasks = [self.custom(...) for ...]` before `asyncio.gather(*tasks)`).
+What each name is assigned, which names hold calls that are awaited later (`tasks = [self.custom(...) for ...]` before
+`asyncio.gather(*tasks)`), which are counted up, which objects are changed.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from grpo_aflow.workflow.checking.reader import Reading
+from grpo_aflow.workflow.checking.outline import Outline
 from grpo_aflow.workflow.language import MUTATORS
 
 
 @dataclass(slots=True)
 class Facts:
+    """By name: of the constants, `__init__` and `__call__` together."""
+
     assigned: set[str] = field(default_factory=set)  # every local name that is assigned anywhere
     values: dict[str, list[ast.expr | None]] = field(default_factory=dict)  # None: not by a plain assignment
     attributes: dict[str, list[ast.expr | None]] = field(default_factory=dict)  # the same for self.name
     awaited: set[str] = field(default_factory=set)  # names whose content is awaited or gathered
-    steps: dict[str, list[ast.AugAssign]] = field(default_factory=dict)
+    steps: dict[str, list[ast.AugAssign]] = field(default_factory=dict)  # `i += 1`
     loops: list[ast.For | ast.comprehension] = field(default_factory=list)
     mutated: dict[str, set[str]] = field(default_factory=dict)  # name -> methods that change its object
 
@@ -46,15 +48,14 @@ class TooDeep(Exception):
         self.line = line
 
 
-def gather_facts(reading: Reading, function: ast.AsyncFunctionDef, *, max_depth: int) -> Facts:
+def gather_facts(outline: Outline, function: ast.AsyncFunctionDef, *, max_depth: int) -> Facts:
     """Walk constants, `__init__` and `__call__` once, level by level. Raises TooDeep."""
     facts = Facts()
-    outside = [*reading.constants, *reading.init_body]
-    for statement in outside:
+    for statement in outline.assignments:
         for target, value in _targets(statement):
             _note(facts, target, value, local=False)
-    for node in _levels(list(outside), max_depth):
-        if type(node) is ast.Call:
+    for node in _levels(list(outline.assignments), max_depth):
+        if isinstance(node, ast.Call):
             _note_call(facts, node)
     for node in _levels(list(function.body), max_depth):
         note = _NOTES.get(type(node))
@@ -72,7 +73,7 @@ def _levels(level: list[ast.AST], max_depth: int) -> Iterator[ast.AST]:
         below: list[ast.AST] = []
         for node in level:
             yield node
-            for name in _CHILDREN.get(type(node)) or _children(type(node)):
+            for name in _CHILDREN[type(node)]:
                 value = getattr(node, name, None)
                 if type(value) is list:
                     below += [child for child in value if type(child) not in _LEAVES]
@@ -86,45 +87,44 @@ def _levels(level: list[ast.AST], max_depth: int) -> Iterator[ast.AST]:
 
 _LEAVES = frozenset((ast.Name, ast.Constant, str, int, type(None), ast.arguments))
 _NO_NODES = frozenset(("ctx", "op", "ops", "attr", "arg", "id", "kind", "conversion", "annotation", "type_comment"))
-_CHILDREN: dict[type, tuple[str, ...]] = {}
+_CHILDREN: Mapping[type[ast.AST], tuple[str, ...]] = {
+    kind: tuple(name for name in kind._fields if name not in _NO_NODES)
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+}
+"""Node type -> its fields that can hold nodes that matter here."""
 
 
-def _children(kind: type[ast.AST]) -> tuple[str, ...]:
-    """The fields of a node type that can hold nodes that matter here."""
-    _CHILDREN[kind] = tuple(name for name in kind._fields if name not in _NO_NODES)
-    return _CHILDREN[kind]
-
-
-def _note_assignment(facts: Facts, node: Any) -> None:
+def _note_assignment(facts: Facts, node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> None:
     for target, value in _targets(node):
         _note(facts, target, value)
-    if type(node) is ast.AugAssign and isinstance(node.target, ast.Name):
+    if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
         facts.steps.setdefault(node.target.id, []).append(node)
 
 
-def _note_loop(facts: Facts, node: Any) -> None:
-    if type(node) is ast.For:
+def _note_loop(facts: Facts, node: ast.For | ast.comprehension) -> None:
+    if isinstance(node, ast.For):
         _note(facts, node.target, None)
     facts.loops.append(node)
 
 
-def _note_handler(facts: Facts, node: Any) -> None:
+def _note_handler(facts: Facts, node: ast.ExceptHandler) -> None:
     if node.name:
         facts.values.setdefault(node.name, []).append(None)
         facts.assigned.add(node.name)
 
 
-def _note_call(facts: Facts, node: Any) -> None:
+def _note_call(facts: Facts, node: ast.Call) -> None:
     function = node.func
     if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.attr in MUTATORS:
         facts.mutated.setdefault(function.value.id, set()).add(function.attr)
 
 
-def _note_await(facts: Facts, node: Any) -> None:
+def _note_await(facts: Facts, node: ast.Await) -> None:
     facts.awaited.update(_awaited(node.value))
 
 
-_NOTES: dict[type[ast.AST], Callable[[Facts, Any], None]] = {
+_NOTES: Mapping[type[ast.AST], Callable[[Facts, Any], None]] = {  # Any: each takes the type that is its key
     ast.Assign: _note_assignment,
     ast.AnnAssign: _note_assignment,
     ast.AugAssign: _note_assignment,

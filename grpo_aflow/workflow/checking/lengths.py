@@ -1,4 +1,4 @@
-"""How long what a loop runs over can be, as far as the source says it: the static bounds rest on this.
+"""How often a loop turns at most, as far as the source says it: the static bounds rest on this.
 
 A bound may be too high, and even too low in contrived cases: the interpreter ends a loop at its bound either way.
 """
@@ -64,6 +64,25 @@ class Lengths:
                 func=ast.Name(id="enumerate" | "list" | "reversed" | "sorted" | "set" | "zip"), args=[first, *_]
             ):
                 return self.at_most(first, followed + 1)
+        return None
+
+    def counted(self, node: ast.While) -> int | None:
+        """The turns of `i = 0; while i < 3 [and …]: …; i += 1`, where i changes nowhere else."""
+        tests = (
+            node.test.values if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And) else [node.test]
+        )
+        for test in tests:
+            match test:
+                case ast.Compare(left=ast.Name(id=name), ops=[ast.Lt() | ast.LtE() as order], comparators=[limit]):
+                    steps = self.facts.steps.get(name, [])
+                    values = self.facts.values.get(name, [])
+                    if len(steps) != 1 or len(values) != 2 or not isinstance(steps[0].op, ast.Add):
+                        continue
+                    start = next((v.value for v in values if isinstance(v, ast.Constant)), None)
+                    stop, step = self.facts.constant(limit), self.facts.constant(steps[0].value)
+                    inside = any(item is steps[0] for item in node.body)
+                    if inside and type(start) is int and type(stop) is int and type(step) is int and step > 0:
+                        return max(0, -((start - stop - isinstance(order, ast.LtE)) // step))
         return None
 
     def _of_name(self, name: str, followed: int) -> int | None:

@@ -5,17 +5,18 @@ A repaired source is what is interpreted, never what is trained on.
 
 from __future__ import annotations
 
-from grpo_aflow.workflow.checking.parse import parse
-from grpo_aflow.workflow.language import Edit, Repair
+from grpo_aflow.workflow.checking.diagnosis import Edit, Repair
+from grpo_aflow.workflow.parsing import parse
+from grpo_aflow.workflow.rules import RepairName
 
 MAX_INDENTATION_FIXES = 12
 
 
-def mended(source: str, repairs: list[Repair]) -> tuple[str, list[str]]:
+def apply_repairs(source: str, repairs: list[Repair]) -> tuple[str, list[RepairName]]:
     """The source with all edits made, and the names of the repairs; the same edit demanded twice is one repair."""
     lines = [line.encode() for line in source.split("\n")]
     edits: dict[Edit, None] = {}
-    names: list[str] = []
+    names: list[RepairName] = []
     for repair in repairs:
         if not all(edit in edits for edit in repair.edits):
             names.append(repair.name)
@@ -31,14 +32,14 @@ def mended(source: str, repairs: list[Repair]) -> tuple[str, list[str]]:
     return b"\n".join(lines).decode(), names
 
 
-def mend_indentation(source: str) -> str | None:
+def fix_indentation(source: str) -> str | None:
     """The source with tabs expanded and inner indentation set right; None if that does not make it parse."""
-    return _mend_lines(source.expandtabs(4).split("\n")) or (
-        _mend_lines(source.expandtabs(8).split("\n")) if "\t" in source else None
+    return _fix_lines(source.expandtabs(4).split("\n")) or (
+        _fix_lines(source.expandtabs(8).split("\n")) if "\t" in source else None
     )
 
 
-def _mend_lines(lines: list[str]) -> str | None:
+def _fix_lines(lines: list[str]) -> str | None:
     for _ in range(MAX_INDENTATION_FIXES):
         tree = parse("\n".join(lines))
         if not isinstance(tree, SyntaxError):

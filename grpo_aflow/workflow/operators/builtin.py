@@ -1,19 +1,30 @@
 """The built-in operators: AFlow's and a few more, each one class with its specification, its prompt and how it runs.
 
-The replies demanded in the prompts are read back, tolerantly, by `replies`. An operator of your own is written in the
-same way, outside the package; see `experiments/your_own/`.
+All that they need is imported from `grpo_aflow.workflow.operators`. An operator of your own is written in the same way,
+outside the package; see `experiments/your_own/`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
-from grpo_aflow.workflow.operators import replies
-from grpo_aflow.workflow.operators.spec import Argument, Kind, Operator, OperatorSpec, Prompt, Result, texts
-
-if TYPE_CHECKING:
-    from grpo_aflow.workflow.running.operate import OperatorContext
+from grpo_aflow.workflow.operators import (
+    Argument,
+    Kind,
+    Operator,
+    OperatorContext,
+    OperatorSpec,
+    Prompt,
+    Result,
+    answer_in,
+    looks_like_code,
+    short_answer,
+    solving_program,
+    texts,
+    thought_and_answer,
+    verdict,
+    without_thinking,
+)
 
 _SOLUTIONS = Argument(name="solutions", kind=Kind.TEXTS)
 
@@ -27,11 +38,7 @@ class Custom:
         min_calls=1,
         max_calls=1,
         description="Follows your own instruction on the input.",
-        prompts={
-            "main": Prompt(
-                "You solve a step of a {subject}. Follow the instruction on the input. {form}",
-            )
-        },
+        prompts={"main": Prompt("You solve a step of a {subject}. Follow the instruction on the input. {form}")},
     )
 
     async def run(self, context: OperatorContext, input: str, instruction: str) -> Result:
@@ -58,9 +65,9 @@ class AnswerGenerate:
 
     async def run(self, context: OperatorContext, input: str) -> Result:
         text = await context.ask({"input": input})
-        if text and replies.answer_in(replies.without_thinking(text)) is None:
+        if text and answer_in(without_thinking(text)) is None:
             context.unparsed("answer")
-        thought, answer = replies.thought_and_answer(text)
+        thought, answer = thought_and_answer(text)
         return {"thought": thought, "answer": answer}
 
 
@@ -115,7 +122,7 @@ class Programmer:
         sections = {"problem": problem, "analysis": analysis}
         source = ""
         for _ in range(self.spec.max_calls):
-            source = replies.program(await context.ask(sections))
+            source = solving_program(await context.ask(sections))
             worked, outcome = await context.solve(source)
             if worked:
                 return {"code": source, "output": outcome}
@@ -264,7 +271,7 @@ class Review:
     )
 
     async def run(self, context: OperatorContext, problem: str, solution: str) -> Result:
-        right, feedback = replies.verdict(await context.ask({"problem": problem, "solution": solution}))
+        right, feedback = verdict(await context.ask({"problem": problem, "solution": solution}))
         if right is None:
             context.unparsed("verdict")
         return {"review_result": right is not False, "feedback": feedback}
@@ -280,12 +287,7 @@ class Revise:
         max_calls=1,
         description="Improves the solution by the feedback.",
         ignored=("mode",),
-        prompts={
-            "main": Prompt(
-                "You revise a solution of a {subject} by the feedback. {form}",
-                simulated_as="revise",
-            )
-        },
+        prompts={"main": Prompt("You revise a solution of a {subject} by the feedback. {form}", simulated_as="revise")},
     )
 
     async def run(self, context: OperatorContext, problem: str, solution: str, feedback: str) -> Result:
@@ -295,7 +297,7 @@ class Revise:
             return {"solution": solution}
         if context.domain == "code":
             return {"solution": context.program(text)}
-        if replies.looks_like_code(text):
+        if looks_like_code(text):
             context.note("reply was code")
             return {"solution": solution}
         return {"solution": text}
@@ -321,7 +323,7 @@ class Format:
     )
 
     async def run(self, context: OperatorContext, problem: str, solution: str) -> Result:
-        return {"solution": replies.short_answer(await context.ask({"problem": problem, "solution": solution}))}
+        return {"solution": short_answer(await context.ask({"problem": problem, "solution": solution}))}
 
 
 BUILT_IN: tuple[Operator, ...] = (

@@ -1,60 +1,18 @@
-"""Reads the executor's replies to operators: pure functions from text to values, tolerant of what real models write."""
+"""Reads answers, choices and verdicts in the executor's replies. Pure, and tolerant of what real models write.
+
+Programs in replies are read by `programs`.
+"""
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
 
 from grpo_aflow.thinking import split_thinking
-from grpo_aflow.workflow.checking.parse import parse
 from grpo_aflow.workflow.operators.instructions import letters
 
-MAX_PROSE_LINES = 30  # lines of prose below a program without a fence
-
-_FENCE = re.compile(r"(?:```|~~~)[ \t]*([\w+.-]*)[^\n`]*\n(.*?)(?:\n[ \t]*(?:```|~~~)|\Z)", re.DOTALL)
-_CODE_TAG = re.compile(r"<(?:code|python|solution|answer|response)>\s*(.*?)\s*(?:</|\Z)", re.DOTALL | re.IGNORECASE)
-_OTHER_LANGUAGES = frozenset(
-    ["bash", "sh", "shell", "console", "text", "txt", "plaintext", "output", "json", "yaml", "diff", "markdown", "md"]
-)
-_CHOICE_TAG = re.compile(r"<(?:choice|solution_letter|answer|id)>\s*(.*?)\s*(?:</|\Z)", re.DOTALL | re.IGNORECASE)
-_NOUN = r"(?:answer|choice|choose|chosen|solution|candidate|option|best|pick|select(?:ed)?|id)"
-_CHOICE_WORD = re.compile(
-    rf"\b{_NOUN}\b[\s*_:\"'(\[]*(?:is\b|id\b|would be\b)?[\s*_:=\"'(\[<>]*(?:(?:candidate|solution|option)\b[\s*_]*)?"
-    r"([A-Z]{1,3})\b(?![a-z'])"
-)
-_CHOICE_LOWER = re.compile(
-    r"\b(?:answer|choice|solution|candidate|option)\b[\"']?\s*(?:is\b)?[\s:=\"'(*]*([a-z]{1,2})\b(?!\s+[a-z])",
-    re.IGNORECASE,
-)
-_CHOICE_NUMBER = re.compile(
-    r"\b(?:choice|choose|solution|candidate|option|pick|select|id)\b[\"']?\s*(?:is\b)?[\s:=#\"'(*]*(\d{1,2})\b(?!\.\d)",
-    re.IGNORECASE,
-)
-_CHOICE_ALONE = re.compile(r"[\s*_\"'(\[`.<]*([A-Za-z]{1,3})[\s*_\"')\]`.:,!>]*")
-_CAPITAL = re.compile(r"(?<![A-Za-z'])([A-Z]{1,3})(?![A-Za-z'])")
-_VERDICT_TAG = re.compile(r"<(?:verdict|review_result|result|correct)>\s*([^<\n]{1,60})", re.IGNORECASE)
-_SAID = r"(?:true|false|yes|no|correct|incorrect|right|wrong|valid|invalid|pass(?:ed)?|fail(?:ed)?|accurate|inaccurate)"
-_NOT = r"(?:not\s+|isn['’]t\s+|partially\s+|partly\s+|never\s+)?(?:entirely\s+|completely\s+|fully\s+)?"
-_VERDICT_WORD = re.compile(
-    rf"\b(?:verdict|review_result|result|is_correct|judgement|judgment)\b(?:\s+is\b)?\W{{1,8}}({_NOT}{_SAID})\b",
-    re.IGNORECASE,
-)
-_VERDICT_ALONE = re.compile(rf"\W*({_NOT}{_SAID}\b|[✓✔✅✗✘❌])", re.IGNORECASE)
-_VERDICT_SENTENCE = re.compile(
-    rf"\b(?:solution|answer|code|it|result|reasoning|function)\b[^.\n]{{0,40}}?\b(?:is|are|looks|seems)\b\s+"
-    rf"({_NOT}{_SAID})\b",
-    re.IGNORECASE,
-)
-_TICKS, _CROSSES = "✓✔✅", "✗✘❌"
-_RIGHT = frozenset(["true", "yes", "correct", "right", "valid", "pass", "passed", "accurate", "1"])
-_WRONG = frozenset(["false", "no", "incorrect", "wrong", "invalid", "fail", "failed", "inaccurate", "0"])
-_LABEL = re.compile(
-    r"(?:^|\n|(?<=[.!?] ))[\s*_#>-]*(?:(?:so|therefore|thus|hence)[, ]+)?(?:the\s+)?(?:(?:final|short|correct)\s+)?"
-    r"(?:answer|solution|result)\b[\s*_]*(?:to\b[^:\n]{0,80}?)?(?:is\s*:|:|is\b|=)[\s*_]*([^\n]+)",
-    re.IGNORECASE,
-)
+FENCE = re.compile(r"(?:```|~~~)[ \t]*([\w+.-]*)[^\n`]*\n(.*?)(?:\n[ \t]*(?:```|~~~)|\Z)", re.DOTALL)
 
 
 def without_thinking(text: str) -> str:
@@ -72,6 +30,21 @@ def tagged(text: str, name: str) -> str | None:
     return (content if end < 0 else content[:end]).strip()
 
 
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+_LABEL = re.compile(
+    r"(?:^|\n|(?<=[.!?] ))[\s*_#>-]*(?:(?:so|therefore|thus|hence)[, ]+)?(?:the\s+)?(?:(?:final|short|correct)\s+)?"
+    r"(?:answer|solution|result)\b[\s*_]*(?:to\b[^:\n]{0,80}?)?(?:is\s*:|:|is\b|=)[\s*_]*([^\n]+)",
+    re.IGNORECASE,
+)
+_ANSWER_IS = re.compile(
+    r"^\s*(?:(?:so|thus|therefore|hence),?\s+)?the\s+(?:short\s+|final\s+|correct\s+)*answer\s*(?:is|:|=)\s*(.{1,200}?)\s*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TAGS = re.compile(r"</?[a-z]{1,12}>", re.IGNORECASE)
+_ONLY_THOUGHT = re.compile(r"\s*<thought>([^<\n]{1,80})</thought>\s*", re.IGNORECASE)
+
+
 def thought_and_answer(text: str) -> tuple[str, str]:
     """`<thought>…</thought><answer>…</answer>`: the reasoning and the short answer, as `answer_in` finds it."""
     text = without_thinking(text)
@@ -84,14 +57,6 @@ def thought_and_answer(text: str) -> tuple[str, str]:
         rest = text.rpartition("</thought>")[2] if "</thought>" in text else text
         found = rest.strip() or text.strip()
     return thought, found
-
-
-_ANSWER_IS = re.compile(
-    r"^\s*(?:(?:so|thus|therefore|hence),?\s+)?the\s+(?:short\s+|final\s+|correct\s+)*answer\s*(?:is|:|=)\s*(.{1,200}?)\s*$",
-    re.IGNORECASE | re.MULTILINE,
-)
-_TAGS = re.compile(r"</?[a-z]{1,12}>", re.IGNORECASE)
-_ONLY_THOUGHT = re.compile(r"\s*<thought>([^<\n]{1,80})</thought>\s*", re.IGNORECASE)
 
 
 def answer_in(text: str) -> str | None:
@@ -120,9 +85,25 @@ def answer_in(text: str) -> str | None:
     return None
 
 
+def short_answer(text: str) -> str:
+    """The bare answer of `format`: without tags, quotes, a leading label, and a remark below it."""
+    text = without_thinking(text)
+    for name in ("solution", "answer"):
+        inner = tagged(text, name)
+        if inner is not None:
+            return inner
+    marked = answer_in(text)
+    if marked is not None:
+        return marked
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`" and text.count(text[0]) == 2:
+        text = text[1:-1]
+    return text.strip()
+
+
 def _json(text: str) -> dict[str, object]:
     """The JSON object that a reply is, alone or in a fence; {} where it is none."""
-    fence = _FENCE.search(text)
+    fence = FENCE.search(text)
     part = (fence.group(2) if fence else text).strip()
     if not part.startswith("{"):
         return {}
@@ -141,103 +122,24 @@ def _bare(text: str) -> str:
     return text.removesuffix(".").strip("*_`").strip() if not text.endswith("..") else text
 
 
-def code(text: str, entry_point: str = "") -> str:
-    """The program in a reply: the last fence that defines the entry point, else the last Python fence, else the text.
+# --- choices among candidates -----------------------------------------------------------------------------------------
 
-    Fences of other languages count where there is no better one (models write ```java over Python); without any
-    fence, code in tags, or what is left when the prose around a program is cut off.
-    """
-    text = without_thinking(text)
-    fences = [(language.lower(), body) for language, body in _FENCE.findall(text)]
-    if not fences:
-        return _unfenced(text)
-    blocks = [body for language, body in fences if language in ("", "python", "py", "python3")]
-    if entry_point:
-        defining = re.compile(rf"\b(?:def|class)\s+{re.escape(entry_point)}\b")
-        everywhere = [body for language, body in fences if language not in _OTHER_LANGUAGES]
-        blocks = [body for body in everywhere if defining.search(body)] or blocks
-    blocks = blocks or [body for language, body in fences if language not in _OTHER_LANGUAGES]
-    return (blocks or [body for _, body in fences])[-1].strip("\n")
-
-
-def _unfenced(text: str) -> str:
-    tag = _CODE_TAG.search(text)
-    if tag and not isinstance(parse(tag.group(1)), SyntaxError):
-        return tag.group(1)
-    text = re.sub(r"^\s*```.*?$", "", text.strip(), flags=re.MULTILINE).strip("\n")  # a fence that is not closed
-    if isinstance(parse(text), ast.Module):
-        return text
-    lines = text.split("\n")
-    begin = next(
-        (i for i, line in enumerate(lines) if re.match(r"(?:def|class|import|from|@|async def)\b", line)), None
-    )
-    if begin is None:
-        return text.strip()
-    for end in range(len(lines), max(begin, len(lines) - MAX_PROSE_LINES), -1):
-        source = "\n".join(lines[begin:end])
-        if isinstance(parse(source), ast.Module):
-            return source
-    return text.strip()
-
-
-def program(text: str) -> str:
-    """A program that defines `solve()`: the reply's own; else made of its script or of its one other function.
-
-    A script's printed lines become the result; a function without required arguments is called.
-    """
-    source = code(text, "solve")
-    tree = parse(source)
-    if isinstance(tree, SyntaxError) or not tree.body:
-        return source
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    if "solve" in functions or any(isinstance(n, ast.ClassDef) and n.name == "solve" for n in tree.body):
-        return source
-    last = tree.body[-1]
-    if any(_prints(node) for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef)):
-        return _with_prints(source)
-    names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    shown = last.value if isinstance(last, ast.Expr) and not isinstance(last.value, ast.Constant) else None
-    if shown is not None and (not isinstance(shown, ast.Name) or shown.id in names):
-        return f"{source}\n\ndef solve():\n    return {ast.unparse(shown)}\n"
-    callable_ = [name for name, node in functions.items() if _takes_nothing(node)]
-    if callable_:
-        called = "main" if "main" in callable_ else callable_[-1]
-        if _prints(functions[called]) and not any(isinstance(n, ast.Return) for n in ast.walk(functions[called])):
-            return _with_prints(f"{source}\n{called}()\n")
-        return f"{source}\n\ndef solve():\n    return {called}()\n"
-    assigned = [n.targets[0].id for n in tree.body if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name)]
-    return f"{source}\n\ndef solve():\n    return {assigned[-1]}\n" if assigned and not functions else source
-
-
-def _prints(node: ast.AST) -> bool:
-    return any(
-        isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "print" for n in ast.walk(node)
-    )
-
-
-def _takes_nothing(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    a = node.args
-    required = len(a.posonlyargs) + len(a.args) - len(a.defaults) + sum(default is None for default in a.kw_defaults)
-    return isinstance(node, ast.FunctionDef) and required == 0
-
-
-def _with_prints(source: str) -> str:
-    """The script with a `print` of its own, whose last line `solve()` returns."""
-    return (
-        "_printed = []\n\ndef print(*values, sep=' ', end='\\n', **_):\n"
-        "    _printed.append((sep or ' ').join(map(str, values)))\n\n"
-        f"__name__ = '__main__'\n{source}\n\n"
-        "def solve():\n    return _printed[-1] if _printed else None\n"
-    )
-
-
-def looks_like_code(text: str) -> bool:
-    """Whether a text is a program rather than an answer: a fence or a whole that parses to definitions or imports."""
-    if _FENCE.search(text) and re.search(r"^\s*(?:def|import|from|class)\s", code(text), re.MULTILINE):
-        return True
-    tree = parse(text.strip())
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
-    return isinstance(tree, ast.Module) and any(isinstance(node, kinds) for node in tree.body)
+_CHOICE_TAG = re.compile(r"<(?:choice|solution_letter|answer|id)>\s*(.*?)\s*(?:</|\Z)", re.DOTALL | re.IGNORECASE)
+_NOUN = r"(?:answer|choice|choose|chosen|solution|candidate|option|best|pick|select(?:ed)?|id)"
+_CHOICE_WORD = re.compile(
+    rf"\b{_NOUN}\b[\s*_:\"'(\[]*(?:is\b|id\b|would be\b)?[\s*_:=\"'(\[<>]*(?:(?:candidate|solution|option)\b[\s*_]*)?"
+    r"([A-Z]{1,3})\b(?![a-z'])"
+)
+_CHOICE_LOWER = re.compile(
+    r"\b(?:answer|choice|solution|candidate|option)\b[\"']?\s*(?:is\b)?[\s:=\"'(*]*([a-z]{1,2})\b(?!\s+[a-z])",
+    re.IGNORECASE,
+)
+_CHOICE_NUMBER = re.compile(
+    r"\b(?:choice|choose|solution|candidate|option|pick|select|id)\b[\"']?\s*(?:is\b)?[\s:=#\"'(*]*(\d{1,2})\b(?!\.\d)",
+    re.IGNORECASE,
+)
+_CHOICE_ALONE = re.compile(r"[\s*_\"'(\[`.<]*([A-Za-z]{1,3})[\s*_\"')\]`.:,!>]*")
+_CAPITAL = re.compile(r"(?<![A-Za-z'])([A-Z]{1,3})(?![A-Za-z'])")
 
 
 def choice(text: str, candidates: Sequence[str]) -> int | None:
@@ -298,6 +200,26 @@ def _squeezed(text: str) -> str:
     return " ".join(text.split()).strip("\"'`*. ").lower()
 
 
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+_VERDICT_TAG = re.compile(r"<(?:verdict|review_result|result|correct)>\s*([^<\n]{1,60})", re.IGNORECASE)
+_SAID = r"(?:true|false|yes|no|correct|incorrect|right|wrong|valid|invalid|pass(?:ed)?|fail(?:ed)?|accurate|inaccurate)"
+_NOT = r"(?:not\s+|isn['’]t\s+|partially\s+|partly\s+|never\s+)?(?:entirely\s+|completely\s+|fully\s+)?"
+_VERDICT_WORD = re.compile(
+    rf"\b(?:verdict|review_result|result|is_correct|judgement|judgment)\b(?:\s+is\b)?\W{{1,8}}({_NOT}{_SAID})\b",
+    re.IGNORECASE,
+)
+_VERDICT_ALONE = re.compile(rf"\W*({_NOT}{_SAID}\b|[✓✔✅✗✘❌])", re.IGNORECASE)
+_VERDICT_SENTENCE = re.compile(
+    rf"\b(?:solution|answer|code|it|result|reasoning|function)\b[^.\n]{{0,40}}?\b(?:is|are|looks|seems)\b\s+"
+    rf"({_NOT}{_SAID})\b",
+    re.IGNORECASE,
+)
+_TICKS, _CROSSES = "✓✔✅", "✗✘❌"
+_RIGHT = frozenset(["true", "yes", "correct", "right", "valid", "pass", "passed", "accurate", "1"])
+_WRONG = frozenset(["false", "no", "incorrect", "wrong", "invalid", "fail", "failed", "inaccurate", "0"])
+
+
 def verdict(text: str) -> tuple[bool | None, str]:
     """`<verdict>true|false</verdict><feedback>…</feedback>`: the verdict (None: unreadable) and the feedback."""
     text = without_thinking(text)
@@ -330,19 +252,3 @@ def _truth(words: str) -> bool | None:
             said = word in _RIGHT
             break
     return said if said is None or not negated else not said if said else None
-
-
-def short_answer(text: str) -> str:
-    """The bare answer of `format`: without tags, quotes, a leading label, and a remark below it."""
-    text = without_thinking(text)
-    for name in ("solution", "answer"):
-        inner = tagged(text, name)
-        if inner is not None:
-            return inner
-    marked = answer_in(text)
-    if marked is not None:
-        return marked
-    text = text.strip()
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`" and text.count(text[0]) == 2:
-        text = text[1:-1]
-    return text.strip()

@@ -1,21 +1,20 @@
 """What is known of an operator without running it, and the one class that an operator is.
 
 Everything that speaks of operators is generated from their specifications: the policy's prompt, the validator, the
-interpreter, the bound on cost, the simulated executor's map of system texts, the table in the README. The built-in
-operators (`builtin_operators`) and those of a user (`workflow.operators=[my_pkg.Debate]`) are written in the same way.
+interpreter, the bound on cost, the simulated executor's map of system texts, the table in the README. The operators of
+`builtin` and those of a user (`workflow.operators=[my_pkg.Debate]`) are written in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from grpo_aflow.types import DOMAINS, Domain
 
-Value = str | list[str] | bool | int | float
-Result = Mapping[str, Value]
+Result = Mapping[str, str | list[str] | bool | int | float]
 """What an operator's `run` gives back: the keys that its specification promises."""
 
 
@@ -112,15 +111,12 @@ class OperatorSpec:
 
 
 class Operator(Protocol):
-    """An operator: one class with its specification and how it runs. Made once, without arguments; it has no state."""
+    """One class with its specification and how it runs. Made once, without arguments; it holds no state."""
 
     @property
     def spec(self) -> OperatorSpec: ...
 
     @property
-    def run(self) -> Callable[..., Coroutine[Any, Any, Result]]:
-        """`async def run(self, context: OperatorContext, **arguments)`: the arguments by their declared names.
-
-        Any, twice: what a coroutine yields and is sent is nobody's concern.
-        """
+    def run(self) -> Callable[..., Awaitable[Result]]:
+        """`async def run(self, context: OperatorContext, **arguments)`: the arguments by their declared names."""
         ...

@@ -1,7 +1,7 @@
 """The operators that a run knows: the built-in ones and those that `workflow.operators` names.
 
 An `OperatorSet` is what the prompt, the validator, the interpreter and the simulated executor are given; `load` makes
-it of dotted names. An operator is one class (`spec.Operator`).
+one of dotted names.
 """
 
 from __future__ import annotations
@@ -19,27 +19,12 @@ from typing import cast
 from grpo_aflow.types import DOMAINS
 from grpo_aflow.workflow.operators.builtin import BUILT_IN
 from grpo_aflow.workflow.operators.instructions import system_prompt
-from grpo_aflow.workflow.operators.spec import Argument, Kind, Operator, OperatorSpec, Prompt
-
-__all__ = [
-    "BUILT_IN_SET",
-    "BY_CLASS",
-    "OPERATORS",
-    "Argument",
-    "Kind",
-    "Operator",
-    "OperatorSet",
-    "OperatorSpec",
-    "Prompt",
-    "load",
-    "operator_table",
-    "system_prompts",
-]
+from grpo_aflow.workflow.operators.spec import Operator, OperatorSpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OperatorSet:
-    """Operators by slot and by class name, in the order in which prompt and table show them."""
+    """Operators, in the order in which prompt and table show them."""
 
     operators: Mapping[str, Operator]  # slot -> how it runs
     specs: Mapping[str, OperatorSpec]  # slot -> specification
@@ -64,8 +49,6 @@ class OperatorSet:
 BUILT_IN_SET = OperatorSet.of(BUILT_IN)
 OPERATORS = BUILT_IN_SET.specs
 """Slot -> specification of the built-in operators."""
-BY_CLASS = BUILT_IN_SET.by_class
-"""Class name -> specification of the built-in operators."""
 
 
 @cache
@@ -100,6 +83,11 @@ def _load_one(name: str) -> Operator:
     cls = getattr(module, attribute, None)
     if not inspect.isclass(cls):
         raise ValueError(f"{module_name} has no class {attribute}")
+    return _made(cls, attribute)
+
+
+def _made(cls: type, attribute: str) -> Operator:
+    """An operator of a class that has been found to be one."""
     spec, run = getattr(cls, "spec", None), getattr(cls, "run", None)
     if not isinstance(spec, OperatorSpec):
         raise ValueError(f"{attribute} has no `spec = OperatorSpec(...)`")
@@ -109,15 +97,14 @@ def _load_one(name: str) -> Operator:
         inspect.signature(run).bind(None, None, **{argument.name: "" for argument in spec.arguments})
     except TypeError as error:
         raise ValueError(f"{attribute}.run does not take the arguments of its spec ({error})") from error
+    asking = [slot for slot, known in OPERATORS.items() if known.max_calls]
     for prompt in spec.prompts.values():
-        if prompt.simulated_as not in OPERATORS or not OPERATORS[prompt.simulated_as].max_calls:
-            known = ", ".join(slot for slot, known in OPERATORS.items() if known.max_calls)
-            raise ValueError(f"simulated_as={prompt.simulated_as!r} is none of {known}")
+        if prompt.simulated_as not in asking:
+            raise ValueError(f"simulated_as={prompt.simulated_as!r} is none of {', '.join(asking)}")
     try:
-        operator = cast(Operator, cls())
+        return cast(Operator, cls())
     except TypeError as error:
         raise ValueError(f"{attribute} must be made without arguments ({error})") from error
-    return operator
 
 
 def system_prompts(operators: OperatorSet = BUILT_IN_SET) -> Mapping[str, str]:
@@ -130,13 +117,13 @@ def system_prompts(operators: OperatorSet = BUILT_IN_SET) -> Mapping[str, str]:
     }
 
 
-def operator_table(operators: OperatorSet | None = None) -> str:
-    """The table of operators as Markdown; without a set, the README's table of the built-in ones."""
+def operator_table(operators: OperatorSet = BUILT_IN_SET) -> str:
+    """The table of operators as Markdown; README.md has that of the built-in ones."""
     rows = [
         "| slot | class | call | result | LLM calls | runs code | domains | what it does |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for spec in (operators or BUILT_IN_SET).specs.values():
+    for spec in operators.specs.values():
         domains = "all" if spec.domains == DOMAINS else ", ".join(spec.domains)
         cells = (
             spec.slot,

@@ -1,8 +1,8 @@
 """A workflow's own deadline. It counts what is the workflow's: its steps, its code runs, the calls that were answered.
 
-Not counted is time lost to others: attempts that failed, back-off, rate limits, outages, and waiting for a free place
-of ours. `operate` reports every call and code run with the seconds that count of it; calls side by side count once.
-Because only what has ended is counted, a deadline never strikes in a call that nobody has answered.
+Time lost to others is not counted: attempts that failed, back-off, rate limits, outages, waiting for a free place in
+the sandbox. `context` reports every call and code run with the seconds that count of it; calls side by side count once.
+Because only what has ended is counted, the deadline is never reached within a call that has no answer yet.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The workflow's own computation on plain data: operators, comparisons, text, methods; its time and size are bounded.
 
-Nothing here awaits anything or knows of executors. What a workflow does wrong is raised as `Failed` (the name of
-Python's exception), what it does too much of as `Exceeded`; both are values of its execution in the end. Sizes are
-known *before* a value is made, so that no bomb goes off. The builtins are in `builtin`.
+Nothing here awaits anything or knows of executors. What a workflow does wrong is raised as `Failed` (with the name of
+Python's exception), what it does too much of as `Exceeded`. A value's size is known *before* it is made, so that
+`"x" * 10**9` is refused rather than computed. The builtins are in `builtins`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import operator
 import re
 import string
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from grpo_aflow.workflow.language import FORMAT_SPEC, METHODS, MUTATORS
 from grpo_aflow.workflow.rules import WorkflowRules
-from grpo_aflow.workflow.running.limits import CONTAINERS, ITEM_SIZE, SIZE_PER_STEP, Exceeded, Failed, plain, size_of
+from grpo_aflow.workflow.running.data import CONTAINERS, ITEM_SIZE, SIZE_PER_STEP, Value, plain, size_of
+from grpo_aflow.workflow.running.faults import Exceeded, Failed
 
 R = TypeVar("R")
 
@@ -54,7 +55,7 @@ class Values:
         self.reserve(size_of(value))
         return value
 
-    def weigh(self, *values: Any) -> int:
+    def weigh(self, *values: Value) -> int:
         """The size of values with all that they refer to, counted as often as it is reached."""
         weight, stack = 0, list(values)
         while stack:
@@ -73,7 +74,7 @@ class Values:
     # --- operators ----------------------------------------------------------------------------------------------------
 
     @plain
-    def binary(self, kind: type[ast.operator], a: Any, b: Any) -> Any:
+    def binary(self, kind: type[ast.operator], a: Value, b: Value) -> Value:
         if kind is ast.Mult:
             self._reserve_product(a, b)
         elif kind is ast.Pow:
@@ -87,28 +88,28 @@ class Values:
             raise Failed("TypeError", "complex numbers are no plain data")
         return result if kind is ast.Add else self.made(result)
 
-    def _reserve_product(self, a: Any, b: Any) -> None:
+    def _reserve_product(self, a: Value, b: Value) -> None:
         for many, count in ((a, b), (b, a)):
             if isinstance(many, str | list | tuple) and isinstance(count, int):
                 self.reserve(size_of(many) * max(count, 0))
         if isinstance(a, int) and isinstance(b, int) and a.bit_length() + b.bit_length() > MAX_INT_BITS:
             raise Exceeded("memory")
 
-    def _check_power(self, a: Any, b: Any) -> None:
+    def _check_power(self, a: Value, b: Value) -> None:
         if isinstance(a, int) and isinstance(b, int) and b > 0 and a.bit_length() * b > MAX_INT_BITS:
             raise Exceeded("memory")
 
-    def _check_percent(self, text: str, values: Any) -> None:
+    def _check_percent(self, text: str, values: Value) -> None:
         if "%" in _PERCENT.sub("", text):
             raise Failed("ValueError", "this % format is not in the language")
         self.reserve(len(text) + text.count("%") * 1000 + self.weigh(values))
 
     @plain
-    def unary(self, kind: type[ast.unaryop], value: Any) -> Any:
+    def unary(self, kind: type[ast.unaryop], value: Value) -> Value:
         return _UNARY[kind](value)
 
     @plain
-    def compare(self, kind: type[ast.cmpop], a: Any, b: Any) -> bool:
+    def compare(self, kind: type[ast.cmpop], a: Value, b: Value) -> bool:
         if kind is not ast.Is and kind is not ast.IsNot:
             for value in (a, b):
                 if isinstance(value, CONTAINERS):
@@ -118,7 +119,7 @@ class Values:
         return bool(_COMPARE[kind](a, b))
 
     @plain
-    def item(self, value: Any, index: Any) -> Any:
+    def item(self, value: Value, index: Value) -> Value:
         if not isinstance(value, str | list | tuple | dict):
             raise TypeError(f"{type(value).__name__} has no items")
         if isinstance(index, slice):
@@ -127,27 +128,27 @@ class Values:
         return value[index]
 
     @plain
-    def set_item(self, value: Any, index: Any, new: Any) -> None:
+    def set_item(self, value: Value, index: Value, new: Value) -> None:
         if not isinstance(value, list | dict):
             raise TypeError(f"items of {type(value).__name__} cannot be assigned")
         self.key(index)
         value[index] = new
         self.grown(value)
 
-    def key(self, key: Any) -> Any:
+    def key(self, key: Value) -> Value:
         """A value about to be hashed: a nested tuple may be large."""
         if isinstance(key, tuple):
             self.weigh(key)
         return key
 
-    def grown(self, value: Any) -> None:
+    def grown(self, value: Value) -> None:
         """A container took an item."""
         self.reserve(ITEM_SIZE)
         if size_of(value) > self.max_size:
             raise Exceeded("memory")
 
     @plain
-    def items(self, value: Any) -> list[Any]:
+    def items(self, value: Value) -> list[Value]:
         """What a loop over the value runs over: always a copy."""
         if not isinstance(value, str | list | tuple | dict | set):
             raise TypeError(f"{type(value).__name__} cannot be looped over")
@@ -157,7 +158,7 @@ class Values:
         return self.made(list(value))
 
     @plain
-    def collect(self, kind: type, items: list[Any]) -> Any:
+    def collect(self, kind: type, items: list[Value]) -> Value:
         """A list, tuple or set of items."""
         self.reserve(ITEM_SIZE * len(items))
         if kind is set:
@@ -166,14 +167,14 @@ class Values:
         return kind(items)
 
     @plain
-    def mapping(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    def mapping(self, pairs: list[tuple[Value, Value]]) -> dict[Value, Value]:
         self.reserve(ITEM_SIZE * len(pairs))
         return {self.key(key): value for key, value in pairs}
 
     # --- text ---------------------------------------------------------------------------------------------------------
 
     @plain
-    def text(self, value: Any) -> str:
+    def text(self, value: Value) -> str:
         """str(value)."""
         if isinstance(value, str):
             return value
@@ -183,12 +184,12 @@ class Values:
         return self.made(str(value))
 
     @plain
-    def repr(self, value: Any) -> str:
+    def repr(self, value: Value) -> str:
         self.weigh(value)
         return self.made(repr(value))
 
     @plain
-    def formatted(self, value: Any, conversion: str | None, spec: str) -> str:
+    def formatted(self, value: Value, conversion: str | None, spec: str) -> str:
         """One `{…}` of an f-string or of `.format`."""
         if conversion:
             value = self.repr(value) if conversion in "ra" else self.text(value)
@@ -207,7 +208,7 @@ class Values:
         self.reserve(sum(map(len, parts)) + len(separator) * max(len(parts) - 1, 0))
         return separator.join(parts)
 
-    def _format(self, template: str, args: list[Any], kwargs: Mapping[str, Any]) -> str:
+    def _format(self, template: str, args: list[Value], kwargs: Mapping[str, Value]) -> str:
         """`str.format` with plain fields only: no attributes, no items, no nested specification."""
         parts: list[str] = []
         number = 0
@@ -224,7 +225,7 @@ class Values:
     # --- methods ------------------------------------------------------------------------------------------------------
 
     @plain
-    def method(self, value: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def method(self, value: Value, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
         """Call a method of the closed list on a plain value."""
         if name not in METHODS.get(type(value), ()):
             raise AttributeError(f"{type(value).__name__} has no method {name}")
@@ -235,7 +236,7 @@ class Values:
             return self._container_method(value, name, args, kwargs)
         return getattr(value, name)()
 
-    def _text_method(self, value: str, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def _text_method(self, value: str, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
         if name == "format":
             return self._format(value, args, kwargs)
         if name == "join":
@@ -257,7 +258,7 @@ class Values:
             self.reserve(len(value))
         return self.made(result)
 
-    def _container_method(self, value: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def _container_method(self, value: Value, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
         if name in ("index", "count", "remove", "sort", "symmetric_difference"):
             self.weigh(value, *args)
         if name == "sort":
@@ -275,14 +276,14 @@ class Values:
             result = list(result)
         return self.made(result) if name not in ("get", "pop", "setdefault") else result
 
-    def sorted(self, value: Any, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> list[Any]:
+    def sorted(self, value: Value, key: Callable[[Value], Value] | None = None, reverse: bool = False) -> list[Value]:
         items = self.items(value)
         self.weigh(items)
         self.step(len(items))
         return sorted(items, key=key, reverse=bool(reverse))
 
 
-_BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+_BINARY: Mapping[type[ast.operator], Callable[[Value, Value], Value]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -294,13 +295,13 @@ _BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.BitAnd: operator.and_,
     ast.BitXor: operator.xor,
 }
-_UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
+_UNARY: Mapping[type[ast.unaryop], Callable[[Value], Value]] = {
     ast.Not: operator.not_,
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
     ast.Invert: operator.invert,
 }
-_COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+_COMPARE: Mapping[type[ast.cmpop], Callable[[Value, Value], Value]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.Lt: operator.lt,

@@ -1,4 +1,4 @@
-"""From what the policy wrote to the Python source in it. Fences, prose and end tokens are everyday business."""
+"""Finds the Python source in what the policy wrote. Fences, prose around them and end tokens are expected."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import re
 import textwrap
 
-from grpo_aflow.syntax import parse_module
+from grpo_aflow.workflow.parsing import parse
 
 _END_TOKENS = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|</s>|<\|im_start\|>")
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w+.-]*)[ \t]*\r?$", re.MULTILINE)
@@ -19,17 +19,7 @@ _START = re.compile(
 )
 _GRAPH = re.compile(r"<graph>(.*?)(?:</graph>|\Z)", re.DOTALL | re.IGNORECASE)
 _PROMPT = re.compile(r"<prompt>(.*?)(?:</prompt>|\Z)", re.DOTALL | re.IGNORECASE)
-MAX_TRIES = 6
-
-
-def parse(source: str) -> ast.Module | SyntaxError:
-    """`ast.parse` that never raises and never warns: whatever the parser cannot take is a SyntaxError as a value."""
-    try:
-        return parse_module(source)
-    except SyntaxError as error:
-        return error
-    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
-        return SyntaxError(f"the parser gave up: {type(error).__name__}", ("", 1, 0, ""))
+MAX_TRIES = 6  # of ends of a fence, and of lines of prose cut off
 
 
 def has_class(text: str) -> bool:
@@ -104,7 +94,7 @@ def _fenced(text: str) -> str | None:
 
 
 def _opens(text: str, fences: list[re.Match[str]], i: int) -> bool:
-    """Whether the bare fence that ends an empty one begins the class itself: ``` ``` class Workflow … ```."""
+    """Whether the bare fence that ends an empty one opens the class itself: ``` ``` class Workflow … ```."""
     end = fences[i + 1].start() if i + 1 < len(fences) else len(text)
     return (
         _CLASS.search(text, fences[i].end(), end) is not None

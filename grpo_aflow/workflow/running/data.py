@@ -1,10 +1,18 @@
-"""What a workflow's own computation does wrong (`Failed`) or too much of (`Exceeded`), and how values are measured."""
+"""Plain data: what the values of the language are, how large they are, and what Python raises for them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
+
+from grpo_aflow.workflow.running.faults import Failed
+
+Value = Any
+"""A value of the interpreted language: a number, a text, a container, None, or a call that is not awaited yet.
+
+Any, since the language is typed as Python is: what an operation takes is known when it runs, and Python itself says so.
+"""
 
 ITEM_SIZE = 64  # what an item of a container counts: about what it takes in memory
 SIZE_PER_STEP = 256  # going through a value of this size is one step
@@ -14,17 +22,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Failed(Exception):
-    """The workflow did what Python would raise for; `name` is the exception's."""
-
-    def __init__(self, name: str, detail: str = "") -> None:
-        super().__init__(f"{name}: {detail}")
-        self.name = name
-        self.detail = detail
-
-
-class Exceeded(Exception):
-    """The workflow's own computation got too long or too large; the text names what."""
+def size_of(value: Value) -> int:
+    """The size of a value itself, without what it refers to."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, CONTAINERS):
+        return ITEM_SIZE * len(value)
+    return value.bit_length() // 8 if isinstance(value, int) else 1
 
 
 def plain(function: Callable[P, R]) -> Callable[P, R]:
@@ -46,12 +50,3 @@ def plain(function: Callable[P, R]) -> Callable[P, R]:
             raise Failed(type(error).__name__, str(error)[:200]) from None
 
     return guarded
-
-
-def size_of(value: Any) -> int:
-    """The size of a value itself, without what it refers to."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, CONTAINERS):
-        return ITEM_SIZE * len(value)
-    return value.bit_length() // 8 if isinstance(value, int) else 1

@@ -6,6 +6,7 @@ Pure functions of these values stand with them. Steps count from 1: step k turns
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -95,6 +96,7 @@ class Evaluation:
     source: str | None
     split: str
     max_tasks_per_dataset: int | None
+    sample_seed: int | None  # draws them by chance; None takes the first ones
     samples: int
     temperature: float
     top_p: float
@@ -115,8 +117,16 @@ class Evaluation:
     def load(self) -> list[Task]:
         tasks: list[Task] = []
         for name in self.datasets:
-            tasks += load_tasks(name, split=self.split, source=self.source)[: self.max_tasks_per_dataset]
+            tasks += self._some(name, load_tasks(name, split=self.split, source=self.source))
         return tasks
+
+    def _some(self, dataset: str, tasks: list[Task]) -> list[Task]:
+        """At most `max_tasks_per_dataset` of them, in their own order."""
+        most = self.max_tasks_per_dataset
+        if most is None or self.sample_seed is None or most >= len(tasks):
+            return tasks[:most]
+        places = random.Random(f"{self.sample_seed}/{dataset}").sample(range(len(tasks)), most)
+        return [tasks[place] for place in sorted(places)]
 
     def sampling(self, max_tokens: int) -> SamplingParams:
         return SamplingParams(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=max_tokens)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import random
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.evaluation import baseline_workflows as workflows
 from grpo_aflow.evaluation.evaluate import Result
 from grpo_aflow.evaluation.figures import per_task
+from grpo_aflow.evaluation.policies import RandomPolicy
 from grpo_aflow.learner.reference_workflows import best
 from grpo_aflow.protocols import CodeRunner, ServedModel
 from grpo_aflow.rollout.group import Rollouter, make_rollouter
@@ -191,31 +191,6 @@ def matched_votes(policy: Result, cot: Result) -> dict[str, int]:
         one = per_task(theirs[dataset])["tokens"]
         votes[dataset] = min(MAX_VOTES, max(1, round(per_task(groups)["tokens"] / one))) if one else 1
     return votes
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RandomPolicy:
-    """Draws workflows of the reference workflows' kinds by chance; implements `protocols.Policy`."""
-
-    def prompt_ids(self, task: Task) -> tuple[int, ...]:
-        return ()
-
-    async def draw(
-        self,
-        task: Task,
-        prompt_ids: tuple[int, ...],
-        *,
-        seeds: Sequence[int],
-        members: Sequence[int],
-        params: SamplingParams,
-        version: int,
-    ) -> AsyncGenerator[tuple[int, Completion]]:
-        for member in members:
-            text = workflows.random_workflow(task.domain, random.Random(seeds[member]))
-            yield (
-                member,
-                Completion(token_ids=(), logprobs=(), text=text, finish_reason="stop", version=version),
-            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -42,6 +42,8 @@ def join(records: Mapping[Path, Mapping[str, Any]], *, policies_only: bool) -> d
     Raises UserError where two are about different tasks.
     """
     [first_path, first], *others = records.items()
+    if not others and not policies_only:
+        return dict(first)
     for path, other in others:
         ours, theirs = first["tasks"], other["tasks"]
         differing = sorted(name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from grpo_aflow.config.schema import EvaluateConfig
+from grpo_aflow.evaluation.baseline_workflows import random_workflow
 from grpo_aflow.learner.checkpoints import newest_adapter
 from grpo_aflow.learner.lora import plain_layers
 from grpo_aflow.learner.model_folder import BASE_FILE, content_id
@@ -20,7 +22,7 @@ from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.run.weights import ADAPTER_CONFIG
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.services import prepare_model, serve
-from grpo_aflow.types import BASE, DOMAINS, Adapter, Task, UserError
+from grpo_aflow.types import BASE, DOMAINS, Adapter, Completion, SamplingParams, Task, UserError
 from grpo_aflow.workflow.fixed import load_fixed
 
 
@@ -82,12 +84,58 @@ class Fixed:
         self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
     ) -> AsyncIterator[Resolved]:
         policy = FixedPolicy(sources=dict.fromkeys(DOMAINS, load_fixed(Path(self.path))))
-        if not config.executor.needs_engine:
-            yield Resolved(policy=policy, version=BASE, served=None)
-            return
-        model = await prepare_model(config, tasks, progress, adapter=False)
-        async with serve(config, model, watchdog, progress, AdapterLimits(rank=1, num_versions=0)) as served:
+        async with _without_policy(config, tasks, progress, watchdog) as served:
             yield Resolved(policy=policy, version=BASE, served=served)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RandomPolicy:
+    """Draws workflows of the reference workflows' kinds by chance; implements `protocols.Policy`."""
+
+    def prompt_ids(self, task: Task) -> tuple[int, ...]:
+        return ()
+
+    async def draw(
+        self,
+        task: Task,
+        prompt_ids: tuple[int, ...],
+        *,
+        seeds: Sequence[int],
+        members: Sequence[int],
+        params: SamplingParams,
+        version: int,
+    ) -> AsyncGenerator[tuple[int, Completion]]:
+        for member in members:
+            text = random_workflow(task.domain, random.Random(seeds[member]))
+            yield (
+                member,
+                Completion(token_ids=(), logprobs=(), text=text, finish_reason="stop", version=version),
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RandomValid:
+    """Valid workflows by chance, another one for every rollout: what writing alone is worth."""
+
+    @asynccontextmanager
+    async def resolve(
+        self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
+    ) -> AsyncIterator[Resolved]:
+        async with _without_policy(config, tasks, progress, watchdog) as served:
+            yield Resolved(policy=RandomPolicy(), version=BASE, served=served)
+
+
+@asynccontextmanager
+async def _without_policy(
+    config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
+) -> AsyncIterator[ServedModel | None]:
+    """The engine for a policy that needs none: opened only where the executor wants it."""
+    if not config.executor.needs_engine:
+        yield None
+        return
+    model = await prepare_model(config, tasks, progress, adapter=False)
+    async with serve(config, model, watchdog, progress, AdapterLimits(rank=1, num_versions=0)) as served:
+        yield served
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:

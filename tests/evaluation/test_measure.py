@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 from rollouts import group, rollout
 
-from grpo_aflow import tasks as task_room
 from grpo_aflow.config.composing import compose
 from grpo_aflow.evaluation.command import run_evaluation
-from grpo_aflow.evaluation.evaluate import aflow_grades, aflow_scores
+from grpo_aflow.evaluation.evaluate import aflow_grades
+from grpo_aflow.evaluation.figures import aflow_scores
 from grpo_aflow.run.files import read_jsonl
+from grpo_aflow.tasks import grade
 from grpo_aflow.types import RolloutStatus, Task
 
 pytestmark = pytest.mark.slow
@@ -58,7 +59,7 @@ def test_the_aflow_profile_stands_beside_the_official_one(evaluated, capsys):
         if task.domain == "code":
             expected[task.dataset].append(float(line["grade"]["exact"]))
             continue
-        graded = task_room.grade(task, line["answer"], profile="aflow")
+        graded = grade(task, line["answer"], profile="aflow")
         expected[task.dataset].append(graded.score if task.domain == "qa" else float(graded.exact))
     for name, scores in expected.items():
         assert len(scores) == 6
@@ -66,9 +67,10 @@ def test_the_aflow_profile_stands_beside_the_official_one(evaluated, capsys):
     assert summary["aflow"] == pytest.approx(sum(map(sum, expected.values())) / 30)
     assert summary["aflow_low"] < summary["aflow"] < summary["aflow_high"]
     shown = capsys.readouterr().out
-    headings = ["dataset", "exact", "low", "high", "score", "aflow", "valid", "tasks", "rollouts", "masked", "timeouts"]
-    assert headings in [line.split() for line in shown.splitlines()], shown
-    assert "AFlow's scorers" in shown
+    [headings] = [
+        line.split() for line in shown.splitlines() if line.split()[:2] == ["system", "dataset"] and "aflow" in line
+    ]
+    assert headings[2:6] == ["exact", "score", "aflow", "valid"]
     readings = summary["readings"]
     assert sum(count["num_answers"] for count in readings) == 30 - summary["num_masked"]
     assert sum(count["num_exact"] for count in readings) == round(summary["accuracy"] * 30)
@@ -93,7 +95,7 @@ async def test_the_profiles_disagree_where_the_scorers_do():
     scores = aflow_scores(groups, grades)
     assert scores["n"] == [1.0]
     assert scores["s"] == [pytest.approx(2 * 2 / 4 / (1 + 2 / 4)), 0.0]
-    assert not task_room.grade(number, "18 (step 2 of 2)").exact
+    assert not grade(number, "18 (step 2 of 2)").exact
 
 
 def _answered(task, answer):

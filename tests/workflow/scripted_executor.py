@@ -49,7 +49,7 @@ PLAUSIBLE = {
     "test": "```python\ndef add(a, b):\n    return a + b\n```",
     "sc_ensemble": "<choice>A</choice>",
     "md_ensemble": "<choice>A</choice>",
-    "review": "<verdict>false</verdict><feedback>mend it</feedback>",
+    "review": "<verdict>false</verdict><feedback>fix it</feedback>",
     "revise": "revised \\boxed{5}",
     "format": "4",
 }

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from scripted_executor import workflow_text
+from scripted_executor import FIRST_LINE, workflow_text
 
 from grpo_aflow.workflow.command import main
 
@@ -33,7 +33,7 @@ def test_findings_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert main([str(folder / "good.py"), str(folder / "bad.py"), str(folder / "repairable.py")]) == 1
     out = capsys.readouterr().out.splitlines()
     assert out == [
-        f"{folder}/bad.py:17: E201 nothing is not defined",
+        f"{folder}/bad.py:{FIRST_LINE + 1}: E201 nothing is not defined",
         f"{folder}/repairable.py: repaired: missing_await",
         "2 of 3 valid, 1 of them repaired",
     ]

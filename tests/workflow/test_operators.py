@@ -322,12 +322,13 @@ async def test_a_users_budget_passes_through() -> None:
 
 
 def test_the_specification_is_consistent() -> None:
-    assert list(OPERATORS)[:5] == ["custom", "answer_generate", "custom_code_generate", "programmer", "test"]
-    assert list(OPERATORS)[5:] == ["sc_ensemble", "md_ensemble", "majority_vote", "review", "revise", "format"]
-    restricted = {slot: spec.domains for slot, spec in OPERATORS.items() if spec.domains != DOMAINS}
+    aflows = ["custom", "answer_generate", "custom_code_generate", "programmer", "test"]
+    aflows += ["sc_ensemble", "md_ensemble", "majority_vote", "review", "revise", "format"]
+    assert [slot for slot in OPERATORS if slot in aflows] == aflows
+    restricted = {slot: OPERATORS[slot].domains for slot in aflows if OPERATORS[slot].domains != DOMAINS}
     assert restricted == {"custom_code_generate": ("code",), "programmer": ("math",), "test": ("code",)}
-    prompts = system_prompts()
-    assert set(prompts.values()) == {slot for slot, spec in OPERATORS.items() if spec.max_calls}
+    asking = {slot for slot, spec in OPERATORS.items() if spec.max_calls}
+    assert asking >= set(system_prompts().values()) >= asking & set(aflows)
 
 
 async def test_operators_keep_to_their_number_of_calls_and_result_keys() -> None:

@@ -1,9 +1,10 @@
-"""Three operators from outside the package: nothing here is registered anywhere but in `workflow.operators`.
+"""Three operators from outside the package. Nothing but `workflow.operators` names them.
 
     grpo-aflow-train workflow.operators=[experiments.your_own.operators.Debate]
 
-An operator declares what the policy and the validator must know (`spec`) and how it runs (`run`). `simulated_as` names
-the built-in operator whose kind of reply the simulated executor gives to a prompt.
+An operator declares what the policy and the validator must know (`spec`) and how it runs (`run`); all that it needs is
+imported from `grpo_aflow.workflow.operators`. `simulated_as` names the built-in operator whose kind of reply the
+simulated executor gives to a prompt.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ from grpo_aflow.types import (
     Task,
 )
 from grpo_aflow.workflow import Interpreter, Workflow, WorkflowRules, check_text
-from grpo_aflow.workflow.operators.table import OPERATORS, system_prompts
+from grpo_aflow.workflow.operators.instructions import system_prompt
+from grpo_aflow.workflow.operators.table import OPERATORS
 from grpo_aflow.workflow.rules import default_rules
 
 RULES = dataclasses.replace(default_rules(), min_operator_calls=0)  # most tests compute without an operator
@@ -49,7 +50,7 @@ PLAUSIBLE = {
     "test": "```python\ndef add(a, b):\n    return a + b\n```",
     "sc_ensemble": "<choice>A</choice>",
     "md_ensemble": "<choice>A</choice>",
-    "review": "<verdict>false</verdict><feedback>mend it</feedback>",
+    "review": "<verdict>false</verdict><feedback>fix it</feedback>",
     "revise": "revised \\boxed{5}",
     "format": "4",
 }
@@ -71,7 +72,8 @@ class ScriptedChat:
     async def chat(
         self, messages: Sequence[Message], *, context: CallContext, temperature: float, max_tokens: int
     ) -> ChatReply:
-        assert system_prompts()[messages[0]["content"]] == context.operator
+        spec = OPERATORS[context.operator]
+        assert messages[0]["content"] in [system_prompt(spec, context.domain, name) for name in spec.prompts]
         played = [c for c, _ in self.calls if c.operator == context.operator]
         self.calls.append((context, list(messages)))
         self.num_at_once += 1
@@ -80,7 +82,7 @@ class ScriptedChat:
             await asyncio.sleep(self.delay_s)
         finally:
             self.num_at_once -= 1
-        lines = self.script.get(context.operator) or [PLAUSIBLE[context.operator]]
+        lines = self.script.get(context.operator) or [PLAUSIBLE.get(context.operator, "plausible")]
         line = lines[min(len(played), len(lines) - 1)]
         reply = line(messages, context) if callable(line) else line
         if isinstance(reply, ChatReply):

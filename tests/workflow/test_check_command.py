@@ -6,21 +6,21 @@ import json
 from pathlib import Path
 
 import pytest
-from scripted_executor import workflow_text
+from scripted_executor import FIRST_LINE, workflow_text
 
 from grpo_aflow.workflow.command import main
 
 GOOD = workflow_text("r = await self.custom(problem, 'x')\nreturn r['response']")
-MENDABLE = GOOD.replace("await self.custom", "self.custom")
+REPAIRABLE = GOOD.replace("await self.custom", "self.custom")
 BAD = workflow_text("r = await self.programmer(problem)\nreturn nothing")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "good.py").write_text(GOOD, encoding="utf-8")
-    (tmp_path / "mendable.py").write_text(MENDABLE, encoding="utf-8")
+    (tmp_path / "repairable.py").write_text(REPAIRABLE, encoding="utf-8")
     (tmp_path / "bad.py").write_text(BAD, encoding="utf-8")
-    lines = [{"raw": f"```python\n{GOOD}```", "n": 1}, {"source": MENDABLE}, {"raw": BAD, "source": GOOD}]
+    lines = [{"raw": f"```python\n{GOOD}```", "n": 1}, {"source": REPAIRABLE}, {"raw": BAD, "source": GOOD}]
     (tmp_path / "many.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n", encoding="utf-8")
     return tmp_path
 
@@ -30,11 +30,11 @@ def summary(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
 
 
 def test_findings_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(folder / "good.py"), str(folder / "bad.py"), str(folder / "mendable.py")]) == 1
+    assert main([str(folder / "good.py"), str(folder / "bad.py"), str(folder / "repairable.py")]) == 1
     out = capsys.readouterr().out.splitlines()
     assert out == [
-        f"{folder}/bad.py:17: E201 nothing is not defined",
-        f"{folder}/mendable.py: repaired: missing_await",
+        f"{folder}/bad.py:{FIRST_LINE + 1}: E201 nothing is not defined",
+        f"{folder}/repairable.py: repaired: missing_await",
         "2 of 3 valid, 1 of them repaired",
     ]
 

@@ -1,4 +1,4 @@
-"""Fences, prose and end tokens around a workflow are everyday business, and never a repair."""
+"""Fences, prose and end tokens around a workflow are expected, and cutting them off is no repair."""
 
 from __future__ import annotations
 

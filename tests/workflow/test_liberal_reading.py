@@ -11,7 +11,7 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_executor import MATH, ScriptedChat, answer_of, codes, run, valid, workflow_text
+from scripted_executor import FIRST_LINE, MATH, ScriptedChat, answer_of, codes, run, valid, workflow_text
 
 from grpo_aflow.types import ChatReply, ChatStatus, ExecutionStatus
 from grpo_aflow.workflow import check_text
@@ -118,14 +118,14 @@ def test_keywords_of_published_operators_are_noted() -> None:
     text = workflow_text("r = await self.custom(input=problem, instruction='', role='tutor')\nreturn r['response']")
     checked = check_text(text, domain=None, rules=default_rules())
     assert checked.valid
-    assert checked.notes == ("line 16: role= of custom is understood and has no effect",)
+    assert checked.notes == (f"line {FIRST_LINE}: role= of custom is understood and has no effect",)
 
 
 def test_unknown_imports_are_harmless_and_their_names_refused() -> None:
     body = "r = await self.custom(problem, '')\nreturn r['response']"
     text = "import os\nfrom my_lab.tools import magic\n" + workflow_text(body)
     assert check_text(text, domain=None, rules=default_rules()).valid
-    assert ("E503", 19) in codes(text.replace("return r", "return magic(r)"))
+    assert ("E503", FIRST_LINE + 3) in codes(text.replace("return r", "return magic(r)"))
 
 
 def test_scoreflow_is_named() -> None:
@@ -197,4 +197,4 @@ def test_imported_decorators_are_noted() -> None:
     text = "import weave\n" + CLASS.replace("    async def", "    @weave.op()\n    async def")
     checked = check_text(text, domain=None, rules=default_rules())
     assert checked.valid
-    assert checked.notes == ("line 16: the decorator weave.op() has no effect",)
+    assert checked.notes == (f"line {FIRST_LINE}: the decorator weave.op() has no effect",)

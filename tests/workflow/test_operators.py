@@ -63,7 +63,7 @@ async def test_custom_code_generate_takes_the_fence_with_the_entry_point() -> No
     assert chat.users("custom_code_generate")[0].endswith("<entry_point>\nadd\n</entry_point>")
 
 
-async def test_programmer_runs_and_mends() -> None:
+async def test_programmer_runs_and_fixes() -> None:
     chat = ScriptedChat({"programmer": ["```python\nbroken\n```", "```python\ndef solve():\n    return 4\n```"]})
     results = [
         CodeResult(status=CodeStatus.ERROR, error="NameError: broken"),
@@ -322,12 +322,13 @@ async def test_a_users_budget_passes_through() -> None:
 
 
 def test_the_specification_is_consistent() -> None:
-    assert list(OPERATORS)[:5] == ["custom", "answer_generate", "custom_code_generate", "programmer", "test"]
-    assert list(OPERATORS)[5:] == ["sc_ensemble", "md_ensemble", "majority_vote", "review", "revise", "format"]
-    restricted = {slot: spec.domains for slot, spec in OPERATORS.items() if spec.domains != DOMAINS}
+    aflows = ["custom", "answer_generate", "custom_code_generate", "programmer", "test"]
+    aflows += ["sc_ensemble", "md_ensemble", "majority_vote", "review", "revise", "format"]
+    assert [slot for slot in OPERATORS if slot in aflows] == aflows
+    restricted = {slot: OPERATORS[slot].domains for slot in aflows if OPERATORS[slot].domains != DOMAINS}
     assert restricted == {"custom_code_generate": ("code",), "programmer": ("math",), "test": ("code",)}
-    prompts = system_prompts()
-    assert set(prompts.values()) == {slot for slot, spec in OPERATORS.items() if spec.max_calls}
+    asking = {slot for slot, spec in OPERATORS.items() if spec.max_calls}
+    assert asking >= set(system_prompts().values()) >= asking & set(aflows)
 
 
 async def test_operators_keep_to_their_number_of_calls_and_result_keys() -> None:
@@ -344,7 +345,5 @@ async def test_operators_keep_to_their_number_of_calls_and_result_keys() -> None
 def test_the_readme_has_the_generated_table() -> None:
     readme = Path(__file__).parents[2] / "README.md"
     begin, end = "<!-- operators -->", "<!-- /operators -->"
-    text = readme.read_text(encoding="utf-8")
-    if begin not in text:
-        pytest.skip("the README has no operator table yet")
-    assert text.split(begin)[1].split(end)[0].strip() == operator_table()
+    shown = readme.read_text(encoding="utf-8").split(begin)[1].split(end)[0].strip()
+    assert shown == operator_table(), "put between the marks what `print(grpo_aflow.workflow.operator_table())` prints"

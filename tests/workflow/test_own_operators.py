@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
@@ -79,6 +80,12 @@ async def test_the_three_run_end_to_end_against_the_simulated_world() -> None:
     )
     assert "4" in execution.answer
     assert [c.operator for c in chat.calls][:6] == ["debate"] * 5 + ["self_refine"]
+
+
+def test_all_that_they_need_is_imported_from_one_place() -> None:
+    tree = ast.parse((ROOT / "experiments" / "your_own" / "operators.py").read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert {getattr(node, "module", None) for node in imports} == {"__future__", "grpo_aflow.workflow.operators"}
 
 
 def test_prompt_and_table_show_them() -> None:

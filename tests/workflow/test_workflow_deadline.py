@@ -69,7 +69,7 @@ async def test_lost_time_is_not_the_workflows() -> None:
     assert execution.status is ExecutionStatus.OK
 
 
-async def test_a_call_that_nobody_answers_masks_whatever_the_deadline_says() -> None:
+async def test_a_call_without_an_answer_masks_whatever_the_deadline_says() -> None:
     class Never(ScriptedChat):
         async def chat(self, *args: object, **more: object) -> ChatReply:
             await asyncio.sleep(0.1)

@@ -264,6 +264,7 @@ def test_replies_are_read_without_raising(text: str, num_candidates: int) -> Non
     assert all(isinstance(part, str) for part in replies.thought_and_answer(text))
     assert isinstance(programs.code(text, "f"), str)
     assert isinstance(replies.short_answer(text), str)
+    assert isinstance(programs.solving_program(text), str)
     programs.looks_like_code(text)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from grpo_aflow.types import Finding
 from grpo_aflow.workflow.checking.diagnosis import Diagnosis, Edit, Repair, rename
 from grpo_aflow.workflow.checking.spelling import nearest
-from grpo_aflow.workflow.language import REFUSED_NODES
+from grpo_aflow.workflow.language import CODES, REFUSED_NODES
 from grpo_aflow.workflow.operators.spec import Kind, OperatorSpec, Prompt
 from grpo_aflow.workflow.operators.table import OperatorSet
 
@@ -60,6 +60,7 @@ class Outline:
     # --- what is wrong ------------------------------------------------------------------------------------------------
 
     def report(self, node: ast.AST | int, code: str, message: str, repair: Repair | None = None) -> None:
+        assert code in CODES, code
         line = node if isinstance(node, int) else getattr(node, "lineno", 1)
         self.diagnoses.append(Diagnosis(finding=Finding(code=code, line=line, message=message), repair=repair))
 

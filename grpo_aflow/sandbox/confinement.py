@@ -90,6 +90,7 @@ def environment(work: Path, site: Path) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",  # the same program prints its sets in the same order on every server
         "PYTHONDONTWRITEBYTECODE": "1",
+        "MALLOC_ARENA_MAX": "1",
         **single,
     }
 

@@ -79,6 +79,13 @@ def compare() -> None:
     _guarded(main)
 
 
+def pipeline() -> None:
+    """Console script `grpo-aflow-pipeline FOLDER`."""
+    from grpo_aflow.automation import main
+
+    _guarded(main)
+
+
 def _train(cfg: DictConfig, opened: TellFolder) -> float:
     config = parse(_saved(cfg, "config"), TrainConfig)
     config.check()

@@ -16,6 +16,7 @@ GROUND = ("types", "protocols", "syntax", "thinking", "run")
 # From the top down: each may import what stands below it (and itself).
 TOWER = (
     ("cli",),
+    ("automation",),
     ("train",),
     ("training",),
     ("analysis",),
@@ -29,7 +30,17 @@ TOWER = (
     ("protocols",),
     ("types",),
 )
-LOOSE = ("__init__", "types", "protocols", "cli", "train", "services", "syntax", "thinking")  # files at the top
+LOOSE = (
+    "__init__",
+    "types",
+    "protocols",
+    "cli",
+    "automation",
+    "train",
+    "services",
+    "syntax",
+    "thinking",
+)  # files at the top
 SAME_LEVEL = {("tasks", "sandbox")}  # whoever grades code by hand need not open a sandbox first
 
 

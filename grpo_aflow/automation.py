@@ -1,0 +1,196 @@
+"""`grpo-aflow-pipeline`: the whole way in one command: data, training, evaluation with baselines, summary.
+
+Each stage is one of the other commands in a process of its own. A stage is skipped when it has ended and its inputs
+have not changed since, and taken up again where it was interrupted:
+
+    FOLDER/pipeline.json   what was run for each stage, the hash of its inputs, and the folder that it made
+    FOLDER/data            the prepared tasks
+    FOLDER/runs            the training run and the two evaluations
+    FOLDER/summary.md      before, after and gain, and the table of baselines
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grpo_aflow.config.schema import EvaluateConfig
+from grpo_aflow.evaluation.compare_command import join
+from grpo_aflow.evaluation.results import FILE, read_results
+from grpo_aflow.evaluation.table import markdown, sheets
+from grpo_aflow.run.files import replace
+from grpo_aflow.types import UserError
+
+STATE = "pipeline.json"
+BASELINES = "io,cot,cot_sc@5,cot_sc@matched,best_reference"
+ENTRY = "import sys; from grpo_aflow import cli; sys.argv[0] = sys.argv.pop(1); getattr(cli, sys.argv.pop(1))()"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One command, and the file that says that it has ended."""
+
+    name: str
+    command: str  # the console script's name, for people
+    function: str  # of `cli`
+    overrides: tuple[str, ...]
+    made: str  # a glob below `folder`: of what it makes, the newest counts
+    ended: str  # a file of what it makes that is there only at the end
+    folder: Path
+
+    def identity(self, before: str) -> str:
+        """A hash of what the stage is made from: its command and the stage before it."""
+        return hashlib.sha256(json.dumps([self.command, self.overrides, before]).encode()).hexdigest()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line and run what is not done yet."""
+    parser = argparse.ArgumentParser(prog="grpo-aflow-pipeline", description=__doc__, formatter_class=_Plain)
+    parser.add_argument("folder", type=Path, help="where everything is written; run it again to go on")
+    parser.add_argument("overrides", nargs="*", help="of training; those of groups that an evaluation has, of it, too")
+    parser.add_argument("--source", default="bundled", help="bundled (default), hub, or a folder of benchmark files")
+    parser.add_argument("--eval", action="append", default=[], metavar="OVERRIDE", help="of the evaluations alone")
+    parser.add_argument("--baselines", default=BASELINES, help=f"default: {BASELINES}")
+    arguments = parser.parse_args(argv)
+    folder = arguments.folder.expanduser()
+    done = _read_state(folder)
+    identity = ""
+    for name in ("data", "train", "before", "after"):
+        stage = _stage(name, folder, arguments, done)
+        identity = stage.identity(identity)
+        done[name] = _run(stage, identity, done.get(name), folder)
+        replace(folder / STATE, json.dumps(done, indent=1))
+    text = summary({name: Path(done[name]["folder"]) for name in ("train", "before", "after")})
+    replace(folder / "summary.md", text)
+    print(text)
+
+
+def summary(folders: Mapping[str, Path]) -> str:
+    """The page about a finished pipeline: success before and after training, and the table of the trained policy."""
+    before, after = read_results(folders["before"]), read_results(folders["after"])
+    joined = join({folders["after"]: after, folders["before"]: before}, policies_only=True)
+    [gain, *_] = joined["comparisons"]
+    old, new = before["systems"]["policy"]["all"], after["systems"]["policy"]["all"]
+    lines = [
+        "# Pipeline",
+        "",
+        f"Training: `{folders['train']}`. Success rate (exact answers on held-out tasks): "
+        f"{_percent(old)} before, {_percent(new)} after training; gain {100 * gain['gain']:+.1f} points "
+        f"[{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}] on {gain['num_tasks']} tasks (p = {gain['p']:.4f}).",
+    ]
+    return "\n\n".join(["\n".join(lines), *(markdown(sheet) for sheet in sheets(after))]) + "\n"
+
+
+def _stage(name: str, folder: Path, arguments: argparse.Namespace, done: Mapping[str, Any]) -> Stage:
+    data, runs = folder / "data", folder / "runs"
+    held_out = (f"eval.source={data}", "eval.split=test")
+    shared = [override for override in arguments.overrides if _group(override) in EvaluateConfig.__dataclass_fields__]
+    if name == "data":
+        checked = ("max_failing_golds=null",) if arguments.source == "bundled" else ()
+        overrides = (f"mix.source={arguments.source}", f"output={data}", *checked)
+        return Stage(
+            name=name, command="grpo-aflow-data", function="data", overrides=overrides,
+            made="data", ended="manifest.json", folder=folder,
+        )  # fmt: skip
+    if name == "train":
+        overrides = (
+            "data_mix=hub",
+            f"data_mix.source={data}",
+            *held_out,
+            f"paths.runs={runs}",
+            "name=train",
+            *arguments.overrides,
+        )
+        return Stage(
+            name=name, command="grpo-aflow-train", function="train", overrides=overrides,
+            made="runs/*/*-train*", ended="manifest.json", folder=folder,
+        )  # fmt: skip
+    policy = ["policy=base"]
+    if name == "after":
+        run = done["train"]["folder"]
+        policy = ["policy=checkpoint", f"policy.path={run}", f"baselines=[{arguments.baselines}]"]
+    overrides = (*policy, *held_out, f"paths.runs={runs}", f"name={name}", *shared, *arguments.eval)
+    return Stage(
+        name=name, command="grpo-aflow-eval", function="evaluate", overrides=overrides,
+        made=f"runs/*/*-{name}*", ended=FILE, folder=folder,
+    )  # fmt: skip
+
+
+def _run(stage: Stage, identity: str, before: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
+    """Run a stage unless it is done; take up what it had begun with the same inputs."""
+    if before is not None and before["identity"] == identity and _has_ended(stage, Path(before["folder"])):
+        print(f"{stage.name}: done before, {before['folder']}", flush=True)
+        return dict(before)
+    begun = _newest(stage) if _begun(folder, stage, identity) else None
+    overrides = stage.overrides
+    if begun is not None and stage.name != "data" and (begun / "config.yaml").is_file():
+        overrides = (f"resume={begun}",)
+    replace(folder / f".{stage.name}", identity)  # a killed pipeline goes on with what it had begun
+    print(f"{stage.name}: {stage.command} {' '.join(overrides)}", flush=True)
+    code = subprocess.call([sys.executable, "-c", ENTRY, stage.command, stage.function, *overrides])
+    if code:
+        raise Stopped(stage.name, code if code > 0 else 128 - code, folder)
+    made = _newest(stage)
+    if made is None:
+        raise UserError(f"{stage.name}: {stage.command} ended well and nothing is at {stage.folder / stage.made}")
+    return {"identity": identity, "command": [stage.command, *overrides], "folder": str(made)}
+
+
+class Stopped(UserError):
+    """A stage ended badly; what it said stands above."""
+
+    def __init__(self, stage: str, code: int, folder: Path) -> None:
+        super().__init__(f"the stage {stage} stopped (exit code {code}); go on with: grpo-aflow-pipeline {folder}")
+        self.code = code
+
+
+def _has_ended(stage: Stage, made: Path) -> bool:
+    if stage.name != "train":
+        return (made / stage.ended).is_file()
+    try:
+        return bool(json.loads((made / stage.ended).read_text(encoding="utf-8")).get("status") == "done")
+    except (OSError, ValueError):
+        return False
+
+
+def _begun(folder: Path, stage: Stage, identity: str) -> bool:
+    note = folder / f".{stage.name}"
+    return note.is_file() and note.read_text(encoding="utf-8") == identity
+
+
+def _newest(stage: Stage) -> Path | None:
+    found = sorted(path for path in stage.folder.glob(stage.made) if path.is_dir())
+    return found[-1] if found else None
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / STATE
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    except OSError as error:
+        raise UserError(f"cannot use {folder} ({error.strerror}); give another folder") from error
+    except ValueError as error:
+        raise UserError(
+            f"{folder / STATE} cannot be read ({error}); delete it, and every stage is looked at again"
+        ) from error
+
+
+def _group(override: str) -> str:
+    return override.lstrip("+~").split("=")[0].split(".")[0].split("@")[0]
+
+
+def _percent(figures: Mapping[str, Any]) -> str:
+    low, high = figures["accuracy_low"], figures["accuracy_high"]
+    return f"{100 * figures['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+class _Plain(argparse.RawDescriptionHelpFormatter):
+    """The description as it is laid out above."""

@@ -202,7 +202,7 @@ class Executor(ChatModel, Protocol):
 
     @property
     def price(self) -> Price | None:
-        """Of a token; None in a replay, which costs nothing."""
+        """Of a token; None where nobody knows it, which only a replay allows, since it costs nothing."""
         ...
 
     @property
@@ -253,8 +253,8 @@ class ExecutorConfig(Protocol):
 
         Args:
             seed: the run's seed, part of every call's sample index.
-            tasks: whose dataset the ledger names; a simulated executor also plays the solver for exactly these.
-            system_prompts: system text -> operator slot.
+            tasks: a simulated executor plays the solver for exactly these.
+            system_prompts: system text -> built-in operator slot; tells a simulated executor who is asking.
             served: the engine, where one is needed.
         """
         ...

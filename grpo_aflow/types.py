@@ -129,6 +129,7 @@ class CallContext:
 
     step: int  # training step, or -1 in evaluation
     task_id: str
+    dataset: str  # the task's
     member: int  # the rollout's index in its group
     operator: str  # operator slot, for example "sc_ensemble"
     ordinal: tuple[int, ...]  # call number in program order; second part: call number within the operator

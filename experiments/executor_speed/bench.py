@@ -23,9 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import yaml
 
-from grpo_aflow.executor.client import Executor
+from grpo_aflow.executor.client import ExecutorClient
+from grpo_aflow.executor.ledger import read_costs
+from grpo_aflow.simulation.expected_accuracy import TASKS
 from grpo_aflow.simulation.opening import SimulatedExecutor
-from grpo_aflow.simulation.oracle import SLOTS, TASKS
+from grpo_aflow.simulation.world import SLOTS
 from grpo_aflow.types import CallContext, Message
 
 CONF = Path(__file__).parents[2] / "conf" / "executor"
@@ -50,10 +52,16 @@ def messages(n: int) -> list[Message]:
     ]
 
 
-async def call(executor: Executor, n: int, *, step: int, ordinal: int = 0) -> None:
+async def call(executor: ExecutorClient, n: int, *, step: int, ordinal: int = 0) -> None:
     task = TASKS[n % len(TASKS)]
     context = CallContext(
-        step=step, task_id=task.id, member=n, operator="custom", ordinal=(ordinal,), domain=task.domain
+        step=step,
+        task_id=task.id,
+        dataset=task.dataset,
+        member=n,
+        operator="custom",
+        ordinal=(ordinal,),
+        domain=task.domain,
     )
     reply = await executor.chat(messages(n), context=context, temperature=0.7, max_tokens=256)
     assert reply.text, reply.error
@@ -130,12 +138,12 @@ async def measure_throughput() -> None:
     start, cpu = time.monotonic(), time.process_time()
     await asyncio.gather(*[workflow(n) for n in range(WORKFLOWS)])
     wall_s, cpu_s = time.monotonic() - start, time.process_time() - cpu
-    totals = executor.totals()
     await executor.close()
+    num_requests = read_costs(folder / "ledger.jsonl").total.attempts
     ideal_s = STEPS * LATENCY_S
     print(
         f"{WORKFLOWS} workflows x {STEPS} calls x {LATENCY_S:g} s: {wall_s:.2f} s, {wall_s / ideal_s:.3f} x the ideal "
-        f"{ideal_s:g} s; {totals.attempts} requests, {cpu_s:.2f} s CPU"
+        f"{ideal_s:g} s; {num_requests} requests, {cpu_s:.2f} s CPU"
     )
 
 

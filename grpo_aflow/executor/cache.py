@@ -1,8 +1,8 @@
 """The executor's cache: every received answer, content-addressed, in one SQLite file in WAL mode.
 
-`client` asks it before each request and writes each answer before anyone sees it, so a run that is killed and started
-again pays for no answer twice. Commits reach the operating system at once: they survive the end of the process, while a
-power cut may cost the last ones.
+`client` asks it before each request, and `sending` writes each answer before anyone sees it, so a run that is killed
+and started again pays for no answer twice. Commits reach the operating system at once: they survive the end of the
+process, while a power cut may cost the last ones.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from grpo_aflow.executor.transport import Request
 from grpo_aflow.types import CallContext, ChatReply, ChatStatus, InfrastructureError, UserError
 
 _SCHEMA = """
@@ -41,9 +42,9 @@ def sample_index(seed: int, context: CallContext, temperature: float) -> int:
     return 1 + int.from_bytes(digest, "big") % (2**53 - 1)
 
 
-def request_key(provider: str, request: Mapping[str, Any], index: int) -> bytes:
-    """The content address of a call: provider, model, messages, sampling parameters and sample index."""
-    content = _CANONICAL.encode([provider, index, request])
+def request_key(provider: str, request: Request, index: int) -> bytes:
+    """The content address of a call: provider, sample index, and the request without its seed, which is the index."""
+    content = _CANONICAL.encode([provider, index, replace(request, seed=None).body()])
     return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=20).digest()
 
 

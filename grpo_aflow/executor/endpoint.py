@@ -1,7 +1,7 @@
 """A transport over HTTP: a request through the `openai` client over aiohttp, and what became of it as a value.
 
-`sending` calls `Endpoint.send` once per attempt. What a body says is read by `reading`, what an error means is the
-table in `outcomes`; here the two meet: a value, a fault, or a permanent misconfiguration, which is raised with its fix.
+`sending` calls `Endpoint.send` once per attempt. `reading` reads what a body says, the table in `outcomes` tells what
+an error means; here an attempt is made of both, or a permanent misconfiguration is raised with its fix.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import httpx2
 
 from grpo_aflow.executor.address import Address, key_of, speaks_tls
-from grpo_aflow.executor.outcomes import Outcome, ServerError, may_be_billed, sort
+from grpo_aflow.executor.outcomes import Outcome, ServerError, classify, may_be_billed
 from grpo_aflow.executor.reading import Answer, Unreadable, read_answer, read_error
 from grpo_aflow.executor.settings import EndpointSettings
-from grpo_aflow.executor.transport import Attempt
+from grpo_aflow.executor.transport import Attempt, Request
 from grpo_aflow.executor.waiting import stated_wait_s
 from grpo_aflow.types import ChatStatus, UserError
 
@@ -38,7 +38,7 @@ class Endpoint:
     def __init__(self, settings: EndpointSettings, base_url: str, *, answered: bool = False) -> None:
         """
         Args:
-            answered: an earlier part of the run had answers from it, so its settings are right.
+            answered: it has answered an earlier part of the run, so the settings are right.
         """
         from openai import AsyncOpenAI, DefaultAioHttpClient, Omit
 
@@ -48,8 +48,8 @@ class Endpoint:
         self._answered = answered
         self._refusals = 0  # before any answer
         self._asked_for_tls = False
-        self._accumulator = 0  # requests of which nothing is known yet
-        self._first_word = asyncio.Event()
+        self._pending = 0  # requests that nothing has come back of
+        self._known = asyncio.Event()  # whether the settings are right: one request was answered, or none is pending
         connections = httpx2.Limits(
             max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency, keepalive_expiry=60
         )
@@ -60,7 +60,7 @@ class Endpoint:
             trust_env=not self._address.is_loopback,  # a proxy of the environment must not see the loopback
             event_hooks={"response": [self._bound]},
         )
-        headers: dict[str, Any] = {f"X-Stainless-{name}": Omit() for name in _FINGERPRINT}
+        headers: dict[str, str | Omit] = {f"X-Stainless-{name}": Omit() for name in _FINGERPRINT}
         headers["Accept-Encoding"] = "gzip, deflate"  # what is bounded while it is unpacked
         if self._address.query and self._key:
             headers["api-key"] = self._key  # Azure's name for it
@@ -77,34 +77,36 @@ class Endpoint:
     def base_url(self) -> str:
         return self._address.base_url
 
-    async def send(self, body: Mapping[str, Any]) -> Attempt:
-        """One request; see transport.Transport."""
-        self._accumulator += 1
+    async def send(self, request: Request) -> Attempt:
+        """One request; see `transport.Transport`."""
+        self._pending += 1
         try:
-            found = await self._send(body)
+            found = await self._send(request)
         finally:
-            self._accumulator -= 1
-            if not self._accumulator:
-                self._first_word.set()
+            self._pending -= 1
+            if not self._pending:
+                self._known.set()
         if isinstance(found, Attempt):
             return replace(found, error=self._clean(found.error))
         error, wait_s = found
-        if not self._answered and sort(error, answered=False).outcome is not sort(error, answered=True).outcome:
-            await self._others()
-        return self._sorted(error, wait_s)
+        outcomes = [classify(error, answered=answered).outcome for answered in (False, True)]
+        if not self._answered and outcomes[0] is not outcomes[1]:
+            await self._wait_for_others()
+        return self._classified(error, wait_s)
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def _send(self, body: Mapping[str, Any]) -> Attempt | tuple[ServerError, float]:
+    async def _send(self, request: Request) -> Attempt | tuple[ServerError, float]:
         """An attempt, or an error of the server with the wait that it asks for."""
         import aiohttp
         import openai
 
+        body = request.body(max_tokens_field=self._settings.max_tokens_field.value)
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                response = await self._client.post(self._address.url, cast_to=httpx2.Response, body=dict(body))
-            return self._read(response, body)
+                response = await self._client.post(self._address.url, cast_to=httpx2.Response, body=body)
+            return self._read(response, request)
         except TimeoutError:
             return self._timed_out()
         except _TooLarge:
@@ -116,18 +118,18 @@ class Endpoint:
         except zlib.error:
             return _malformed("a body that cannot be unpacked")
         except (openai.APIConnectionError, aiohttp.ClientError, ssl.SSLError) as error:  # some come through unwrapped
-            return await self._sort_connection(error)
+            return await self._connection_failed(error)
 
-    async def _others(self) -> None:
-        """Before anything was answered, a first no may be about its prompt: hear what the others in flight are told."""
-        self._first_word.clear()
-        if self._accumulator:
-            await self._first_word.wait()
+    async def _wait_for_others(self) -> None:
+        """An error before any answer may be about its prompt alone: wait for what the others in flight are told."""
+        self._known.clear()
+        if self._pending:
+            await self._known.wait()
 
     # --- what came back -----------------------------------------------------------------------------------------------
 
-    def _read(self, response: httpx2.Response, body: Mapping[str, Any]) -> Attempt | tuple[ServerError, float]:
-        found = read_answer(response.content, response.headers.get("content-type", ""), body["messages"])
+    def _read(self, response: httpx2.Response, request: Request) -> Attempt | tuple[ServerError, float]:
+        found = read_answer(response.content, response.headers.get("content-type", ""), request.messages)
         if isinstance(found, ServerError):
             return found, stated_wait_s(response.headers, response.content.decode("utf-8", "replace"))
         if isinstance(found, Unreadable):
@@ -137,17 +139,13 @@ class Endpoint:
                     "address, which usually ends in /v1"
                 )
             return _malformed(found.what)
-        self._heard()
+        self._answered = True
+        self._known.set()
         return _attempt(found)
 
-    def _heard(self) -> None:
-        """The endpoint has answered, so key, model and settings are right."""
-        self._answered = True
-        self._first_word.set()
-
-    def _sorted(self, error: ServerError, wait_s: float) -> Attempt:
+    def _classified(self, error: ServerError, wait_s: float) -> Attempt:
         """An error as an attempt. Raises UserError where it concerns every call."""
-        outcome = sort(error, answered=self._answered).outcome
+        outcome = classify(error, answered=self._answered).outcome
         said = f"HTTP {error.code}: {self._clean(error.text)}"
         if outcome.stops:
             raise UserError(_STOPS[outcome](self, said))
@@ -169,8 +167,8 @@ class Endpoint:
             owed=may_be_billed(error.code),
         )
 
-    async def _sort_connection(self, error: Exception) -> Attempt:
-        """The transport calls refused and dropped connections timeouts too, so what caused it decides."""
+    async def _connection_failed(self, error: Exception) -> Attempt:
+        """A request that got no response; the HTTP client calls more than timeouts timeouts, so the cause decides."""
         causes = list(_causes(error))
         failures = [cause for cause in causes if isinstance(cause, OSError) and not isinstance(cause, TimeoutError)]
         if not failures and any(isinstance(cause, TimeoutError) for cause in causes):
@@ -252,7 +250,7 @@ class _Bounded(httpx2.AsyncByteStream):
 
     def __init__(self, stream: httpx2.AsyncByteStream, limit: int, *, packed: bool) -> None:
         self._stream, self._left, self._packed = stream, limit, packed
-        self._unpacker: Any = None
+        self._unpacker: zlib._Decompress | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for chunk in self._stream:

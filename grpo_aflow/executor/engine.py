@@ -1,8 +1,7 @@
 """`executor=shared`: the operators' calls are answered by the sampler's own engine, with the base model's weights.
 
 One engine and one copy of the weights: policy samples carry an adapter, executor calls carry none. `EngineTransport`
-is the other end of the executor's one seam (`executor.transport`), so ledger, cache, replay, caps and masking are the
-same as for an endpoint over HTTP.
+takes the place of an endpoint over HTTP, so ledger, cache, replay, caps and masking are the same.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from grpo_aflow.executor.client import Executor
-from grpo_aflow.executor.opening import open_on
-from grpo_aflow.executor.settings import EndpointSettings
-from grpo_aflow.executor.transport import Attempt
+from grpo_aflow.executor.client import ExecutorClient
+from grpo_aflow.executor.opening import open_client, open_replay
+from grpo_aflow.executor.settings import CacheMode, EndpointSettings
+from grpo_aflow.executor.transport import Attempt, Request
 from grpo_aflow.protocols import ExecutingModel, Sampler, ServedModel, Tokenizer
 from grpo_aflow.thinking import split_thinking
 from grpo_aflow.types import (
@@ -38,13 +37,10 @@ PROVIDER = "shared"  # in the addresses of kept answers, beside the model
 class EngineTransport:
     """Implements `executor.transport.Transport` on a sampler that others own; closing it leaves the engine alone."""
 
-    def __init__(
-        self, sampler: Sampler, tokenizer: Tokenizer, *, max_model_len: int, max_tokens_field: str, timeout_s: float
-    ) -> None:
+    def __init__(self, sampler: Sampler, tokenizer: Tokenizer, *, max_model_len: int, timeout_s: float) -> None:
         self._sampler = sampler
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
-        self._max_tokens_field = max_tokens_field
         self._timeout_s = timeout_s
 
     @property
@@ -52,20 +48,18 @@ class EngineTransport:
         """There is no address: what messages call it."""
         return "the sampler's engine"
 
-    async def send(self, body: Mapping[str, Any]) -> Attempt:
+    async def send(self, request: Request) -> Attempt:
         """One request, answered by the base model; see `executor.transport.Transport`.
 
         Raises EngineDied when the engine cannot be started once more: the run ends, saved.
         """
-        prompt_ids = self._tokenizer.encode_chat(body["messages"])
+        prompt_ids = self._tokenizer.encode_chat(request.messages)
         if len(prompt_ids) >= self._max_model_len:
             return self._too_long(len(prompt_ids))
-        params = SamplingParams(
-            temperature=body["temperature"], top_p=1.0, top_k=0, max_tokens=body[self._max_tokens_field]
-        )
+        params = SamplingParams(temperature=request.temperature, top_p=1.0, top_k=0, max_tokens=request.max_tokens)
         try:
             async with asyncio.timeout(self._timeout_s):
-                completion = await self._completion(prompt_ids, params, seed=body.get("seed", 0))
+                completion = await self._completion(prompt_ids, params, seed=request.seed or 0)
         except TimeoutError:
             error = f"no answer within executor.timeout_s={self._timeout_s:g}"
             return Attempt(kind="timeout", status=ChatStatus.TIMEOUT, error=error, retriable=True)
@@ -76,7 +70,7 @@ class EngineTransport:
         return _attempt(completion, num_prompt_tokens=len(prompt_ids))
 
     async def close(self) -> None:
-        """The sampler is closed by who opened it."""
+        """The sampler is closed by whoever opened it."""
 
     async def _completion(self, prompt_ids: tuple[int, ...], params: SamplingParams, *, seed: int) -> Completion:
         stream = self._sampler.sample(prompt_ids, seeds=[seed], params=params, version=BASE, priority=BEFORE_THE_POLICY)
@@ -149,17 +143,15 @@ class SharedExecutor(EndpointSettings):
         tasks: Sequence[Task] = (),
         system_prompts: Mapping[str, str] | None = None,
         served: ServedModel | None = None,
-    ) -> Executor:
-        """An executor on a running sampler, with cache and ledger in `run_dir`; see `protocols.ExecutorConfig.open`."""
+    ) -> ExecutorClient:
+        """A client of the running sampler, with cache and ledger in `run_dir`; see `protocols.ExecutorConfig.open`."""
+        if self.cache is CacheMode.replay:
+            return open_replay(self, run_dir, seed=seed)
         assert served is not None  # `needs_engine` says so
         model = served.model
         transport = EngineTransport(
-            served.sampler,
-            model.tokenizer,
-            max_model_len=model.max_model_len,
-            max_tokens_field=self.max_tokens_field.value,
-            timeout_s=self.timeout_s,
+            served.sampler, model.tokenizer, max_model_len=model.max_model_len, timeout_s=self.timeout_s
         )
-        return open_on(
-            transport, self, run_dir, provider=PROVIDER, model=self.model or model.name, seed=seed, tasks=tasks
+        return open_client(
+            self, run_dir, transport=transport, provider=PROVIDER, model=self.model or model.name, seed=seed
         )

@@ -1,8 +1,8 @@
 """The executor's ledger: one jsonl line when an attempt is about to be made, one when its outcome is known.
 
-`client` writes it, the reports read it: `read_costs` answers what any rollout, step, operator, dataset or domain cost.
-A line is one write to a file opened for appending. An attempt whose outcome is missing (the run was killed in between)
-is closed as unknown when the ledger is opened again: it may have been paid, at most `at_most_usd`.
+`client` and `sending` write it, reports read it: `read_costs` answers what any rollout, step, operator, dataset or
+domain cost. A line is one write to a file that is open for appending. An attempt whose outcome is missing (the run was
+killed in between) is closed as unknown when the ledger is opened again: it may have been paid, at most `at_most_usd`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from grpo_aflow.run.files import append
 from grpo_aflow.types import CallContext, ChatReply, UserError
@@ -21,6 +21,9 @@ from grpo_aflow.types import CallContext, ChatReply, UserError
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 FIELDS = ("rollout", "step", "task", "member", "operator", "dataset", "domain")
+"""By which costs are told apart."""
+
+Line = Mapping[str, Any]  # of the file: JSON, of which each field is read with its own type
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,11 +75,17 @@ class Costs:
     def total(self) -> Spend:
         return sum((entry.spend for entry in self.entries), Spend())
 
-    def by(self, field: str) -> dict[Any, Spend]:
+    @overload
+    def by(self, field: Literal["rollout"]) -> dict[tuple[int, str, int], Spend]: ...
+    @overload
+    def by(self, field: Literal["step", "member"]) -> dict[int, Spend]: ...
+    @overload
+    def by(self, field: Literal["task", "operator", "dataset", "domain"]) -> dict[str, Spend]: ...
+    def by(self, field: str) -> Mapping[Any, Spend]:  # Any: the type of the keys goes by the field, as said above
         """Spend by "rollout" (step, task, member), "step", "task", "member", "operator", "dataset" or "domain"."""
         if field not in FIELDS:
             raise ValueError(f"costs are kept by {', '.join(FIELDS)}; got {field!r}")
-        groups: dict[Any, Spend] = {}
+        groups: dict[object, Spend] = {}
         for entry in self.entries:
             key = getattr(entry, field)
             groups[key] = groups.get(key, Spend()) + entry.spend
@@ -86,9 +95,8 @@ class Costs:
 class Ledger:
     """The open ledger of a run; one writer."""
 
-    def __init__(self, path: Path, *, datasets: Mapping[str, str]) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._datasets = datasets
         _cut_torn_tail(path)
         past = list(_lines(path))
         self._next = 1 + max((line["attempt"] for line in past if "attempt" in line), default=0)
@@ -121,7 +129,7 @@ class Ledger:
         self._write({**line, **_measure(reply)})
 
     def failed(self, attempt: int, reason: str, latency_s: float) -> None:
-        """The endpoint said no; nothing is owed."""
+        """The endpoint declined it or was not reached; nothing is owed."""
         line = {"event": "outcome", "attempt": attempt, "outcome": "failed", "reason": reason}
         self._write({**line, "latency_s": round(latency_s, 6)})
 
@@ -138,7 +146,7 @@ class Ledger:
             os.close(self._file)
             self._file = -1
 
-    def _who(self, key: bytes, context: CallContext) -> dict[str, Any]:
+    def _who(self, key: bytes, context: CallContext) -> dict[str, object]:
         return {
             "key": key.hex(),
             "step": context.step,
@@ -146,11 +154,11 @@ class Ledger:
             "member": context.member,
             "operator": context.operator,
             "ordinal": context.ordinal,
-            "dataset": self._datasets.get(context.task_id) or context.task_id.partition("/")[0],
+            "dataset": context.dataset,
             "domain": context.domain,
         }
 
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def _write(self, line: Line) -> None:
         append(self._file, self.path, _ENCODER.encode(line).encode() + b"\n")
 
 
@@ -168,13 +176,13 @@ def read_costs(path: Path) -> Costs:
     return Costs(entries=(*entries, *open_attempts.values()))
 
 
-def _entry(line: Mapping[str, Any], outcome: str, spend: Spend) -> LedgerEntry:
+def _entry(line: Line, outcome: str, spend: Spend) -> LedgerEntry:
     names = ("step", "task", "member", "operator", "dataset", "domain", "key")
     known = {name: line[name] for name in names}
     return LedgerEntry(**known, ordinal=tuple(line["ordinal"]), outcome=outcome, reason="", latency_s=0.0, spend=spend)
 
 
-def _closed(entry: LedgerEntry, line: Mapping[str, Any]) -> LedgerEntry:
+def _closed(entry: LedgerEntry, line: Line) -> LedgerEntry:
     outcome = line["outcome"]
     spend = Spend(
         usd=line.get("usd", 0.0),
@@ -188,7 +196,7 @@ def _closed(entry: LedgerEntry, line: Mapping[str, Any]) -> LedgerEntry:
     return replace(entry, outcome=outcome, reason=reason, latency_s=latency_s, spend=spend)
 
 
-def _measure(reply: ChatReply) -> dict[str, Any]:
+def _measure(reply: ChatReply) -> dict[str, float]:
     return {
         "usd": reply.cost_usd,
         "prompt_tokens": reply.prompt_tokens,
@@ -197,7 +205,7 @@ def _measure(reply: ChatReply) -> dict[str, Any]:
     }
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _lines(path: Path) -> Iterator[Line]:
     if not path.is_file():
         return
     with path.open("rb") as file:

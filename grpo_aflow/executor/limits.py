@@ -1,6 +1,6 @@
 """What holds the executor's requests back for our own reasons: rate windows, adaptive concurrency, and the budget.
 
-`sending` passes every attempt through them and through `outages`. They live on one event loop and take no locks:
+`sending` passes every attempt through them and through `outages`. They live on one event loop and need no locks:
 between two awaits nothing else runs. Rates are counted over a sliding window, because a token bucket lets twice its
 rate through within one window.
 """
@@ -22,14 +22,14 @@ SHRINK, SHRINK_EVERY_S = 0.7, 1.0  # a burst of 429s is one signal
 
 @dataclass(slots=True)
 class _Use:
-    """One request in the window; it counts until `window_s` after its end, so that no server can see it leave early."""
+    """One request in the window; it counts until `window_s` after its end, so that the rate holds on any clock."""
 
     tokens: int
     ended: float | None = None
 
 
 class RateWindow:
-    """At most so many requests and tokens in any window of `window_s` seconds, whichever clock counts them.
+    """At most so many requests and tokens in any window of `window_s` seconds, whether we or the server count them.
 
     Tokens are reserved before a request is sent and corrected when its usage is known. First come, first served.
     """
@@ -44,7 +44,7 @@ class RateWindow:
         self._room = asyncio.Event()
 
     async def enter(self, tokens: int) -> int:
-        """Wait for room for one request of at most `tokens`; returns the ticket for `leave`."""
+        """Wait until one request of at most `tokens` fits in; returns the ticket for `leave`."""
         if self._max_tokens is not None and tokens > self._max_tokens:
             raise UserError(
                 f"one call may use {tokens} tokens, more than executor.tokens_per_minute={self._max_tokens}; "
@@ -79,7 +79,7 @@ class RateWindow:
             self._tokens -= self._ended.popleft().tokens
 
     def _wait_s(self, tokens: int) -> float | None:
-        """None when there is room now, else how long until the next entry leaves the window."""
+        """None when such a request fits in now, else how long until the next entry leaves the window."""
         self._forget()
         requests = len(self._active) + len(self._ended)
         full = self._max_requests is not None and requests >= self._max_requests
@@ -121,7 +121,7 @@ class Concurrency:
             self._wake()
 
     def shrink(self) -> None:
-        """The endpoint said that we are too fast."""
+        """The endpoint has told us that we are too fast."""
         now = time.monotonic()
         if now - self._shrunk_at >= SHRINK_EVERY_S:
             self._limit = max(MIN_CONCURRENCY, self._limit * SHRINK)
@@ -171,6 +171,11 @@ class Budget:
     @property
     def spent(self) -> float:
         return self._run.spent
+
+    @property
+    def left(self) -> float | None:
+        """What the cap leaves the run; None without one."""
+        return None if self._run_cap is None else max(0.0, self._run_cap - self._run.spent)
 
     def book(self, step: int, amount: float) -> None:
         """Count what was spent before, by an earlier part of the run."""

@@ -1,7 +1,7 @@
-"""From settings to a running `Executor`: files in the run directory, price, key, and the address that must answer.
+"""From settings to a running client: files in the run directory, price, key, and the address that must answer.
 
-Here are the options of config group `executor` whose server others run; `engine` and the package `simulation` have
-the other two.
+Here are the options of config group `executor` whose server others run. `engine` has `executor=shared`, the package
+`simulation` has `executor=simulated`; both open their clients by the functions below.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import ClassVar
 
 from grpo_aflow.executor.address import Address, key_of, reach
 from grpo_aflow.executor.cache import AnswerCache
-from grpo_aflow.executor.client import Executor
+from grpo_aflow.executor.client import ExecutorClient
 from grpo_aflow.executor.endpoint import Endpoint
-from grpo_aflow.executor.ledger import Costs, Ledger, read_costs
-from grpo_aflow.executor.prices import price_of
+from grpo_aflow.executor.ledger import Ledger, read_costs
+from grpo_aflow.executor.prices import known_price, price_of
 from grpo_aflow.executor.sending import Sender
 from grpo_aflow.executor.settings import CacheMode, EndpointSettings
+from grpo_aflow.executor.source import Recorded
 from grpo_aflow.executor.transport import Transport
 from grpo_aflow.protocols import ExecutingModel, ServedModel
 from grpo_aflow.types import Task, UserError
@@ -43,25 +44,25 @@ class OpenAIExecutor(EndpointSettings):
         tasks: Sequence[Task] = (),
         system_prompts: Mapping[str, str] | None = None,
         served: ServedModel | None = None,
-    ) -> Executor:
-        """See `protocols.ExecutorConfig.open`.
+    ) -> ExecutorClient:
+        """See `protocols.ExecutorConfig.open`; a server of others needs neither tasks nor an engine.
 
         Raises:
             UserError: no key in the environment, no price for the model, no base_url.
             InfrastructureError: nobody answers at the address.
         """
         if self.cache is CacheMode.replay:
-            return open_replay(self, run_dir, seed=seed, tasks=tasks)
+            return open_replay(self, run_dir, seed=seed)
         if self.base_url is None:
             raise UserError(
                 "executor.base_url is missing; set it to the API's address, for example http://localhost:8000/v1"
             )
         if self.model is not None:
-            price_of(self, self.model)  # what is missing here is said before the network is tried
+            price_of(self, self.model)  # a missing price or key is said before the network is tried
         key_of(self.api_key_env)
         address = Address.parse(self.base_url)
         await reach(address)
-        return connect(self, run_dir, base_url=self.base_url, provider=address.base_url, seed=seed, tasks=tasks)
+        return open_endpoint(self, run_dir, base_url=self.base_url, provider=address.base_url, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,66 +75,61 @@ class ReplayExecutor(OpenAIExecutor):
             raise ValueError(f"cache must be replay in executor=replay; got {self.cache}")
 
 
-def connect(
+def open_endpoint(
     settings: EndpointSettings,
     run_dir: Path,
     *,
     base_url: str,
     provider: str,
     seed: int,
-    tasks: Sequence[Task],
     on_close: Callable[[], None] = lambda: None,
-) -> Executor:
-    """A client of the server at `base_url`; see `open_on`."""
+) -> ExecutorClient:
+    """A client of the server at `base_url`; see `open_client`."""
     if settings.model is None:
         raise UserError("executor.model is missing; set it to the endpoint's name of the model")
     answered = read_costs(run_dir / LEDGER_FILE).total.ok > 0
-    endpoint = Endpoint(settings, base_url, answered=answered)
-    return open_on(
-        endpoint,
+    return open_client(
         settings,
         run_dir,
+        transport=Endpoint(settings, base_url, answered=answered),
         provider=provider,
         model=settings.model,
         seed=seed,
-        tasks=tasks,
         on_close=on_close,
     )
 
 
-def open_on(
-    transport: Transport,
+def open_client(
     settings: EndpointSettings,
     run_dir: Path,
     *,
+    transport: Transport,
     provider: str,
     model: str,
     seed: int,
-    tasks: Sequence[Task],
     on_close: Callable[[], None] = lambda: None,
-) -> Executor:
-    """An executor whose requests go through `transport`, or into a recorded cache alone.
+) -> ExecutorClient:
+    """A client whose requests go through `transport`, with its cache and ledger in `run_dir`.
 
-    Args:
-        provider, model: who answers; both are part of the addresses of kept answers.
-        on_close: called, from a thread, when the executor is closed.
+    What an earlier part of the run has spent counts against the caps. Arguments: see `ExecutorClient`.
     """
-    if settings.cache is CacheMode.replay:
-        return open_replay(settings, run_dir, seed=seed, tasks=tasks)
     price = price_of(settings, model)
     past = read_costs(run_dir / LEDGER_FILE)
     cache = None
     if settings.cache is CacheMode.read_write:
         cache = AnswerCache(_cache_path(settings, run_dir))
         cache.add_source(provider, model)
-    ledger = _open_ledger(run_dir, tasks)
-    sender = Sender(settings, transport=transport, cache=cache, ledger=ledger, price=price)
-    _book_the_past(sender, past)
-    return Executor(
+    ledger = _open_ledger(run_dir)
+    sender = Sender(settings, transport=transport, cache=cache, ledger=ledger, price=price, seed=seed)
+    for step, spend in past.by("step").items():
+        sender.usd.book(step, spend.usd + spend.at_most_usd)
+        sender.tokens.book(step, spend.prompt_tokens + spend.completion_tokens)
+    return ExecutorClient(
         settings,
-        sender=sender,
+        source=sender,
         cache=cache,
         ledger=ledger,
+        price=price,
         provider=provider,
         model=model,
         seed=seed,
@@ -141,8 +137,8 @@ def open_on(
     )
 
 
-def open_replay(settings: EndpointSettings, run_dir: Path, *, seed: int, tasks: Sequence[Task]) -> Executor:
-    """Answers from the recorded cache alone."""
+def open_replay(settings: EndpointSettings, run_dir: Path, *, seed: int) -> ExecutorClient:
+    """A client that answers from the recorded cache alone."""
     cache = AnswerCache(_cache_path(settings, run_dir), read_only=True)
     recorded = [(p, m) for p, m in cache.sources() if settings.model in (None, m)]
     if len(recorded) != 1:
@@ -152,11 +148,12 @@ def open_replay(settings: EndpointSettings, run_dir: Path, *, seed: int, tasks: 
             f"replay needs exactly one recorded source, {cache.path} has {known}; set executor.model to one"
         )
     provider, model = recorded[0]
-    return Executor(
+    return ExecutorClient(
         settings,
-        sender=None,
+        source=Recorded(cache.path),
         cache=cache,
-        ledger=_open_ledger(run_dir, tasks),
+        ledger=_open_ledger(run_dir),
+        price=known_price(settings, model),
         provider=provider,
         model=model,
         seed=seed,
@@ -167,13 +164,6 @@ def _cache_path(settings: EndpointSettings, run_dir: Path) -> Path:
     return (Path(settings.cache_folder).expanduser() if settings.cache_folder else run_dir) / CACHE_FILE
 
 
-def _open_ledger(run_dir: Path, tasks: Sequence[Task]) -> Ledger:
+def _open_ledger(run_dir: Path) -> Ledger:
     run_dir.mkdir(parents=True, exist_ok=True)
-    return Ledger(run_dir / LEDGER_FILE, datasets={task.id: task.dataset for task in tasks})
-
-
-def _book_the_past(sender: Sender, past: Costs) -> None:
-    """Count what an earlier part of the run spent against the caps."""
-    for step, spend in past.by("step").items():
-        sender.usd.book(step, spend.usd + spend.at_most_usd)
-        sender.tokens.book(step, spend.prompt_tokens + spend.completion_tokens)
+    return Ledger(run_dir / LEDGER_FILE)

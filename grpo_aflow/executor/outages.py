@@ -1,7 +1,7 @@
 """What holds every call back for the endpoint's reasons: an outage, or a rate limit that it has told us of.
 
-`sending` asks both before each request. While they hold, the run's clock stands still (`Stopwatch`): no deadline counts
-the time, because nothing that the policy did can shorten it.
+`sending` asks both before each request. While they hold, `Stopwatch` runs: no deadline counts that time, because
+nothing that the policy did can shorten it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ log = logging.getLogger("grpo_aflow.executor")
 
 
 class Stopwatch:
-    """Seconds during which something held; it may still hold."""
+    """Counts the seconds during which a condition holds."""
 
     def __init__(self) -> None:
         self._total_s = 0.0
@@ -29,7 +29,7 @@ class Stopwatch:
         return self._total_s + (time.monotonic() - self._since if self._since is not None else 0.0)
 
     def run(self, holds: bool) -> None:
-        """Start or stop it; saying the same again changes nothing."""
+        """Start or stop it; starting it twice changes nothing."""
         if holds and self._since is None:
             self._since = time.monotonic()
         elif not holds and self._since is not None:
@@ -63,7 +63,7 @@ class Passage:
 
     granted: bool
     probe: bool = False
-    outcome: bool | None = None  # None: it ended without telling anything of the endpoint
+    outcome: bool | None = None  # whether the endpoint works; None: the call ended without showing it
     reason: str = ""
 
     def report(self, *, ok: bool, reason: str) -> None:
@@ -131,7 +131,7 @@ class CircuitBreaker:
     def _failed(self, passage: Passage) -> None:
         self._failures += 1
         if self.paused and not passage.probe:
-            return  # a straggler from before the pause
+            return  # it was sent before the pause
         if not self.paused and self._failures < self._failures_allowed:
             return
         now = time.monotonic()

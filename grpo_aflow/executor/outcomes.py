@@ -1,6 +1,6 @@
 """What an error of an endpoint means: one table from status and wording to what the client does. Pure.
 
-`endpoint` asks `sort` about every answer that is an error, whether it came with an HTTP status or inside a 200. The
+`endpoint` asks `classify` about every answer that is an error, whether it came with an HTTP status or inside a 200. The
 rows are read from the top, the first that fits decides. A row about the prompt comes before a row about the status,
 because servers disagree on the status (a prompt that is too long is a 400, 413, 422 or 500) and agree on the words.
 """
@@ -19,7 +19,7 @@ class Outcome(Enum):
     REFUSED = "refused"  # it is about this prompt: a value for the workflow, never asked again
     RATE = "rate"  # we are too fast: wait, then ask again
     RETRY = "retry"  # a fault of the endpoint: ask again, and mask the rollout when it stays
-    MASKED = "masked"  # nobody can say whose fault: mask the rollout, do not ask again
+    MASKED = "masked"  # it cannot be told whose fault it is: mask the rollout, do not ask again
     KEY = "key"  # stop: the endpoint does not take the key
     CREDIT = "credit"  # stop: the account cannot pay
     MODEL = "model"  # stop: there is no such model or no such address
@@ -91,7 +91,7 @@ class Row:
 
 
 def _says(pattern: re.Pattern[str]) -> Callable[[ServerError, bool], bool]:
-    """The beginning of the words fits: further on, a server may quote the prompt, which must not end a run."""
+    """The beginning of the words fits; what follows is not looked at, as it may quote the prompt."""
     return lambda error, _: bool(pattern.search(f"{error.reason[:200]} {error.text[:200]}".lower()))
 
 
@@ -105,7 +105,7 @@ def _about_prompt(pattern: re.Pattern[str]) -> Callable[[ServerError, bool], boo
     return fits
 
 
-def _first_and(*codes: int) -> Callable[[ServerError, bool], bool]:
+def _before_any_answer(*codes: int) -> Callable[[ServerError, bool], bool]:
     """One of these statuses before the endpoint has answered anything."""
     return lambda error, answered: not answered and error.code in codes
 
@@ -125,7 +125,7 @@ TABLE: tuple[Row, ...] = (
         why="the request was garbled on its way",
     ),
     Row(outcome=Outcome.KEY, fits=lambda e, _: e.code == 403 and bool(_KEY.search(e.words)), why="it names the key"),
-    Row(outcome=Outcome.KEY, fits=_first_and(403), why="nothing was ever allowed"),
+    Row(outcome=Outcome.KEY, fits=_before_any_answer(403), why="nothing was ever allowed"),
     Row(outcome=Outcome.RETRY, fits=lambda e, _: e.code in _TRANSIENT or e.code >= 500, why="a fault that may pass"),
     Row(
         outcome=Outcome.MODEL,
@@ -138,7 +138,7 @@ TABLE: tuple[Row, ...] = (
 )
 
 
-def sort(error: ServerError, *, answered: bool) -> Row:
+def classify(error: ServerError, *, answered: bool) -> Row:
     """The first row of the table that fits.
 
     Args:

@@ -6,21 +6,35 @@ itself what it cost) and reserves the worst case before each attempt.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from grpo_aflow.executor.settings import EndpointSettings, PriceMode
-from grpo_aflow.types import Price, UserError
+from grpo_aflow.types import Message, Price, UserError
 
 BYTES_PER_TOKEN = 3  # on the safe side: English has four and more
 TOKENS_PER_MESSAGE = 8
 
 
 def price_of(settings: EndpointSettings, model: str) -> Price:
-    """The price of `model`: 0 where the settings say so, theirs where they name it, else the provider's list price.
+    """`known_price`, where there must be one.
 
     Raises:
         UserError: nobody knows it.
+    """
+    price = known_price(settings, model)
+    if price is None:
+        raise UserError(
+            f"no price for the model {model!r}; give one with +executor.usd_per_million_input.{model}=<USD> and "
+            f"+executor.usd_per_million_output.{model}=<USD> (per million tokens), or set executor.price=free for "
+            "a server of your own"
+        )
+    return price
+
+
+def known_price(settings: EndpointSettings, model: str) -> Price | None:
+    """The price of `model`: 0 where the settings say so, theirs where they name it, else the provider's list price.
+
+    None where nobody knows it.
     """
     if settings.price is PriceMode.free:
         return Price(input_usd=0.0, output_usd=0.0)
@@ -29,22 +43,10 @@ def price_of(settings: EndpointSettings, model: str) -> Price:
     if per_input is None or per_output is None:
         listed = _list_price(model, settings.base_url)
         if listed is None:
-            raise UserError(
-                f"no price for the model {model!r}; give one with +executor.usd_per_million_input.{model}=<USD> and "
-                f"+executor.usd_per_million_output.{model}=<USD> (per million tokens), or set executor.price=free for "
-                "a server of your own"
-            )
+            return None
         per_input = listed[0] if per_input is None else per_input
         per_output = listed[1] if per_output is None else per_output
     return Price(input_usd=per_input / 1e6, output_usd=per_output / 1e6)
-
-
-def known_price(settings: EndpointSettings, model: str) -> Price | None:
-    """`price_of`, or None where nobody knows it."""
-    try:
-        return price_of(settings, model)
-    except UserError:
-        return None
 
 
 def _list_price(model: str, base_url: str | None) -> tuple[float, float] | None:
@@ -64,7 +66,7 @@ def _list_price(model: str, base_url: str | None) -> tuple[float, float] | None:
     return None
 
 
-def estimate_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
+def estimate_tokens(messages: Sequence[Message]) -> int:
     """An upper estimate of a prompt's tokens, for reservations and where the endpoint does not count."""
     return sum(TOKENS_PER_MESSAGE + estimate_text_tokens(m["content"]) for m in messages)
 

@@ -1,6 +1,7 @@
 """Reads a body that an endpoint sent: an answer with its text, thinking and usage, or an error with its words. Pure.
 
-Whatever stands in the body, reading it gives one of three values and never raises. `endpoint` makes an attempt of it.
+Whatever stands in the body, reading it gives one of three values (`Answer`, `ServerError`, `Unreadable`) and never
+raises. `endpoint` makes an attempt of it.
 """
 
 from __future__ import annotations
@@ -8,15 +9,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from grpo_aflow.executor.outcomes import ServerError
 from grpo_aflow.executor.prices import estimate_text_tokens, estimate_tokens
 from grpo_aflow.thinking import split_thinking
-from grpo_aflow.types import ChatStatus
+from grpo_aflow.types import ChatStatus, Message
 
+JsonObject = dict[str, Any]  # as a server sent it: a value may be of any type, and is checked where it is read
 QUOTES = ("input", "body", "request", "messages", "prompt", "flagged_input")  # fields that repeat the request
 MOST_WORDS = 2000  # characters of an error that are looked at
 MOST_TOKENS = 100_000_000  # of one call; a larger count is no count
@@ -66,9 +68,7 @@ class Unreadable:
     page: bool = False  # a web page
 
 
-def read_answer(
-    content: bytes, content_type: str, messages: Sequence[Mapping[str, Any]]
-) -> Answer | ServerError | Unreadable:
+def read_answer(content: bytes, content_type: str, messages: Sequence[Message]) -> Answer | ServerError | Unreadable:
     """Read the body of a 200."""
     try:
         return _read_answer(content, content_type, messages)
@@ -89,9 +89,7 @@ def read_error(code: int, content: bytes, content_type: str = "") -> ServerError
     return ServerError(code=code, text=error.text, reason=error.reason)
 
 
-def _read_answer(
-    content: bytes, content_type: str, messages: Sequence[Mapping[str, Any]]
-) -> Answer | ServerError | Unreadable:
+def _read_answer(content: bytes, content_type: str, messages: Sequence[Message]) -> Answer | ServerError | Unreadable:
     if "html" in content_type or content.lstrip()[:1] == b"<":
         return Unreadable(what="an HTML page instead of JSON", page=True)
     try:
@@ -115,10 +113,10 @@ def _read_answer(
     return _answer(body, choice, messages)
 
 
-def _events(content: bytes) -> dict[str, Any]:
+def _events(content: bytes) -> JsonObject:
     """A streamed answer, which some proxies send unasked, as one: the texts joined, the rest as it came last."""
-    joined: dict[str, Any] = {}
-    message: dict[str, Any] = {"content": ""}
+    joined: JsonObject = {}
+    message: JsonObject = {"content": ""}
     for line in content.decode().splitlines():
         data = line.removeprefix("data:").strip()
         if not line.startswith("data:") or data == "[DONE]":
@@ -138,7 +136,7 @@ def _events(content: bytes) -> dict[str, Any]:
 # --- the answer -------------------------------------------------------------------------------------------------------
 
 
-def _choice(body: Mapping[str, Any]) -> dict[str, Any]:
+def _choice(body: JsonObject) -> JsonObject:
     choices = body.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         choice = dict(choices[0])
@@ -150,9 +148,7 @@ def _choice(body: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _answer(
-    body: Mapping[str, Any], choice: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]
-) -> Answer | ServerError:
+def _answer(body: JsonObject, choice: JsonObject, messages: Sequence[Message]) -> Answer | ServerError:
     message, reason = choice["message"], str(choice.get("finish_reason") or "").lower()
     if reason in _BROKEN:
         return ServerError(code=500, text=f"the answer broke off (finish_reason={reason})", reason="half_answer")
@@ -182,7 +178,7 @@ def _answer(
     )
 
 
-def _content(content: Any) -> tuple[str, list[str]]:
+def _content(content: object) -> tuple[str, list[str]]:
     """(text, thoughts) of a message's content: a string, or parts of several kinds."""
     if content is None:
         return "", []
@@ -201,7 +197,7 @@ def _content(content: Any) -> tuple[str, list[str]]:
     return "".join(texts), [thought for thought in thoughts if thought.strip()]
 
 
-def _part_text(value: Any) -> str:
+def _part_text(value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
@@ -214,9 +210,7 @@ def _part_text(value: Any) -> str:
 # --- usage ------------------------------------------------------------------------------------------------------------
 
 
-def _usage(
-    body: Mapping[str, Any], text: str, messages: Sequence[Mapping[str, Any]]
-) -> tuple[int, int, float | None, bool]:
+def _usage(body: JsonObject, text: str, messages: Sequence[Message]) -> tuple[int, int, float | None, bool]:
     """(prompt tokens, completion tokens, cost, estimated): what is not counted is estimated on the high side."""
     usage = body.get("usage")
     if isinstance(usage, str):
@@ -246,7 +240,7 @@ def _usage(
     return prompt, completion, cost_usd, estimated and cost_usd is None
 
 
-def _count(usage: Mapping[str, Any], *names: str) -> int | None:
+def _count(usage: JsonObject, *names: str) -> int | None:
     """The first of the fields that holds a number of tokens; None where none does."""
     for name in names:
         value = _finite(usage.get(name))
@@ -255,7 +249,7 @@ def _count(usage: Mapping[str, Any], *names: str) -> int | None:
     return None
 
 
-def _cost(usage: Mapping[str, Any]) -> float | None:
+def _cost(usage: JsonObject) -> float | None:
     """What the endpoint says that the call cost, in USD; with a key of one's own the provider's part comes on top."""
     cost = _finite(usage.get("cost"))
     if cost is None or cost < 0:
@@ -265,7 +259,7 @@ def _cost(usage: Mapping[str, Any]) -> float | None:
     return cost + max(0.0, upstream or 0.0) if usage.get("is_byok") else cost
 
 
-def _finite(value: Any) -> float | None:
+def _finite(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -278,8 +272,8 @@ def _finite(value: Any) -> float | None:
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-def _error_of(found: Any, *, default: int) -> ServerError:
-    """An error from the body's object of it, which every kind of server shapes in its own way."""
+def _error_of(found: object, *, default: int) -> ServerError:
+    """An error from the part of a body that describes it, which every kind of server shapes in its own way."""
     if isinstance(found, list):
         found = found[0] if found else {}
     if not isinstance(found, dict):
@@ -293,7 +287,7 @@ def _error_of(found: Any, *, default: int) -> ServerError:
     return ServerError(code=_code(found, words, default), text=text, reason=" ".join(words)[:MOST_WORDS])
 
 
-def _words(found: Any) -> str:
+def _words(found: object) -> str:
     """What an error says, without what it quotes of the request."""
     if isinstance(found, list):
         return "; ".join(_words(item) for item in found[:3])
@@ -305,7 +299,7 @@ def _words(found: Any) -> str:
     return _line({name: value for name, value in found.items() if name not in QUOTES})
 
 
-def _deeper(found: Mapping[str, Any]) -> list[str]:
+def _deeper(found: JsonObject) -> list[str]:
     """The reasons that gateways keep below the error: Azure's inner error, OpenRouter's metadata."""
     words: list[str] = []
     for name in ("innererror", "metadata"):
@@ -315,7 +309,7 @@ def _deeper(found: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _code(found: Mapping[str, Any], words: Sequence[str], default: int) -> int:
+def _code(found: JsonObject, words: Sequence[str], default: int) -> int:
     for name in ("code", "status", "status_code", "http_status"):
         number = _finite(found.get(name))
         if number is not None and 400 <= number < 600:
@@ -324,7 +318,7 @@ def _code(found: Mapping[str, Any], words: Sequence[str], default: int) -> int:
     return next((code for pattern, code in _NAMED_CODES if pattern.search(named)), default)
 
 
-def _line(value: Any) -> str:
+def _line(value: object) -> str:
     if not isinstance(value, str):
         try:
             value = json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,7 @@
 """What is asked of an OpenAI-compatible endpoint, how fast, how often, for how much: plain values, checked when made.
 
-First station of the executor's data way: settings (here) -> `opening` -> `client.Executor` -> cache, limits, ledger ->
-endpoint. Nothing heavy is imported here.
+Everything else in this package reads them; `opening` and `engine` make a running client of them. Nothing heavy is
+imported here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OWN_FIELDS: Mapping[str, str] = {
     "stream": "",
     "n": "",
 }
-"""Fields of a request that are the client's own, with what to set instead."""
+"""Fields of a request that are not to be set in `extra_body`, with the words for what to set instead."""
 
 
 class CacheMode(StrEnum):
@@ -54,7 +54,7 @@ class EndpointSettings:
     temperature: float
     max_tokens: int  # per answer
     max_tokens_field: MaxTokensField  # what the endpoint calls `max_tokens`
-    extra_body: dict[str, Any]  # further fields of every request, for example reasoning_effort, chat_template_kwargs
+    extra_body: dict[str, Any]  # further fields of every request; any JSON, which OmegaConf calls Any
     concurrency: int  # most requests in flight; lowered for a while after a 429
     timeout_s: float  # of one attempt
     retries: int  # further attempts of a call after the first

@@ -1,7 +1,7 @@
-"""Is a text right? The simulated solver's own eye: it compares with gold text and never runs or grades anything.
+"""What the simulated solver knows of the right answers: a text is compared with the golds; nothing is run or graded.
 
-Stands beside `world`, which asks it about solutions and candidates that a workflow sends back. It is deliberately not
-the grader: the grader decides what a workflow earns, this only what the simulated reviewer, reviser and ensemble know.
+`world` asks about solutions and candidates that a workflow sends back. This is deliberately not the grader: the grader
+decides what a workflow earns, this only what the simulated reviewer, reviser and ensemble can see.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from grpo_aflow.types import Domain, Task
 
-NO_ANSWER = "unanswerable"  # what the simulated solver writes where the gold is ""
+NO_ANSWER = "unanswerable"  # what the simulated solver writes where the gold is empty
 
 _FENCE = re.compile(r"```[A-Za-z0-9]*[ \t]*\n(.*?)```", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)

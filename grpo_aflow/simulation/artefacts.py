@@ -1,7 +1,7 @@
 """What the simulated solver writes: right and wrong answers in the form each operator demands.
 
-Called by `world`, which has already decided whether the reply is right. Everything written is really used: code runs in
-the sandbox, answers are graded. A wrong answer is wrong by construction, and mostly another one at each draw, so that
+`world` calls it when it has drawn whether the reply is right. Everything written is really used: code runs in the
+sandbox, answers are graded. A wrong answer is wrong by construction, and mostly another one at each draw, so that
 agreement between samples means something.
 """
 
@@ -44,6 +44,7 @@ def wrong_answer(task: Task, uniform: Uniform, *, same_mistake: float) -> str:
 
 
 def _tempting(name: str) -> float:
+    """Draws that are always the same: they give the task's one tempting mistake."""
     return 0.37 if name != "sign" else 0.9
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from grpo_aflow.executor.client import Executor
-from grpo_aflow.executor.opening import connect, open_replay
+from grpo_aflow.executor.client import ExecutorClient
+from grpo_aflow.executor.opening import open_endpoint, open_replay
 from grpo_aflow.executor.settings import CacheMode
 from grpo_aflow.protocols import ExecutingModel, ServedModel
-from grpo_aflow.simulation.server import start_server
+from grpo_aflow.simulation.launch import start_server
 from grpo_aflow.simulation.settings import SimulatedSettings
 from grpo_aflow.types import Task
 
@@ -23,7 +23,7 @@ REQUEST_LOG_FILE = "endpoint.jsonl"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulatedExecutor(SimulatedSettings):
-    """A fallible solver for known tasks, served by a process of its own on loopback. See SIMULATED_WORLD.md."""
+    """A fallible solver for known tasks, on loopback; see README.md here. Implements `protocols.ExecutorConfig`."""
 
     needs_engine: ClassVar[bool] = False
 
@@ -35,24 +35,23 @@ class SimulatedExecutor(SimulatedSettings):
         run_dir: Path,
         *,
         seed: int,
-        tasks: Sequence[Task] = (),
-        system_prompts: Mapping[str, str] | None = None,
+        tasks: Sequence[Task],
+        system_prompts: Mapping[str, str],
         served: ServedModel | None = None,
-    ) -> Executor:
+    ) -> ExecutorClient:
         """Start the endpoint for `tasks` and connect to it; see `protocols.ExecutorConfig.open`."""
         if self.cache is CacheMode.replay:
-            return open_replay(self, run_dir, seed=seed, tasks=tasks)
+            return open_replay(self, run_dir, seed=seed)
         run_dir.mkdir(parents=True, exist_ok=True)
         log = run_dir / REQUEST_LOG_FILE if self.request_log else None
-        server = await asyncio.to_thread(start_server, self, tasks=tasks, system_prompts=system_prompts or {}, log=log)
+        server = await asyncio.to_thread(start_server, self, tasks=tasks, system_prompts=system_prompts, log=log)
         try:
-            return connect(
+            return open_endpoint(
                 self,
                 run_dir,
                 base_url=server.base_url,
                 provider=world_name(self),
                 seed=seed,
-                tasks=tasks,
                 on_close=server.stop,
             )
         except BaseException:

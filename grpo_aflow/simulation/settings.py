@@ -1,4 +1,7 @@
-"""The simulated executor's settings: the endpoint's, the probabilities of its solver, and the faults of its server."""
+"""The simulated executor's settings: the endpoint's, the probabilities of its solver, and the faults of its server.
+
+Plain values, checked when made; `opening` makes a running client of them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from grpo_aflow.simulation.world import BEHAVIOURS, ENSEMBLES
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulatedSettings(EndpointSettings):
-    """The fields of `executor=simulated`: a fallible solver for known tasks. See SIMULATED_WORLD.md."""
+    """The fields of `executor=simulated`: a fallible solver for known tasks. See README.md here."""
 
     world_seed: int  # of the simulated solver itself
     accuracy: dict[str, float]  # <domain>_<behaviour> -> probability

@@ -1,25 +1,30 @@
 """The simulated world: a fallible solver whose reply is a pure function of (request body, sample index, seed).
 
 `server` hands it each request's body; the sample index is the request's `seed`. It finds the task by the problem's text
-inside the user message and the operator by the system text, draws from fixed probabilities whether the reply is right,
-and writes it through `artefacts`. What it is and is not: SIMULATED_WORLD.md.
+inside the user message and the operator by the system text (`simulated_as` of the operator's prompt says whose kind of
+reply is wanted), draws from fixed probabilities whether the reply is right, and writes it through `artefacts`. What it
+is and is not: README.md.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from grpo_aflow.simulation import artefacts
 from grpo_aflow.simulation.answer_key import final_answer, is_right, normalise
-from grpo_aflow.types import DOMAINS, Domain, Task
+from grpo_aflow.simulation.request import Asked, RequestBody, read_messages
+from grpo_aflow.types import DOMAINS, Domain, Message, Task
 
-SOLVERS = ("custom", "answer_generate", "custom_code_generate", "programmer")
-_OTHERS = (
+_BEHAVIOURS = (
+    # right at once, by the operator that is asked
+    "custom",
+    "answer_generate",
+    "custom_code_generate",
+    "programmer",
+    # of the others
     "programmer_crash",  # a first solve() that raises, out of those that are not right at once
     "programmer_repair",  # right after seeing the traceback
     "test_repair",  # right after seeing a failed public test
@@ -30,15 +35,13 @@ _OTHERS = (
     "revise_mends_told",  # wrong -> right with it
     "same_mistake",  # a wrong answer is the task's one tempting mistake
 )
-BEHAVIOURS = tuple(f"{domain}_{name}" for domain in DOMAINS for name in (*SOLVERS, *_OTHERS))
-ENSEMBLES = tuple(f"{domain}_{name}" for domain in DOMAINS for name in ("sc_ensemble", "md_ensemble"))
+_ENSEMBLES = ("sc_ensemble", "md_ensemble")
+BEHAVIOURS = tuple(f"{domain}_{name}" for domain in DOMAINS for name in _BEHAVIOURS)
+ENSEMBLES = tuple(f"{domain}_{name}" for domain in DOMAINS for name in _ENSEMBLES)
 
-_SECTION = re.compile(
-    r"<(instruction|input|problem|entry_point|analysis|solution|feedback|code|error)>\n?(.*?)\n?</\1>", re.DOTALL
-)
-_CANDIDATE = re.compile(r'<candidate id="([A-Z]+)">\n?(.*?)\n?</candidate>', re.DOTALL)
 _LOST = "I cannot tell which problem this is about."
 _NOTHING = "unclear"  # an empty reply would read as a fault of the endpoint
+_NAMES_A_MISTAKE = "mistake"  # feedback with this word tells a reviser what to fix
 _MISTAKE = "Mistake: a step does not follow from what is given; redo it from there."
 
 
@@ -50,7 +53,7 @@ class Draw:
     greedy decoding.
     """
 
-    def __init__(self, seed: int, index: int, task_id: str, messages: Sequence[Mapping[str, str]]) -> None:
+    def __init__(self, seed: int, index: int, task_id: str, messages: Sequence[Message]) -> None:
         text = "" if index else json.dumps(messages, sort_keys=True)
         self._base = hashlib.blake2b(f"{seed}|{index}|{task_id}|{text}".encode(), digest_size=16)
 
@@ -62,7 +65,7 @@ class Draw:
 
 
 class World:
-    """All that the simulated endpoint knows: the tasks with their golds, who is who, and the fixed probabilities."""
+    """All that the simulated endpoint knows: the tasks with their golds, who is asking, and the fixed probabilities."""
 
     def __init__(
         self,
@@ -73,6 +76,14 @@ class World:
         ensemble_power: Mapping[str, float],
         seed: int,
     ) -> None:
+        """
+        Args:
+            system_prompts: system text -> one of `SLOTS`; any other system text is answered as by `custom`.
+            accuracy, ensemble_power: for each of `BEHAVIOURS` and `ENSEMBLES`; see conf/executor/simulated.yaml.
+        """
+        unknown = sorted(set(system_prompts.values()) - set(SLOTS))
+        if unknown:
+            raise ValueError(f"the simulated world cannot reply as {unknown[0]}; it knows {', '.join(SLOTS)}")
         self._by_problem = {task.problem.strip(): task for task in tasks}
         self._longest_first = sorted(self._by_problem, key=len, reverse=True)
         self._slots = dict(system_prompts)
@@ -80,77 +91,70 @@ class World:
         self._power = dict(ensemble_power)
         self._seed = seed
 
-    def reply(self, body: Mapping[str, Any]) -> str:
-        """The assistant's text for one chat-completions request."""
+    def reply(self, body: RequestBody) -> str:
+        """The assistant's text for one chat completion."""
         messages = body["messages"]
-        system = "".join(m["content"] for m in messages if m["role"] == "system")
-        user = "\n".join(m["content"] for m in messages if m["role"] == "user")
-        sections = dict(_SECTION.findall(user))
-        candidates = _CANDIDATE.findall(user)
-        slot = self._slots.get(system, "custom")
-        task = self._find(sections, user)
+        asked = read_messages(messages)
+        slot = self._slots.get(asked.system, "custom")
+        task = self._find(asked)
         draw = Draw(self._seed, int(body.get("seed") or 0), task.id if task else "", messages)
-        if slot in ("sc_ensemble", "md_ensemble"):
-            return self._ensemble(slot, task, candidates, draw)
-        if task is None:
-            return _LOST
-        if slot in ("custom", "answer_generate", "custom_code_generate"):
-            return self._solve(slot, task, draw)
-        if slot == "programmer":
-            return self._program(task, sections, draw)
-        if slot == "test":
-            return artefacts.fence(self._answer(task, draw, self._p(task.domain, "test_repair")))
-        if slot == "review":
-            return self._review(task, sections, draw)
-        if slot == "revise":
-            return self._revise(task, sections, draw)
-        return final_answer(task.domain, sections.get("solution", "")).strip() or _NOTHING  # format
+        if slot in _ENSEMBLES:
+            return self._ensemble(slot, task, asked.candidates, draw)
+        return _REPLIES[slot](self, task, asked.sections, draw) if task else _LOST
 
-    def _find(self, sections: Mapping[str, str], user: str) -> Task | None:
+    def _find(self, asked: Asked) -> Task | None:
         for name in ("problem", "input"):
-            task = self._by_problem.get(sections.get(name, "").strip())
+            task = self._by_problem.get(asked.sections.get(name, "").strip())
             if task:
                 return task
-        return next((self._by_problem[text] for text in self._longest_first if text in user), None)
+        return next((self._by_problem[text] for text in self._longest_first if text in asked.user), None)
 
     def _p(self, domain: Domain, behaviour: str) -> float:
         return self._accuracy[f"{domain}_{behaviour}"]
 
-    def _answer(self, task: Task, draw: Draw, p_right: float) -> str:
-        if draw("right") < p_right:
+    def _answer(self, task: Task, draw: Draw, behaviour: str) -> str:
+        """An answer that is right with the probability of `behaviour`."""
+        if draw("right") < self._p(task.domain, behaviour):
             return artefacts.right_answer(task)
         return artefacts.wrong_answer(task, draw, same_mistake=self._p(task.domain, "same_mistake"))
 
-    def _solve(self, slot: str, task: Task, draw: Draw) -> str:
-        answer = self._answer(task, draw, self._p(task.domain, slot))
-        if slot == "custom":
-            return artefacts.free_text(task, answer)
-        if slot == "answer_generate":
-            return artefacts.thought_and_answer(task, answer)
-        return artefacts.fence(answer)
+    def _custom(self, task: Task, sections: Mapping[str, str], draw: Draw) -> str:
+        return artefacts.free_text(task, self._answer(task, draw, "custom"))
 
-    def _program(self, task: Task, sections: Mapping[str, str], draw: Draw) -> str:
+    def _answer_generate(self, task: Task, sections: Mapping[str, str], draw: Draw) -> str:
+        return artefacts.thought_and_answer(task, self._answer(task, draw, "answer_generate"))
+
+    def _custom_code_generate(self, task: Task, sections: Mapping[str, str], draw: Draw) -> str:
+        return artefacts.fence(self._answer(task, draw, "custom_code_generate"))
+
+    def _programmer(self, task: Task, sections: Mapping[str, str], draw: Draw) -> str:
         repairing = "error" in sections
-        p_right = self._p(task.domain, "programmer_repair" if repairing else "programmer")
-        wrong = draw("right") >= p_right
+        behaviour = "programmer_repair" if repairing else "programmer"
+        wrong = draw("right") >= self._p(task.domain, behaviour)
         if wrong and not repairing and draw("crash") < self._p(task.domain, "programmer_crash"):
             return artefacts.fence(artefacts.crashing_program())
-        return artefacts.fence(artefacts.solving_program(self._answer(task, draw, p_right)))
+        return artefacts.fence(artefacts.solving_program(self._answer(task, draw, behaviour)))
+
+    def _test(self, task: Task, sections: Mapping[str, str], draw: Draw) -> str:
+        return artefacts.fence(self._answer(task, draw, "test_repair"))
 
     def _review(self, task: Task, sections: Mapping[str, str], draw: Draw) -> str:
         right = is_right(task, sections.get("solution", ""))
-        known = draw("right") < self._p(task.domain, "review_accepts_right" if right else "review_rejects_wrong")
-        if right == known:
+        seen = draw("right") < self._p(task.domain, "review_accepts_right" if right else "review_rejects_wrong")
+        if right == seen:
             return "<verdict>true</verdict><feedback>Every step holds up.</feedback>"
         return f"<verdict>false</verdict><feedback>{_MISTAKE}</feedback>"
 
     def _revise(self, task: Task, sections: Mapping[str, str], draw: Draw) -> str:
-        told = "mistake" in sections.get("feedback", "").lower()
+        told = _NAMES_A_MISTAKE in sections.get("feedback", "").lower()
         if is_right(task, sections.get("solution", "")):
             behaviour = "revise_keeps_right"
         else:
             behaviour = "revise_mends_told" if told else "revise_mends_untold"
-        return artefacts.free_text(task, self._answer(task, draw, self._p(task.domain, behaviour)))
+        return artefacts.free_text(task, self._answer(task, draw, behaviour))
+
+    def _format(self, task: Task, sections: Mapping[str, str], draw: Draw) -> str:
+        return final_answer(task.domain, sections.get("solution", "")).strip() or _NOTHING
 
     def _ensemble(self, slot: str, task: Task | None, candidates: Sequence[tuple[str, str]], draw: Draw) -> str:
         if not candidates:
@@ -165,6 +169,20 @@ class World:
         p_right = 1 - (len(wrong) / len(candidates)) ** self._power[f"{task.domain}_{slot}"]
         pool = right if right and (not wrong or draw("right") < p_right) else wrong
         return pool[int(draw("choice") * len(pool))]
+
+
+_REPLIES: Mapping[str, Callable[[World, Task, Mapping[str, str], Draw], str]] = {
+    "custom": World._custom,
+    "answer_generate": World._answer_generate,
+    "custom_code_generate": World._custom_code_generate,
+    "programmer": World._programmer,
+    "test": World._test,
+    "review": World._review,
+    "revise": World._revise,
+    "format": World._format,
+}
+SLOTS = (*_REPLIES, *_ENSEMBLES)
+"""The built-in operators whose kind of reply the world knows: what a prompt can be `simulated_as`."""
 
 
 def _most_common(candidates: Sequence[tuple[str, str]]) -> str:

@@ -11,7 +11,8 @@ from executor_cases import values_of
 
 from grpo_aflow.executor.settings import EndpointSettings
 from grpo_aflow.protocols import ChatModel
-from grpo_aflow.simulation.oracle import SLOTS, TASKS
+from grpo_aflow.simulation.expected_accuracy import TASKS
+from grpo_aflow.simulation.world import SLOTS
 from grpo_aflow.types import CallContext, ChatReply, Task
 
 
@@ -57,7 +58,13 @@ def ask() -> Ask:
         extra: str = "",
     ) -> ChatReply:
         context = CallContext(
-            step=step, task_id=task.id, member=member, operator=slot, ordinal=ordinal, domain=task.domain
+            step=step,
+            task_id=task.id,
+            dataset=task.dataset,
+            member=member,
+            operator=slot,
+            ordinal=ordinal,
+            domain=task.domain,
         )
         return await executor.chat(
             [

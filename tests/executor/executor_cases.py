@@ -1,14 +1,17 @@
-"""Settings of the executor as conf/executor/ has them, and a raw server that answers by a script."""
+"""Settings of the executor as conf/executor/ has them, a raw server that answers by a script, and faults counted."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from grpo_aflow.executor.ledger import read_costs
 
 CONF = Path(__file__).parents[2] / "conf" / "executor"
 
@@ -19,6 +22,12 @@ def values_of(option: str) -> dict[str, Any]:
     for part in values.pop("defaults", ["_self_"]):
         merged.update(values if part == "_self_" else values_of(part))
     return merged
+
+
+def faults_of(run_dir: Path) -> Counter[str]:
+    """How many attempts of a run got no answer, by why."""
+    entries = read_costs(run_dir / "ledger.jsonl").entries
+    return Counter(entry.reason for entry in entries if entry.outcome in ("failed", "unknown"))
 
 
 def http(code: int, body: bytes | dict[str, Any], kind: str = "application/json", **headers: str) -> bytes:

@@ -42,7 +42,7 @@ HEAD = """# What an endpoint may do, and what comes of it
 
 **Question.** What does the executor's client make of everything that public bug reports say of real endpoints: an
 answer, a value for the workflow (a refusal, which the policy is answerable for), a masked rollout (nobody's fault, no
-reward), or the end of the run (saved, resumable, with the server's words)? And what does it book for it?
+reward), or the end of the run (saved, resumable, with the server's words)? And what does the ledger say that it cost?
 
 **Command.** `UPDATE_TABLES=1 python -m pytest tests/executor/test_endpoint_table.py` plays every row from a real server
 on loopback to the real client and writes this page; without the variable the test fails where page and client differ.

@@ -1,4 +1,4 @@
-"""Everything that an endpoint can answer wrongly: one clear line each, and no storm of retries on what cannot mend."""
+"""All that an endpoint can answer wrongly: one clear line each, and no storm of retries where trying cannot help."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from executor_cases import GOOD, HTML, Cut, Endless, Scripted, http, says
+from executor_cases import GOOD, HTML, Cut, Endless, Scripted, faults_of, http, says
 
-from grpo_aflow.executor.client import Executor
+from grpo_aflow.executor.client import ExecutorClient
 from grpo_aflow.executor.ledger import read_costs
-from grpo_aflow.types import ChatStatus, InfrastructureError, Task, UserError
+from grpo_aflow.types import BudgetReached, ChatStatus, InfrastructureError, Task, UserError
 
 KEY = "sk-secret-0123456789"
 TASK = Task(id="gsm8k/1", dataset="gsm8k", domain="math", problem="1 + 1?", answers=("2",))
@@ -26,7 +26,7 @@ def endpoint(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TEST_EXECUTOR_KEY", KEY)
 
     @asynccontextmanager
-    async def make(*answers: bytes | str, **changed: Any) -> AsyncIterator[tuple[Executor, Scripted]]:
+    async def make(*answers: bytes | str, **changed: Any) -> AsyncIterator[tuple[ExecutorClient, Scripted]]:
         script = Scripted(answers)
         server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
@@ -62,7 +62,7 @@ def endpoint(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (http(200, HTML, "text/html"), "a web page, not with JSON"),
     ],
 )
-async def test_what_cannot_mend_stops_at_once(endpoint: Any, ask: Any, answer: bytes, line: str) -> None:
+async def test_what_no_retry_can_change_stops_at_once(endpoint: Any, ask: Any, answer: bytes, line: str) -> None:
     async with endpoint(answer) as (executor, server):
         with pytest.raises(UserError, match=line) as first:
             await ask(executor, TASK)
@@ -90,7 +90,9 @@ async def test_what_cannot_mend_stops_at_once(endpoint: Any, ask: Any, answer: b
         (b"garbage\r\n\r\n", "no connection"),
     ],
 )
-async def test_faults_are_retried_and_then_masked(endpoint: Any, ask: Any, answer: bytes | str, line: str) -> None:
+async def test_faults_are_retried_and_then_masked(
+    endpoint: Any, ask: Any, answer: bytes | str, line: str, tmp_path: Path
+) -> None:
     async with endpoint(answer, timeout_s=0.5) as (executor, server):
         reply = await ask(executor, TASK)
         assert reply.status is ChatStatus.INFRASTRUCTURE
@@ -98,8 +100,7 @@ async def test_faults_are_retried_and_then_masked(endpoint: Any, ask: Any, answe
         assert line in reply.error
         assert "\n" not in reply.error
         assert server.requests == 3
-        assert sum(executor.totals().retries.values()) == 2
-        assert sum(executor.totals().masked.values()) == 1
+        assert faults_of(tmp_path).total() == 3
     async with endpoint(answer, GOOD, timeout_s=0.5) as (executor, server):
         assert (await ask(executor, TASK, member=5)).text == "fine"
 
@@ -172,13 +173,28 @@ async def test_an_empty_answer_is_paid_and_asked_for_again(
     assert read_costs(tmp_path / "ledger.jsonl").total.ok == 2
 
 
-async def test_retry_after_is_honoured(endpoint: Any, ask: Any) -> None:
+async def test_a_cancelled_request_counts_at_its_worst_case(endpoint: Any, ask: Any, tmp_path: Path) -> None:
+    """It may be billed, so the cap holds with it: 64 tokens at 1 USD, twice, are over 100 USD."""
+    prices = {"usd_per_million_input": {"gpt-4o-mini": 0.0}, "usd_per_million_output": {"gpt-4o-mini": 1e6}}
+    async with endpoint("hang", GOOD, max_usd=100.0, **prices) as (executor, server):
+        call = asyncio.create_task(ask(executor, TASK, max_tokens=64))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        with pytest.raises(BudgetReached, match="64 USD spent and the next call may take 64"):
+            await ask(executor, TASK, member=1, max_tokens=64)
+    assert read_costs(tmp_path / "ledger.jsonl").total.at_most_usd == 64
+    assert faults_of(tmp_path) == {"cancelled": 1}
+
+
+async def test_retry_after_is_honoured(endpoint: Any, ask: Any, tmp_path: Path) -> None:
     limit = http(429, {"error": {"message": "slow down"}}, retry_after="0.3")
     async with endpoint(limit, GOOD) as (executor, _):
         start = asyncio.get_running_loop().time()
         assert (await ask(executor, TASK)).text == "fine"
         assert asyncio.get_running_loop().time() - start >= 0.3
-        assert executor.totals().retries == {"http_429": 1}
+        assert faults_of(tmp_path) == {"http_429": 1}
 
 
 async def test_an_hour_of_retry_after_is_not_waited_for(endpoint: Any, ask: Any) -> None:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from executor_cases import faults_of
 
 from grpo_aflow.executor.cache import AnswerCache
 from grpo_aflow.executor.ledger import read_costs
-from grpo_aflow.simulation.server import start_server
-from grpo_aflow.types import ChatReply, ChatStatus
+from grpo_aflow.simulation.launch import start_server
+from grpo_aflow.types import ChatReply, ChatStatus, InfrastructureError
 
 WORKFLOWS = 2000
 FAULTS = {"rate_429": 0.10, "rate_500": 0.05, "rate_hang": 0.03, "rate_empty": 0.02}
@@ -58,7 +59,8 @@ async def test_two_thousand_workflows_through_faults(
         return replies
 
     ended = await asyncio.gather(*[workflow(member) for member in range(WORKFLOWS)])
-    totals = executor.totals()
+    with pytest.raises(InfrastructureError) as stopped:
+        executor.check_masked(where="all", num_masked=1, num_rollouts=1)
     await executor.close()
 
     statuses = Counter(reply.status for replies in ended for reply in replies)
@@ -68,12 +70,13 @@ async def test_two_thousand_workflows_through_faults(
         masked = [reply for reply in replies if reply.status.masks]
         assert bool(masked) != (len(replies) == length and replies[-1].status is ChatStatus.OK)  # graded, or no reward
         assert all(reply.text for reply in replies if reply.status is ChatStatus.OK)
-    assert sum(totals.masked.values()) == sum(count for status, count in statuses.items() if status.masks)
-    assert {"http_429", "http_500", "timeout"} <= set(totals.retries)
+    masks = ", ".join(f"{status} {count}" for status, count in sorted(statuses.items()) if status.masks)
+    assert f"(calls without an answer so far: {masks};" in str(stopped.value)
+    assert {"http_429", "http_500", "timeout"} <= set(faults_of(tmp_path))
 
     requests = arrived(tmp_path / "endpoint.jsonl")
     costs = read_costs(tmp_path / "ledger.jsonl")
-    assert costs.total.attempts == totals.attempts == len(requests)
+    assert costs.total.attempts == len(requests)
     faults = Counter(line["fault"] for line in requests)
     reasons = Counter(entry.reason for entry in costs.entries)
     assert reasons["http_429"] == faults["429"]
@@ -85,7 +88,7 @@ async def test_two_thousand_workflows_through_faults(
     late = reasons["timeout"] - faults["hang"]  # answers that came after the deadline, on a busy machine
     assert late >= 0
     assert costs.total.ok + late == faults[""] + faults["empty"]
-    assert costs.total.usd == pytest.approx(totals.cost_usd)
+    assert costs.total.usd == pytest.approx(sum(reply.cost_usd for replies in ended for reply in replies))
     times = sorted(line["t"] for line in requests)
     assert all(later - first >= 2.0 for first, later in zip(times, times[900:], strict=False))
 
@@ -95,7 +98,7 @@ import asyncio, json, sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
 from executor_cases import values_of
-from grpo_aflow.simulation.oracle import TASKS
+from grpo_aflow.simulation.expected_accuracy import TASKS
 from grpo_aflow.executor.opening import OpenAIExecutor
 from grpo_aflow.types import CallContext
 
@@ -103,10 +106,11 @@ async def main():
     values = values_of("local") | {{"model": "simulated-solver", "base_url": {url!r}, "price": "table"}}
     values["concurrency"] = 20
     values.pop("_target_")
-    executor = await OpenAIExecutor(**values).open(Path({folder!r}), seed=3, tasks=TASKS)
+    executor = await OpenAIExecutor(**values).open(Path({folder!r}), seed=3)
     async def call(n):
         task = TASKS[n % len(TASKS)]
-        who = CallContext(step=0, task_id=task.id, member=n, operator="custom", ordinal=(0,), domain=task.domain)
+        who = CallContext(step=0, task_id=task.id, dataset=task.dataset, member=n, operator="custom", ordinal=(0,),
+                          domain=task.domain)
         text = f"<problem>\\n{{task.problem}}\\n</problem>"
         return await executor.chat([{{"role": "system", "content": "custom"}}, {{"role": "user", "content": text}}],
                                    context=who, temperature=0.7, max_tokens=64)

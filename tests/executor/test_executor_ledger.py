@@ -13,11 +13,20 @@ from hypothesis import strategies as st
 
 from grpo_aflow.executor.cache import AnswerCache, request_key, sample_index
 from grpo_aflow.executor.ledger import Ledger, Spend, read_costs
+from grpo_aflow.executor.transport import Request
 from grpo_aflow.types import CallContext, ChatReply, ChatStatus, UserError
 
 
 def who(**changed: object) -> CallContext:
-    values = {"step": 2, "task_id": "t1", "member": 0, "operator": "custom", "ordinal": (0,), "domain": "math"}
+    values = {
+        "step": 2,
+        "task_id": "t1",
+        "dataset": "gsm8k",
+        "member": 0,
+        "operator": "custom",
+        "ordinal": (0,),
+        "domain": "math",
+    }
     return CallContext(**(values | changed))  # type: ignore[arg-type]
 
 
@@ -26,11 +35,11 @@ def reply(usd: float) -> ChatReply:
 
 
 def write(path: Path) -> Ledger:
-    ledger = Ledger(path, datasets={"t1": "gsm8k", "t2": "squad2"})
+    ledger = Ledger(path)
     ledger.ok(ledger.intent(b"a", who(), at_most_usd=1.0), reply(0.25))
     ledger.failed(ledger.intent(b"b", who(member=1), at_most_usd=1.0), "http_429", 0.1)
     ledger.ok(ledger.intent(b"b", who(member=1), at_most_usd=1.0), reply(0.5))
-    ledger.unknown(ledger.intent(b"c", who(task_id="t2", step=3), at_most_usd=0.75), "timeout", 0.75)
+    ledger.unknown(ledger.intent(b"c", who(task_id="t2", dataset="squad2", step=3), at_most_usd=0.75), "timeout", 0.75)
     ledger.cached(b"a", who(operator="review", ordinal=(1,)))
     return ledger
 
@@ -57,12 +66,12 @@ def test_a_kill_leaves_no_torn_line_and_closes_open_attempts_as_unknown(tmp_path
     with path.open("ab") as file:
         file.write(b'{"event":"intent","attempt":99,"ste')
     assert read_costs(path).total.at_most_usd == pytest.approx(0.85)
-    Ledger(path, datasets={}).close()
+    Ledger(path).close()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines[-1]["outcome"] == "unknown"
     assert lines[-1]["reason"] == "interrupted"
     assert read_costs(path).total.at_most_usd == pytest.approx(0.85)
-    ledger = Ledger(path, datasets={})
+    ledger = Ledger(path)
     assert ledger.intent(b"e", who(), at_most_usd=0.1) == 6
     ledger.close()
 
@@ -113,12 +122,24 @@ def test_the_sample_index_tells_calls_apart() -> None:
 
 
 def test_the_key_covers_provider_request_and_index() -> None:
-    request = {"model": "m", "messages": [{"role": "user", "content": "a\ud800"}], "temperature": 0.7, "max_tokens": 8}
+    request = Request(model="m", messages=[{"role": "user", "content": "a\ud800"}], temperature=0.7, max_tokens=8)
+    changed = [{"model": "n"}, {"temperature": 0.8}, {"max_tokens": 9}, {"messages": []}, {"extra": {"top_k": 1}}]
     keys = {
         request_key("p", request, 1),
         request_key("q", request, 1),
         request_key("p", request, 2),
-        *(request_key("p", request | {name: value}, 1) for name, value in
-          [("model", "n"), ("temperature", 0.8), ("max_tokens", 9), ("messages", [])]),
-    }  # fmt: skip
-    assert len(keys) == 7
+        *(request_key("p", replace(request, **other), 1) for other in changed),  # type: ignore[arg-type]
+    }
+    assert len(keys) == 8
+    assert request_key("p", replace(request, seed=1), 1) in keys  # the seed is the index, or not sent at all
+
+
+def test_keys_of_recorded_runs_stay_what_they_are() -> None:
+    request = Request(
+        model="m",
+        messages=[{"role": "system", "content": "You é"}, {"role": "user", "content": "2 + 2?"}],
+        temperature=0.7,
+        max_tokens=64,
+        extra={"reasoning_effort": "low"},
+    )
+    assert request_key("http://h/v1", request, 5).hex() == "5263b6b6a7fa071cfe981a2b86760a52aef46642"

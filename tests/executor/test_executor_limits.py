@@ -138,6 +138,8 @@ async def test_a_cap_is_never_passed() -> None:
     done = await asyncio.gather(*[call() for _ in range(30)])
     assert sum(done) == 8  # after 0.8 spent, 0.3 more would pass 1.0
     assert money.spent == pytest.approx(0.8)
+    assert money.left == pytest.approx(0.2)
+    assert budget(run=None).left is None
 
 
 async def test_reservations_of_others_are_waited_for() -> None:

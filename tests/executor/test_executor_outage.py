@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from executor_cases import GOOD, Scripted
 
-from grpo_aflow.executor.client import Executor
+from grpo_aflow.executor.client import ExecutorClient
 from grpo_aflow.sandbox import open_default
 from grpo_aflow.tasks import GraderReading
 from grpo_aflow.types import ChatStatus, ExecutionStatus, Task
@@ -54,7 +54,7 @@ def down(settings: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
     """async with down(**changed settings) as (executor, outage): the endpoint was up at the opening and is down."""
 
     @asynccontextmanager
-    async def make(**changed: Any) -> AsyncIterator[tuple[Executor, Outage]]:
+    async def make(**changed: Any) -> AsyncIterator[tuple[ExecutorClient, Outage]]:
         outage = Outage()
         await outage.start()
         made = settings("local", base_url=f"http://127.0.0.1:{outage.port}/v1", **(PATIENT | changed))
@@ -79,7 +79,7 @@ async def test_a_server_that_is_down_pauses_the_run_until_it_is_up(
         await outage.start()
         replies = await asyncio.wait_for(asyncio.gather(*calls), 20)
         assert {reply.status for reply in replies} == {ChatStatus.OK}
-        assert executor.totals().paused_s > 0
+        assert executor.paused_s > 0
         assert outage.script.requests == 30
     assert caplog.text.count("pausing") >= 1
     assert "going on" in caplog.text

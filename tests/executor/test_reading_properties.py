@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grpo_aflow.executor.outcomes import ServerError, sort
+from grpo_aflow.executor.outcomes import ServerError, classify
 from grpo_aflow.executor.reading import MOST_TOKENS, Answer, Unreadable, read_answer, read_error
 from grpo_aflow.executor.waiting import stated_wait_s
 from grpo_aflow.thinking import split_thinking
@@ -35,8 +35,8 @@ def checked(found: Any) -> None:
         assert found.cost_usd is None or (math.isfinite(found.cost_usd) and found.cost_usd >= 0)
     if isinstance(found, ServerError):
         assert "\n" not in found.text
-        sort(found, answered=False)
-        sort(found, answered=True)
+        classify(found, answered=False)
+        classify(found, answered=True)
 
 
 @settings(max_examples=400, deadline=None)

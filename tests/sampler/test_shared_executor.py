@@ -26,7 +26,9 @@ from grpo_aflow.types import (
 )
 
 MESSAGES = [{"role": "user", "content": "math gsm8k\n"}]
-CONTEXT = CallContext(step=0, task_id="gsm8k/1", member=0, operator="custom", ordinal=(0,), domain="math")
+CONTEXT = CallContext(
+    step=0, task_id="gsm8k/1", dataset="gsm8k", member=0, operator="custom", ordinal=(0,), domain="math"
+)
 
 
 @pytest.fixture
@@ -152,7 +154,8 @@ async def test_a_failed_request_is_tried_again_and_masks_in_the_end(open_shared,
     reply = await ask(executor)
     await executor.close()
     assert reply.status.masks
-    assert executor.totals().retries == {"engine": 2}
+    entries = read_costs(tmp_path / "b" / "ledger.jsonl").entries
+    assert [entry.reason for entry in entries] == ["engine"] * 3
     outcomes = [json.loads(line)["event"] for line in (tmp_path / "b/ledger.jsonl").read_text().splitlines()]
     assert outcomes == ["intent", "outcome"] * 3
 

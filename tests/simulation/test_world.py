@@ -12,19 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpo_aflow.simulation import artefacts, oracle
+from grpo_aflow.simulation import artefacts, expected_accuracy
 from grpo_aflow.simulation.answer_key import final_answer, is_right, last_boxed, normalise
+from grpo_aflow.simulation.expected_accuracy import TASKS, simulated_world
 from grpo_aflow.simulation.world import BEHAVIOURS, World
 from grpo_aflow.types import Task
 
 CONF = Path(__file__).parents[2] / "conf" / "executor" / "simulated.yaml"
-MATH, QA, CODE = oracle.TASKS[3], oracle.TASKS[41], oracle.TASKS[85]
-UNANSWERABLE = oracle.TASKS[40]
+MATH, QA, CODE = TASKS[3], TASKS[41], TASKS[85]
+UNANSWERABLE = TASKS[40]
 
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return oracle.simulated_world(CONF)
+    return simulated_world(CONF)
 
 
 def ask(world: World, task: Task, slot: str, index: int, extra: str = "", problem: str | None = None) -> str:
@@ -40,7 +41,7 @@ def rate(world: World, task: Task, slot: str, extra: str = "", n: int = 1500) ->
 
 def test_a_reply_is_a_pure_function_of_body_and_index(world: World) -> None:
     replies = [ask(world, MATH, "custom", index) for index in range(1, 60)]
-    assert replies == [ask(oracle.simulated_world(CONF), MATH, "custom", index) for index in range(1, 60)]
+    assert replies == [ask(simulated_world(CONF), MATH, "custom", index) for index in range(1, 60)]
     assert len(set(replies)) > 2
 
 
@@ -74,7 +75,7 @@ def test_solvers_are_right_as_often_as_the_config_says(world: World, task: Task,
 
 @pytest.mark.parametrize("task", [MATH, QA, CODE])
 def test_review_sees_the_solution(world: World, task: Task) -> None:
-    accuracy = oracle_accuracy()
+    accuracy = probabilities()
     right = f"<solution>\n{artefacts.free_text(task, artefacts.right_answer(task))}\n</solution>"
     wrong = (
         f"<solution>\n{artefacts.free_text(task, 'def f5(x): return 0' if task is CODE else 'Porto 1')}\n</solution>"
@@ -85,7 +86,7 @@ def test_review_sees_the_solution(world: World, task: Task) -> None:
     assert abs(rejected - accuracy[f"{task.domain}_review_rejects_wrong"]) < 0.05
 
 
-def test_revise_mends_more_when_told_the_mistake(world: World) -> None:
+def test_revise_corrects_more_when_told_the_mistake(world: World) -> None:
     wrong = "<solution>\n```python\ndef f5(x):\n    return 0\n```\n</solution>"
     told = wrong + "<feedback>\nMistake: the sum is wrong.\n</feedback>"
     assert rate(world, CODE, "revise", told) > rate(world, CODE, "revise", wrong) + 0.4
@@ -178,7 +179,7 @@ def test_the_last_box_is_read_with_its_braces() -> None:
     assert last_boxed("none") is None
 
 
-def oracle_accuracy() -> dict[str, float]:
+def probabilities() -> dict[str, float]:
     import yaml
 
     accuracy: dict[str, float] = yaml.safe_load(CONF.read_text())["accuracy"]
@@ -187,15 +188,15 @@ def oracle_accuracy() -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_the_oracle_gap_is_at_least_a_third_and_the_page_says_so(world: World) -> None:
-    page = (Path(oracle.__file__).parent / "SIMULATED_WORLD.md").read_text()
+def test_the_best_workflows_are_well_above_the_start_and_the_page_says_so(world: World) -> None:
+    page = (Path(expected_accuracy.__file__).parent / "README.md").read_text()
     accuracies = {}
-    for typical in oracle.typical_workflows():
-        value = oracle.expected_accuracy(world, typical, oracle.TASKS, rollouts=25)
+    for typical in expected_accuracy.typical_workflows():
+        value = expected_accuracy.expected_accuracy(world, typical, TASKS, rollouts=25)
         accuracies[typical.domain, typical.name] = value
         row = next(r for r in page.splitlines() if r.startswith(f"| {typical.domain} | {typical.name} |"))
         assert abs(float(row.split("|")[3]) - value) < 0.07  # four standard deviations of 1000 rollouts
-    best, start = oracle.oracle_gap(accuracies)
+    best, start = expected_accuracy.best_and_start(accuracies)
     assert best - start >= 0.3
 
 

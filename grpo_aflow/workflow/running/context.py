@@ -114,6 +114,7 @@ class BoundContext:
         context = CallContext(
             step=inputs.step,
             task_id=self._task.id,
+            dataset=self._task.dataset,
             member=inputs.member,
             operator=call.spec.slot,
             ordinal=(call.ordinal, number),

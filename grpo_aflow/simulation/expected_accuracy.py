@@ -1,8 +1,9 @@
 """Expected exact accuracies of typical workflows in the simulated world, by Monte Carlo through `world.World` itself.
 
-`python -m grpo_aflow.simulation.oracle` prints the table of SIMULATED_WORLD.md and the oracle gap. It knows what the
-operators make of a reply (a chosen letter, a verdict), but runs no code: whether a program or a solution is right is
-asked of `judge`. A training run measures its own gap with the real operators and the real grader.
+`python -m grpo_aflow.simulation.expected_accuracy` prints the table of README.md and how far the best workflows are
+above a policy that knows no better. It does what the operators do with a reply (a chosen letter, a verdict), but runs
+no code: whether a program or a solution is right is decided by `answer_key`. An evaluation measures the best reference
+workflows with the real operators and the real grader.
 """
 
 from __future__ import annotations
@@ -16,14 +17,10 @@ from pathlib import Path
 from grpo_aflow import CONF_DIR
 from grpo_aflow.simulation.answer_key import final_answer, is_right, normalise
 from grpo_aflow.simulation.artefacts import crashing_program, fence, right_answer, solving_program
-from grpo_aflow.simulation.world import World
+from grpo_aflow.simulation.world import SLOTS, World
 from grpo_aflow.types import DOMAINS, Domain, Task
+from grpo_aflow.workflow.operators.instructions import letters, messages
 
-SLOTS = (
-    *("custom", "answer_generate", "custom_code_generate", "programmer", "test"),
-    *("sc_ensemble", "md_ensemble", "review", "revise", "format"),
-)
-_LETTERS = "ABCDEFGHIJ"
 Workflow = Callable[["Caller"], str]
 
 TASKS = (
@@ -62,15 +59,10 @@ class Caller:
         self.task = task
         self._world, self._rollout, self._calls = world, rollout, 0
 
-    def ask(self, slot: str, **sections: str) -> str:
+    def ask(self, slot: str, candidates: Sequence[str] = (), **sections: str) -> str:
         self._calls += 1
-        user = "\n".join(f"<{name}>\n{text}\n</{name}>" for name, text in sections.items() if name != "candidates")
-        messages = [
-            {"role": "system", "content": slot},
-            {"role": "user", "content": user + sections.get("candidates", "")},
-        ]
         index = 1 + self._rollout * 64 + self._calls
-        return self._world.reply({"messages": messages, "seed": index})
+        return self._world.reply({"messages": messages(slot, sections, candidates), "seed": index})
 
     def draft(self, slot: str) -> str:
         return self.ask(slot, problem=self.task.problem)
@@ -103,15 +95,10 @@ class Caller:
         return solution
 
     def ensemble(self, slot: str, solutions: Sequence[str]) -> str:
-        candidates = "".join(
-            f'<candidate id="{a}">\n{s}\n</candidate>' for a, s in zip(_LETTERS, solutions, strict=False)
-        )
-        votes = [
-            self.ask(slot, problem=self.task.problem, candidates=candidates)
-            for _ in range(5 if slot == "md_ensemble" else 1)
-        ]
-        letter = max(votes, key=votes.count).removeprefix("<choice>")[0]
-        return solutions[_LETTERS.index(letter)]
+        num_votes = 5 if slot == "md_ensemble" else 1
+        votes = [self.ask(slot, solutions, problem=self.task.problem) for _ in range(num_votes)]
+        chosen = re.sub(r"</?choice>", "", max(votes, key=votes.count))
+        return next(text for index, text in enumerate(solutions) if letters(index) == chosen)
 
     def majority(self, solutions: Sequence[str]) -> str:
         domain = self.task.domain
@@ -184,8 +171,8 @@ def expected_accuracy(world: World, typical: Typical, tasks: Sequence[Task], *, 
     return right / (rollouts * len(own))
 
 
-def oracle_gap(accuracies: Mapping[tuple[Domain, str], float], *, preference: float = 0.2) -> tuple[float, float]:
-    """(best, start): mean over the domains of the best workflow, and of a policy that knows no better.
+def best_and_start(accuracies: Mapping[tuple[Domain, str], float], *, preference: float = 0.2) -> tuple[float, float]:
+    """Means over the domains: of the best workflow, and of a policy that knows no better.
 
     The latter writes the domain's best with probability `preference` and else any shared workflow.
     """
@@ -215,7 +202,7 @@ def simulated_world(conf: Path, tasks: Sequence[Task] = TASKS) -> World:
 
 
 def main() -> None:
-    """Print the table and the gap."""
+    """Print the table of expected accuracies, and the gap between the best workflows and the start."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--conf", type=Path, default=CONF_DIR / "executor/simulated.yaml")
     parser.add_argument("--rollouts", type=int, default=250, help="rollouts of each of 40 tasks per domain")
@@ -228,8 +215,8 @@ def main() -> None:
     print("| domain | workflow | exact accuracy |\n|---|---|--:|")
     for (domain, name), value in sorted(accuracies.items(), key=lambda item: (DOMAINS.index(item[0][0]), -item[1])):
         print(f"| {domain} | {name} | {value:.2f} |")
-    best, start = oracle_gap(accuracies)
-    print(f"\nbest workflow per domain {best:.2f}, warm start {start:.2f}, oracle gap {best - start:.2f}")
+    best, start = best_and_start(accuracies)
+    print(f"\nbest workflow per domain {best:.2f}, warm start {start:.2f}, gap {best - start:.2f}")
 
 
 if __name__ == "__main__":

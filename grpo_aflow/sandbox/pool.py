@@ -8,9 +8,19 @@ import queue
 import signal
 import threading
 import time
-from typing import Any
+from dataclasses import dataclass
 
-from grpo_aflow.sandbox.client import Reply, ServerClient, ServerDied, ServerSpec
+from grpo_aflow.sandbox.inside.messages import (
+    CandidateRequest,
+    CheckerRequest,
+    ProcessEnd,
+    ProgramRequest,
+    Role,
+    RoleRequest,
+    Verdict,
+)
+from grpo_aflow.sandbox.inside.wire import Frame
+from grpo_aflow.sandbox.server_client import Reply, ServerClient, ServerDied, ServerSpec
 from grpo_aflow.types import CheckResult, CodeResult, CodeStatus
 
 FRAME_OVERHEAD = 6  # JSON's worst case for a byte of text
@@ -22,6 +32,14 @@ WALL_FACTOR = 1.4
 # Where more processes want to run than there are cores, everybody's wall clock runs ahead of his processor time: the
 # wall limit grows with the load, up to this factor, so that an honest program is not failed for its neighbours.
 MAX_LOAD_FACTOR = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class _NoReply:
+    """Why a call has no outcome of its own."""
+
+    status: CodeStatus
+    reason: str
 
 
 class SandboxPool:
@@ -65,10 +83,11 @@ class SandboxPool:
 
     def run(self, source: str, *, call: str = "", timeout_s: float = 5.0) -> CodeResult:
         """Run `source` in a fresh confined process, then `call()` when a name is given; see `protocols.CodeRunner`."""
-        request = {"source": _clean(source), "call": call}
+        requests: dict[Role, RoleRequest] = {"program": ProgramRequest(source=_clean(source), call=call)}
         max_bytes = FRAME_OVERHEAD * self._spec.output_bytes + 65536
+        wall_s = self._wall_s(timeout_s)
         reply, waited_s = self._call(
-            self._free_programs, {"program": request}, timeout_s=timeout_s, max_bytes=max_bytes
+            self._free_programs, requests, timeout_s=timeout_s, wall_s=wall_s, max_bytes=max_bytes
         )
         if isinstance(reply, _NoReply):
             return CodeResult(status=reply.status, error=reply.reason, waited_s=waited_s)
@@ -85,13 +104,18 @@ class SandboxPool:
         timeout_s: float = 5.0,
     ) -> CheckResult:
         """Run the trusted `test` in one process against `candidate` in another; see `protocols.CodeRunner`."""
-        candidate, setup = _clean(candidate), _clean(setup)
-        both = {"setup": setup, "setup_after": setup_after, "entry_point": entry_point}
-        roles: dict[str, dict[str, Any]] = {
-            "candidate": {"source": candidate, **both},
-            "checker": {"test": test, "wall_s": self._wall_s(timeout_s), **both},
+        setup, wall_s = _clean(setup), self._wall_s(timeout_s)
+        requests: dict[Role, RoleRequest] = {
+            "candidate": CandidateRequest(
+                source=_clean(candidate), setup=setup, setup_after=setup_after, entry_point=entry_point
+            ),
+            "checker": CheckerRequest(
+                test=test, setup=setup, setup_after=setup_after, entry_point=entry_point, wall_s=wall_s
+            ),
         }
-        reply, waited_s = self._call(self._free_checks, roles, timeout_s=timeout_s, max_bytes=MAX_VERDICT_BYTES)
+        reply, waited_s = self._call(
+            self._free_checks, requests, timeout_s=timeout_s, wall_s=wall_s, max_bytes=MAX_VERDICT_BYTES
+        )
         if isinstance(reply, _NoReply):
             return CheckResult(status=reply.status, error=reply.reason, waited_s=waited_s)
         return dataclasses.replace(_check_result(reply), waited_s=waited_s)
@@ -112,49 +136,40 @@ class SandboxPool:
     def _call(
         self,
         free: queue.LifoQueue[ServerClient],
-        roles: dict[str, dict[str, Any]],
+        requests: dict[Role, RoleRequest],
         *,
         timeout_s: float,
+        wall_s: float,
         max_bytes: int,
     ) -> tuple[Reply | _NoReply, float]:
         """One call, with the seconds for which it waited for a free server."""
         began = time.monotonic()
         server = free.get()
         waited_s = time.monotonic() - began
-        return self._on(server, free, roles, timeout_s=timeout_s, max_bytes=max_bytes), waited_s
+        try:
+            cpu_s = min(timeout_s, self._spec.max_timeout_s)
+            return self._call_on(server, requests, cpu_s=cpu_s, wall_s=wall_s, max_bytes=max_bytes), waited_s
+        finally:
+            if self._closed:
+                server.close()
+            free.put(server)
 
-    def _on(
-        self,
-        server: ServerClient,
-        free: queue.LifoQueue[ServerClient],
-        roles: dict[str, dict[str, Any]],
-        *,
-        timeout_s: float,
-        max_bytes: int,
+    def _call_on(
+        self, server: ServerClient, requests: dict[Role, RoleRequest], *, cpu_s: float, wall_s: float, max_bytes: int
     ) -> Reply | _NoReply:
         """One call, tried again once on a fresh server: dying with two of them is the code's doing."""
-        cpu_s, wall_s = min(timeout_s, self._spec.max_timeout_s), self._wall_s(timeout_s)
         try:
             for _ in range(2):
                 if self._closed:
                     return _NoReply(CodeStatus.INFRASTRUCTURE, "the sandbox is closed")
                 try:
-                    return server.call(roles, cpu_s=cpu_s, wall_s=wall_s, max_bytes=max_bytes)
+                    return server.call(requests, cpu_s=cpu_s, wall_s=wall_s, max_bytes=max_bytes)
                 except ServerDied:
                     if not self._closed:
                         server.start()
             return _NoReply(CodeStatus.ERROR, "the code ended its sandbox twice")
         except ServerDied as error:
             return _NoReply(CodeStatus.INFRASTRUCTURE, f"the sandbox cannot be started again: {error}")
-        finally:
-            if self._closed:
-                server.close()
-            free.put(server)
-
-
-class _NoReply:
-    def __init__(self, status: CodeStatus, reason: str) -> None:
-        self.status, self.reason = status, reason
 
 
 def _clean(text: str) -> str:
@@ -162,28 +177,28 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _text(frame: dict[str, Any], key: str) -> str:
+def _text(frame: Frame, key: str) -> str:
     value = frame.get(key)
     return _clean(value) if isinstance(value, str) else ""
 
 
-def _death(ended: dict[str, Any]) -> tuple[CodeStatus, str]:
+def _cause_of_death(end: ProcessEnd) -> tuple[CodeStatus, str]:
     """What the end of a process says when it left no word of its own."""
-    if ended["timed_out"]:
+    if end.timed_out:
         return CodeStatus.TIMEOUT, "over the time limit"
-    if ended["limit"]:
-        return CodeStatus.LIMIT, f"over the limit: {ended['limit']}"
-    if ended["signal"] in (signal.SIGKILL, signal.SIGXCPU, signal.SIGXFSZ):
+    if end.limit:
+        return CodeStatus.LIMIT, f"over the limit: {end.limit}"
+    if end.signal in (signal.SIGKILL, signal.SIGXCPU, signal.SIGXFSZ):
         return CodeStatus.LIMIT, "over a limit of memory, files or threads"
-    if ended["signal"]:
-        return CodeStatus.ERROR, f"ended by {signal.Signals(ended['signal']).name}"
+    if end.signal:
+        return CodeStatus.ERROR, f"ended by {signal.Signals(end.signal).name}"
     return CodeStatus.ERROR, "ended without a result"
 
 
 def _code_result(reply: Reply) -> CodeResult:
-    ended, frame = reply.ended["program"], reply.frame
-    if frame is None or ended["timed_out"]:
-        status, reason = _death(ended)
+    end, frame = reply.ended["program"], reply.frame
+    if frame is None or end.timed_out:
+        status, reason = _cause_of_death(end)
         return CodeResult(status=status, error=reason)
     known = {"ok": CodeStatus.OK, "limit": CodeStatus.LIMIT}
     return CodeResult(
@@ -195,21 +210,20 @@ def _code_result(reply: Reply) -> CodeResult:
 
 
 def _check_result(reply: Reply) -> CheckResult:
-    frame = reply.frame
-    if frame is None:  # no verdict is a fail
-        status, reason = _death(reply.ended["checker"])
+    if reply.frame is None:  # no verdict is a fail
+        status, reason = _cause_of_death(reply.ended["checker"])
         return CheckResult(status=status, error=f"the test gave no verdict: {reason}")
-    status = CodeStatus(frame["status"])
-    error = _text(frame, "error")
-    death, reason = _death(reply.ended["candidate"])
-    if status is CodeStatus.ERROR and death in (CodeStatus.LIMIT, CodeStatus.TIMEOUT):
-        status, error = death, f"{error}: {reason}"  # why the candidate stopped answering
+    verdict = Verdict(**reply.frame)  # of the test's process, which runs nothing generated
+    status, error = CodeStatus(verdict.status), _clean(verdict.error)
+    cause, reason = _cause_of_death(reply.ended["candidate"])
+    if status is CodeStatus.ERROR and cause in (CodeStatus.LIMIT, CodeStatus.TIMEOUT):
+        status, error = cause, f"{error}: {reason}"  # why the candidate stopped answering
     return CheckResult(
         status=status,
-        passed=frame["passed"],
-        num_passed=frame["num_passed"],
-        num_assertions=frame["num_assertions"],
-        defined=frame["defined"],
+        passed=verdict.passed,
+        num_passed=verdict.num_passed,
+        num_assertions=verdict.num_assertions,
+        defined=verdict.defined,
         error=error,
     )
 

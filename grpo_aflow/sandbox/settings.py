@@ -1,7 +1,7 @@
 """The config group `sandbox`: which confinement generated code runs in, and its limits.
 
-Each class opens its own backend and fails closed: what cannot be confined as promised is refused with the name of the
-option to choose instead. Nothing falls back by itself.
+Each class opens its own backend, and none replaces another by itself: what cannot be confined as promised is refused,
+with the name of the option to choose instead.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from grpo_aflow.types import InfrastructureError, UserError
 
 if TYPE_CHECKING:
+    from grpo_aflow.sandbox.launcher import Confinement
     from grpo_aflow.sandbox.pool import SandboxPool
 
 _UNSAFE = "sandbox=unsafe_subprocess runs generated code with your own rights"
@@ -44,11 +45,11 @@ class SandboxSettings:
         """The backend's name, for the run's manifest."""
         raise NotImplementedError
 
-    def _open(self, confinement: str, *, program: str = "", seccomp: bool, instead: str) -> SandboxPool:
+    def _open(self, confinement: Confinement, *, program: str = "", seccomp: bool, instead: str) -> SandboxPool:
         """Start the servers and probe the confinement. Raises InfrastructureError naming what to choose `instead`."""
-        from grpo_aflow.sandbox.client import ServerDied, ServerSpec
         from grpo_aflow.sandbox.pool import SandboxPool
         from grpo_aflow.sandbox.probe import find_leaks
+        from grpo_aflow.sandbox.server_client import ServerDied, ServerSpec
 
         spec = ServerSpec(
             confinement=confinement,
@@ -76,7 +77,7 @@ class SandboxSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Sandlock(SandboxSettings):
-    """Landlock and seccomp, the server and each child confined; no root, no container. Linux 6.7 or later (default)."""
+    """Landlock and seccomp, for the server and for each child; no root, no container. Linux 6.12 or later (default)."""
 
     @property
     def name(self) -> str:
@@ -84,7 +85,14 @@ class Sandlock(SandboxSettings):
 
     def open(self) -> SandboxPool:
         """Start and probe the servers. Raises InfrastructureError."""
+        from grpo_aflow.sandbox.inside import landlock
+
         _need_known_machine(self.name)
+        if landlock.abi_version() < landlock.MIN_ABI:
+            raise InfrastructureError(
+                f"sandbox={self.name} needs Landlock as of Linux 6.12, and the kernel here has an older one or none; "
+                f"choose sandbox=bubblewrap ({_UNSAFE})"
+            )
         return self._open("sandlock", seccomp=True, instead=f"sandbox=bubblewrap ({_UNSAFE})")
 
 
@@ -117,7 +125,7 @@ class UnsafeSubprocess(SandboxSettings):
 
     def open(self) -> SandboxPool:
         """Start the servers. Raises InfrastructureError."""
-        from grpo_aflow.sandbox import seccomp
+        from grpo_aflow.sandbox.inside import seccomp
 
         if sys.platform != "linux":
             raise InfrastructureError(f"sandbox={self.name} needs Linux, not {sys.platform}; run in a Linux container")
@@ -126,7 +134,7 @@ class UnsafeSubprocess(SandboxSettings):
 
 
 def _need_known_machine(name: str) -> None:
-    from grpo_aflow.sandbox import seccomp
+    from grpo_aflow.sandbox.inside import seccomp
 
     if not seccomp.is_supported():
         raise InfrastructureError(f"sandbox={name} needs Linux on x86_64 or aarch64, not {sys.platform}; {_UNSAFE}")

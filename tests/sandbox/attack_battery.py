@@ -103,7 +103,7 @@ QUICK = {
         "    for found in gc.get_objects():\n"
         "        if isinstance(found, dict) and 'check' in found:\n"
         "            found['check'] = lambda candidate: None\n"
-        "        if type(found).__name__ in ('Test', 'Conversation'):\n"
+        "        if type(found).__name__ in ('TrustedTest', 'Conversation'):\n"
         "            found.ended = ''\n"
         "    return [o for o in gc.get_objects() if isinstance(o, str) and 'assert {name}' in o]"
     ),
@@ -235,7 +235,7 @@ PROXIES = {
         "def {name}(*a, **k):\n    for v in a:\n        if isinstance(v, list): v[:] = [77777]\n    return [77777]"
     ),
     "forged_containers": (
-        "import gc\ndef {name}(*a, **k):\n    for found in gc.get_objects():\n        if type(found).__name__ == 'Candidate':\n"
+        "import gc\ndef {name}(*a, **k):\n    for found in gc.get_objects():\n        if type(found).__name__ == 'CandidateSide':\n"
         "            found.encode = lambda forms: {{'value': {{'#': 1}}, 'containers':\n"
         "                [[n, 'list', [77777], None] for n in range(1, 999, 2)]}}\n    return a"
     ),
@@ -243,11 +243,11 @@ PROXIES = {
         "import gc\nforms = iter([{{'back': 0}}, {{'back': -1}}, {{'object': [0, 'int', ['__eq__', '__call__', '__hash__'], 'map']}},\n"
         "    {{'derived': [77777, [0, 'x', ['__eq__', '__abs__', 'real'], '']]}}, {{'class': 'bool'}}, {{'constant': 'NotImplemented'}},\n"
         "    {{'error_class': [0, 'True', ['object', 'eval', 'Exception']]}}, {{'numpy': ['|O8', [1], '00' * 8]}}] * 99)\n"
-        "def {name}(*a, **k):\n    for found in gc.get_objects():\n        if type(found).__name__ == 'Candidate':\n"
+        "def {name}(*a, **k):\n    for found in gc.get_objects():\n        if type(found).__name__ == 'CandidateSide':\n"
         "            found.encode = lambda _: {{'value': next(forms)}}\n    return a"
     ),
     "forged_callbacks": (
-        "import gc\ndef {name}(*a, **k):\n    for found in gc.get_objects():\n        if type(found).__name__ == 'Candidate':\n"
+        "import gc\ndef {name}(*a, **k):\n    for found in gc.get_objects():\n        if type(found).__name__ == 'CandidateSide':\n"
         "            found.encode = lambda _: {{'callback': 0, 'args': [], 'kwargs': {{'passed': True}}}}\n    return a"
     ),
 }

@@ -1,4 +1,4 @@
-"""One sandbox for the tests of this room, and the real code problems where they are at hand."""
+"""One sandbox for the tests of the sandbox, and the real code problems where they are at hand."""
 
 from __future__ import annotations
 

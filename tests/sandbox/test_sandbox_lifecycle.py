@@ -127,7 +127,7 @@ def test_a_call_left_half_way_does_not_spoil_the_next(pool: SandboxPool, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("grpo_aflow.sandbox.client._collect", interrupt)
+        patch.setattr("grpo_aflow.sandbox.server_client._collect", interrupt)
         with pytest.raises(KeyboardInterrupt):
             pool.run("def solve(): return 'stale'", call="solve")
     assert pool.run("def solve(): return 'fresh'", call="solve").value == "fresh"

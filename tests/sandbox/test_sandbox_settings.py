@@ -47,7 +47,7 @@ def test_a_missing_program_is_refused_with_the_alternative(monkeypatch: pytest.M
         Bubblewrap(**LIMITS).open()
 
 
-def test_a_ring_that_does_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_confinement_that_does_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("grpo_aflow.sandbox.probe.find_leaks", lambda pool, confined: ["generated code opens a socket"])
     with pytest.raises(InfrastructureError, match="opens a socket; choose sandbox=bubblewrap"):
         Sandlock(**(LIMITS | {"packages": []})).open()
@@ -58,6 +58,12 @@ def test_an_unknown_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for backend in (Sandlock, Bubblewrap):
         with pytest.raises(InfrastructureError, match="sandbox=unsafe_subprocess"):
             backend(**LIMITS).open()
+
+
+def test_an_old_kernel_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grpo_aflow.sandbox.inside.landlock.abi_version", lambda: 5)
+    with pytest.raises(InfrastructureError, match="Linux 6.12.*sandbox=bubblewrap"):
+        Sandlock(**LIMITS).open()
 
 
 def test_the_default_is_opened_once_and_closed_at_exit() -> None:

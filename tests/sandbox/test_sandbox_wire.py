@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpo_aflow.sandbox.shared import Codec
-from grpo_aflow.sandbox.wire import WireError, receive_frame, send_frame
+from grpo_aflow.sandbox.inside.containers import Codec
+from grpo_aflow.sandbox.inside.wire import WireError, receive_frame, send_frame
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
 HASHABLE = st.recursive(SCALARS, lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3), max_leaves=5)

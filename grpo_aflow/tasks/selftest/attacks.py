@@ -92,7 +92,8 @@ QUICK_CODE_ATTACKS: Mapping[str, str] = {
     ),
     "forged_containers": (
         "import gc\ndef ENTRY(*args, **kwargs):\n    for found in gc.get_objects():\n"
-        "        if type(found).__name__ == 'Candidate':\n            found.encode = lambda forms: {'value': {'#': 1}, "
+        "        if type(found).__name__ == 'CandidateSide':\n"
+        "            found.encode = lambda forms: {'value': {'#': 1}, "
         "'containers': [[n, 'list', [77777], None] for n in range(1, 999, 2)]}\n    return args"
     ),
     "no_function": "print('PASS')",

@@ -1,4 +1,4 @@
-"""What the test's side may ask of an object of the candidate, by special method. Both sides import these names.
+"""Which special methods the test's side may ask of an object of the candidate. Both sides import these names.
 
 Never on the list: `__eq__`, `__ne__`, `__contains__`, `__hash__`. They decide assertions, so the test's side answers
 them itself (`proxies`).

@@ -11,13 +11,15 @@ import traceback
 import types
 from typing import Any
 
+Namespace = dict[str, Any]  # the globals of generated code, which may be anything
 SOLUTION = "<solution>"  # the file name of generated code in tracebacks
 MAX_ERROR = 2000  # characters of a traceback that are handed on
 MAX_SOURCE_BYTES = 16 << 20
+_NO_THREAD = "can't start new thread"  # what Python's RuntimeError says where the memory for its stack is not there
 _LIMIT_ERRORS = (errno.ENOMEM, errno.EMFILE, errno.EFBIG, errno.EAGAIN, errno.EDQUOT, errno.ENOSPC)
 
 
-def new_namespace(name: str) -> dict[str, Any]:
+def new_namespace(name: str) -> Namespace:
     """The globals of a new module of that name."""
     sys.set_int_max_str_digits(0)
     random.seed(0)  # the same program gives the same answer each time
@@ -26,7 +28,7 @@ def new_namespace(name: str) -> dict[str, Any]:
     return module.__dict__
 
 
-def execute(source: str, namespace: dict[str, Any]) -> None:
+def execute(source: str, namespace: Namespace) -> None:
     """Run `source` with these globals. Raises whatever it raises."""
     linecache.cache[SOLUTION] = (len(source), None, source.splitlines(keepends=True), SOLUTION)
     exec(compile(source, SOLUTION, "exec", dont_inherit=True), namespace)
@@ -45,4 +47,6 @@ def describe(error: BaseException) -> str:
 
 def is_limit(error: BaseException) -> bool:
     """Whether it says that a limit was reached (or that something was denied for want of one)."""
+    if type(error) is RuntimeError:
+        return error.args == (_NO_THREAD,)
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _LIMIT_ERRORS)

@@ -1,12 +1,13 @@
 """What the test holds of objects that stayed with the candidate.
 
-A proxy offers what its object claims to offer (`protocol`): it asks the candidate and hands on the answer, which by
-then is a value of the test's own process or another proxy. It never lets the candidate answer a comparison: a proxy
-equals itself and nothing else, whatever `__eq__`, `__hash__` or `__contains__` the candidate's class defines; and an
-operator whose other operand comes from the test is not asked, because `abs(f(x) - 2.5) < 1e-6` would tell the candidate
-what to answer. So two objects of the candidate with an `__eq__` of their own are unequal here; in one process they may
-be equal, and so may an object that equals everything. An instance of a subclass of a built-in type (a namedtuple, an
-IntEnum) *is* a value of that type here, compared by the type's own methods; only its further attributes are asked for.
+A proxy offers what its object claims to offer (`special_methods`): it asks the candidate and hands on the answer,
+which by then is a value of the test's own process or another proxy. It never lets the candidate answer a comparison: a
+proxy equals itself and nothing else, whatever `__eq__`, `__hash__` or `__contains__` the candidate's class defines; and
+an operator whose other operand comes from the test is not asked, because `abs(f(x) - 2.5) < 1e-6` would tell the
+candidate what to answer. So two objects of the candidate with an `__eq__` of their own are unequal here; in one process
+they may be equal, and so may an object that equals everything. An instance of a subclass of a built-in type (a
+namedtuple, an IntEnum) *is* a value of that type here, compared by the type's own methods; only its further attributes
+are asked for.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import builtins
 import functools
 import itertools
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
-from . import protocol
+from . import special_methods
+from .values import Form
 from .wire import WireError
+
+T = TypeVar("T")
 
 Target = int | str  # an object by the candidate's index, or a global of its module by name
 
@@ -26,15 +30,24 @@ Target = int | str  # an object by the candidate's index, or a global of its mod
 class Asker(Protocol):
     """The conversation with the candidate."""
 
-    def ask(self, do: str, target: Target, name: str = "", *args: Any, **kwargs: Any) -> Any:
-        """Have one thing done. Raises what the candidate raised, or CandidateEnded."""
+    def ask(self, do: str, target: Target, name: str = "", *args: object, **kwargs: object) -> Any:
+        """Have one thing done. Returns any value at all; raises what the candidate raised, or CandidateEnded."""
         ...
+
+
+class StandIn(Protocol):
+    """What knows which object of the candidate it stands for: a Proxy, or a value of a derived class."""
+
+    _asker: Asker
+    _target: Target
 
 
 class Proxy:
     """An object of the candidate. Its classes are made by `proxy_of`, one for each set of claims."""
 
     __slots__ = ("__weakref__", "_asker", "_target")
+    _asker: Asker
+    _target: Target
 
     def __init__(self, asker: Asker, target: Target) -> None:
         object.__setattr__(self, "_asker", asker)
@@ -52,7 +65,7 @@ class Proxy:
     def __getattr__(self, name: str) -> Any:
         return ask_attribute(self, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         self._asker.ask("set", self._target, name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -65,13 +78,13 @@ class Proxy:
         target = target_of(instance)
         return target is not None and self._asker.ask("isinstance", target, "", self) is True
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("an object of the candidate cannot be copied")
 
 
-def ask_attribute(holder: Any, name: str) -> Any:
+def ask_attribute(holder: StandIn, name: str) -> Any:
     """An attribute that the test's side has not got itself."""
-    if name.startswith("__") and name.endswith("__") and name not in protocol.ATTRIBUTES:
+    if name.startswith("__") and name.endswith("__") and name not in special_methods.ATTRIBUTES:
         raise AttributeError(name)
     return holder._asker.ask("get", holder._target, name)
 
@@ -82,20 +95,20 @@ def target_of(value: Any) -> Target | None:
     return value._target if issubclass(kind, Proxy) or _STANDS_FOR in vars(kind) else None
 
 
-def _unary(name: str) -> Callable[[Any], Any]:
+def _unary(name: str) -> Callable[[StandIn], object]:
     return lambda self: self._asker.ask("special", self._target, name)
 
 
-def _with_arguments(name: str) -> Callable[..., Any]:
+def _with_arguments(name: str) -> Callable[..., object]:
     return lambda self, *args: self._asker.ask("special", self._target, name, *args)
 
 
-def _exit(self: Any, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+def _exit(self: StandIn, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
     value = self._asker.ask("special", self._target, "__exit__", kind, error, None)
     return _may_suppress(error) and bool(value)
 
 
-async def _async_exit(self: Any, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+async def _async_exit(self: StandIn, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
     value = await self._asker.ask("special", self._target, "__aexit__", kind, error, None)
     return _may_suppress(error) and bool(value)
 
@@ -109,8 +122,8 @@ def _may_suppress(error: BaseException | None) -> bool:
     )
 
 
-def _binary(name: str) -> Callable[[Any, Any], Any]:
-    def method(self: Any, other: Any) -> Any:
+def _binary(name: str) -> Callable[[StandIn, object], object]:
+    def method(self: StandIn, other: object) -> object:
         if not isinstance(other, Proxy):
             return NotImplemented
         return self._asker.ask("special", self._target, name, other)
@@ -118,30 +131,31 @@ def _binary(name: str) -> Callable[[Any, Any], Any]:
     return method
 
 
-def _call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+def _call(self: StandIn, /, *args: object, **kwargs: object) -> object:
     return self._asker.ask("call", self._target, "", *args, **kwargs)
 
 
-def _await(self: Any) -> Iterator[Any]:
+def _await(self: StandIn) -> Generator[None, None, object]:
     return self._asker.ask("await", self._target)
-    yield  # a generator that awaits nothing on this side
+    yield  # makes this a generator, as `await` wants one; it awaits nothing on this side
 
 
-def _method(name: str) -> Callable[..., Any]:
+def _method(name: str) -> Callable[..., object]:
     return lambda self, *args, **kwargs: self._asker.ask("call", self._target, name, *args, **kwargs)
 
 
-_METHODS: dict[str, Callable[..., Any]] = {
+_METHODS: dict[str, Callable[..., object]] = {
     "__call__": _call,
     "__await__": _await,
     "__exit__": _exit,
     "__aexit__": _async_exit,
-    **{name: _unary(name) for name in protocol.UNARY},
-    **{name: _with_arguments(name) for name in protocol.WITH_ARGUMENTS},
-    **{name: _binary(name) for name in protocol.BINARY},
+    **{name: _unary(name) for name in special_methods.UNARY},
+    **{name: _with_arguments(name) for name in special_methods.WITH_ARGUMENTS},
+    **{name: _binary(name) for name in special_methods.BINARY},
 }
 # A value of a built-in type keeps that type's own truth, arithmetic and order.
-_DERIVED_METHODS = _METHODS.keys() - set(protocol.BINARY) - {"__bool__", "__abs__", "__neg__", "__pos__", "__invert__"}
+_OF_THE_TYPE = {*special_methods.BINARY, "__bool__", "__abs__", "__neg__", "__pos__", "__invert__"}
+_DERIVED_METHODS = _METHODS.keys() - _OF_THE_TYPE
 # Methods of built-in types that compare: the type's own decide, whatever a subclass makes of them.
 _PREDICATES = frozenset(
     ("issubset", "issuperset", "isdisjoint", "startswith", "endswith", "count", "index", "find", "rfind", "rindex")
@@ -156,7 +170,7 @@ def _proxy_class(name: str, claims: frozenset[str]) -> type[Proxy]:
 
 
 @functools.lru_cache(maxsize=1000)
-def derived_class(base: Any, name: str, claims: frozenset[str]) -> Any:
+def derived_class(base: type, name: str, claims: frozenset[str]) -> Any:
     """A subclass of a built-in type whose values know the candidate's object."""
     methods = {claim: _METHODS[claim] for claim in claims & _DERIVED_METHODS}
     methods |= {claim: _method(claim) for claim in claims if not claim.startswith("__") and claim not in _PREDICATES}
@@ -164,7 +178,7 @@ def derived_class(base: Any, name: str, claims: frozenset[str]) -> Any:
     return type(name, (base,), {**own, **methods})
 
 
-def read_reference(body: Any) -> tuple[int, str, frozenset[str], str]:
+def read_reference(body: Form) -> tuple[int, str, frozenset[str], str]:
     """The parts of a reference. Raises WireError."""
     index, name, claims, sort = body
     if type(index) is not int or not isinstance(name, str) or not isinstance(sort, str):
@@ -172,14 +186,14 @@ def read_reference(body: Any) -> tuple[int, str, frozenset[str], str]:
     return index, name[:100].replace("\0", ""), frozenset(map(str, claims)), sort
 
 
-def attach(value: Any, asker: Asker, target: Target) -> Any:
+def attach(value: T, asker: Asker, target: Target) -> T:
     """Tell a value of a derived class which object it stands for."""
     object.__setattr__(value, "_asker", asker)
     object.__setattr__(value, "_target", target)
     return value
 
 
-def proxy_of(asker: Asker, target: Target, name: str, claims: frozenset[str], sort: str) -> Any:
+def proxy_of(asker: Asker, target: Target, name: str, claims: frozenset[str], sort: str) -> object:
     """What stands for an object that the candidate describes so."""
     proxy = _proxy_class(name, claims)(asker, target)
     if sort == "generator":
@@ -197,29 +211,29 @@ def proxy_of(asker: Asker, target: Target, name: str, claims: frozenset[str], so
     return proxy
 
 
-def _same(value: Any) -> Any:
+def _same(value: object) -> object:
     return value
 
 
-def _always(_: Any) -> bool:
+def _always(_: object) -> bool:
     return True
 
 
 class _Items:
     """Iterates a proxy without asking for its iterator: it is one."""
 
-    def __init__(self, proxy: Any) -> None:
+    def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> object:
         return self.proxy._asker.ask("special", self.proxy._target, "__next__")
 
 
-def _generator(proxy: Any) -> Generator[Any, Any, Any]:
-    sent: Any = None
+def _generator(proxy: Proxy) -> Generator[object, object, object]:
+    sent: object = None
     while True:
         try:
             if sent is None:
@@ -231,11 +245,11 @@ def _generator(proxy: Any) -> Generator[Any, Any, Any]:
         sent = yield item
 
 
-async def _coroutine(proxy: Any) -> Any:
+async def _coroutine(proxy: Proxy) -> object:
     return proxy._asker.ask("await", proxy._target)
 
 
-async def _async_generator(proxy: Any) -> AsyncIterator[Any]:
+async def _async_generator(proxy: Proxy) -> AsyncIterator[object]:
     while True:
         try:
             step = proxy._asker.ask("special", proxy._target, "__anext__")
@@ -246,24 +260,24 @@ async def _async_generator(proxy: Any) -> AsyncIterator[Any]:
 
 
 @functools.lru_cache(maxsize=1000)
-def error_class(index: int, name: str, base: Any) -> type[BaseException]:
+def error_class(index: int, name: str, base: type[BaseException]) -> type[BaseException]:
     """The class of the candidate's exceptions of one class, below the built-in one that it is below there."""
     return type(name, (base,), {"__module__": "solution"})
 
 
-def read_error_class(body: Any) -> type[BaseException]:
+def read_error_class(body: Form) -> type[BaseException]:
     """A built-in exception class, or one made to stand for the candidate's. Raises WireError."""
     index, name, bases = body
-    known: list[Any] = [getattr(builtins, base, None) for base in bases if isinstance(base, str)]
+    known = [getattr(builtins, base, None) for base in bases if isinstance(base, str)]
     classes = [kind for kind in known if isinstance(kind, type) and issubclass(kind, BaseException)]
     if type(index) is not int or not isinstance(name, str) or not classes:
         raise WireError("not a class of exceptions")
     if issubclass(classes[0], BaseExceptionGroup):
         classes = [Exception]
-    base: Any = classes[0]
+    base: Any = classes[0]  # mypy takes no class for hashable, as a cached function wants it
     return base if base.__name__ == name else error_class(index, name[:100].replace("\0", ""), base)
 
 
-def global_proxy(asker: Asker, name: str) -> Any:
+def global_proxy(asker: Asker, name: str) -> Proxy:
     """The function or class that the candidate defines under a name, whatever it is bound to when it is used."""
     return _proxy_class(name, frozenset({"__call__"}))(asker, name)

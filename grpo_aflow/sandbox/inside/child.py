@@ -1,4 +1,4 @@
-"""What a forked child does: lock itself in, then run the generated code and talk over its socket.
+"""What a forked child does: confine itself, then run the generated code and answer over its socket.
 
 Nothing here is trusted once the generated code has begun. A child knows the code it was sent and nothing else: no
 test, no gold, no key, no environment of the host.
@@ -6,7 +6,6 @@ test, no gold, no key, no environment of the host.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import io
 import math
@@ -16,26 +15,19 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import landlock, seccomp
-from .generated import MAX_SOURCE_BYTES, describe, execute, is_limit, new_namespace
+from .generated_code import MAX_SOURCE_BYTES, describe, execute, is_limit, new_namespace
+from .messages import CandidateRequest, CheckerRequest, ChildLimits, ProgramRequest, Role
 from .wire import receive_frame, send_frame
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What one child may use, and how it locks itself in."""
-
-    memory_bytes: int  # address space beyond what the fork server has mapped
-    file_bytes: int  # the largest file
-    num_files: int  # open at once
-    output_bytes: int  # stdout and value together, as UTF-8
-    landlock: bool  # a Landlock domain of its own (see `landlock`)
-    seccomp: bool  # the filter of `seccomp`
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
-def lock_in(limits: Limits, folder: str, *, cpu_s: float | None, server_pid: int, mapped_bytes: int) -> None:
+def confine(limits: ChildLimits, folder: str, *, cpu_s: float | None, server_pid: int, mapped_bytes: int) -> None:
     """Confine this freshly forked process to `folder` and `limits`, irrevocably. Raises OSError or RuntimeError."""
     os.chdir(folder)
     os.environ["HOME"] = os.environ["TMPDIR"] = folder
@@ -80,27 +72,27 @@ class CappedOutput(io.BytesIO):
         self.max_bytes = max_bytes
         self.overflowed = False
 
-    def write(self, data: Any, /) -> int:
-        if self.tell() + len(data) > self.max_bytes:
+    def write(self, data: ReadableBuffer, /) -> int:
+        if self.tell() + memoryview(data).nbytes > self.max_bytes:
             self.overflowed = True
             raise OutputLimit(errno.EFBIG, "too much output")
         return super().write(data)
 
 
-def _capture(limits: Limits) -> CappedOutput:
+def _capture(limits: ChildLimits) -> CappedOutput:
     sink = CappedOutput(limits.output_bytes)
     sys.stdout = io.TextIOWrapper(sink, encoding="utf-8", errors="backslashreplace", write_through=True)
     sys.stderr = io.TextIOWrapper(CappedOutput(limits.output_bytes), errors="backslashreplace", write_through=True)
     return sink
 
 
-def run_program(channel: socket.socket, limits: Limits) -> None:
+def run_program(channel: socket.socket, limits: ChildLimits) -> None:
     """The role "program": run a source, call a function of it when asked, report value and output."""
-    request = receive_frame(channel, max_bytes=MAX_SOURCE_BYTES)
+    request = ProgramRequest(**receive_frame(channel, max_bytes=MAX_SOURCE_BYTES))
     sink = _capture(limits)
     status, value, error = "ok", "", ""
     try:
-        value = _run(request["source"], request["call"])
+        value = _run(request.source, request.call)
     except BaseException as raised:  # noqa: BLE001  generated code may raise anything
         status = "limit" if is_limit(raised) else "error"
         error = describe(raised)
@@ -127,25 +119,30 @@ def _run(source: str, call: str) -> str:
     return str(function())
 
 
-def run_candidate(channel: socket.socket, link: socket.socket, limits: Limits) -> None:
+def run_candidate(channel: socket.socket, link: socket.socket, limits: ChildLimits) -> None:
     """The role "candidate": answers a test's requests about the generated code."""
     from .candidate import serve_candidate
 
-    request = receive_frame(channel, max_bytes=MAX_SOURCE_BYTES)
+    request = CandidateRequest(**receive_frame(channel, max_bytes=MAX_SOURCE_BYTES))
     _capture(limits)
     serve_candidate(link, request)
 
 
-def run_checker(channel: socket.socket, link: socket.socket, _: Limits) -> None:
+def run_checker(channel: socket.socket, link: socket.socket, _: ChildLimits) -> None:
     """The role "checker": the trusted test, imported only in its own process."""
-    from .checker import judge
+    from .checker import check_candidate
 
-    request = receive_frame(channel, max_bytes=MAX_SOURCE_BYTES)
-    send_frame(channel, judge(link, request))
+    request = CheckerRequest(**receive_frame(channel, max_bytes=MAX_SOURCE_BYTES))
+    send_frame(channel, asdict(check_candidate(link, request)))
 
 
-ROLES: dict[str, tuple[int, Callable[..., None]]] = {  # role -> number of its sockets, what it does
-    "program": (1, run_program),
-    "candidate": (2, run_candidate),
-    "checker": (2, run_checker),
+class RoleSpec(NamedTuple):
+    num_sockets: int  # its channel to the trainer, and in a check its link to the other role
+    play: Callable[..., None]
+
+
+ROLES: dict[Role, RoleSpec] = {
+    "program": RoleSpec(1, run_program),
+    "candidate": RoleSpec(2, run_candidate),
+    "checker": RoleSpec(2, run_checker),
 }

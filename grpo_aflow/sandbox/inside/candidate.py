@@ -1,9 +1,9 @@
 """The candidate's side of a check: answers what the test asks of the generated code's objects.
 
 It runs in the generated code's own process, so nothing that it says is trusted; the test's side (`checker`, `proxies`)
-turns every answer into a value of its own and makes every comparison itself. What is asked here: call, read or set an
-attribute, one of the special methods of `protocol`. Objects that cannot cross as values stay here in a list;
-the test's side holds their index.
+turns every answer into a value of its own and makes every comparison itself. What can be asked: to call something, to
+read or set an attribute, or one of the `special_methods`. Objects that cannot cross as values stay here in a list; the
+test's side holds their index.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from . import protocol, values
-from .generated import MAX_SOURCE_BYTES, describe, execute, is_limit, new_namespace
-from .shared import Codec, find_kind, kind_of
-from .values import Form
-from .wire import WireError, receive_frame, send_frame
+from . import special_methods, values
+from .containers import Codec, find_kind, kind_of
+from .generated_code import MAX_SOURCE_BYTES, Namespace, describe, execute, is_limit, new_namespace
+from .messages import CandidateRequest
+from .values import Encode, Form
+from .wire import Frame, WireError, receive_frame, send_frame
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "__iter__": iter, "__next__": next, "__len__": len, "__str__": str, "__repr__": repr, "__format__": format,
@@ -36,34 +37,35 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-class Candidate(Codec):
+class CandidateSide(Codec):
     """The role "candidate": answers the test's requests with what the generated code does."""
 
     def __init__(self, link: socket.socket) -> None:
         super().__init__(first_number=2)
         self.link = link
-        self.namespace: dict[str, Any] = {}
-        self.kept: list[Any] = []  # objects that may not cross; the test's side holds their index
+        self.namespace: Namespace = {}
+        self.kept: list[object] = []  # objects that may not cross; the test's side holds their index
         self.indices: dict[int, int] = {}  # id of such an object -> its index
-        self.stand_ins: dict[int, Any] = {}  # what stands for the test's own functions and objects, by its number
+        self.stand_ins: dict[int, object] = {}  # what stands for the test's own functions and objects, by its number
         self.stand_in_numbers: dict[int, int] = {}  # id of a stand-in -> its number
         self.claims: dict[type, list[str]] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
 
-    def load(self, setup: str, source: str, entry_point: str, *, setup_after: bool) -> None:
+    def load(self, request: CandidateRequest) -> None:
         """Run the code and tell the test's side whether it defined its function."""
-        reply: dict[str, Any] = {"defined": False, "error": "", "limit": False}
+        reply: Frame = {"defined": False, "error": "", "limit": False}
         self.namespace = new_namespace("solution")
+        has_setup = bool(request.setup.strip())
         try:
-            if setup.strip() and not setup_after:
-                execute(setup, self.namespace)
-            execute(source, self.namespace)
-            if setup.strip() and setup_after:
+            if has_setup and not request.setup_after:
+                execute(request.setup, self.namespace)
+            execute(request.source, self.namespace)
+            if has_setup and request.setup_after:
                 with contextlib.suppress(Exception):  # the test's side runs it too, and says what is wrong with it
-                    execute(setup, self.namespace)
-            reply["defined"] = callable(self.namespace.get(entry_point))
+                    execute(request.setup, self.namespace)
+            reply["defined"] = callable(self.namespace.get(request.entry_point))
             if not reply["defined"]:
-                reply["error"] = f"the code defines no function {entry_point}"
+                reply["error"] = f"the code defines no function {request.entry_point}"
         except BaseException as raised:  # noqa: BLE001  generated code may raise anything
             reply |= {"error": describe(raised), "limit": is_limit(raised)}
         send_frame(self.link, reply)
@@ -77,7 +79,7 @@ class Candidate(Codec):
                 return
             send_frame(self.link, self.answer(request))
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, request: Frame) -> Frame:
         """Do one thing that the test asks for."""
         try:
             self.drop_unused()
@@ -87,7 +89,8 @@ class Candidate(Codec):
         except BaseException as raised:  # noqa: BLE001  generated code may raise anything
             return self.encode_error(raised)
 
-    def perform(self, request: dict[str, Any]) -> Any:
+    def perform(self, request: Frame) -> object:
+        """Do what a request says. Raises what the generated code raises."""
         target = self.object_of(request["of"])
         name = request.get("name", "")
         arguments = [self.decode(form) for form in request.get("args", ())]
@@ -98,9 +101,11 @@ class Candidate(Codec):
             case "get":
                 return getattr(target, name) if name else target
             case "set":
-                return setattr(target, name, *arguments)
+                setattr(target, name, *arguments)
+                return None
             case "delete":
-                return delattr(target, name)
+                delattr(target, name)
+                return None
             case "await":
                 return self.wait_for(target)
             case "isinstance":
@@ -125,7 +130,7 @@ class Candidate(Codec):
 
     # --- what goes out
 
-    def encode_error(self, raised: BaseException) -> dict[str, Any]:
+    def encode_error(self, raised: BaseException) -> Frame:
         report = {"message": describe(raised), "limit": is_limit(raised)}
         try:
             arguments = raised.args
@@ -135,7 +140,7 @@ class Candidate(Codec):
         except BaseException:  # noqa: BLE001  its arguments, or their methods, are generated code
             return {"raised": [{"error_class": [-1, "Exception", ["Exception"]]}], **report}
 
-    def keep(self, value: Any) -> int:
+    def keep(self, value: object) -> int:
         """The index of an object that stays here."""
         index = self.indices.get(id(value))
         if index is None:
@@ -143,7 +148,7 @@ class Candidate(Codec):
             self.kept.append(value)
         return index
 
-    def refer(self, value: Any, encode: Callable[[Any], Form]) -> Form:
+    def refer(self, value: object, encode: Encode) -> Form:
         kind = type(value)
         if isinstance(value, type):
             return self.class_form(value)
@@ -162,7 +167,7 @@ class Candidate(Codec):
             return {"error_class": [self.keep(kind), kind.__name__, bases]}
         return {"object": self.reference(kind)}
 
-    def reference(self, value: Any) -> Form:
+    def reference(self, value: object) -> Form:
         """[index, name of the class, special methods, sort] of an object that stays here."""
         kind = type(value)
         if kind not in self.claims:
@@ -170,23 +175,23 @@ class Candidate(Codec):
             container = kind_of(value)
             if container is not None:
                 base = find_kind(container).base
-            names = [name for name in protocol.CLAIMABLE if _defines(kind, name, base)]
+            names = [name for name in special_methods.CLAIMABLE if _defines(kind, name, base)]
             if base is not object:
                 names += [name for name in dir(base) if not name.startswith("__") and _defines(kind, name, base)]
             if _defines(kind, "__eq__", base):
                 names.append("__eq__")
             self.claims[kind] = names
         name = getattr(value, "__name__", "object") if isinstance(value, type) else kind.__name__
-        sort = protocol.SORTS.get(kind, "")
+        sort = special_methods.SORTS.get(kind, "")
         return [self.keep(value), str(name), self.claims[kind], sort]
 
-    def describe(self, value: Any) -> Form:
+    def describe(self, value: object) -> Form:
         kind = kind_of(value)
         return None if kind in (None, "ndarray") or type(value) is find_kind(kind).base else self.reference(value)
 
     # --- what comes in
 
-    def resolve(self, tag: str, body: Form) -> Any:
+    def resolve(self, tag: str, body: Form) -> object:
         if tag == "yours":
             return self.object_of(body)
         if tag == "function":
@@ -202,10 +207,10 @@ class Candidate(Codec):
             self.stand_ins[number], self.stand_in_numbers[id(stand_in)] = stand_in, number
         return self.stand_ins[number]
 
-    def callback(self, number: int, name: str) -> Callable[..., Any]:
+    def callback(self, number: int, name: str) -> Callable[..., object]:
         """A function that asks the test's side to call its own."""
 
-        def function(*args: Any, **kwargs: Any) -> Any:
+        def function(*args: object, **kwargs: object) -> object:
             message = self.encode(
                 lambda encode: {
                     "callback": number,
@@ -234,12 +239,12 @@ def _defines(kind: type, name: str, base: type) -> bool:
     return method is not None and method is not _find(base, name)
 
 
-def _find(kind: type, name: str) -> Any:
+def _find(kind: type, name: str) -> object:
     return next((vars(part)[name] for part in kind.__mro__ if name in vars(part)), None)
 
 
-def serve_candidate(link: socket.socket, request: dict[str, Any]) -> None:
+def serve_candidate(link: socket.socket, request: CandidateRequest) -> None:
     """Load the candidate of a request and answer the test about it."""
-    candidate = Candidate(link)
-    candidate.load(request["setup"], request["source"], request["entry_point"], setup_after=request["setup_after"])
-    candidate.serve()
+    side = CandidateSide(link)
+    side.load(request)
+    side.serve()

@@ -15,9 +15,11 @@ import random
 import socket
 import sys
 import time
-from typing import Any
+from dataclasses import replace
 
 from .conversation import CandidateEnded, Conversation
+from .generated_code import MAX_ERROR, Namespace
+from .messages import CheckerRequest, Verdict
 from .proxies import global_proxy
 
 _COUNT = "__count_assertion__"
@@ -38,19 +40,17 @@ class _Counters(ast.NodeTransformer):
         return ast.Try([passed], [ast.ExceptHandler(None, None, [failed])], [], [])
 
 
-class Test:
-    """A trusted test with its setup, bound to one candidate."""
+class TrustedTest:
+    """A test with its set-up, bound to one candidate."""
 
-    __test__ = False
-
-    def __init__(self, request: dict[str, Any], conversation: Conversation) -> None:
+    def __init__(self, request: CheckerRequest, conversation: Conversation) -> None:
         self.conversation = conversation
-        self.entry_point: str = request["entry_point"]
-        self.setup: str = request["setup"]
-        self.setup_after: bool = request["setup_after"]
-        self.tree = ast.parse(request["test"])
+        self.entry_point = request.entry_point
+        self.setup = request.setup
+        self.setup_after = request.setup_after
+        self.tree = ast.parse(request.test)
         self.counters = _Counters()
-        self.counted = ast.fix_missing_locations(self.counters.visit(ast.parse(request["test"])))
+        self.counted = ast.fix_missing_locations(self.counters.visit(ast.parse(request.test)))
         self.has_check = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in self.tree.body)
         self.trees = [self.tree, ast.parse(self.setup)] if self.setup_after else [self.tree]
         self.num_passed = self.num_counted = 0
@@ -59,7 +59,7 @@ class Test:
         """Run the test, or its counting copy. Raises what it raises."""
         random.seed(0)  # a test that draws its cases draws the same ones twice
         self.conversation.begin()
-        namespace: dict[str, Any] = {"__name__": "test"}
+        namespace: Namespace = {"__name__": "test"}
         if not self.setup_after:
             exec(self.setup, namespace)
         for name in sorted(self._foreign_names(namespace)):
@@ -77,7 +77,7 @@ class Test:
         if self.has_check:
             namespace["check"](namespace[self.entry_point])
 
-    def _foreign_names(self, namespace: dict[str, Any]) -> set[str]:
+    def _foreign_names(self, namespace: Namespace) -> set[str]:
         """Names that only the candidate can define, such as a class whose instances the test passes in."""
         nodes = [node for tree in self.trees for node in ast.walk(tree)]
         names = [node for node in nodes if isinstance(node, ast.Name)]
@@ -92,57 +92,59 @@ class Test:
                 bound |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
         return loaded - bound - namespace.keys() - set(dir(builtins)) - {self.entry_point}
 
-    def _count(self, value: Any) -> None:
+    def _count(self, value: object) -> None:
         passed = bool(value)  # may raise: then the handler counts a failure
         self.num_counted += 1
         self.num_passed += passed
 
 
-def judge(link: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
-    """The verdict as the fields of a `types.CheckResult`. Raises nothing that a candidate can cause."""
-    conversation = Conversation(link, time.monotonic() + request["wall_s"])
-    verdict: dict[str, Any] = {"status": "error", "passed": False, "num_passed": 0, "defined": False}
+def check_candidate(link: socket.socket, request: CheckerRequest) -> Verdict:
+    """Run the test against the candidate at the other end of `link`. Raises nothing that a candidate can cause."""
+    conversation = Conversation(link, time.monotonic() + request.wall_s)
     try:
-        test = Test(request, conversation)
+        test = TrustedTest(request, conversation)
     except (SyntaxError, ValueError) as error:
-        return verdict | {"num_assertions": 0, "error": f"the test itself is broken: {error}"[:2000]}
-    verdict["num_assertions"] = test.counters.num_assertions
+        return Verdict(error=f"the test itself is broken: {error}"[:MAX_ERROR])
+    verdict = Verdict(num_assertions=test.counters.num_assertions)
     try:
         loaded = conversation.receive()
     except CandidateEnded as ended:
-        return verdict | {"status": "timeout" if str(ended) == "timeout" else "error", "error": f"loading: {ended}"}
+        return replace(verdict, status="timeout" if str(ended) == "timeout" else "error", error=f"loading: {ended}")
     if loaded.get("defined") is not True:
         status = "limit" if loaded.get("limit") is True else "error"
-        return verdict | {"status": status, "error": str(loaded.get("error"))[:2000]}
-    verdict["defined"] = True
-    verdict |= _official(test)
-    if verdict["passed"]:
-        return verdict | {"status": "ok", "error": "", "num_passed": test.counters.num_assertions}
-    return verdict | _pass_rate(test)
+        return replace(verdict, status=status, error=str(loaded.get("error"))[:MAX_ERROR])
+    verdict = replace(verdict, defined=True)
+    failure = _run_official(test)
+    if failure is None:
+        return replace(verdict, status="ok", passed=True, num_passed=test.counters.num_assertions)
+    status, reason = failure
+    num_passed, num_assertions = _pass_rate(test)
+    return replace(verdict, status=status, error=reason, num_passed=num_passed, num_assertions=num_assertions)
 
 
-def _official(test: Test) -> dict[str, Any]:
+def _run_official(test: TrustedTest) -> tuple[str, str] | None:
+    """Status and reason of a failure of the test as it was written; None when it passed."""
     conversation = test.conversation
     try:
         test.run(test.tree)
     except AssertionError as failed:
-        status = "limit" if conversation.hit_limit else "ok"
-        return {"status": status, "error": f"AssertionError: {failed}"[:2000]}
+        return "limit" if conversation.hit_limit else "ok", f"AssertionError: {failed}"[:MAX_ERROR]
     except BaseException as raised:  # noqa: BLE001  whatever ends the test, it has not passed
         status = "limit" if conversation.hit_limit else "error"
         if conversation.ended == "timeout":
             status = "timeout"
-        told = getattr(raised, "__notes__", None)  # by the candidate's side
-        return {"status": status, "error": (told[0] if told else f"{type(raised).__name__}: {raised}")[:2000]}
+        notes = getattr(raised, "__notes__", None)  # by the candidate's side
+        return status, (notes[0] if notes else f"{type(raised).__name__}: {raised}")[:MAX_ERROR]
     if conversation.ended or conversation.failed:  # whatever the test made of it
-        return {"status": "error", "error": conversation.ended or "an assertion failed in a function of the test"}
+        return "error", conversation.ended or "an assertion failed in a function of the test"
     if not conversation.num_uses:
-        return {"status": "error", "error": "the test never called the candidate"}
-    return {"passed": True}
+        return "error", "the test never called the candidate"
+    return None
 
 
-def _pass_rate(test: Test) -> dict[str, int]:
+def _pass_rate(test: TrustedTest) -> tuple[int, int]:
+    """How many assertions passed, of how many."""
     test.conversation.replay()
     with contextlib.suppress(BaseException):  # what it did not reach counts as failed
         test.run(test.counted)
-    return {"num_passed": test.num_passed, "num_assertions": max(test.num_counted, test.counters.num_assertions)}
+    return test.num_passed, max(test.num_counted, test.counters.num_assertions)

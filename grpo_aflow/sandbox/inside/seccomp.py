@@ -1,9 +1,10 @@
-"""The innermost lock: a seccomp filter that takes away system calls no generated program needs.
+"""The last part of the confinement: a seccomp filter that takes away system calls no generated program needs.
 
 The fork server has one that leaves it processes, signals and limits; each child adds the full one. It denies (EPERM)
 new processes, exec, sockets, signals to anybody else, tracing, mounts and namespaces, kernel keyrings, shared memory
 that would outlive the process or escape its memory limit, and raising or lowering anybody's limits. Threads stay
-possible. A filter for the wrong architecture would deny the wrong calls, so `is_supported` says which are known.
+possible; how many, the launcher watches. A filter for the wrong architecture would deny the wrong calls, so
+`is_supported` says which are known.
 """
 
 from __future__ import annotations

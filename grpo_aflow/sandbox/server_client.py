@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import select
 import shutil
@@ -14,7 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from grpo_aflow.sandbox.confinement import (
     bubblewrap_command,
@@ -24,12 +23,23 @@ from grpo_aflow.sandbox.confinement import (
     readable_paths,
     server_command,
 )
-from grpo_aflow.sandbox.server import CHECKER_GRACE_S
-from grpo_aflow.sandbox.wire import WireError, receive_frame, send_frame
+from grpo_aflow.sandbox.inside.messages import (
+    CHECKER_GRACE_S,
+    CallReport,
+    CallRequest,
+    ChildLimits,
+    ProcessEnd,
+    Role,
+    RoleRequest,
+    ServerSettings,
+)
+from grpo_aflow.sandbox.inside.wire import Frame, WireError, receive_frame, send_frame
+from grpo_aflow.sandbox.launcher import Confinement, LaunchOrders
 
 START_S = 60.0  # a cold import of sympy from a network disk takes a while
 SLACK_S = 10.0  # a server that reports nothing for this long after a call's deadline is dead
 CLOSE_S = 2.0
+NUM_FILES = 64  # that one child may have open at once
 
 
 class ServerDied(Exception):
@@ -40,24 +50,43 @@ class ServerDied(Exception):
 class ServerSpec:
     """How to start a fork server: the confinement and the limits of its children."""
 
-    confinement: str  # "sandlock", "bubblewrap" or "none"
+    confinement: Confinement
     program: str  # path of bwrap, for "bubblewrap"
     packages: tuple[str, ...]  # importable
     preload: tuple[str, ...]  # imported before the first call
-    roles: tuple[str, ...]  # what its children do: ("program",) or ("candidate", "checker")
+    roles: tuple[Role, ...]  # what its children do: ("program",) or ("candidate", "checker")
     max_timeout_s: float
     memory_bytes: int
     disk_bytes: int
     output_bytes: int
     seccomp: bool
 
+    def settings(self, root: Path) -> ServerSettings:
+        """What the server itself must know of it."""
+        limits = ChildLimits(
+            memory_bytes=self.memory_bytes,
+            file_bytes=self.disk_bytes,
+            num_files=NUM_FILES,
+            output_bytes=self.output_bytes,
+            landlock=self.confinement == "sandlock",
+            seccomp=self.seccomp,
+        )
+        return ServerSettings(
+            root=str(root),
+            roles=self.roles,
+            preload=self.preload,
+            max_timeout_s=self.max_timeout_s,
+            disk_bytes=self.disk_bytes,
+            limits=limits,
+        )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
     """The end of a call: the answering role's frame, if it gave one, and how each role's process ended."""
 
-    frame: dict[str, Any] | None
-    ended: dict[str, dict[str, Any]]  # role -> signal, timed_out, limit
+    frame: Frame | None
+    ended: dict[Role, ProcessEnd]
 
 
 class ServerClient:
@@ -86,7 +115,7 @@ class ServerClient:
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", str(Path(__file__).with_name("launch.py")), self._orders()],
+                    [sys.executable, "-I", str(Path(__file__).with_name("launcher.py")), self._orders(self._base)],
                     stdin=theirs.fileno(),
                     stdout=self._log,
                     stderr=self._log,
@@ -95,53 +124,36 @@ class ServerClient:
                 )
             self._control.settimeout(START_S)
             if not self._control.recv(65536):
-                raise ServerDied(self._last_words())
+                raise ServerDied(self._last_line())
         except (OSError, ValueError) as error:
-            reason = f"{error}; {self._last_words()}"
+            reason = f"{error}; {self._last_line()}"
             self.close()
             raise ServerDied(reason) from error
         except ServerDied:
             self.close()
             raise
 
-    def _orders(self) -> str:
-        base, spec = self._base, self.spec
-        assert base is not None
+    def _orders(self, base: Path) -> str:
         work, site = base / "work", base / "site"
         work.mkdir()
-        in_sandlock = spec.confinement == "sandlock"
-        packages = package_folders([*spec.packages])
+        packages = package_folders(self.spec.packages)
         make_site(site, packages)
-        limits = {
-            "memory_bytes": spec.memory_bytes,
-            "file_bytes": spec.disk_bytes,
-            "num_files": 64,
-            "output_bytes": spec.output_bytes,
-            "landlock": in_sandlock,
-            "seccomp": spec.seccomp,
-        }
-        settings = {
-            "root": str(work),
-            "disk_bytes": spec.disk_bytes,
-            "preload": spec.preload,
-            "limits": limits,
-            "roles": spec.roles,
-            "max_timeout_s": spec.max_timeout_s,
-        }
-        orders: dict[str, Any] = {
-            "confinement": spec.confinement,
-            "base": str(base),
-            "readable": [*readable_paths(packages), str(site)],
-            "writable": [str(work), "/dev/null"],
-            "env": environment(work, site),
-            "cwd": str(work),
-            "command": server_command(json.dumps(settings)),
-        }
-        if spec.confinement == "bubblewrap":
-            orders["command"] = bubblewrap_command(spec.program, orders, work, spec.disk_bytes)
-        return json.dumps(orders)
+        orders = LaunchOrders(
+            confinement=self.spec.confinement,
+            base=str(base),
+            readable=[*readable_paths(packages), str(site)],
+            writable=[str(work), os.devnull],
+            env=environment(work, site),
+            cwd=str(work),
+            command=server_command(self.spec.settings(work).dump()),
+        )
+        if self.spec.confinement == "bubblewrap":
+            command = bubblewrap_command(self.spec.program, orders, work, self.spec.disk_bytes)
+            orders = dataclasses.replace(orders, command=command)
+        return orders.dump()
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
+        """The last that launcher and server wrote."""
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(CLOSE_S)
@@ -149,11 +161,11 @@ class ServerClient:
         lines = os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it ended without a word"
 
-    def call(self, roles: dict[str, dict[str, Any]], *, cpu_s: float, wall_s: float, max_bytes: int) -> Reply:
+    def call(self, requests: dict[Role, RoleRequest], *, cpu_s: float, wall_s: float, max_bytes: int) -> Reply:
         """Give each role its request; wait for the last role's frame and the end of all. Raises ServerDied.
 
-        Generated code gets `cpu_s` of processor time, within `wall_s`.
-        `roles` is {"program": request} or {"candidate": request, "checker": request}.
+        Generated code gets `cpu_s` of processor time, within `wall_s`. The roles are "program" alone, or "candidate"
+        and "checker".
         """
         control = self._control
         if control is None or self._process is None or self._process.poll() is not None:
@@ -162,24 +174,24 @@ class ServerClient:
             raise ServerDied("its last call was left half-way")
         self._in_call = True
         deadline = time.monotonic() + wall_s + CHECKER_GRACE_S + SLACK_S
+        request = CallRequest(roles=tuple(requests), cpu_s=cpu_s, wall_s=wall_s)
         with contextlib.ExitStack() as stack:
-            channels, theirs = _connect(list(roles), stack)
+            channels, theirs = _connect(len(requests), stack)
             try:
-                request = json.dumps({"roles": list(roles), "cpu_s": cpu_s, "wall_s": wall_s}).encode()
-                socket.send_fds(control, [request], [end.fileno() for end in theirs])
+                socket.send_fds(control, [request.dump()], [end.fileno() for end in theirs])
                 for end in theirs:
                     end.close()
-                for channel, payload in zip(channels, roles.values(), strict=True):
+                for channel, role_request in zip(channels, requests.values(), strict=True):
                     channel.settimeout(wall_s + CHECKER_GRACE_S)
                     with contextlib.suppress(ConnectionError, TimeoutError):  # its end is reported below
-                        send_frame(channel, payload)
+                        send_frame(channel, dataclasses.asdict(role_request))
                 frame, report = _collect(control, channels[-1], deadline, max_bytes)
             except OSError as error:
                 raise ServerDied(str(error)) from error
         self._in_call = False
-        if report["failure"] or not report["clean"]:
-            raise ServerDied(report["failure"] or "a process of the call could not be ended")
-        return Reply(frame=frame, ended={entry["role"]: entry for entry in report["ended"]})
+        if report.failure or not report.clean:
+            raise ServerDied(report.failure or "a process of the call could not be ended")
+        return Reply(frame=frame, ended={end.role: end for end in report.ended})
 
     def close(self) -> None:
         """End the server with everything it runs, and remove its folder."""
@@ -201,11 +213,11 @@ class ServerClient:
             self._log = None
 
 
-def _connect(roles: list[str], stack: contextlib.ExitStack) -> tuple[list[socket.socket], list[socket.socket]]:
+def _connect(num_roles: int, stack: contextlib.ExitStack) -> tuple[list[socket.socket], list[socket.socket]]:
     """Our end of each role's channel, and the ends to pass on, in the order in which the server deals them out."""
     channels, theirs = [], []
-    links = socket.socketpair() if len(roles) > 1 else ()
-    for index, _ in enumerate(roles):
+    links = socket.socketpair() if num_roles > 1 else ()
+    for index in range(num_roles):
         ours, other = socket.socketpair()
         channels.append(stack.enter_context(ours))
         theirs.append(stack.enter_context(other))
@@ -216,7 +228,7 @@ def _connect(roles: list[str], stack: contextlib.ExitStack) -> tuple[list[socket
 
 def _collect(
     control: socket.socket, channel: socket.socket, deadline: float, max_bytes: int
-) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+) -> tuple[Frame | None, CallReport]:
     """Wait for the frame and for the server's report; the report alone ends the wait."""
     poll = select.poll()
     poll.register(control, select.POLLIN)
@@ -237,4 +249,4 @@ def _collect(
             report = control.recv(65536)
             if not report:
                 raise ServerDied("it ended during a call")
-            return frame, json.loads(report)
+            return frame, CallReport.load(report)

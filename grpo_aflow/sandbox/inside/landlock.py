@@ -1,9 +1,8 @@
 """The child's own Landlock domain, by three system calls.
 
-The same as `sandlock.confine` gives, without building its policy anew in each child. The domain stacks on the fork
-server's: reading stays as narrow as the outer one made it, writing shrinks to the call's folder, and signals and
-abstract sockets reach nobody outside the domain, so the fork server and the other role are out of reach, for tracing
-too.
+It is what `sandlock.confine` gives, without building its policy anew in each child. The domain adds to the fork
+server's: reading stays as narrow as there, writing shrinks to the call's folder, and signals and abstract sockets
+reach nobody outside the domain, so the fork server and the other role are out of reach, for tracing too.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 It takes requests from its standard input (a SOCK_SEQPACKET socket), each with the sockets of the call's children, and
 reads nothing from those sockets: a source, a test or a gold never enters its memory, which the next child inherits.
-One request at a time. Children are forked and locked in ahead of their call, since that takes longer than most calls.
+One request at a time. Children are forked and confined ahead of their call, since that takes longer than most calls.
 One that ran generated code is used once; the trusted test's process is used again as long as it keeps its time. The
 server ends every child at its deadline, cleans up and reports; when its input closes, however its owner ended, it ends
 the children and itself.
@@ -14,7 +14,6 @@ import array
 import contextlib
 import gc
 import importlib
-import json
 import math
 import mmap
 import os
@@ -25,13 +24,12 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from . import preload, seccomp
-from .child import ROLES, Limits, lock_in
-from .folder import remove, used_bytes
+from .call_folder import remove, used_bytes
+from .child import ROLES, confine
+from .messages import CHECKER_GRACE_S, CallReport, CallRequest, ChildLimits, ProcessEnd, Role, ServerSettings
 
-CHECKER_GRACE_S = 0.6  # the test's process outlives the candidate's deadline by this, to say what was passed
 MAX_CHECKER_USES = 200
 TICK_S = 0.05  # how often a running call's processor time and folder are looked at
 
@@ -41,13 +39,13 @@ class Child:
     """A forked child, ready for a call or in one."""
 
     pid: int
-    role: str
+    role: Role
     folder: str
-    control: socket.socket  # it gets its call's sockets here; an checker says here that it is done
+    control: socket.socket  # it gets its call's sockets here; a checker says here that it is done
     deadline: float = math.inf  # on the wall clock
     cpu_limit_s: float = math.inf  # of its processor time, all threads together
     num_uses: int = 0
-    done: bool = False  # an checker that has given its verdict and lives on
+    done: bool = False  # a checker that has given its verdict and lives on
     timed_out: bool = False
     limit: str = ""  # which limit the server saw it pass
     status: int | None = None  # as waitpid gives it
@@ -71,23 +69,19 @@ class Child:
             os.kill(self.pid, signal.SIGKILL)
             _, self.status = os.waitpid(self.pid, 0)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> ProcessEnd:
         """How it ended, for the trainer."""
         code = os.waitstatus_to_exitcode(self.status or 0)
-        return {"role": self.role, "signal": max(0, -code), "timed_out": self.timed_out, "limit": self.limit}
+        return ProcessEnd(role=self.role, signal=max(0, -code), timed_out=self.timed_out, limit=self.limit)
 
 
-class Server:
+class ForkServer:
     """Serves requests until its input closes."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.root: str = settings["root"]
-        self.roles: list[str] = settings["roles"]
-        self.disk_bytes: int = settings["disk_bytes"]
-        self.max_timeout_s: float = settings["max_timeout_s"]
-        self.limits = Limits(**settings["limits"])
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
         self.requests = socket.socket(fileno=os.dup(0))
-        self.ready: dict[str, Child] = {}
+        self.ready: dict[Role, Child] = {}
         self.mapped_bytes = 0
         self.num_forks = 0
         self.selector = selectors.DefaultSelector()
@@ -105,12 +99,12 @@ class Server:
         gc.freeze()  # the children do not touch, and so do not copy, what is here
         self.mapped_bytes = _mapped_bytes()
         self._prepare()
-        self.requests.send(json.dumps({"ready": True}).encode())
+        self.requests.send(b"ready")
         while True:
             message, descriptors = self._receive()
             if not message:
                 break
-            self.requests.send(json.dumps(self._serve(json.loads(message), descriptors)).encode())
+            self.requests.send(self._serve(CallRequest.load(message), descriptors).dump())
             self._prepare()
         self._end(*self.ready.values())
 
@@ -129,38 +123,38 @@ class Server:
 
     def _prepare(self) -> None:
         """Have a child ready for each role. A fork that fails here is tried again, and reported, with the call."""
-        for role in self.roles:
+        for role in self.settings.roles:
             if role not in self.ready:
                 with contextlib.suppress(OSError):
                     self.ready[role] = self._fork(role)
 
-    def _serve(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+    def _serve(self, request: CallRequest, descriptors: list[int]) -> CallReport:
         children: list[Child] = []
         failure = ""
         rest = list(descriptors)
         try:
-            for role in request["roles"]:
+            for role in request.roles:
                 child = self.ready.pop(role, None) or self._fork(role)
                 children.append(child)
-                sockets, rest = rest[: ROLES[role][0]], rest[ROLES[role][0] :]
+                sockets, rest = rest[: ROLES[role].num_sockets], rest[ROLES[role].num_sockets :]
                 socket.send_fds(child.control, [b"go"], sockets)
-                child.deadline = time.monotonic() + request["wall_s"]
+                child.deadline = time.monotonic() + request.wall_s
                 if role == "checker":  # what the trusted test itself computes is nobody's fault
                     child.deadline += CHECKER_GRACE_S
                 else:
-                    child.cpu_limit_s = child.cpu_s() + request["cpu_s"]
+                    child.cpu_limit_s = child.cpu_s() + request.cpu_s
         except OSError as error:
             failure = str(error)
         for descriptor in descriptors:
             os.close(descriptor)
         if not failure:
-            self._attend(children)
+            self._wait_for(children)
         clean = self._finish(children)
-        return {"ended": [child.report() for child in children], "clean": clean, "failure": failure}
+        return CallReport(ended=tuple(child.report() for child in children), clean=clean, failure=failure)
 
-    def _fork(self, role: str) -> Child:
+    def _fork(self, role: Role) -> Child:
         self.num_forks += 1
-        folder = f"{self.root}/{self.num_forks}-{role}"
+        folder = f"{self.settings.root}/{self.num_forks}-{role}"
         os.mkdir(folder, 0o700)
         ours, theirs = socket.socketpair()
         server_pid = os.getpid()
@@ -170,10 +164,11 @@ class Server:
             return Child(pid, role, folder, ours)
         try:
             control = self._settle_in(theirs.fileno())
+            limits = self.settings.limits
             # The test's process serves many calls; its deadline is enough.
-            cpu_s = None if role == "checker" else self.max_timeout_s
-            lock_in(self.limits, folder, cpu_s=cpu_s, server_pid=server_pid, mapped_bytes=self.mapped_bytes)
-            _await_call(role, control, self.limits)
+            cpu_s = None if role == "checker" else self.settings.max_timeout_s
+            confine(limits, folder, cpu_s=cpu_s, server_pid=server_pid, mapped_bytes=self.mapped_bytes)
+            _await_call(role, control, limits)
         finally:
             os._exit(0)
 
@@ -190,7 +185,7 @@ class Server:
         os.closerange(4, 256)
         return socket.socket(fileno=3)
 
-    def _attend(self, children: list[Child]) -> None:
+    def _wait_for(self, children: list[Child]) -> None:
         """Until the call's last role is done: reap, and end who is over time or limits."""
         checker = children[-1] if children[-1].role == "checker" else None
         if checker:
@@ -208,16 +203,17 @@ class Server:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self.wakeup, 512)
             for child in running:
-                self._look_after(child)
+                self._enforce_limits(child)
         if checker:
             self.selector.unregister(checker.control)
 
-    def _look_after(self, child: Child) -> None:
+    def _enforce_limits(self, child: Child) -> None:
         if child.done or child.reap():
             return
+        max_bytes = self.settings.disk_bytes
         if time.monotonic() >= child.deadline or child.cpu_s() >= child.cpu_limit_s:
             child.timed_out = True
-        elif child.role != "checker" and used_bytes(self.root, self.disk_bytes) > self.disk_bytes:
+        elif child.role != "checker" and used_bytes(self.settings.root, max_bytes) > max_bytes:
             child.limit = "disk"
         else:
             return
@@ -239,7 +235,7 @@ class Server:
                 remove(child.folder)
         except OSError:
             return False
-        return self.limits.seccomp or self._end_strays()
+        return self.settings.limits.seccomp or self._end_strays()
 
     def _end_strays(self) -> bool:
         """End adopted descendants: where the filter does not forbid it, a child may have left some behind."""
@@ -255,8 +251,8 @@ class Server:
         return False
 
 
-def _await_call(role: str, control: socket.socket, limits: Limits) -> None:
-    """In the child: wait for the sockets of a call, play the role; an checker then waits for the next call."""
+def _await_call(role: Role, control: socket.socket, limits: ChildLimits) -> None:
+    """In the child: wait for the sockets of a call and play the role; a checker then waits for the next call."""
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 16, 4)
         if not message:
@@ -264,9 +260,9 @@ def _await_call(role: str, control: socket.socket, limits: Limits) -> None:
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         if role != "checker":
             control.close()
-            ROLES[role][1](*sockets, limits)
+            ROLES[role].play(*sockets, limits)
             return
-        ROLES[role][1](*sockets, limits)
+        ROLES[role].play(*sockets, limits)
         for connection in sockets:
             connection.close()
         control.send(b"done")
@@ -304,13 +300,13 @@ def _mapped_bytes() -> int:
 
 
 def main() -> None:
-    """Entered by `launch`: settings as JSON in the only argument."""
-    settings = json.loads(sys.argv[1])
-    preload.load(settings["preload"])
-    if settings["limits"]["seccomp"]:
+    """Started by the launcher, with the settings as the only argument."""
+    settings = ServerSettings.load(sys.argv[1])
+    preload.load(settings.preload)
+    if settings.limits.seccomp:
         seccomp.prepare()
         seccomp.install_for_server()
-    if "checker" in settings["roles"]:
+    if "checker" in settings.roles:
         for name in ("checker", "candidate"):  # so that no child has to import its part
             importlib.import_module(f"{__package__}.{name}")
-    Server(settings).run()
+    ForkServer(settings).run()

@@ -7,8 +7,8 @@ of the numbered containers that it mentions and of those that changed. Contents 
 a mention of its number), so depth, cycles and aliases cost nothing. A container that nobody else refers to any more
 loses its number.
 
-`Codec` is what both sides have in common; what is neither value nor container is described by the subclass
-(`checker` and `candidate` differ in what they may hand out).
+`Codec` is what both sides have in common; what is neither value nor container is described by its subclass, in
+`conversation` for the test's side and in `candidate` for the other: they differ in what they may hand out.
 """
 
 from __future__ import annotations
@@ -21,32 +21,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import values
-from .values import ATOMS, Form
-from .wire import WireError
+from .values import ATOMS, Decode, Encode, Form
+from .wire import Frame, WireError
 
 MAX_DEPTH = 150  # of tuples inside tuples; containers may be nested at will
-_Decode = Callable[[Form], Any]
 
 
 @dataclass(slots=True)
-class Shared:
+class SharedContainer:
     """A numbered container: this side's copy, and the contents that both sides agree on."""
 
-    value: Any
-    kind: str
+    value: object
+    kind: str  # the name of a ContainerKind
     contents: Form
 
 
-def _pairs(base: Any) -> Callable[[Any, Callable[[Any], Form]], Form]:
+def _pairs(base: Any) -> Callable[[Any, Encode], Form]:
     return lambda value, encode: [[encode(key), encode(item)] for key, item in base.items(value)]
 
 
-def _items(base: Any) -> Callable[[Any, Callable[[Any], Form]], Form]:
+def _items(base: Any) -> Callable[[Any, Encode], Form]:
     return lambda value, encode: [encode(item) for item in base.__iter__(value)]
 
 
-def _fill_pairs(base: Any) -> Callable[[Any, Form, _Decode], None]:
-    def fill(value: Any, contents: Form, decode: _Decode) -> None:
+def _fill_pairs(base: Any) -> Callable[[Any, Form, Decode], None]:
+    def fill(value: Any, contents: Form, decode: Decode) -> None:
         pairs = [(decode(key), decode(item)) for key, item in contents]
         base.clear(value)
         for key, item in pairs:
@@ -55,43 +54,43 @@ def _fill_pairs(base: Any) -> Callable[[Any, Form, _Decode], None]:
     return fill
 
 
-def _fill_list(value: Any, contents: Form, decode: _Decode) -> None:
+def _fill_list(value: Any, contents: Form, decode: Decode) -> None:
     list.__setitem__(value, slice(None), [decode(item) for item in contents])
 
 
-def _fill_set(value: Any, contents: Form, decode: _Decode) -> None:
+def _fill_set(value: Any, contents: Form, decode: Decode) -> None:
     items = [decode(item) for item in contents]
     set.clear(value)
     set.update(value, items)
 
 
-def _fill_deque(value: Any, contents: Form, decode: _Decode) -> None:
+def _fill_deque(value: Any, contents: Form, decode: Decode) -> None:
     items = [decode(item) for item in contents[1]]
     collections.deque.clear(value)
     collections.deque.extend(value, items)
 
 
-def _fill_bytes(value: Any, contents: Form, _: _Decode) -> None:
+def _fill_bytes(value: Any, contents: Form, _: Decode) -> None:
     bytearray.__setitem__(value, slice(None), bytes.fromhex(contents))
 
 
-def _fill_defaultdict(value: Any, contents: Form, decode: _Decode) -> None:
+def _fill_defaultdict(value: Any, contents: Form, decode: Decode) -> None:
     value.default_factory = decode(contents[0])
     _FILL_DEFAULT(value, contents[1], decode)
 
 
-def _fill_array(value: Any, contents: Form, _: _Decode) -> None:
+def _fill_array(value: Any, contents: Form, _: Decode) -> None:
     value[:] = array.array(contents[0], bytes.fromhex(contents[1]))
 
 
-def _fill_ndarray(value: Any, contents: Form, decode: _Decode) -> None:
+def _fill_ndarray(value: Any, contents: Form, decode: Decode) -> None:
     if contents[0] == "O":
         value.reshape(-1)[:] = [decode(item) for item in contents[2]]
     else:
         value[...] = values.array_of(contents)
 
 
-def _ndarray_contents(value: Any, encode: Callable[[Any], Form]) -> Form:
+def _ndarray_contents(value: Any, encode: Encode) -> Form:
     if value.dtype.kind == "O":
         return ["O", [*value.shape], [encode(item) for item in value.reshape(-1).tolist()]]
     return values.array_form(value)
@@ -110,53 +109,53 @@ _DEFAULT_PAIRS = _pairs(collections.defaultdict)
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ContainerKind:
     """How one type of container is emptied into a form and filled from one."""
 
     base: type
     empty: Callable[[Form], Any]
-    contents: Callable[[Any, Callable[[Any], Form]], Form]
-    fill: Callable[[Any, Form, _Decode], None]
+    contents: Callable[[Any, Encode], Form]
+    fill: Callable[[Any, Form, Decode], None]
 
 
-KINDS: dict[str, Kind] = {
-    "list": Kind(list, lambda _: [], _items(list), _fill_list),
-    "Counter": Kind(
+KINDS: dict[str, ContainerKind] = {
+    "list": ContainerKind(list, lambda _: [], _items(list), _fill_list),
+    "Counter": ContainerKind(
         collections.Counter, lambda _: collections.Counter(), _pairs(dict), _fill_pairs(collections.Counter)
     ),
-    "OrderedDict": Kind(
+    "OrderedDict": ContainerKind(
         collections.OrderedDict,
         lambda _: collections.OrderedDict(),
         _pairs(collections.OrderedDict),
         _fill_pairs(collections.OrderedDict),
     ),
-    "defaultdict": Kind(
+    "defaultdict": ContainerKind(
         collections.defaultdict,
         lambda _: collections.defaultdict(),
         lambda value, encode: [encode(value.default_factory), _DEFAULT_PAIRS(value, encode)],
         _fill_defaultdict,
     ),
-    "dict": Kind(dict, lambda _: {}, _pairs(dict), _fill_pairs(dict)),
-    "set": Kind(set, lambda _: set(), _items(set), _fill_set),
-    "deque": Kind(
+    "dict": ContainerKind(dict, lambda _: {}, _pairs(dict), _fill_pairs(dict)),
+    "set": ContainerKind(set, lambda _: set(), _items(set), _fill_set),
+    "deque": ContainerKind(
         collections.deque,
         lambda contents: collections.deque(maxlen=contents[0]),
         lambda value, encode: [value.maxlen, [encode(item) for item in collections.deque.__iter__(value)]],
         _fill_deque,
     ),
-    "bytearray": Kind(bytearray, lambda _: bytearray(), lambda value, _: bytes(value).hex(), _fill_bytes),
-    "array": Kind(
+    "bytearray": ContainerKind(bytearray, lambda _: bytearray(), lambda value, _: bytes(value).hex(), _fill_bytes),
+    "array": ContainerKind(
         array.array,
         lambda contents: array.array(contents[0]),
         lambda value, _: [value.typecode, array.array.tobytes(value).hex()],
         _fill_array,
     ),
 }
-_NDARRAY = Kind(object, _empty_ndarray, _ndarray_contents, _fill_ndarray)  # numpy is imported when it is met
+_NDARRAY = ContainerKind(object, _empty_ndarray, _ndarray_contents, _fill_ndarray)  # numpy is imported when it is met
 _KIND_OF = {kind.base: name for name, kind in KINDS.items()}
 
 
-def kind_of(value: Any) -> str | None:
+def kind_of(value: object) -> str | None:
     """The kind of container that `value` is, of a subclass too; None for anything else."""
     name = _KIND_OF.get(type(value))
     if name is not None:
@@ -167,7 +166,7 @@ def kind_of(value: Any) -> str | None:
     return next((name for name, kind in KINDS.items() if isinstance(value, kind.base)), None)
 
 
-def find_kind(name: Any) -> Kind:
+def find_kind(name: object) -> ContainerKind:
     """The kind of that name. Raises WireError."""
     kind = _NDARRAY if name == "ndarray" else KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
@@ -180,30 +179,30 @@ class Codec:
 
     def __init__(self, first_number: int) -> None:
         self._next_number = first_number  # one side counts odd numbers, the other even ones
-        self._shared: dict[int, Shared] = {}
+        self._shared: dict[int, SharedContainer] = {}
         self._numbers: dict[int, int] = {}  # id of a container -> its number
 
     # --- what the two sides do differently
 
-    def refer(self, value: Any, encode: Callable[[Any], Form]) -> Form:
+    def refer(self, value: object, encode: Encode) -> Form:
         """The form of what is neither a value of a listed type nor a container."""
         raise NotImplementedError
 
-    def resolve(self, tag: str, body: Form) -> Any:
+    def resolve(self, tag: str, body: Form) -> object:
         """What such a form of the other side stands for. Raises WireError."""
         raise NotImplementedError
 
-    def describe(self, value: Any) -> Form:
+    def describe(self, value: object) -> Form:
         """What the other side must know of a container whose type is a subclass; None for one that is not."""
         return None
 
-    def make_empty(self, kind: Kind, contents: Form, description: Form) -> Any:
+    def make_empty(self, kind: ContainerKind, contents: Form, description: Form) -> object:
         """This side's copy of a container that the other side sent first."""
         return kind.empty(contents)
 
     # --- encoding
 
-    def encode(self, forms: Callable[[Callable[[Any], Form]], dict[str, Any]]) -> dict[str, Any]:
+    def encode(self, forms: Callable[[Encode], Frame]) -> Frame:
         """The message that `forms` makes with the encoder it is given, and beside it the containers it needs."""
         return _Encoder(self).message(forms)
 
@@ -217,7 +216,7 @@ class Codec:
         del self._numbers[id(self._shared[number].value)]
         del self._shared[number]
 
-    def number(self, value: Any, kind: str) -> int:
+    def number(self, value: object, kind: str) -> int:
         """The number of a container, a new one where it has none."""
         known = self._numbers.get(id(value))
         if known is not None:
@@ -226,14 +225,14 @@ class Codec:
         self._enter(number, value, kind, None)
         return number
 
-    def _enter(self, number: int, value: Any, kind: str, contents: Form) -> None:
-        self._shared[number] = Shared(value, kind, contents)
+    def _enter(self, number: int, value: object, kind: str, contents: Form) -> None:
+        self._shared[number] = SharedContainer(value, kind, contents)
         self._numbers[id(value)] = number
 
-    def shared(self) -> Iterator[tuple[int, Shared]]:
+    def shared(self) -> Iterator[tuple[int, SharedContainer]]:
         yield from list(self._shared.items())
 
-    def find(self, number: int) -> Shared:
+    def find(self, number: int) -> SharedContainer:
         return self._shared[number]
 
     # --- decoding
@@ -289,7 +288,7 @@ class _Encoder:
         self.waiting: list[int] = []
         self.seen: set[int] = set()
 
-    def message(self, forms: Callable[[Callable[[Any], Form]], dict[str, Any]]) -> dict[str, Any]:
+    def message(self, forms: Callable[[Encode], Frame]) -> Frame:
         message = forms(self.form)
         containers = list(self._mentioned())
         for number, shared in self.codec.shared():
@@ -314,7 +313,7 @@ class _Encoder:
             shared.contents = find_kind(shared.kind).contents(shared.value, self.form)
             yield [number, shared.kind, shared.contents, self.codec.describe(shared.value)]
 
-    def form(self, value: Any, depth: int = 0) -> Form:
+    def form(self, value: object, depth: int = 0) -> Form:
         kind = type(value)
         if kind in ATOMS:
             return values.encode_atom(value, kind)
@@ -333,5 +332,5 @@ class _Encoder:
         return self.codec.refer(value, lambda item: self.form(item, depth + 1)) if form is None else form
 
 
-_probe = Shared([], "list", None)
-_UNUSED = sys.getrefcount(_probe.value)  # what it says of a container that the table alone refers to
+_unreferenced = SharedContainer([], "list", None)
+_UNUSED = sys.getrefcount(_unreferenced.value)  # what it says of a container that the table alone refers to

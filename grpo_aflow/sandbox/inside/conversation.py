@@ -1,7 +1,7 @@
-"""The test's side of the talk with one candidate: requests out, values and proxies in, functions of the test called.
+"""The test's side of a check: requests to the candidate, values and proxies back, functions of the test called.
 
-Everything said is kept in a transcript. A second run of the same test (`replay`) is answered from it as long as it
-asks the same, so that nothing is called twice; where it asks something new, the talk goes on live.
+All messages are kept in a transcript. A second run of the same test (`replay`) is answered from it as long as it asks
+the same, so that nothing is called twice; from the first request that differs on, the candidate is asked again.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import socket
 import sys
 import time
 import types
-from collections.abc import Callable
 from typing import Any
 
 from . import proxies, values
-from .shared import Codec, Kind
-from .values import Form
-from .wire import WireError, pack, receive_body, unpack
+from .containers import Codec, ContainerKind
+from .generated_code import MAX_ERROR
+from .values import Encode, Form
+from .wire import Frame, WireError, pack, receive_body, unpack
 
 MAX_REPLY_BYTES = 16 << 20
 MAX_TOTAL_BYTES = 256 << 20
@@ -33,20 +33,18 @@ class CandidateEnded(BaseException):
     """
 
 
-class TestCodec(Codec):
+class CheckerCodec(Codec):
     """What the test's side makes of the candidate's objects, and hands out of its own."""
-
-    __test__ = False
 
     def __init__(self, asker: proxies.Asker) -> None:
         super().__init__(first_number=1)
         self.asker = asker
-        self.held: dict[int, Any] = {}  # index of a candidate's object -> what stands for it here
+        self.held: dict[int, object] = {}  # index of a candidate's object -> what stands for it here
         self.stand_ins: dict[int, int] = {}  # id of what stands for one without knowing it (a generator) -> its index
-        self.lent: list[Any] = []  # functions and other objects of the test that the candidate can name
+        self.lent: list[object] = []  # functions and other objects of the test that the candidate can name
         self.lent_numbers: dict[int, int] = {}
 
-    def refer(self, value: Any, encode: Callable[[Any], Form]) -> Form:
+    def refer(self, value: object, encode: Encode) -> Form:
         target = proxies.target_of(value)
         if target is None:
             target = self.stand_ins.get(id(value))
@@ -67,7 +65,7 @@ class TestCodec(Codec):
         name = getattr(value, "__name__", type(value).__name__)
         return {"callback" if callable(value) else "foreign": [number, str(name)]}
 
-    def resolve(self, tag: str, body: Form) -> Any:
+    def resolve(self, tag: str, body: Form) -> object:
         try:
             if tag == "object":
                 return self._hold(*proxies.read_reference(body))
@@ -81,23 +79,23 @@ class TestCodec(Codec):
             raise WireError("not a reference") from error
         raise WireError("not a tagged value")
 
-    def _hold(self, index: int, name: str, claims: frozenset[str], sort: str) -> Any:
+    def _hold(self, index: int, name: str, claims: frozenset[str], sort: str) -> object:
         if index not in self.held:
             self.held[index] = proxy = proxies.proxy_of(self.asker, index, name, claims, sort)
             if proxies.target_of(proxy) is None:
                 self.stand_ins[id(proxy)] = index
         return self.held[index]
 
-    def _derive(self, plain: Any, index: int, name: str, claims: frozenset[str], _: str) -> Any:
+    def _derive(self, plain: object, index: int, name: str, claims: frozenset[str], _: str) -> object:
         if type(plain) not in values.IMMUTABLE_BASES:
             raise WireError("not a value of a built-in type")
         if index not in self.held:
-            base: Any = type(plain)
+            base: Any = type(plain)  # mypy takes no class for hashable, as a cached function wants it
             kind = proxies.derived_class(base, name, claims)
             self.held[index] = proxies.attach(kind(plain), self.asker, index)
         return self.held[index]
 
-    def make_empty(self, kind: Kind, contents: Form, description: Form) -> Any:
+    def make_empty(self, kind: ContainerKind, contents: Form, description: Form) -> object:
         if description is None or kind.base is object:
             return kind.empty(contents)
         index, name, claims, _ = proxies.read_reference(description)
@@ -110,7 +108,7 @@ class TestCodec(Codec):
         return proxies.attach(made, self.asker, index)
 
 
-def _importable(value: Any) -> list[str] | None:
+def _importable(value: object) -> list[str] | None:
     """[module, name] of a function or class of the standard library or numpy, which the candidate has itself."""
     if not isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType)):
         return None
@@ -121,42 +119,42 @@ def _importable(value: Any) -> list[str] | None:
         return None
     if module.partition(".")[0] not in {*sys.stdlib_module_names, "numpy"} or module == "__main__":
         return None
-    found: Any = sys.modules.get(module)
+    found: object = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
     return [module, name] if found is value else None
 
 
 class Conversation:
-    """The talk with one candidate."""
+    """One test with one candidate, over the whole of a check."""
 
     def __init__(self, link: socket.socket, deadline: float) -> None:
         self.link, self.deadline = link, deadline
-        self.transcript: list[bytes | dict[str, Any]] = []  # frames sent, and messages received, in order
-        self.position: int | None = None  # where the replay stands; None = live
-        self.ended = ""  # why the candidate answers no more
+        self.transcript: list[bytes | Frame] = []  # frames sent, and messages received, in order
+        self.position: int | None = None  # in the transcript, during a replay; None: the candidate itself is asked
+        self.ended = ""  # why the candidate answers no more; "" as long as it does
         self.failed = False  # an assertion failed in a function of the test that the candidate called
         self.hit_limit = False
         self.num_uses = 0  # requests that had the candidate do something
         self.depth = self.num_requests = self.num_bytes = 0
-        self.codec = TestCodec(self)
+        self.codec = CheckerCodec(self)
 
     def begin(self) -> None:
         """Begin a run of the test: what an earlier run held is forgotten."""
-        self.codec = TestCodec(self)
+        self.codec = CheckerCodec(self)
         self.depth = 0
 
     def replay(self) -> None:
         """Answer from the transcript, as long as the same is asked."""
-        self.position = 1  # after the word that the candidate has loaded
+        self.position = 1  # after the message that the candidate has loaded
 
-    def ask(self, do: str, target: proxies.Target, name: str = "", *args: Any, **kwargs: Any) -> Any:
+    def ask(self, do: str, target: proxies.Target, name: str = "", *args: object, **kwargs: object) -> Any:
         """Have the candidate do one thing. Raises what it raised, or CandidateEnded."""
         codec = self.codec
         self.num_uses += 1
 
-        def forms(encode: Callable[[Any], Form]) -> dict[str, Any]:
-            message = {"do": do, "of": target, "name": name, "args": [encode(value) for value in args]}
+        def forms(encode: Encode) -> Frame:
+            message: Frame = {"do": do, "of": target, "name": name, "args": [encode(value) for value in args]}
             return message | {"kwargs": {key: encode(value) for key, value in kwargs.items()}} if kwargs else message
 
         self._send(codec.encode(forms))
@@ -176,10 +174,10 @@ class Conversation:
                 raise CandidateEnded(self.ended) from problem
             raise error
 
-    def _read_error(self, reply: dict[str, Any]) -> BaseException:
+    def _read_error(self, reply: Frame) -> BaseException:
         self.hit_limit |= reply.get("limit") is True
         kind, *arguments = [self.codec.decode(form) for form in reply.get("raised") or [None]]
-        message = str(reply.get("message"))[:2000]
+        message = str(reply.get("message"))[:MAX_ERROR]
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise WireError("neither a value nor an error")
         try:
@@ -190,7 +188,7 @@ class Conversation:
         error.add_note(message)
         return error
 
-    def _call_back(self, reply: dict[str, Any]) -> None:
+    def _call_back(self, reply: Frame) -> None:
         """Call a function that the test lent to the candidate, and tell it the outcome."""
         codec, number = self.codec, reply["callback"]
         if self.depth >= MAX_CALLBACK_DEPTH or type(number) is not int or not 0 <= number < len(codec.lent):
@@ -214,7 +212,7 @@ class Conversation:
             self.depth -= 1
         self._send(outcome)
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: Frame) -> None:
         frame = pack(message)
         if self.position is not None:
             if self.position < len(self.transcript) and self.transcript[self.position] == frame:
@@ -231,7 +229,7 @@ class Conversation:
             self.link.sendall(frame)
         self.transcript.append(frame)
 
-    def receive(self) -> dict[str, Any]:
+    def receive(self) -> Frame:
         """The candidate's next message."""
         if self.position is not None and self.position < len(self.transcript):
             message = self.transcript[self.position]
@@ -246,32 +244,32 @@ class Conversation:
         self.transcript.append(message)
         return message
 
-    def _watched(self) -> _Watch:
-        return _Watch(self)
+    def _watched(self) -> _EndWatch:
+        return _EndWatch(self)
 
 
-class _Watch:
+class _EndWatch:
     """Turns the end of the candidate, or of its time, into CandidateEnded."""
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
 
     def __enter__(self) -> None:
-        talk = self.conversation
-        if talk.ended:
-            raise CandidateEnded(talk.ended)
-        remaining = talk.deadline - time.monotonic()
+        conversation = self.conversation
+        if conversation.ended:
+            raise CandidateEnded(conversation.ended)
+        remaining = conversation.deadline - time.monotonic()
         if remaining <= 0:
-            talk.ended = "timeout"
-            raise CandidateEnded(talk.ended)
-        talk.link.settimeout(remaining)
+            conversation.ended = "timeout"
+            raise CandidateEnded(conversation.ended)
+        conversation.link.settimeout(remaining)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             return
-        talk = self.conversation
+        conversation = self.conversation
         # The fork server ends a candidate at the deadline, a moment before this side's own timer.
-        late = isinstance(error, TimeoutError) or time.monotonic() > talk.deadline - 0.05
+        late = isinstance(error, TimeoutError) or time.monotonic() > conversation.deadline - 0.05
         if isinstance(error, (TimeoutError, WireError, OSError)):
-            talk.ended = "timeout" if late else str(error)
-            raise CandidateEnded(talk.ended) from error
+            conversation.ended = "timeout" if late else str(error)
+            raise CandidateEnded(conversation.ended) from error

@@ -1,7 +1,7 @@
 """Frames between processes: length-prefixed JSON objects. The reader of a frame never trusts its writer.
 
 What a frame says of Python values is the business of `values` (numbers, strings and their like, by value) and of
-`shared` (containers, which keep their identity).
+`containers` (which keep their identity).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import socket
 import struct
 from typing import Any
 
+Frame = dict[str, Any]  # by no closer type: its writer may run generated code, so each reader checks what it takes
 _HEADER = struct.Struct("!I")
 
 
@@ -18,7 +19,7 @@ class WireError(Exception):
     """The other side closed the connection, or sent something that is not a frame or not a value."""
 
 
-def pack(message: dict[str, Any]) -> bytes:
+def pack(message: Frame) -> bytes:
     """The frame of a message. Raises WireError when it holds what JSON cannot say."""
     try:
         body = json.dumps(message, separators=(",", ":")).encode()
@@ -27,7 +28,7 @@ def pack(message: dict[str, Any]) -> bytes:
     return _HEADER.pack(len(body)) + body
 
 
-def unpack(body: bytes) -> dict[str, Any]:
+def unpack(body: bytes) -> Frame:
     """The message of a frame's body. Raises WireError."""
     try:
         message = json.loads(body)
@@ -38,12 +39,12 @@ def unpack(body: bytes) -> dict[str, Any]:
     return message
 
 
-def send_frame(channel: socket.socket, message: dict[str, Any]) -> None:
+def send_frame(channel: socket.socket, message: Frame) -> None:
     """Write one frame; blocks until the other side has taken it."""
     channel.sendall(pack(message))
 
 
-def receive_frame(channel: socket.socket, *, max_bytes: int) -> dict[str, Any]:
+def receive_frame(channel: socket.socket, *, max_bytes: int) -> Frame:
     """Read one frame. Raises WireError when it is too long, broken or never comes (TimeoutError: the socket's own)."""
     return unpack(receive_body(channel, max_bytes=max_bytes))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 
 _STDLIB = """
 abc array ast asyncio base64 bisect calendar cmath collections copy csv dataclasses datetime decimal enum fractions
@@ -28,7 +29,7 @@ sympy.binomial(10, 3), sympy.gcd(12, 18), sympy.isprime(97), sympy.divisors(28),
 }
 
 
-def load(packages: list[str]) -> None:
+def load(packages: Iterable[str]) -> None:
     """Import the common standard library and `packages`, and use the latter once. Raises ImportError."""
     for name in [*_STDLIB.split(), *packages]:
         importlib.import_module(name)

@@ -2,8 +2,8 @@
 
 `None`, bool, int, float and str are their own JSON; everything else is an object with one key, its tag. The tables
 below are closed: a tag names a type of this list and nothing else, so a candidate can make the trusted side build a
-value, never call a function or import a module of its choice. What is no value of a listed type is the business of
-`shared`.
+value, never call a function or import a module of its choice. What has no listed type is the business of `containers`
+and of the two codecs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from typing import Any
 
 from .wire import WireError
 
-Form = Any  # what JSON can say
-Encode = Callable[[Any], Form]
+# What JSON can say. By no closer type: the other side wrote it, and a form that is not as expected must fail where it
+# is read (`decode_value` makes a WireError of that).
+Form = Any
+Encode = Callable[[object], Form]
 Decode = Callable[[Form], Any]
 
 _SAFE_INT = 2**64  # longer ones as hexadecimal digits, which cost linear time
@@ -156,7 +158,7 @@ _OTHER_BASES: tuple[type, ...] = (
 )  # fmt: skip
 
 
-def encode_value(value: Any, kind: type, encode: Encode) -> Form | None:
+def encode_value(value: object, kind: type, encode: Encode) -> Form | None:
     """The tagged form of a value of exact type `kind`; None where it has none."""
     known = _ENCODERS.get(kind)
     if known is not None:
@@ -166,7 +168,7 @@ def encode_value(value: Any, kind: type, encode: Encode) -> Form | None:
     return None
 
 
-def encode_number(value: Any) -> Form | None:
+def encode_number(value: object) -> Form | None:
     """Numbers of numpy by themselves, of sympy and mpmath by their value; None for all else."""
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic):
@@ -190,7 +192,7 @@ def encode_number(value: Any) -> Form | None:
     return None
 
 
-def base_value(value: Any) -> Any:
+def base_value(value: object) -> object:
     """An instance of a subclass as a value of its base, read by the base's own methods; NotImplemented for others.
 
     The base's methods, because a subclass's own may answer what they like.

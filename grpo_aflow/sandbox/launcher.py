@@ -1,8 +1,8 @@
 """The small process between the trainer and a fork server: puts the server into its confinement and watches over it.
 
-Run as a script with its orders (JSON) as the only argument and the server's socket as standard input. It is not
+Run as a script, with its orders (JSON) as the only argument and the server's socket as standard input. It is not
 confined, holds no keys, tests or golds, and runs no generated code. It ends the server when its own parent is gone,
-whatever became of it, ends a child that starts too many threads, and removes the server's folder when all is over.
+however that one ended, ends a child that starts too many threads, and removes the server's folder when all is over.
 """
 
 from __future__ import annotations
@@ -18,10 +18,35 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
 
+Confinement = Literal["sandlock", "bubblewrap", "none"]
 WATCH_S = 0.1
 REMOVE_S = 5.0
-MAX_THREADS = 64  # of one process; none of the limits of an unprivileged process counts them
+# Of one process. No limit that an unprivileged process can set counts them: RLIMIT_NPROC counts all processes of the
+# user and spares root, a seccomp filter counts nothing, and a pids cgroup is root's to make.
+MAX_THREADS = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchOrders:
+    """How to start one fork server."""
+
+    confinement: Confinement
+    base: str  # the server's folder, removed at the end
+    readable: list[str]
+    writable: list[str]
+    env: dict[str, str]
+    cwd: str
+    command: list[str]
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def load(text: str) -> LaunchOrders:
+        return LaunchOrders(**json.loads(text))
 
 
 def watch(parent: int, end: Callable[[], None]) -> None:
@@ -61,15 +86,15 @@ def num_threads(pid: int) -> int:
         return 0
 
 
-def run_server(orders: dict, parent: int) -> int:
+def run_server(orders: LaunchOrders, parent: int) -> int:
     """Start the server's command, confined by sandlock when the orders say so; returns its exit status."""
-    confined = orders["confinement"] == "sandlock"
+    confined = orders.confinement == "sandlock"
     if confined:
         import sandlock
 
         # Landlock alone: sandlock's full sandbox, with a supervisor for every fork, costs a fifth more CPU and (0.9.0)
-        # keeps a descriptor of each ended process. The seccomp filters are ours, see `seccomp`.
-        confinement = sandlock.Sandbox(fs_readable=orders["readable"], fs_writable=orders["writable"])
+        # keeps a descriptor of each ended process. The seccomp filters are ours, see `inside.seccomp`.
+        confinement = sandlock.Sandbox(fs_readable=orders.readable, fs_writable=orders.writable)
 
     def prepare() -> None:
         if sys.platform == "linux":
@@ -77,10 +102,10 @@ def run_server(orders: dict, parent: int) -> int:
         if confined:
             sandlock.confine(confinement)
 
-    process = subprocess.Popen(orders["command"], env=orders["env"], cwd=orders["cwd"], preexec_fn=prepare)
+    process = subprocess.Popen(orders.command, env=orders.env, cwd=orders.cwd, preexec_fn=prepare)
     threading.Thread(target=watch, args=(parent, process.kill), daemon=True).start()
     status = process.wait()
-    remove(orders["base"])
+    remove(orders.base)
     return status
 
 
@@ -95,7 +120,7 @@ def remove(folder: str) -> None:
 def main() -> int:
     """Read the orders, start the server, wait for its end."""
     parent = os.getppid()
-    return run_server(json.loads(sys.argv[1]), parent)
+    return run_server(LaunchOrders.load(sys.argv[1]), parent)
 
 
 if __name__ == "__main__":

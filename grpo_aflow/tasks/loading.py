@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from grpo_aflow.tasks.datasets import own
-from grpo_aflow.tasks.datasets.dataset import Origin
-from grpo_aflow.tasks.datasets.registry import DATASETS, dataset_named, own_dataset
+from grpo_aflow.tasks.datasets.dataset import Dataset, Origin
+from grpo_aflow.tasks.datasets.own_python import OwnDataset, is_python_name, own_dataset, own_tasks
+from grpo_aflow.tasks.datasets.registry import DATASETS, dataset_named
 from grpo_aflow.tasks.datasets.rows import read_rows
 from grpo_aflow.tasks.datasets.sources import bundled_file, find_files, rows_of
 from grpo_aflow.tasks.manifest import is_prepared, prepared_file
@@ -20,19 +22,13 @@ OWN_FILES = (".jsonl", ".jsonl.gz", ".parquet")
 def load_tasks(name: str, *, split: str, source: str | None = None, revision: str = "main") -> list[Task]:
     """All tasks of one split of a dataset, in its own order, with unique ids.
 
-    `name`: gsm8k, math, squad2, hotpotqa, humaneval or mbpp; or the path of a jsonl file of one's own (`own.py`); or
-    "package.module:attribute" (`dataset.OwnDataset`). `split`: train, test (the official one; for SQuAD v2 and HotpotQA
-    the dev set), validation, aflow_validate or aflow_test. `source`: None or "hub", "bundled", a folder (in the hub's
-    layout, of the original files, of AFlow's files, or written by grpo-aflow-data) or a file.
+    `name`: one of `datasets.registry.DATASETS`; or the path of a jsonl file of one's own (`own.py`); or
+    "package.module:attribute" (`own_python.py`). `split`: train, test (the official one, or the official dev set where
+    that is not public), validation, aflow_validate or aflow_test. `source`: None or "hub", "bundled", a folder (in the
+    hub's layout, of the original files, of AFlow's files, or written by grpo-aflow-data) or a file.
     Raises UserError, naming file, row and fix, for anything missing or broken.
     """
-    if ":" in name:
-        tasks: Iterable[Task] = own_dataset(name).load(split)
-    elif name.endswith(OWN_FILES):
-        tasks = _own_tasks(Path(name), split)
-    else:
-        tasks = _dataset_tasks(name, split, source, revision)
-    loaded = list(_with_unique_ids(tasks))
+    loaded = list(_with_unique_ids(_tasks(name, split, source, revision)))
     if not loaded:
         raise UserError(f"{name}: split {split!r} of {source or 'the hub'} holds no tasks; check split and source")
     return loaded
@@ -43,7 +39,7 @@ def local_files(name: str, split: str, source: str | None) -> list[Path] | None:
 
     Raises UserError where there are none.
     """
-    if ":" in name:
+    if _python_code(name) is not None:
         return None
     if name.endswith(OWN_FILES):
         return [Path(name)]
@@ -64,17 +60,31 @@ def bundled(split: str) -> tuple[Task, ...]:
     return tuple(task for name in DATASETS for task in load_tasks(name, split=split, source="bundled"))
 
 
+def _tasks(name: str, split: str, source: str | None, revision: str) -> Iterable[Task]:
+    if (code := _python_code(name)) is not None:
+        return own_tasks(name, code, split)
+    if name.endswith(OWN_FILES):
+        return _file_tasks(Path(name), split)
+    return _dataset_tasks(name, split, source, revision)
+
+
+def _python_code(name: str) -> OwnDataset | None:
+    """The dataset of that name, where it is code that makes its tasks rather than a `Dataset` of rows."""
+    found = own_dataset(name) if is_python_name(name) else None
+    return None if isinstance(found, Dataset) else found
+
+
 def _dataset_tasks(name: str, split: str, source: str | None, revision: str) -> Iterator[Task]:
     dataset = dataset_named(name)
     if source not in (None, "hub", "bundled") and is_prepared(Path(str(source))):
-        yield from _own_tasks(prepared_file(Path(source), name, split), split)
+        yield from _file_tasks(prepared_file(Path(source), name, split), split)
         return
     prefix = "bundled/" if source == "bundled" else ""
     for index, row in enumerate(rows_of(dataset, split, source, revision)):
-        yield dataset.to_task(row, Origin(split=split, index=index, prefix=prefix))
+        yield replace(dataset.to_task(row, Origin(split=split, index=index, prefix=prefix)), dataset=name)
 
 
-def _own_tasks(path: Path, split: str) -> Iterator[Task]:
+def _file_tasks(path: Path, split: str) -> Iterator[Task]:
     """The tasks of a file in the own schema."""
     if not path.is_file():
         raise UserError(f"{path} is not a file; name an existing .jsonl file of tasks")

@@ -28,7 +28,8 @@ from grpo_aflow.tasks import manifest as manifests
 from grpo_aflow.tasks.datasets import own
 from grpo_aflow.tasks.datasets.registry import DATASETS
 from grpo_aflow.tasks.datasets.sources import resolve_revision
-from grpo_aflow.tasks.grading import grade, is_masked
+from grpo_aflow.tasks.graders.grader import is_masked
+from grpo_aflow.tasks.grading import grade
 from grpo_aflow.tasks.leaks import check_leaks
 from grpo_aflow.tasks.loading import load_tasks, local_files
 from grpo_aflow.tasks.mix import DataMix
@@ -131,7 +132,7 @@ class Prepare:
             raise InfrastructureError(f"{error}; or leave the golds untried with max_failing_golds=null") from error
         if len(failing) > self.max_failing_golds * len(code):
             raise UserError(
-                f"{key}: {len(failing)} of {len(code)} golds fail their own tests, for example {failing[0]}; mend "
+                f"{key}: {len(failing)} of {len(code)} golds fail their own tests, for example {failing[0]}; correct "
                 f"them, or allow more than max_failing_golds={self.max_failing_golds}"
             )
         return failing

@@ -5,11 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpo_aflow.syntax import parse_module
-from grpo_aflow.tasks import bundled, normalise
+from grpo_aflow.tasks import GraderReading, bundled
 from grpo_aflow.tasks.graders.code_grading import read_answer
 from grpo_aflow.tasks.reading import code_blocks, source_code
 from grpo_aflow.tasks.reading.code_answer import READING_ORDER, question_of, read_code
 from grpo_aflow.tasks.selftest.layouts_code import LAYOUTS, wrong_program
+from grpo_aflow.types import Task
 
 QUESTION = question_of("Adds two numbers.\n\ndef add(a, b):", "add")
 ADD = "def add(a, b):\n    return a + b"
@@ -147,7 +148,8 @@ def test_every_layout_of_bundled_golds_is_read_as_the_gold_and_a_wrong_one_as_wr
 def test_the_vote_reads_what_the_grader_reads():
     layouts = [LAYOUTS[name](ADD, "add") for name in ("plain", "fence_python", "bare_prose_around", "json", "think")]
     layouts.append(python(ADD, "def test_add():\n    assert add(1, 2) == 3\ntest_add()"))
-    assert len({normalise(answer, "code") for answer in layouts}) == 1
+    unnamed = Task(id="c/0", dataset="mbpp", domain="code", problem="", answers=("",))
+    assert len({GraderReading().vote_key(answer, unnamed) for answer in layouts}) == 1
 
 
 HARD = {
@@ -215,7 +217,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(PIECES, max_size=20).map("".join) | st.text(max_size=200))
 def test_any_text_is_read(answer):
     reading = read(answer)

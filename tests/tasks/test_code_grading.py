@@ -4,13 +4,18 @@ import dataclasses
 
 import pytest
 
-from grpo_aflow.tasks import bundled, grade, is_masked, normalise
+from grpo_aflow.tasks import GraderReading, bundled, grade, is_masked
 from grpo_aflow.tasks.selftest.attacks import BLOCKING_CODE_ATTACKS, QUICK_CODE_ATTACKS, code_attack
+from grpo_aflow.tasks.selftest.checks import thinned
 from grpo_aflow.types import CheckResult, CodeResult, CodeStatus, Task
 
 TASK = Task(
     id="c/0", dataset="mbpp", domain="code", problem="", answers=("def f(): pass",), entry_point="f", hidden_tests=("",)
 )
+
+
+def code_tasks(split):
+    return [task for task in bundled(split) if task.domain == "code"]
 
 
 class ScriptedRunner:
@@ -71,9 +76,13 @@ def test_setup_and_every_hidden_test_reach_the_checker():
     assert runner.asked[0][1:4] == ("assert f() == 1\nassert f() == 2", "f", "import re")
 
 
-def test_normalise_ignores_layout_and_comments():
-    assert normalise("```python\ndef f( a ):\n    return a # x\n```", "code") == normalise("def f(a): return a", "code")
-    assert normalise("def f(:", "code") == "def f(:"
+@pytest.mark.parametrize("entry_point", ["f", ""])
+def test_votes_ignore_layout_and_comments(entry_point):
+    def vote(answer):
+        return GraderReading().vote_key(answer, dataclasses.replace(TASK, entry_point=entry_point))
+
+    assert vote("```python\ndef f( a ):\n    return a # x\n```") == vote("def f(a): return a")
+    assert vote("def f(:") == "def f(:"
 
 
 def test_a_grade_names_the_rule_that_read_the_program_and_keeps_it():
@@ -106,10 +115,6 @@ def runner():
     return open_default()
 
 
-def code_tasks(split):
-    return [task for task in bundled(split) if task.domain == "code"]
-
-
 def test_bundled_golds_pass_and_their_public_tests_too(runner):
     for task in (*code_tasks("train"), *code_tasks("test")):
         assert grade(task, f"Here:\n```python\n{task.answers[0]}\n```", runner=runner).exact, task.id
@@ -123,10 +128,12 @@ def test_a_gold_without_its_header_passes_because_setup_is_kept(runner):
     assert grade(task, task.answers[0].removeprefix(task.setup), runner=runner).exact
 
 
+# Every attack on every fourth task, the next attack on other ones; `make selftest` tries all of them.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", QUICK_CODE_ATTACKS)
-def test_no_quick_attack_passes_a_bundled_task(runner, name):
-    for task in code_tasks("test"):
+@pytest.mark.parametrize(("name", "tasks"), list(thinned(QUICK_CODE_ATTACKS, code_tasks("test"), 4)))
+def test_no_quick_attack_passes_a_bundled_task(runner, name, tasks):
+    assert tasks
+    for task in tasks:
         graded = grade(task, code_attack(task, QUICK_CODE_ATTACKS[name]), runner=runner)
         assert not graded.exact, task.id
         assert not is_masked(graded), task.id
@@ -135,5 +142,5 @@ def test_no_quick_attack_passes_a_bundled_task(runner, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BLOCKING_CODE_ATTACKS)
 def test_no_blocking_attack_passes(runner, name):
-    task = code_tasks("test")[0]
+    task = dataclasses.replace(code_tasks("test")[0], metadata={"timeout_s": 0.5})
     assert not grade(task, code_attack(task, BLOCKING_CODE_ATTACKS[name]), runner=runner).exact

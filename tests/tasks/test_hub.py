@@ -74,7 +74,7 @@ print("done")
     assert run(hub, tmp_path, program) == "done\n"
 
 
-def test_an_unknown_revision_is_named_with_its_mend(hub, tmp_path):
+def test_an_unknown_revision_is_named_with_its_fix(hub, tmp_path):
     program = """
 from grpo_aflow.tasks import load_tasks
 from grpo_aflow.types import UserError

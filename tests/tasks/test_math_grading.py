@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from answer_cases import CASES
 
-from grpo_aflow.tasks import grade, normalise
+from grpo_aflow.tasks import GraderReading, grade
 from grpo_aflow.tasks.graders.math_grading import LATEX, NUMBER
 from grpo_aflow.tasks.latex.pool import latex_pool
 from grpo_aflow.tasks.reading.final_answer import READING_ORDER, find_final_answer, last_boxed, visible
@@ -173,9 +173,13 @@ def test_aflow_profile_reproduces_its_quirks():
     assert grade(text_task("gsm8k", "2"), "18 (step 2 of 2)", profile="aflow").exact
 
 
-def test_normalise_makes_equal_votes_equal():
-    assert normalise("The answer is 1,234.0", "math") == normalise(r"\boxed{1234}", "math") == "1234"
-    assert normalise(r"$\dfrac{a}{ b}$", "math") == normalise(r"\frac{a}{b}", "math")
+@pytest.mark.parametrize("dataset", ["gsm8k", "math"])
+def test_equal_answers_are_equal_votes(dataset):
+    def vote(answer):
+        return GraderReading().vote_key(answer, text_task(dataset, ""))
+
+    assert vote("The answer is 1,234.0") == vote(r"\boxed{1234}") == "1234"
+    assert vote(r"$\dfrac{a}{ b}$") == vote(r"\frac{a}{b}")
 
 
 SLOW_ANSWERS = [

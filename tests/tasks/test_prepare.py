@@ -121,7 +121,9 @@ def test_golds_of_code_are_run(tmp_path):
     raw.write_text("".join(json.dumps(row) + "\n" for row in rows))
     wanted = {"mix": mix(source=str(tmp_path / "raw"), datasets={"mbpp": 1.0}, ratios={"code": 1.0}), "test_splits": {}}
     broken = f"mbpp/{rows[3]['task_id']}"
-    with pytest.raises(UserError, match=f"mbpp/train: 1 of 16 golds fail their own tests, for example {broken}; mend"):
+    with pytest.raises(
+        UserError, match=f"mbpp/train: 1 of 16 golds fail their own tests, for example {broken}; correct"
+    ):
         prepare(tmp_path / "out", max_failing_golds=0.05, **wanted).run()
     manifest = json.loads(prepare(tmp_path / "out", max_failing_golds=0.1, **wanted).run().read_text())
     assert manifest["files"]["mbpp/train"]["failing_golds"] == [broken]

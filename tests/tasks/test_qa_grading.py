@@ -2,7 +2,7 @@
 
 import pytest
 
-from grpo_aflow.tasks import grade, normalise
+from grpo_aflow.tasks import GraderReading, grade
 from grpo_aflow.tasks.graders.qa_scoring import hotpotqa_scores, is_no_answer, squad_scores
 from grpo_aflow.tasks.selftest.attacks import TEXT_ATTACKS, text_task
 from grpo_aflow.types import Task
@@ -74,9 +74,14 @@ def test_no_attack_passes(dataset, gold, answer):
     assert not grade(text_task(dataset, gold), answer).exact
 
 
-def test_normalise_is_the_scorers_own():
-    assert normalise("The  Red, Dog!", "qa") == "red dog"
-    assert normalise("Unanswerable.", "qa") == ""
+@pytest.mark.parametrize("dataset", ["squad2", "hotpotqa"])
+def test_votes_are_normalised_as_the_scorer_does(dataset):
+    def vote(answer):
+        return GraderReading().vote_key(answer, text_task(dataset, ""))
+
+    assert vote("The  Red, Dog!") == "red dog"
+    assert vote("It is <answer>the red dog</answer>.") == "red dog"
+    assert vote("Unanswerable.") == ""
 
 
 def test_the_last_answer_tag_is_the_answer() -> None:

@@ -1,19 +1,17 @@
-"""What a dataset is: where its rows are found, and how one row becomes a `types.Task`.
+"""What a dataset is: where its rows are found, how one row becomes a `types.Task`, and how an answer to it is graded.
 
-Each of the six modules beside this one holds one `Dataset` value. Users bring a dataset of their own either as a jsonl
-file (`own.py`) or as any Python object with the shape of `OwnDataset`.
+Each of the six modules beside this one holds one `Dataset` value and is the only file that knows it by name. Users
+bring their own as a jsonl file (`own`) or in Python (`own_python`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
-from grpo_aflow.protocols import CodeRunner
-from grpo_aflow.tasks.datasets.rows import Row
-from grpo_aflow.tasks.graders.tiers import Tiers
-from grpo_aflow.types import Domain, Grade, Task
+from grpo_aflow.tasks.datasets.rows import DataRow
+from grpo_aflow.tasks.graders.grader import Grader
+from grpo_aflow.types import Domain, Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,32 +24,27 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KnownGolds:
+    """What the original files are known to hold: the full self-test (`make selftest`) expects it."""
+
+    splits: tuple[str, ...]  # their golds are graded, all together
+    num_exact: int  # of these golds at least so many grade exact
+    attacked: tuple[str, ...] = ()  # code: the splits whose tasks the attack battery is tried on
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:
-    """One of the six datasets: its address on the hub, its splits and its row reader."""
+    """Rows on the hub or in files, the reader that makes tasks of them, and the grader of the answers."""
 
     name: str
     domain: Domain
+    grader: Grader
     hub: str  # the name that `datasets.load_dataset` takes
     configs: tuple[str, ...]  # hub configs that are joined, in this order
     splits: Mapping[str, str]  # our split -> the hub's split; the official test set is always "test"
     schema: str  # the hub's columns, for refusals
-    to_task: Callable[[Row, Origin], Task]
+    to_task: Callable[[DataRow, Origin], Task]
     files: Mapping[str, tuple[str, ...]]  # split -> names of files of the original publication
-    expand: Callable[[Row], Iterator[Row]] | None = None  # a nested record of the original publication -> rows
-
-
-class OwnDataset(Protocol):
-    """A dataset written in Python: `load_tasks("package.module:attribute", split=...)`, also as a key of `data_mix`.
-
-    Every task's `dataset` must be the same "package.module:attribute", which is how `grade` finds its way back.
-    """
-
-    domain: Domain
-
-    def load(self, split: str) -> Iterable[Task]:
-        """All tasks of one split, in a fixed order, with unique ids."""
-        ...
-
-    def grade(self, task: Task, answer: str, *, runner: CodeRunner | None, tiers: Tiers) -> Grade:
-        """Must not raise for any answer."""
-        ...
+    expand: Callable[[DataRow], Iterator[DataRow]] | None = None  # a nested record of the original publication -> rows
+    broken_golds: frozenset[str] = frozenset()  # ids of tasks whose gold is known to be wrong: never exact
+    known_golds: KnownGolds | None = None  # None: the full self-test leaves the dataset out

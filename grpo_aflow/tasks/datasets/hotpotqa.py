@@ -5,7 +5,7 @@ supporting_facts ({"title": [...], "sent_id": [...]}), context ({"title": [...],
 The original JSON and AFlow's files (validate 200, test 800) differ: `_id`, and context as
 [[title, [sentence, ...]], ...].
 Prompt: all ten paragraphs with their titles, then the question. Grade: official EM and F1 with the special case for
-yes, no and noanswer (`qa_scoring`).
+yes, no and noanswer (`qa_grading.PhraseGrader`).
 
 Example:
     >>> from grpo_aflow.tasks import grade, load_tasks
@@ -16,8 +16,9 @@ Example:
 
 from __future__ import annotations
 
-from grpo_aflow.tasks.datasets.dataset import Dataset, Origin
-from grpo_aflow.tasks.datasets.rows import Row
+from grpo_aflow.tasks.datasets.dataset import Dataset, KnownGolds, Origin
+from grpo_aflow.tasks.datasets.rows import DataRow
+from grpo_aflow.tasks.graders.qa_grading import PhraseGrader
 from grpo_aflow.types import Task
 
 PROMPT = (
@@ -25,7 +26,7 @@ PROMPT = (
 )
 
 
-def to_task(row: Row, origin: Origin) -> Task:
+def to_task(row: DataRow, origin: Origin) -> Task:
     """One row, of the hub or of the original JSON, as a task."""
     question = row.text("question").strip()
     context = "\n\n".join(f"[{title}]\n{''.join(sentences).strip()}" for title, sentences in _paragraphs(row))
@@ -39,7 +40,7 @@ def to_task(row: Row, origin: Origin) -> Task:
     )
 
 
-def _paragraphs(row: Row) -> list[tuple[str, list[str]]]:
+def _paragraphs(row: DataRow) -> list[tuple[str, list[str]]]:
     context = row.values.get("context")
     if isinstance(context, dict) and {"title", "sentences"} <= context.keys():
         pairs = list(zip(context["title"], context["sentences"], strict=False))
@@ -55,10 +56,12 @@ def _paragraphs(row: Row) -> list[tuple[str, list[str]]]:
 HOTPOTQA = Dataset(
     name="hotpotqa",
     domain="qa",
+    grader=PhraseGrader(),
     hub="hotpotqa/hotpot_qa",
     configs=("distractor",),
     splits={"train": "train", "validation": "validation", "test": "validation"},
     schema="id, question, answer, type, level, supporting_facts, context",
     to_task=to_task,
     files={"train": ("hotpot_train_v1.1.json",), "test": ("hotpot_dev_distractor_v1.json",)},
+    known_golds=KnownGolds(splits=("aflow_validate",), num_exact=200),
 )

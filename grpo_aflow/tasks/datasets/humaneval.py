@@ -5,7 +5,7 @@ Hub `openai/openai_humaneval`, columns: task_id ("HumanEval/0"), prompt, canonic
 the same.
 Prompt: as it stands. What precedes the function in it (imports, and helpers such as `encode_cyclic`) is kept as
 `setup`. Public tests are the examples of the docstring; they stand in the prompt anyway.
-Grade: the two-process checker.
+Grade: the hidden tests, in the two-process checker (`code_grading.ProgramGrader`).
 
 Example:
     >>> from grpo_aflow.tasks import load_tasks
@@ -21,8 +21,9 @@ import doctest
 import re
 
 from grpo_aflow.syntax import parse_expression
-from grpo_aflow.tasks.datasets.dataset import Dataset, Origin
-from grpo_aflow.tasks.datasets.rows import Row
+from grpo_aflow.tasks.datasets.dataset import Dataset, KnownGolds, Origin
+from grpo_aflow.tasks.datasets.rows import DataRow
+from grpo_aflow.tasks.graders.code_grading import ProgramGrader
 from grpo_aflow.tasks.reading.source_code import parse_source
 from grpo_aflow.types import Task
 
@@ -31,7 +32,7 @@ _ARROW = r"(?:==|=>|->|➞|→|returns|should return|should be equal to)"
 _WRONG_EXAMPLES = frozenset({"assert median([-10, 4, 6, 1000, 10, 20]) == 15.0"})
 
 
-def to_task(row: Row, origin: Origin) -> Task:
+def to_task(row: DataRow, origin: Origin) -> Task:
     """One row as a task; the gold is the prompt with its canonical body, a complete program."""
     prompt, entry_point, test = row.text("prompt"), row.text("entry_point"), row.text("test")
     if not re.search(r"^def check\(", test, re.M):
@@ -97,10 +98,12 @@ def _is_pair(call: str, want: str, entry_point: str) -> bool:
 HUMANEVAL = Dataset(
     name="humaneval",
     domain="code",
+    grader=ProgramGrader(),
     hub="openai/openai_humaneval",
     configs=("openai_humaneval",),
     splits={"test": "test"},
     schema="task_id, prompt, canonical_solution, test, entry_point",
     to_task=to_task,
     files={"test": ("HumanEval.jsonl.gz", "HumanEval.jsonl")},
+    known_golds=KnownGolds(splits=("test",), num_exact=164, attacked=("test",)),
 )

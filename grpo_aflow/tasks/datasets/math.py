@@ -3,8 +3,8 @@
 Hub `EleutherAI/hendrycks_math`, one config per subject, columns: problem, level ("Level 5"), type (the subject),
 solution (worked, the answer in its last `\\boxed`). AFlow's files hold level-5 problems of four subjects: validate
 119, test 486.
-Prompt: the problem as it stands. Grade: the declared answer equals the gold, by math-verify where it is no plain
-number (`math_grading.grade_latex`).
+Prompt: the problem as it stands. Grade: the declared answer equals the gold by what its LaTeX means
+(`math_grading.LatexGrader`).
 
 Example:
     >>> from grpo_aflow.tasks import grade, load_tasks
@@ -15,13 +15,14 @@ Example:
 
 from __future__ import annotations
 
-from grpo_aflow.tasks.datasets.dataset import Dataset, Origin
-from grpo_aflow.tasks.datasets.rows import Row
+from grpo_aflow.tasks.datasets.dataset import Dataset, KnownGolds, Origin
+from grpo_aflow.tasks.datasets.rows import DataRow
+from grpo_aflow.tasks.graders.math_grading import LatexGrader
 from grpo_aflow.tasks.reading.final_answer import last_boxed
 from grpo_aflow.types import Task
 
 
-def to_task(row: Row, origin: Origin) -> Task:
+def to_task(row: DataRow, origin: Origin) -> Task:
     """One row as a task; the gold is the content of the solution's last box, at any depth of braces."""
     solution = row.text("solution")
     gold = last_boxed(solution)
@@ -40,6 +41,7 @@ def to_task(row: Row, origin: Origin) -> Task:
 MATH = Dataset(
     name="math",
     domain="math",
+    grader=LatexGrader(),
     hub="EleutherAI/hendrycks_math",
     configs=(
         "algebra",
@@ -54,4 +56,5 @@ MATH = Dataset(
     schema="problem, level, type, solution",
     to_task=to_task,
     files={},
+    known_golds=KnownGolds(splits=("aflow_validate", "aflow_test"), num_exact=605),
 )

@@ -4,8 +4,9 @@ Hub `google-research-datasets/mbpp`, config `full`, columns: task_id, text, code
 challenge_test_list. The config `sanitized` and AFlow's files (validate 86, test 341) have prompt for text and
 test_imports for test_setup_code.
 Prompt: the text and the function's signature (and that of a class that the tests construct), because the tests call it
-by name. No public tests: the prompt shows none. Grade: the two-process checker. `test_setup_code` and imports are kept
-as `setup`, which runs after the code where it builds on it, as the official order (code, setup, tests) wants it.
+by name. No public tests: the prompt shows none. Grade: the hidden tests, in the two-process checker
+(`code_grading.ProgramGrader`). `test_setup_code` and imports are kept as `setup`, which runs after the code where it
+builds on it, as the official order (code, setup, tests) wants it.
 
 Example:
     >>> from grpo_aflow.tasks import load_tasks
@@ -20,8 +21,9 @@ import ast
 import re
 from collections.abc import Sequence
 
-from grpo_aflow.tasks.datasets.dataset import Dataset, Origin
-from grpo_aflow.tasks.datasets.rows import Row
+from grpo_aflow.tasks.datasets.dataset import Dataset, KnownGolds, Origin
+from grpo_aflow.tasks.datasets.rows import DataRow
+from grpo_aflow.tasks.graders.code_grading import ProgramGrader
 from grpo_aflow.tasks.reading.source_code import parse_source
 from grpo_aflow.types import Task
 
@@ -32,7 +34,7 @@ BROKEN_GOLDS = frozenset({"mbpp/630"})
 SLOW_GOLDS = {"123": 30.0}
 
 
-def to_task(row: Row, origin: Origin) -> Task:
+def to_task(row: DataRow, origin: Origin) -> Task:
     """One row of either config, or of AFlow's files, as a task."""
     code = row.text("code").replace("\r\n", "\n")
     tests = tuple(test.strip() for test in row.texts("test_list"))
@@ -96,7 +98,7 @@ def _parse(code: str) -> list[ast.stmt]:
     return [] if tree is None else tree.body
 
 
-def _setup(row: Row) -> str:
+def _setup(row: DataRow) -> str:
     if row.has("test_setup_code"):
         return row.text("test_setup_code", may_be_empty=True).replace("\r\n", "\n")
     imports = row.values.get("test_imports") or []
@@ -113,10 +115,17 @@ def _setup(row: Row) -> str:
 MBPP = Dataset(
     name="mbpp",
     domain="code",
+    grader=ProgramGrader(),
     hub="google-research-datasets/mbpp",
     configs=("full",),
     splits={"train": "train", "validation": "validation", "test": "test", "prompt": "prompt"},
     schema="task_id, text, code, test_list, test_setup_code, challenge_test_list",
     to_task=to_task,
     files=dict.fromkeys(("train", "validation", "test", "prompt"), ("mbpp_full.json",)),
+    broken_golds=BROKEN_GOLDS,
+    known_golds=KnownGolds(
+        splits=("train", "test", "validation", "prompt"),
+        num_exact=974,
+        attacked=("aflow_validate", "aflow_test"),  # the sanitised problems
+    ),
 )

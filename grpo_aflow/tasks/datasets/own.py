@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grpo_aflow.tasks.datasets.rows import Row
+from grpo_aflow.tasks.datasets.rows import DataRow
 from grpo_aflow.tasks.reading.code_answer import question_of, read_code
 from grpo_aflow.tasks.reading.source_code import needed_names, parse_source
 from grpo_aflow.types import DOMAINS, Task
@@ -32,7 +32,7 @@ COLUMNS = frozenset(SCHEMA.translate(str.maketrans("[]", "  ")).replace(",", " "
 MAX_TIMEOUT_S = 600.0
 
 
-def to_task(row: Row, dataset: str) -> Task:
+def to_task(row: DataRow, dataset: str) -> Task:
     """One row of the own schema as a task. Raises UserError for anything that could not be graded later."""
     for column in row.values:
         if column not in COLUMNS:
@@ -62,7 +62,7 @@ def to_task(row: Row, dataset: str) -> Task:
     return task
 
 
-def _metadata(row: Row) -> Mapping[str, Any]:
+def _metadata(row: DataRow) -> Mapping[str, Any]:
     """The object in `metadata`, which a parquet file holds as JSON text."""
     metadata = row.values.get("metadata")
     if isinstance(metadata, str) and metadata:
@@ -83,7 +83,7 @@ def _metadata(row: Row) -> Mapping[str, Any]:
     return metadata
 
 
-def _check_code(row: Row, task: Task) -> None:
+def _check_code(row: DataRow, task: Task) -> None:
     """Refuses a code task whose parts are no Python, or whose tests do not test the entry point."""
     name = task.entry_point
     if not name.isidentifier() or keyword.iskeyword(name):

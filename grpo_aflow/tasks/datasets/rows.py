@@ -1,7 +1,7 @@
 """Rows of dataset files, with the place each one came from, so that a refusal can name file, row and fix.
 
-First step of the way in: a file (jsonl, jsonl.gz, json, parquet) becomes `Row`s; a dataset's module turns each into a
-`types.Task`.
+The first step of loading: a file (jsonl, jsonl.gz, json, parquet) becomes `DataRow`s; a dataset's module turns each
+into a `types.Task`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from grpo_aflow.types import UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class DataRow:
     """One record of a dataset and where it stands, for example "data/gsm8k/test.jsonl, row 17"."""
 
     place: str
@@ -83,7 +83,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), f"a {type(value).__name__}")
 
 
-def read_rows(path: Path, schema: str = "") -> Iterator[Row]:
+def read_rows(path: Path, schema: str = "") -> Iterator[DataRow]:
     """Yields the rows of one file by its suffix: .jsonl, .jsonl.gz, .json (a list, or {"data": [...]}), .parquet."""
     try:
         if path.suffix == ".parquet":
@@ -97,7 +97,7 @@ def read_rows(path: Path, schema: str = "") -> Iterator[Row]:
         for number, record in records:
             if not isinstance(record, dict):
                 raise UserError(f"{path}, row {number}: not an object; each row must be one JSON object")
-            yield Row(place=f"{path}, row {number}", values=record, schema=schema)
+            yield DataRow(place=f"{path}, row {number}", values=record, schema=schema)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); download or copy the file again") from error
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from grpo_aflow.tasks.datasets.dataset import Dataset
-from grpo_aflow.tasks.datasets.rows import Row, read_rows
+from grpo_aflow.tasks.datasets.rows import DataRow, read_rows
 from grpo_aflow.types import UserError
 
 AFLOW_SPLITS = ("aflow_validate", "aflow_test")
@@ -20,7 +20,7 @@ BUNDLED = Path(__file__).with_name("bundled")
 _LOCAL_ALTERNATIVE = "or name a local copy with source=<folder or file>, or source=bundled"
 
 
-def rows_of(dataset: Dataset, split: str, source: str | None, revision: str) -> Iterator[Row]:
+def rows_of(dataset: Dataset, split: str, source: str | None, revision: str) -> Iterator[DataRow]:
     """The rows of one split. Raises UserError for a split, folder, file or revision that does not exist."""
     if source == "bundled":
         return _read(bundled_file(dataset, split), dataset)
@@ -36,11 +36,11 @@ def rows_of(dataset: Dataset, split: str, source: str | None, revision: str) -> 
     raise UserError(f"source {source!r} is neither a folder nor a file here; name one, or use source=hub or bundled")
 
 
-def _read(path: Path, dataset: Dataset) -> Iterator[Row]:
+def _read(path: Path, dataset: Dataset) -> Iterator[DataRow]:
     return read_rows(path, dataset.schema)
 
 
-def _expanded(dataset: Dataset, rows: Iterator[Row], split: str) -> Iterator[Row]:
+def _expanded(dataset: Dataset, rows: Iterator[DataRow], split: str) -> Iterator[DataRow]:
     """Nested records unfolded; of a file that holds all splits, the rows of one."""
     for row in rows:
         if row.values.get("split", split) not in (split, dataset.splits.get(split)):
@@ -110,7 +110,7 @@ def _check_shards(files: list[Path]) -> None:
                 raise UserError(f"{file.parent / name} is missing: the split is incomplete; download the folder again")
 
 
-def hub_rows(dataset: Dataset, split: str, revision: str) -> Iterator[Row]:
+def hub_rows(dataset: Dataset, split: str, revision: str) -> Iterator[DataRow]:
     """The rows of one split from the hub, through `datasets`."""
     if split in AFLOW_SPLITS:
         raise UserError(
@@ -124,10 +124,12 @@ def hub_rows(dataset: Dataset, split: str, revision: str) -> Iterator[Row]:
     for config in dataset.configs:
         try:
             table = datasets.load_dataset(dataset.hub, config, split=dataset.splits[split], revision=revision)
-        except Exception as error:  # every kind of failure of a download becomes one line with its mend
+        except Exception as error:  # every kind of failure of a download becomes one line that says what to do
             raise _hub_refusal(dataset, revision, error) from error
         for number, values in enumerate(table, start=1):
-            yield Row(place=f"{dataset.hub} ({config}, {split}), row {number}", values=values, schema=dataset.schema)
+            yield DataRow(
+                place=f"{dataset.hub} ({config}, {split}), row {number}", values=values, schema=dataset.schema
+            )
 
 
 def resolve_revision(dataset: Dataset, revision: str) -> str:

@@ -4,7 +4,7 @@ Hub `rajpurkar/squad_v2`, columns: id, title, context, question, answers ({"text
 lists empty for an unanswerable question). The original JSON (data > paragraphs > qas) is read as well. The official
 test set is not public, so "test" is the official dev set, as everywhere in the literature.
 Prompt: the passage, the question, and what to say when the passage does not answer it. Grade: official EM and F1,
-after the closed list of no-answer phrases (`qa_scoring`); an unanswerable task has answers == ("",).
+after the closed list of no-answer phrases (`qa_grading.SpanGrader`); an unanswerable task has answers == ("",).
 
 Example:
     >>> from grpo_aflow.tasks import grade, load_tasks
@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from grpo_aflow.tasks.datasets.dataset import Dataset, Origin
-from grpo_aflow.tasks.datasets.rows import Row
+from grpo_aflow.tasks.datasets.dataset import Dataset, KnownGolds, Origin
+from grpo_aflow.tasks.datasets.rows import DataRow
+from grpo_aflow.tasks.graders.qa_grading import SpanGrader
 from grpo_aflow.types import Task
 
 PROMPT = (
@@ -29,7 +30,7 @@ PROMPT = (
 )
 
 
-def to_task(row: Row, origin: Origin) -> Task:
+def to_task(row: DataRow, origin: Origin) -> Task:
     """One row as a task; several identical golds are kept once."""
     answers = row.values.get("answers")
     if not isinstance(answers, dict) or not isinstance(answers.get("text"), list):
@@ -48,7 +49,7 @@ def to_task(row: Row, origin: Origin) -> Task:
     )
 
 
-def expand(row: Row) -> Iterator[Row]:
+def expand(row: DataRow) -> Iterator[DataRow]:
     """One article of the original JSON -> one row per question, in the hub's columns."""
     if "paragraphs" not in row.values:
         yield row
@@ -59,12 +60,14 @@ def expand(row: Row) -> Iterator[Row]:
             number += 1
             place = f"{row.place}, question {number}"
             try:
-                yield _question(Row(place=place, values=item, schema="id, question, answers, is_impossible"), paragraph)
+                yield _question(
+                    DataRow(place=place, values=item, schema="id, question, answers, is_impossible"), paragraph
+                )
             except KeyError as error:
                 raise row.refusal(f"question {number}: {error} is missing") from error
 
 
-def _question(item: Row, paragraph: Mapping[str, Any]) -> Row:
+def _question(item: DataRow, paragraph: Mapping[str, Any]) -> DataRow:
     """One question of the original JSON in the hub's columns."""
     golds = [] if item.values.get("is_impossible") else item.values["answers"]
     if not golds and item.values.get("is_impossible") is not True:
@@ -75,12 +78,13 @@ def _question(item: Row, paragraph: Mapping[str, Any]) -> Row:
         "question": item.values["question"],
         "answers": {"text": [gold["text"] for gold in golds]},
     }
-    return Row(place=item.place, values=values, schema=item.schema)
+    return DataRow(place=item.place, values=values, schema=item.schema)
 
 
 SQUAD2 = Dataset(
     name="squad2",
     domain="qa",
+    grader=SpanGrader(),
     hub="rajpurkar/squad_v2",
     configs=("squad_v2",),
     splits={"train": "train", "validation": "validation", "test": "validation"},
@@ -88,4 +92,5 @@ SQUAD2 = Dataset(
     to_task=to_task,
     files={"train": ("train-v2.0.json",), "test": ("dev-v2.0.json", "dev_half.json")},
     expand=expand,
+    known_golds=KnownGolds(splits=("test",), num_exact=6078),
 )

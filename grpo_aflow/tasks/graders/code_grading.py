@@ -6,10 +6,11 @@ The verdict is the checker's alone; nothing that the candidate prints, returns o
 from __future__ import annotations
 
 import ast
-import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 from grpo_aflow.protocols import CodeRunner
+from grpo_aflow.tasks.graders.grader import MASKED
 from grpo_aflow.tasks.graders.tiers import EXACT, NOTHING, Tiers
 from grpo_aflow.tasks.reading.code_answer import CodeReading, Question, question_of, read_code
 from grpo_aflow.tasks.reading.source_code import needed_names, parse_source
@@ -18,7 +19,6 @@ from grpo_aflow.types import CodeStatus, Grade, Task
 TIMEOUT_S = 3.0  # of processor time; HumanEval's own limit for one problem
 _MAX_PARSED = 64_000  # characters; beyond it two programs are compared as plain text
 _MAX_READ = 4_000  # characters of the program that a grade keeps
-MASKED = Grade(exact=False, score=math.nan, tier=math.nan, rule="infrastructure")
 
 
 def read_answer(task: Task, answer: str) -> CodeReading:
@@ -35,8 +35,23 @@ def _question(problem: str, entry_point: str, tests: str) -> Question:
 
 @lru_cache(maxsize=4096)
 def _needs_the_code(setup: str) -> bool:
-    """Whether a setup builds on names of the candidate, and so runs in MBPP's order: code, setup, tests."""
+    """Whether a setup builds on names of the candidate, and so runs between the code and the tests."""
     return bool(needed_names(setup))
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramGrader:
+    """The hidden tests decide, in the sandbox's checker; AFlow's own scorer would pass `raise SystemExit`."""
+
+    def grade(self, task: Task, answer: str, *, runner: CodeRunner | None, tiers: Tiers) -> Grade:
+        assert runner is not None, "code is graded in a sandbox"
+        return grade_code(task, answer, runner=runner, tiers=tiers)
+
+    def grade_as_aflow(self, task: Task, answer: str, *, runner: CodeRunner | None, tiers: Tiers) -> Grade:
+        return self.grade(task, answer, runner=runner, tiers=tiers)
+
+    def vote_key(self, answer: str, task: Task) -> str:
+        return normalise_code(answer, task.entry_point, task.problem)
 
 
 def grade_code(task: Task, answer: str, *, runner: CodeRunner, tiers: Tiers) -> Grade:

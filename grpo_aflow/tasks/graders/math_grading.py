@@ -1,21 +1,24 @@
-"""Grades of maths answers: GSM8K by number, MATH by what the LaTeX means.
+"""Grades of maths answers: by number (`NumberGrader`), or by what the LaTeX means (`LatexGrader`).
 
-`final_answer` finds the answer, `quantities` or `latex_reader` read it, and it equals the gold or it does not: values
-are compared exactly. A tolerance exists only in the training tier, and only for a gold that is a rounded decimal.
+`reading.final_answer` finds the answer, `reading.quantities` or `latex.reader` read it, and it equals the gold or it
+does not: values are compared exactly. A tolerance exists only in the training tier, and only for a gold that is a
+rounded decimal.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 
+from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.tasks.graders.tiers import ATTEMPT, EXACT, NEAR, NOTHING, Tiers
 from grpo_aflow.tasks.latex.equality import equal, one_spelling
 from grpo_aflow.tasks.latex.pool import latex_pool
 from grpo_aflow.tasks.latex.reader import read_latex
-from grpo_aflow.tasks.reading.final_answer import FinalAnswer, Kind, find_final_answer
+from grpo_aflow.tasks.reading.final_answer import FinalAnswer, ValueKind, find_final_answer
 from grpo_aflow.tasks.reading.quantities import parse_number, read_number
-from grpo_aflow.types import Grade
+from grpo_aflow.types import Grade, Task
 
 _ROUNDED_DECIMAL = re.compile(r"-?[\d,]*\.\d+")
 _AFLOW_NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?|\d+\.\d+")
@@ -50,12 +53,40 @@ def _states_number(text: str) -> bool:
     return read_number(text) is not None
 
 
-NUMBER = Kind(states=_states_number)
-LATEX = Kind(states=_states_latex)
+NUMBER = ValueKind(states=_states_number)
+LATEX = ValueKind(states=_states_latex)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberGrader:
+    """The gold is a number."""
+
+    def grade(self, task: Task, answer: str, *, runner: CodeRunner | None, tiers: Tiers) -> Grade:
+        return grade_number(task.answers[0], answer, tiers)
+
+    def grade_as_aflow(self, task: Task, answer: str, *, runner: CodeRunner | None, tiers: Tiers) -> Grade:
+        return grade_number_aflow(task.answers[0], answer)
+
+    def vote_key(self, answer: str, task: Task) -> str:
+        return normalise_math(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class LatexGrader:
+    """The gold is LaTeX. AFlow compares with the answer that it reads in the worked `solution`, where there is one."""
+
+    def grade(self, task: Task, answer: str, *, runner: CodeRunner | None, tiers: Tiers) -> Grade:
+        return grade_latex(task.answers[0], answer, tiers)
+
+    def grade_as_aflow(self, task: Task, answer: str, *, runner: CodeRunner | None, tiers: Tiers) -> Grade:
+        return grade_latex_aflow(task.answers[0], str(task.metadata.get("solution", "")), answer)
+
+    def vote_key(self, answer: str, task: Task) -> str:
+        return normalise_math(answer)
 
 
 def grade_number(gold: str, answer: str, tiers: Tiers) -> Grade:
-    """GSM8K: the number that the answer states equals the gold's."""
+    """The number that the answer states equals the gold's."""
     found = find_final_answer(answer, NUMBER)
     number, value = read_number(found.text), parse_number(gold)
     if number is None or value is None:
@@ -71,7 +102,7 @@ def grade_number(gold: str, answer: str, tiers: Tiers) -> Grade:
 
 
 def grade_latex(gold: str, answer: str, tiers: Tiers) -> Grade:
-    """MATH: the declared answer equals the gold; a number that was merely the last in sight is never exact."""
+    """The declared answer equals the gold; a number that was merely the last in sight is never exact."""
     found = find_final_answer(answer, LATEX)
     if not found.text:
         return Grade(exact=False, score=0.0, tier=NOTHING, rule="no_answer")

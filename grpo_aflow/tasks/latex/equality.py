@@ -1,6 +1,6 @@
 """Whether two final answers in LaTeX are the same: exactly, as sets, points, intervals, equations or expressions.
 
-`math_grading` calls `equal(gold, answer)`. Both sides must be read whole (`latex_reader`), or be the same text; an
+`graders.math_grading` calls `equal(gold, answer)`. Both sides must be read whole (`reader`), or be the same text; an
 answer is never rounded and never cut. Sets and lists have no order, points and intervals have one; equations may differ
 by a factor; a unit, a base or a percent sign may be left out, but not be another one.
 """
@@ -14,11 +14,11 @@ from itertools import product
 
 from grpo_aflow.tasks.latex.nodes import (
     Based,
-    Call,
     Group,
     Matrix,
     Node,
     Number,
+    Operation,
     Quantity,
     Relation,
     Symbol,
@@ -109,7 +109,7 @@ def _expanded(node: Node) -> Node:
         inner = _expanded(node.sides[1])
         if isinstance(inner, Group) and inner.opening == "":
             return inner
-    if isinstance(node, Call) and _has_sign(node):
+    if isinstance(node, Operation) and _has_sign(node):
         return Group("", (_signed(node, 1), _signed(node, -1)), "")
     if not isinstance(node, Group) or node.opening not in ("", "{"):
         return node
@@ -132,18 +132,18 @@ def _expanded(node: Node) -> Node:
 
 
 def _has_sign(node: Node) -> bool:
-    return isinstance(node, Call) and (node.name in ("pm", "mp") or any(map(_has_sign, node.arguments)))
+    return isinstance(node, Operation) and (node.name in ("pm", "mp") or any(map(_has_sign, node.arguments)))
 
 
 def _signed(node: Node, sign: int) -> Node:
-    if not isinstance(node, Call):
+    if not isinstance(node, Operation):
         return node
     arguments = tuple(_signed(argument, sign) for argument in node.arguments)
     if node.name not in ("pm", "mp"):
-        return Call(node.name, arguments)
+        return Operation(node.name, arguments)
     left, right = arguments
     is_plus = (sign > 0) == (node.name == "pm")
-    return Call("+", (left, right if is_plus else Call("neg", (right,))))
+    return Operation("+", (left, right if is_plus else Operation("neg", (right,))))
 
 
 def _same_groups(gold: Group, answer: Group) -> bool:
@@ -194,17 +194,19 @@ def _same_ratio(gold: Node, answer: Node) -> bool:
     """3:4 and 3/4 are the same answer; 3:1 and 3 are not."""
     for ratio, value in ((gold, answer), (answer, gold)):
         if isinstance(ratio, Group) and ratio.opening == ":" and len(ratio.items) == 2 and not isinstance(value, Group):
-            divided = Call("/", (ratio.items[0], ratio.items[1]))
-            return isinstance(value, Call) and value.name in ("/", "neg") and _same_expressions(divided, value)
+            divided = Operation("/", (ratio.items[0], ratio.items[1]))
+            return isinstance(value, Operation) and value.name in ("/", "neg") and _same_expressions(divided, value)
     return False
 
 
 def _is_union(node: Node) -> bool:
-    return isinstance(node, Call) and node.name in ("cup", "cap", "setminus")
+    return isinstance(node, Operation) and node.name in ("cup", "cap", "setminus")
 
 
 def _same_union(gold: Node, answer: Node) -> bool:
-    if not (isinstance(gold, Call) and isinstance(answer, Call) and _is_union(gold) and gold.name == answer.name):
+    if not (
+        isinstance(gold, Operation) and isinstance(answer, Operation) and _is_union(gold) and gold.name == answer.name
+    ):
         return False
     if gold.name == "setminus":
         return _same_rows(gold.arguments, answer.arguments)
@@ -212,7 +214,7 @@ def _same_union(gold: Node, answer: Node) -> bool:
 
 
 def _parts(node: Node, name: str) -> list[Node]:
-    if isinstance(node, Call) and node.name == name:
+    if isinstance(node, Operation) and node.name == name:
         return [part for argument in node.arguments for part in _parts(argument, name)]
     return [node]
 
@@ -233,9 +235,9 @@ def _same_quantities(gold: Node, answer: Node) -> bool:
     # A percentage may be written as the share that it is.
     hundredth = Number(Fraction(1, 100))
     if wanted and not given and wanted.unit.known == _PERCENT:
-        return _same_expressions(Call("*", (inner[0], hundredth)), inner[1])
+        return _same_expressions(Operation("*", (inner[0], hundredth)), inner[1])
     if given and not wanted and given.unit.known == _PERCENT:
-        return _same_expressions(inner[0], Call("*", (inner[1], hundredth)))
+        return _same_expressions(inner[0], Operation("*", (inner[1], hundredth)))
     return False
 
 
@@ -248,7 +250,7 @@ def _letters(node: Node) -> str:
     """The text of what may be words: a choice such as C, or letters side by side."""
     if isinstance(node, Symbol):
         return words_of(node.name)
-    if isinstance(node, Call) and node.name == "*":
+    if isinstance(node, Operation) and node.name == "*":
         parts = [_letters(argument) for argument in node.arguments]
         return "".join(parts) if all(parts) else ""
     return ""
@@ -260,7 +262,7 @@ def _is_letter(node: Node) -> bool:
 
 
 def _same_digits(gold: Node, answer: Node) -> bool:
-    if isinstance(gold, Call) and gold.name == "neg" and isinstance(answer, Call) and answer.name == "neg":
+    if isinstance(gold, Operation) and gold.name == "neg" and isinstance(answer, Operation) and answer.name == "neg":
         return _same_digits(gold.arguments[0], answer.arguments[0])
     if isinstance(gold, Based) and isinstance(answer, Based):
         return gold == answer
@@ -285,11 +287,11 @@ def _same_expressions(gold: Node, answer: Node) -> bool:
 
 
 def _is_signed_digits(node: Node) -> bool:
-    return isinstance(node, Call) and node.name == "neg" and isinstance(node.arguments[0], Based)
+    return isinstance(node, Operation) and node.name == "neg" and isinstance(node.arguments[0], Based)
 
 
 def _infinity(node: Node) -> int:
-    if isinstance(node, Call) and node.name == "neg":
+    if isinstance(node, Operation) and node.name == "neg":
         return -_infinity(node.arguments[0])
     return int(node == INFINITY)
 

@@ -3,7 +3,7 @@
     union   = sum {("\\\\cup" | "\\\\cap" | "\\\\setminus") sum};  sum = product {("+" | "-" | "\\\\pm") product}
     product = factor {["\\\\cdot" | "/" ...] factor};  factor = ["-"] atom {"!" | "^" factor | "%" | "\\\\circ"}
 
-`latex_reader` adds what stands around expressions: relations, words, units and lists.
+`reader` adds what stands around expressions: relations, words, units and lists.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from grpo_aflow.tasks.latex.nodes import Based, Call, Group, Matrix, Node, NotRead, Number, Quantity, Symbol
+from grpo_aflow.tasks.latex.nodes import Based, Group, Matrix, Node, NotRead, Number, Operation, Quantity, Symbol
 from grpo_aflow.tasks.latex.tokens import (
     ALIASES,
     CLOSING,
@@ -43,7 +43,7 @@ _TIMES = frozenset({"\\cdot", "\\times", "*", "\\ast"})
 _OVER = frozenset({"/", "\\div"})
 
 
-class Expressions(Cursor):
+class ExpressionParser(Cursor):
     """Recursive descent over the tokens of one text."""
 
     def __init__(self, text: str) -> None:
@@ -62,17 +62,17 @@ class Expressions(Cursor):
     def union(self) -> Node:
         node = self.sum()
         while self.peek() in SETS:
-            node = Call(SETS[self.take()], (node, self.sum()))
+            node = Operation(SETS[self.take()], (node, self.sum()))
         return node
 
     def sum(self) -> Node:
-        node = Call("pm", (Number(Fraction(0)), self.product())) if self.accept("\\pm") else self.product()
+        node = Operation("pm", (Number(Fraction(0)), self.product())) if self.accept("\\pm") else self.product()
         while self.peek() in ("+", "-", "\\pm", "\\mp"):
             sign = self.take()
             right = self.product()
             if sign == "-":
-                right = Call("neg", (right,))
-            node = Call({"\\pm": "pm", "\\mp": "mp"}.get(sign, "+"), (node, right))
+                right = Operation("neg", (right,))
+            node = Operation({"\\pm": "pm", "\\mp": "mp"}.get(sign, "+"), (node, right))
         return node
 
     def product(self) -> Node:
@@ -81,7 +81,7 @@ class Expressions(Cursor):
             token = self.peek()
             if token in _TIMES or token in _OVER:
                 self.place += 1
-                node = Call("*" if token in _TIMES else "/", (node, self.factor()))
+                node = Operation("*" if token in _TIMES else "/", (node, self.factor()))
             elif self.starts_atom():
                 node = self.joined(node)
             else:
@@ -92,9 +92,9 @@ class Expressions(Cursor):
         is_integer = isinstance(left, Number) and left.value.denominator == 1 and self.tokens[self.place - 1].isdigit()
         if is_integer and self.peek() == "\\frac":
             part = self.factor()
-            if isinstance(part, Call) and all(isinstance(side, Number) for side in part.arguments):
-                return Call("+", (left, part))
-            return Call("*", (left, part))
+            if isinstance(part, Operation) and all(isinstance(side, Number) for side in part.arguments):
+                return Operation("+", (left, part))
+            return Operation("*", (left, part))
         if is_integer and self.peek().isdigit() and self.peek(1) == "/" and self.peek(2).isdigit():
             above, below = Fraction(self.take()), Fraction(self.tokens[self.place + 1])
             self.place += 2
@@ -102,7 +102,7 @@ class Expressions(Cursor):
             return Number(left.value + above / below)
         if self.peek()[0].isdigit() or self.peek()[0] == ".":
             raise NotRead("two numbers side by side")
-        return Call("*", (left, self.factor()))
+        return Operation("*", (left, self.factor()))
 
     def starts_atom(self) -> bool:
         token = self.peek()
@@ -120,7 +120,7 @@ class Expressions(Cursor):
         if self.peek() in ("-", "+"):
             sign = self.take()
             inner = self.factor()
-            node = Call("neg", (inner,)) if sign == "-" else inner
+            node = Operation("neg", (inner,)) if sign == "-" else inner
         else:
             node = self.powered(self.atom())
         self.depth -= 1
@@ -129,10 +129,10 @@ class Expressions(Cursor):
     def powered(self, node: Node) -> Node:
         while True:
             if self.accept("!"):
-                node = Call("factorial", (node,))
+                node = Operation("factorial", (node,))
             elif self.peek() in ("^", "**"):
                 self.place += 1
-                node = Call("^", (node, self.script()))
+                node = Operation("^", (node, self.script()))
             elif self.peek() in ("\\%", "%"):
                 self.place += 1
                 node = Quantity(node, Unit(known=("%",)))
@@ -158,7 +158,7 @@ class Expressions(Cursor):
         if token == "|" or token in ("\\lvert", "\\vert"):
             node = self.sum()
             self.expect(*{"|": ("|",), "\\lvert": ("\\rvert",), "\\vert": ("\\vert",)}[token])
-            return Call("abs", (node,))
+            return Operation("abs", (node,))
         if token.startswith("\\begin"):
             return self.matrix()
         if token in CONSTANTS:
@@ -204,7 +204,7 @@ class Expressions(Cursor):
         closing = self.expect(")", "]") if opening in "([" else self.expect(OPENING[opening])
         self.depth -= 1
         if opening in ("\\lfloor", "\\lceil"):
-            return Call(opening[2:], tuple(items))
+            return Operation(opening[2:], tuple(items))
         if opening == "(" and closing == ")" and len(items) == 1:
             return items[0]
         if opening == "[" and closing == "]" and len(items) == 1:
@@ -236,11 +236,11 @@ class Expressions(Cursor):
         name = ALIASES.get(name, name)
         if name == "frac":
             above, below = self.argument(), self.argument()
-            return Call("/", (above, below))
+            return Operation("/", (above, below))
         if name == "sqrt":
             return self.root()
         if name in ("binom", "dbinom", "tbinom"):
-            return Call("binomial", (self.argument(), self.argument()))
+            return Operation("binomial", (self.argument(), self.argument()))
         if name in FUNCTIONS:
             return self.function(name)
         if name in ("overline", "mathbb", "mathcal", "vec", "hat", "bar") or token[0] == "\\":
@@ -256,7 +256,7 @@ class Expressions(Cursor):
             degree = self.sum()
             self.depth -= 1
             self.expect("]")
-        return Call("root", (self.argument(whole_number=True), degree))
+        return Operation("root", (self.argument(whole_number=True), degree))
 
     def function(self, name: str) -> Node:
         base: tuple[Node, ...] = ()
@@ -271,10 +271,14 @@ class Expressions(Cursor):
             arguments = argument.items if isinstance(argument, Group) and argument.opening == "(" else (argument,)
         else:
             arguments = (self.simple_product(),)
-        node: Node = Call(name, (*arguments, *base))
-        if isinstance(power, Call) and power == Call("neg", (Number(Fraction(1)),)) and not name.startswith("arc"):
-            return Call(f"arc{name}", arguments)
-        return node if power is None else Call("^", (node, power))
+        node: Node = Operation(name, (*arguments, *base))
+        if (
+            isinstance(power, Operation)
+            and power == Operation("neg", (Number(Fraction(1)),))
+            and not name.startswith("arc")
+        ):
+            return Operation(f"arc{name}", arguments)
+        return node if power is None else Operation("^", (node, power))
 
     def simple_product(self) -> Node:
         """The argument of a function without brackets: sin 2x, but not the second factor of sin x cos x."""
@@ -308,5 +312,5 @@ class Expressions(Cursor):
         """What follows ^ or _: a group, or one atom (2^10 is a thousand and 24, as it is meant in plain text)."""
         if self.peek() in ("-", "+"):
             sign = self.take()
-            return Call("neg", (self.atom(),)) if sign == "-" else self.atom()
+            return Operation("neg", (self.atom(),)) if sign == "-" else self.atom()
         return self.atom()

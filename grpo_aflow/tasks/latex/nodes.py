@@ -1,4 +1,4 @@
-"""The nodes of a final answer's tree: `latex_reader` builds it, `latex_equality` compares two of them."""
+"""The nodes of a final answer's tree: `reader` builds it, `equality` compares two of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Symbol:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Operation:
     """An operation on expressions: + - * / ^ neg pm, or a function by its name."""
 
     name: str
@@ -78,7 +78,7 @@ class Relation:
     sides: tuple[Node, ...]
 
 
-Node = Number | Symbol | Call | Based | Words | Quantity | Group | Matrix | Relation
+Node = Number | Symbol | Operation | Based | Words | Quantity | Group | Matrix | Relation
 
 
 def words_of(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A small pool of `latex_worker` processes, which compare answers as AFlow's scorer does (with sympy).
+"""A small pool of `worker` processes, which compare answers as AFlow's scorer does (with sympy).
 
 `grade` is called from many threads; each call borrows one warm worker. A worker that does not answer in time has its
 answering child killed and forks another, and the answer counts as not equal: only one that was written to be slow is.

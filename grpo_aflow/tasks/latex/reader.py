@@ -1,12 +1,12 @@
 """A parser of final answers in LaTeX or plain notation: the whole text becomes a tree, or it is not read at all.
 
-`latex_equality` compares the trees. Nothing is skipped and nothing guessed: a parser that falls back to the first
-number that it can find makes 4\\sqrt(2) equal to 4.
+`equality` compares the trees. Nothing is skipped and nothing guessed: a parser that falls back to the first number
+that it can find makes 4\\sqrt(2) equal to 4.
 
     answer   = item {("," | ";" | "and" | "or") item}
     item     = relation [words that name a unit] | words
     relation = side {("=" | "<" | "\\le" | "\\in" ...) side};  side = words | union {":" union}
-    union    is an expression: see `latex_expressions`
+    union    is an expression: see `expressions`
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from grpo_aflow.tasks.latex.expressions import Expressions
-from grpo_aflow.tasks.latex.nodes import Call, Group, Node, NotRead, Number, Quantity, Relation, Words, words_of
+from grpo_aflow.tasks.latex.expressions import ExpressionParser
+from grpo_aflow.tasks.latex.nodes import Group, Node, NotRead, Number, Operation, Quantity, Relation, Words, words_of
 from grpo_aflow.tasks.latex.tokens import CLOSING, RELATIONS, SEPARATORS, is_text, text_of
 from grpo_aflow.tasks.reading.notation import plain_latex
 from grpo_aflow.tasks.reading.units import read_words
@@ -62,7 +62,7 @@ def _in_base(match: re.Match[str]) -> str:
     return f"{match[1]}_{{{base}}}"
 
 
-class _Answer(Expressions):
+class _Answer(ExpressionParser):
     """The grammar of this module over the tokens of one text."""
 
     def answer(self) -> Node:
@@ -119,7 +119,7 @@ class _Answer(Expressions):
         if beside is None or isinstance(node, Words):
             raise NotRead(" ".join(self.tokens[start : self.place]))
         if beside.factor != 1:
-            node = Call("*", (node, Number(Fraction(beside.factor))))
+            node = Operation("*", (node, Number(Fraction(beside.factor))))
         return Quantity(node, beside.unit)
 
     def at_end_of_item(self) -> bool:

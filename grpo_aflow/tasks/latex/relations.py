@@ -1,13 +1,13 @@
 """Equations and inequalities as answers: names to the left of "=", intervals, and equations up to a factor.
 
-`latex_equality` asks here what a relation says; values are compared as everywhere, at points.
+`equality` asks here what a relation says; values are compared as everywhere, at points.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
 
-from grpo_aflow.tasks.latex.nodes import Call, Group, Node, Number, Relation, Symbol, Words
+from grpo_aflow.tasks.latex.nodes import Group, Node, Number, Operation, Relation, Symbol, Words
 from grpo_aflow.tasks.latex.values import NoValue, is_positive, points_for, quotient, same_value, value_of, variables_of
 
 INFINITY = Symbol("infinity")
@@ -24,10 +24,10 @@ def is_name(node: Node) -> bool:
     """x, f(x), P(A), x_1: what stands to the left of "=" and only names the answer."""
     if isinstance(node, Words):
         return True
-    if isinstance(node, Call) and node.name in ("*", "^", "abs") and node.arguments:
-        return all(is_name(part) or isinstance(part, Number | Call | Group) for part in node.arguments) and is_name(
-            node.arguments[0]
-        )
+    if isinstance(node, Operation) and node.name in ("*", "^", "abs") and node.arguments:
+        return all(
+            is_name(part) or isinstance(part, Number | Operation | Group) for part in node.arguments
+        ) and is_name(node.arguments[0])
     return isinstance(node, Symbol) and node.name not in ("infinity",)
 
 
@@ -53,7 +53,7 @@ def interval_of(relation: Relation) -> Group | None:
             return None
         bound, is_open = sides[1], signs[0] in ("<", ">")
         if signs[0][0] == "<":
-            return Group("(", (Call("neg", (INFINITY,)), bound), ")" if is_open else "]")
+            return Group("(", (Operation("neg", (INFINITY,)), bound), ")" if is_open else "]")
         return Group("(" if is_open else "[", (bound, INFINITY), ")")
     if len(sides) == 3 and isinstance(sides[1], Symbol):
         if all(sign in (">", ">=") for sign in signs):
@@ -90,4 +90,4 @@ def _difference(relation: Relation) -> Node:
     left, right = relation.sides
     if relation.signs[0].startswith(">"):
         left, right = right, left
-    return Call("+", (left, Call("neg", (right,))))
+    return Operation("+", (left, Operation("neg", (right,))))

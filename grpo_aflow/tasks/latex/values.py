@@ -1,6 +1,6 @@
 """The value of an expression at a point: exact fractions as long as possible, 120 digits where it is irrational.
 
-`latex_equality` decides by values: two expressions are the same function when they agree at several points drawn from
+`equality` decides by values: two expressions are the same function when they agree at several points drawn from
 their variables' names. What cannot be held exactly or compared at this precision is refused, never rounded.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeAlias
 
-from grpo_aflow.tasks.latex.nodes import Based, Call, Node, Number, Quantity, Symbol
+from grpo_aflow.tasks.latex.nodes import Based, Node, Number, Operation, Quantity, Symbol
 
 if TYPE_CHECKING:
     from mpmath import mpc, mpf
@@ -53,7 +53,7 @@ def value_of(node: Node, point: Mapping[str, Fraction]) -> Value:
         return _constant(node.name) if node.name in _CONSTANTS else point[node.name]
     if isinstance(node, Quantity):
         return value_of(node.value, point)
-    if isinstance(node, Call):
+    if isinstance(node, Operation):
         if node.name not in _OPERATIONS:
             raise NoValue(node.name)
         return _OPERATIONS[node.name](*(value_of(argument, point) for argument in node.arguments))
@@ -68,7 +68,7 @@ def variables_of(node: Node) -> set[str]:
         return set() if node.name in _CONSTANTS else {node.name}
     if isinstance(node, Quantity):
         return variables_of(node.value)
-    return set().union(*map(variables_of, node.arguments)) if isinstance(node, Call) else set()
+    return set().union(*map(variables_of, node.arguments)) if isinstance(node, Operation) else set()
 
 
 def points_for(names: set[str]) -> list[dict[str, Fraction]]:

@@ -1,6 +1,6 @@
-"""A process of its own that compares two answers as AFlow's scorer does; `latex_pool` starts it and speaks to it.
+"""A process of its own that compares two answers as AFlow's scorer does; `pool` starts it and speaks to it.
 
-It runs as a plain script, `python -I latex_worker.py`, because sympy knows no bounds and the text that it is given was
+It runs as a plain script, `python -I worker.py`, because sympy knows no bounds and the text that it is given was
 written by a model: the process has a clean environment, limited memory and a CPU limit for every request.
 
 The process imports sympy once and forks a child that answers; a child that has to be killed is replaced within

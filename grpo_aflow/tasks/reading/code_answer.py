@@ -166,7 +166,7 @@ def _stub(text: str, question: Question) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rule:
+class CodeRule:
     """One way to read an answer: its name, its reader, and an example (for `add`) that no earlier rule reads."""
 
     name: str
@@ -176,16 +176,16 @@ class Rule:
 
 _ADD = "def add(a, b):\n    return a + b"
 
-READING_ORDER: Final[Sequence[Rule]] = (
-    Rule(name="program", read=_program, example=_ADD),
-    Rule(name="tag", read=_tag, example=f"```python\nadd = max\n```\nSo:\n<answer>\n{_ADD}\n</answer>"),
-    Rule(name="fence", read=_fence, example=f"Here it is:\n```python\n{_ADD}\n```\nIt adds."),
-    Rule(name="bare", read=_bare, example=f"Sure! The function:\n\n{_ADD}\n\nIt adds two numbers."),
-    Rule(name="inline", read=_inline, example="It is `def add(a, b): return a + b`, as asked."),
-    Rule(name="wrapped", read=_wrapped, example=json.dumps({"thought": "simple", "code": _ADD})),
-    Rule(name="session", read=_session, example=">>> def add(a, b):\n...     return a + b\n>>> add(1, 2)\n3"),
-    Rule(name="body", read=_body, example="    return a + b\n"),
-    Rule(name="stub", read=_stub, example="def add(a, b):\n    ..."),
+READING_ORDER: Final[Sequence[CodeRule]] = (
+    CodeRule(name="program", read=_program, example=_ADD),
+    CodeRule(name="tag", read=_tag, example=f"```python\nadd = max\n```\nSo:\n<answer>\n{_ADD}\n</answer>"),
+    CodeRule(name="fence", read=_fence, example=f"Here it is:\n```python\n{_ADD}\n```\nIt adds."),
+    CodeRule(name="bare", read=_bare, example=f"Sure! The function:\n\n{_ADD}\n\nIt adds two numbers."),
+    CodeRule(name="inline", read=_inline, example="It is `def add(a, b): return a + b`, as asked."),
+    CodeRule(name="wrapped", read=_wrapped, example=json.dumps({"thought": "simple", "code": _ADD})),
+    CodeRule(name="session", read=_session, example=">>> def add(a, b):\n...     return a + b\n>>> add(1, 2)\n3"),
+    CodeRule(name="body", read=_body, example="    return a + b\n"),
+    CodeRule(name="stub", read=_stub, example="def add(a, b):\n    ..."),
 )
 
 

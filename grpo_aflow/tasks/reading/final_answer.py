@@ -1,9 +1,9 @@
 """Finding the final answer in what a model wrote: candidates in the order of one table, the first that states a value.
 
-Both maths datasets start here. A candidate counts only when its text is a value of the task's kind (`Kind`): a heading,
-a working or "the answer is correct" shadows nothing. Within a rank a later candidate beats an earlier one, so a
-correction wins. What stands inside `<think>` is never read. The rule that found the answer ends up in `Grade.rule`, and
-the answer itself in `Grade.read`, because a reading rule can move accuracy by more than a method does.
+Both maths graders start here. A candidate counts only when its text is a value of the task's kind (`ValueKind`): a
+heading, a working or "the answer is correct" shadows nothing. Within a rank a later candidate beats an earlier one, so
+a correction wins. What stands inside `<think>` is never read. The rule that found the answer ends up in `Grade.rule`,
+and the answer itself in `Grade.read`, because a reading rule can move accuracy by more than a method does.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ class FinalAnswer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Kind:
+class ValueKind:
     """What counts as a value."""
 
     states: Callable[[str], bool]  # whether a short text states a value of this kind
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class AnswerCandidate:
     place: int
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AnswerRule:
     """One row of the reading order."""
 
     name: str
     rank: int  # a lower rank wins; within a rank the later place
-    find: Callable[[str, Kind], Iterable[Candidate]]
+    find: Callable[[str, ValueKind], Iterable[AnswerCandidate]]
     example: str
     answer: str  # what is read in the example, as a number and as LaTeX
 
 
-def find_final_answer(text: str, kind: Kind) -> FinalAnswer:
+def find_final_answer(text: str, kind: ValueKind) -> FinalAnswer:
     """The final answer of a model's text; an empty one with rule "none" where there is none."""
     tail = visible(text)[-_TAIL:].strip()
     for rank in sorted({rule.rank for rule in READING_ORDER}):
@@ -94,12 +94,12 @@ _BETWEEN_BOXES = re.compile(r"[\s$]*(?:\\\)|\\\])?[^.=\n]{0,40}?(?:,|;|\band\b|\
 _NAMED_BOX = re.compile(r"(?:[A-Za-z]\w{0,2}\s?=\s?)?[\s$]*(?:\\\(|\\\[)?\s*\Z")
 
 
-def boxes(text: str) -> list[Candidate]:
+def boxes(text: str) -> list[AnswerCandidate]:
     """The contents of all boxes, at any depth of braces; boxes that a comma, "and" or "or" joins are one answer.
 
     "\\boxed{9} chickens and \\boxed{10} rabbits" is "9, 10"; after a full stop or an equation a new answer begins.
     """
-    found: list[Candidate] = []
+    found: list[AnswerCandidate] = []
     end_of_last = -1
     for match in _last(_BOX, text):
         if match.start() < end_of_last:
@@ -112,7 +112,7 @@ def boxes(text: str) -> list[Candidate]:
         if name and _BETWEEN_BOXES.fullmatch(gap[: name.start()]):
             last = found.pop()
             content = last.text if content == last.text else f"{last.text}, {content}"
-        found.append(Candidate(match.start(), content))
+        found.append(AnswerCandidate(match.start(), content))
         end_of_last = end
     return found
 
@@ -160,7 +160,7 @@ _LABEL = re.compile(
 )
 
 
-def _value(content: str, kind: Kind) -> str:
+def _value(content: str, kind: ValueKind) -> str:
     """The value that a piece of text states, the surest reading first; "" where it states none."""
     content = _LEAD.sub("", content, count=1)
     for text in _statements(content):
@@ -240,13 +240,13 @@ def _last(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
     return [*pattern.finditer(text)][-_MAX_MATCHES:]
 
 
-def _tags(text: str, kind: Kind) -> Iterator[Candidate]:
+def _tags(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
     found = list(_TAG.finditer(text)) or list(_OPEN_TAG.finditer(text))
     for match in found:
-        yield Candidate(match.start(), _value(match[1], kind) or unwrapped(match[1]))
+        yield AnswerCandidate(match.start(), _value(match[1], kind) or unwrapped(match[1]))
 
 
-def _json_fields(text: str, _: Kind) -> Iterator[Candidate]:
+def _json_fields(text: str, _: ValueKind) -> Iterator[AnswerCandidate]:
     bare = re.sub(r"\A```[a-z]*\n|\n```\Z", "", text)
     if not bare.startswith("{") or len(bare) > 4_000:
         return
@@ -256,47 +256,47 @@ def _json_fields(text: str, _: Kind) -> Iterator[Candidate]:
         return
     for name in ("final_answer", "answer", "result"):
         if isinstance(record, dict) and isinstance(record.get(name), str | int | float):
-            yield Candidate(0, unwrapped(str(record[name])))
+            yield AnswerCandidate(0, unwrapped(str(record[name])))
             return
 
 
-def _boxed(text: str, kind: Kind) -> Iterator[Candidate]:
+def _boxed(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
     for box in boxes(text):
         if kind.states(value := unwrapped(box.text)):
-            yield Candidate(box.place, value)
+            yield AnswerCandidate(box.place, value)
 
 
-def _other_boxes(text: str, _: Kind) -> Iterator[Candidate]:
+def _other_boxes(text: str, _: ValueKind) -> Iterator[AnswerCandidate]:
     for box in boxes(text):
-        yield Candidate(box.place, unwrapped(box.text))
+        yield AnswerCandidate(box.place, unwrapped(box.text))
 
 
-def _fields(text: str, kind: Kind) -> Iterator[Candidate]:
+def _fields(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
     for match in _last(_FIELD, text):
         if value := _value(_following(text, match.end()), kind):
-            yield Candidate(match.start(), value)
+            yield AnswerCandidate(match.start(), value)
 
 
-def _hashes(text: str, kind: Kind) -> Iterator[Candidate]:
+def _hashes(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
     for match in _last(_HASHES, text):
         if value := _value(_following(text, match.end()), kind):
-            yield Candidate(match.start(), value)
+            yield AnswerCandidate(match.start(), value)
 
 
-def _declared(text: str, kind: Kind) -> Iterator[Candidate]:
+def _declared(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
     for match in _last(_ANSWER_IS, text):
         if value := _value(_following(text, match.end()), kind):
-            yield Candidate(match.start(), value)
+            yield AnswerCandidate(match.start(), value)
 
 
-def _sentences(text: str, _: Kind) -> Iterator[Candidate]:
+def _sentences(text: str, _: ValueKind) -> Iterator[AnswerCandidate]:
     for pattern in (_FIELD, _ANSWER_IS):
         for match in _last(pattern, text):
             if value := number_in(_following(text, match.end())):
-                yield Candidate(match.start(), value)
+                yield AnswerCandidate(match.start(), value)
 
 
-def _bare(text: str, kind: Kind) -> Iterator[Candidate]:
+def _bare(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
     if (
         len(text) <= _BARE
         and "\n" not in text
@@ -304,32 +304,32 @@ def _bare(text: str, kind: Kind) -> Iterator[Candidate]:
         and not _LABEL.match(value)
         and kind.states(value)
     ):
-        yield Candidate(0, value)
+        yield AnswerCandidate(0, value)
 
 
-def _last_formula(text: str, kind: Kind) -> Iterator[Candidate]:
+def _last_formula(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
     *_, last_line = text.rstrip().splitlines() or [""]
     start = text.rstrip().rfind(last_line)
     for match in _FORMULA.finditer(text):
         if match.end() > start and kind.states(value := unwrapped(match.group())):
-            yield Candidate(match.start(), value)
+            yield AnswerCandidate(match.start(), value)
 
 
-def _last_number(text: str, _: Kind) -> Iterator[Candidate]:
+def _last_number(text: str, _: ValueKind) -> Iterator[AnswerCandidate]:
     if value := last_number(text):
-        yield Candidate(0, value)
+        yield AnswerCandidate(0, value)
 
 
-READING_ORDER: tuple[Rule, ...] = (
-    Rule("tag", 0, _tags, "12 was a guess. <answer>15</answer> as 3 * 5", "15"),
-    Rule("json", 0, _json_fields, '{"answer": "15", "steps": 3}', "15"),
-    Rule("boxed", 1, _boxed, "Since $3x=45$, we get $\\boxed{15}$, not 16.", "15"),
-    Rule("field", 1, _fields, "**Final Answer:**\n\n$15$\n\nThis took 3 steps.", "15"),
-    Rule("####", 1, _hashes, "3 * 5 = 15\n#### 15", "15"),
-    Rule("boxed", 2, _other_boxes, "There is $\\boxed{15}$.", "15"),
-    Rule("answer_is", 3, _declared, "So the answer is 15. This answer is correct.", "15"),
-    Rule("answer_sentence", 4, _sentences, "Answer: He has 15 apples left, from 30.", "15"),
-    Rule("bare", 5, _bare, "15 apples", "15"),
-    Rule("last_formula", 6, _last_formula, "It took 3 steps:\nall in all the angle measures $15$.", "15"),
-    Rule("last_number", 7, _last_number, "She sold 3 first\nand then more, so she sold 15 in all", "15"),
+READING_ORDER: tuple[AnswerRule, ...] = (
+    AnswerRule("tag", 0, _tags, "12 was a guess. <answer>15</answer> as 3 * 5", "15"),
+    AnswerRule("json", 0, _json_fields, '{"answer": "15", "steps": 3}', "15"),
+    AnswerRule("boxed", 1, _boxed, "Since $3x=45$, we get $\\boxed{15}$, not 16.", "15"),
+    AnswerRule("field", 1, _fields, "**Final Answer:**\n\n$15$\n\nThis took 3 steps.", "15"),
+    AnswerRule("####", 1, _hashes, "3 * 5 = 15\n#### 15", "15"),
+    AnswerRule("boxed", 2, _other_boxes, "There is $\\boxed{15}$.", "15"),
+    AnswerRule("answer_is", 3, _declared, "So the answer is 15. This answer is correct.", "15"),
+    AnswerRule("answer_sentence", 4, _sentences, "Answer: He has 15 apples left, from 30.", "15"),
+    AnswerRule("bare", 5, _bare, "15 apples", "15"),
+    AnswerRule("last_formula", 6, _last_formula, "It took 3 steps:\nall in all the angle measures $15$.", "15"),
+    AnswerRule("last_number", 7, _last_number, "She sold 3 first\nand then more, so she sold 15 in all", "15"),
 )

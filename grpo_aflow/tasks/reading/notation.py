@@ -1,6 +1,6 @@
 """One spelling for the many ways in which mathematics is typed: Unicode signs, LaTeX spacing, styles and separators.
 
-First step of every maths grade: `quantities` and `latex_reader`, which read an answer, work on the result, so that
+First step of every maths grade: `quantities` and `latex.reader`, which read an answer, work on the result, so that
 "−½", "-\\dfrac12" and "$-\\frac{1}{2}$" are the same text to both.
 """
 

@@ -1,8 +1,8 @@
-"""The number that a short answer states: GSM8K's reading, exact in fractions.
+"""The number that a short answer states, exact in fractions.
 
-Works on one candidate that `final_answer` has found; `math_grading` compares the value with the gold. "18 clips",
-"$1,234.00", "4 1/2" and "-5 degrees" state a number outright; of "12/4" and "10-5" the value is known though not worked
-out; "4 dozen", "5 or more", "10-20", "1,2" and "3:1" state none.
+Works on one candidate that `final_answer` has found; `graders.math_grading` compares the value with the gold. "18
+clips", "$1,234.00", "4 1/2" and "-5 degrees" state a number outright; of "12/4" and "10-5" the value is known though
+not worked out; "4 dozen", "5 or more", "10-20", "1,2" and "3:1" state none.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _LIST_BEFORE = re.compile(r"\d(?:\s?(?:,|-|to|or|and then|and)\s?|:)\$?$", re.I)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Number:
+class StatedNumber:
     """A number that was read from text."""
 
     value: Fraction
@@ -54,7 +54,7 @@ class Number:
     is_percent: bool = False
 
 
-def read_number(text: str) -> Number | None:
+def read_number(text: str) -> StatedNumber | None:
     """The number that a short answer states: as a whole, at its beginning, or after its last "="; or None."""
     statement = _undressed(text[:_MAX_CHARS])
     if (whole := _whole(statement)) is not None:
@@ -128,24 +128,24 @@ def _undressed(text: str) -> str:
     return plain[1:-1].strip() if plain[:1] == "{" and plain[-1:] == "}" else plain
 
 
-def _whole(statement: str) -> Number | None:
+def _whole(statement: str) -> StatedNumber | None:
     """The statement as a number and nothing else, or as arithmetic with numbers."""
     is_percent = statement.endswith("%")
     if (value := parse_number(statement.removesuffix("%"))) is not None:
-        return Number(value=value, is_plain=_is_plain(statement), is_percent=is_percent)
+        return StatedNumber(value=value, is_plain=_is_plain(statement), is_percent=is_percent)
     if _ARITHMETIC.fullmatch(statement) and (value := _work_out(statement)) is not None:
-        return Number(value=value, is_plain=False)
+        return StatedNumber(value=value, is_plain=False)
     return None
 
 
-def _leading(statement: str) -> Number | None:
+def _leading(statement: str) -> StatedNumber | None:
     """ "18 clips (in 2 days)" states its first number, unless the words after it make another value of it."""
     statement = statement.lstrip(_DRESS)
     match = _MIXED.match(statement) or _POWER_OF_TEN.match(statement) or _IN_TEXT.match(statement)
     return _with_words(statement, match.start(), match.end()) if match else None
 
 
-def _with_words(statement: str, start: int, end: int) -> Number | None:
+def _with_words(statement: str, start: int, end: int) -> StatedNumber | None:
     rest = statement[end:]
     value = parse_number(statement[start:end])
     if value is None or _BOUND.search(statement[:start]) or _LIST.match(rest) or _CONTINUES.match(rest):
@@ -160,7 +160,7 @@ def _with_words(statement: str, start: int, end: int) -> Number | None:
     beside = read_words(words.replace("%", ""), in_prose=True)
     if beside is None or "\\" in words:
         return None
-    return Number(value=value * beside.factor, is_plain=_is_plain(statement[start:end]), is_percent=is_percent)
+    return StatedNumber(value=value * beside.factor, is_plain=_is_plain(statement[start:end]), is_percent=is_percent)
 
 
 def _is_plain(number: str) -> bool:

@@ -1,6 +1,6 @@
 """Words beside a number: which are a unit, which change the value, which say nothing.
 
-`quantities` (GSM8K) and `latex_reader` (MATH) ask here. The value of "4 million" is not 4, "5 or more" is no 5, and 3
+`quantities` and `latex.reader` ask here. The value of "4 million" is not 4, "5 or more" is no 5, and 3
 hours are not 3 minutes; 6 in are 6 inches, and 15 square centimetres are 15 cm^2.
 """
 

@@ -1,15 +1,16 @@
-"""The attack battery: answers that fool other graders. Every one must fail, in the self-test of every run and in full
-in the tests.
+"""The attack battery: answers that fool other graders. Every one must fail: some tasks take it at the start of every
+run (`quick`), all of them in `make selftest` (`checks`).
 
 `ENTRY` in a code attack stands for the entry point. The blocking ones cost a time limit each, so the self-test of a
-run leaves them to the tests.
+run leaves them out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from grpo_aflow.types import Domain, Task
+from grpo_aflow.tasks.datasets.registry import DATASETS
+from grpo_aflow.types import Task
 
 _ALWAYS_EQUAL = """class Yes{base}:
     def __eq__(self, other): return True
@@ -166,5 +167,4 @@ def code_attack(task: Task, source: str) -> str:
 
 def text_task(dataset: str, gold: str) -> Task:
     """A task that only has a gold, for grading a text attack."""
-    domain: Domain = "math" if dataset in ("gsm8k", "math") else "qa"
-    return Task(id=f"attack/{dataset}", dataset=dataset, domain=domain, problem="", answers=(gold,))
+    return Task(id=f"attack/{dataset}", dataset=dataset, domain=DATASETS[dataset].domain, problem="", answers=(gold,))

@@ -2,8 +2,8 @@
 
     LAYOUTS[name](program, entry point)  ->  the text of an answer, or None where the layout does not fit the program
 
-Used by the self-test's full form and by the tests: an answer's layout must never decide its verdict, so every gold
-must be exact in every layout, and a wrong program in none.
+Used by the full self-test and by the tests: an answer's layout must never decide its verdict, so every gold must be
+exact in every layout, and a wrong program in none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 
 from grpo_aflow.tasks.reading.source_code import first_line, last_line, needed_names, parse_source
 
-Layout = Callable[[str, str], str | None]
+CodeLayout = Callable[[str, str], str | None]
 
 _ABOUT = "The function goes over its input once. It's simple: no helper is needed, and the result is returned."
 _WRONG = "def {name}(*args, **kwargs):\n    return 'an earlier attempt'"
@@ -30,15 +30,15 @@ def wrong_program(entry_point: str) -> str:
 
 def _fenced(
     opening: str, closing: str = "```", before: str = "Here is the solution:\n\n", after: str = f"\n\n{_ABOUT}"
-) -> Layout:
+) -> CodeLayout:
     return lambda code, _: f"{before}{opening}\n{code.rstrip()}\n{closing}{after}"
 
 
-def _around(before: str, after: str) -> Layout:
+def _around(before: str, after: str) -> CodeLayout:
     return lambda code, name: f"{before.format(name=name)}{code.rstrip()}{after.format(name=name)}"
 
 
-def _indented_fence(margin: str, before: str) -> Layout:
+def _indented_fence(margin: str, before: str) -> CodeLayout:
     return lambda code, _: before + textwrap.indent(f"```python\n{code.rstrip()}\n```\n", margin, lambda line: True)
 
 
@@ -93,7 +93,7 @@ def _free_names(function: ast.FunctionDef) -> set[str]:
     return needed_names(ast.unparse(bare))
 
 
-def _of_body(layout: Callable[[str], str]) -> Layout:
+def _of_body(layout: Callable[[str], str]) -> CodeLayout:
     def laid_out(code: str, name: str) -> str | None:
         body = _body(code, name)
         return None if body is None else layout(body)
@@ -142,7 +142,7 @@ def _main_guard(code: str, name: str) -> str:
 
 _EARLIER = f"First try:\n\n```python\n{_WRONG}\n```\n\nThat is wrong. Better:\n\n```python\n"
 
-LAYOUTS: Final[Mapping[str, Layout]] = {
+LAYOUTS: Final[Mapping[str, CodeLayout]] = {
     "plain": _around("", "\n"),
     "fence_python": _fenced("```python"),
     "fence_unnamed": _fenced("```"),

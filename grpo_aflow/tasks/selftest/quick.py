@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from grpo_aflow.protocols import CodeRunner
-from grpo_aflow.tasks.datasets.mbpp import BROKEN_GOLDS
-from grpo_aflow.tasks.grading import grade, is_masked
+from grpo_aflow.tasks.datasets.registry import has_broken_gold
+from grpo_aflow.tasks.graders.grader import is_masked
+from grpo_aflow.tasks.grading import grade
 from grpo_aflow.tasks.loading import bundled
 from grpo_aflow.tasks.selftest.attacks import QUICK_CODE_ATTACKS, TEXT_ATTACKS, code_attack, text_task
 from grpo_aflow.types import SelfTestFailed, Task
@@ -55,7 +56,7 @@ def _sample(tasks: Sequence[Task]) -> list[Task]:
     taken: dict[str, list[Task]] = {}
     for task in tasks:
         group = taken.setdefault(task.dataset, [])
-        if len(group) < SAMPLE and task.id not in BROKEN_GOLDS:
+        if len(group) < SAMPLE and not has_broken_gold(task):
             group.append(task)
     return [task for group in taken.values() for task in group]
 
@@ -66,7 +67,7 @@ def _must_be_exact(runner: CodeRunner, task: Task) -> None:
         raise SelfTestFailed(f"the sandbox failed on the gold of {task.id}; try another one with sandbox=bubblewrap")
     if not graded.exact:
         raise SelfTestFailed(
-            f"the gold of {task.id} does not grade exact (rule {graded.rule!r}); mend it, or choose another sandbox="
+            f"the gold of {task.id} does not grade exact (rule {graded.rule!r}); correct it, or choose another sandbox="
         )
 
 

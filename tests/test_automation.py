@@ -7,14 +7,11 @@ import pytest
 from grpo_aflow.automation import Stopped, main
 from grpo_aflow.types import UserError
 
-SIZES = ["sampler=hf", "sandbox.num_servers=1", "schedule=short", "schedule.num_steps=1", "schedule.prompts_per_step=2",
-         "schedule.group_size=2"]  # fmt: skip
-EVALUATED = ["eval=smoke", "eval.datasets=[gsm8k,squad2]", "eval.max_tasks_per_dataset=1", "eval.best_reference=false"]
-    "eval.datasets=[gsm8k,squad2]",
-    "eval.max_tasks_per_dataset=1",
-    "eval.samples=1",
-    "eval.best_reference=false",
+SIZES = [
+    *("sampler=hf", "sandbox.num_servers=1", "schedule=short", "schedule.num_steps=1"),
+    *("schedule.prompts_per_step=2", "schedule.group_size=2"),
 ]
+EVALUATED = ["eval=smoke", "eval.datasets=[gsm8k,squad2]", "eval.max_tasks_per_dataset=1", "eval.best_reference=false"]
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from grpo_aflow.types import (
 # --- sampling the policy ----------------------------------------------------------------------------------------------
 
 
-class Prompt(Protocol):
+class TaskPrompt(Protocol):
     """What the policy is asked, for a task."""
 
     def messages(self, task: Task) -> list[Message]: ...

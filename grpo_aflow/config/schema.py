@@ -17,7 +17,7 @@ from grpo_aflow.learner.models import ModelSource
 from grpo_aflow.learner.objectives import Objective
 from grpo_aflow.learner.settings import LearnerSettings
 from grpo_aflow.learner.warmstart import WarmStart
-from grpo_aflow.protocols import CodeRunner, ExecutorConfig, Prompt, ResolvedPolicy, Rubric, TaskStream
+from grpo_aflow.protocols import CodeRunner, ExecutorConfig, ResolvedPolicy, Rubric, TaskPrompt, TaskStream
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.loggers import Log
 from grpo_aflow.run.progress import Progress
@@ -80,7 +80,7 @@ class TrainConfig:
     sampler: Sampling
     schedule: Schedule
     data_mix: DataMixConfig
-    prompt: Prompt
+    prompt: TaskPrompt
     workflow: WorkflowRules
     executor: ExecutorConfig
     sandbox: SandboxConfig
@@ -125,7 +125,7 @@ class EvaluateConfig:
     lora: LoraSpec
     learner: LearnerSettings
     sampler: Sampling
-    prompt: Prompt
+    prompt: TaskPrompt
     workflow: WorkflowRules
     executor: ExecutorConfig
     sandbox: SandboxConfig

@@ -124,7 +124,7 @@ def weights(domain: Domain, preference: float) -> dict[str, float]:
 
 
 def best(domain: Domain) -> str:
-    """The source of the workflow that is best in a domain of the simulated world: its oracle."""
+    """The best reference of a domain: the source of the workflow that is best there in the simulated world."""
     return write(BEST[domain])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 
-from grpo_aflow.protocols import Prompt, Sampler, ServedModel, Tokenizer
+from grpo_aflow.protocols import Sampler, ServedModel, TaskPrompt, Tokenizer
 from grpo_aflow.types import Completion, Domain, SamplingParams, Task
 
 
@@ -15,7 +15,7 @@ class SampledPolicy:
 
     sampler: Sampler
     tokenizer: Tokenizer
-    prompt: Prompt
+    prompt: TaskPrompt
 
     def prompt_ids(self, task: Task) -> tuple[int, ...]:
         return self.tokenizer.encode_chat(self.prompt.messages(task))
@@ -63,6 +63,6 @@ class FixedPolicy:
             )
 
 
-def sampled(served: ServedModel, prompt: Prompt) -> SampledPolicy:
+def sampled(served: ServedModel, prompt: TaskPrompt) -> SampledPolicy:
     """The policy that a served model is, asked with `prompt`."""
     return SampledPolicy(sampler=served.sampler, tokenizer=served.model.tokenizer, prompt=prompt)

@@ -22,7 +22,7 @@ from grpo_aflow.learner.models import check_context, num_prompt_tokens
 from grpo_aflow.learner.publish import AdapterStore
 from grpo_aflow.learner.reference_workflows import corpus
 from grpo_aflow.learner.worker import LearnerWorker
-from grpo_aflow.protocols import PreparedModel, Prompt, ServedModel
+from grpo_aflow.protocols import PreparedModel, ServedModel, TaskPrompt
 from grpo_aflow.rollout.group import make_rollouter
 from grpo_aflow.rollout.policies import sampled
 from grpo_aflow.rollout.seeds import derive_seed
@@ -238,7 +238,7 @@ def _learner(config: TrainConfig, model: PreparedModel, run: RunDirectory, plan:
     )
 
 
-def probe_tokens(model: PreparedModel, prompt: Prompt, task: Task) -> tuple[int, ...]:
+def probe_tokens(model: PreparedModel, prompt: TaskPrompt, task: Task) -> tuple[int, ...]:
     """The text of the log-prob check, of the policy's own kind: prompts, each with a reference workflow.
 
     In fp32 single tokens tell; in lower precision a tolerance is measured, which takes many.

@@ -72,7 +72,8 @@ def trained(overrides: list[str]) -> dict:
 def table(results: dict) -> str:
     """One row per run: accuracy before and after, gain, gap and the share of it that training closed; novelty."""
     lines = [
-        "| run | before | after | gain, paired [95 %] | best reference | gap | closed | novel graphs before | after | tokens |",
+        "| run | before | after | gain, paired [95 %] | best reference | gap | closed | novel graphs before | after "
+        "| tokens |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, result in results.items():

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from grpo_aflow.simulation.request import read_messages
 from grpo_aflow.simulation.world import SLOTS
-from grpo_aflow.workflow import OPERATORS
 from grpo_aflow.workflow.operators.instructions import SECTIONS, letters, messages
+from grpo_aflow.workflow.operators.table import OPERATORS
 
 TEXT = st.text(string.ascii_letters + "\n {}\\=#'\"", min_size=1, max_size=30).map(lambda text: f"a{text}z")
 NAMES = st.sampled_from([name for name in SECTIONS if name != "candidates"])

@@ -6,7 +6,6 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from rollouts import group, rollout
 
 from grpo_aflow.rollout.advantage import advantages, group_advantages, informative, is_zero_variance

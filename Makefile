@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-fast lint types selftest pipeline bench gpu-check clean
+.PHONY: help install run test test-fast lint types selftest pipeline mutants bench gpu-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -26,8 +26,12 @@ test-fast: $(STAMP) ## the tests that take no models and no long waits
 selftest: $(STAMP) ## every gold and every attack on the real benchmark files in DATA (default ../shared/data)
 	$(BIN)/python -m grpo_aflow.tasks.selftest.full --data $(or $(DATA),../shared/data)
 
-pipeline: $(STAMP) ## data, training, evaluation with baselines, summary, in one go, into pipelines/tiny (goes on where it stopped)
+pipeline: $(STAMP) ## data, training, evaluation with baselines and summary, into pipelines/tiny (goes on)
 	$(BIN)/grpo-aflow-pipeline pipelines/tiny
+
+mutants: $(STAMP) ## change the pure modules and see which change no test notices (MUTANTS="grpo_aflow.rollout.*": some)
+	$(BIN)/mutmut run $(MUTANTS)
+	$(BIN)/python experiments/mutants/table.py
 
 bench: $(STAMP) ## the speed benchmarks, one after another (about an hour; results in experiments/*_speed)
 	$(BIN)/python experiments/learner_speed/bench.py
@@ -45,4 +49,4 @@ types: $(STAMP) ## mypy
 	$(BIN)/mypy
 
 clean: ## remove what the build made (runs stay)
-	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv dist mutants .pytest_cache .mypy_cache .ruff_cache

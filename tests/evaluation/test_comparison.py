@@ -6,6 +6,7 @@ from scipy.stats import binomtest
 
 from grpo_aflow.evaluation.comparison import (
     Comparison,
+    by_dataset,
     compare,
     detectable,
     holm,
@@ -39,13 +40,8 @@ def test_permutation_by_hand():
 def test_holm_by_hand():
     # sorted p: 0.01 * 3, 0.02 * 2, 0.04 * 1 -> 0.03, 0.04, 0.04
     ps = (0.04, 0.01, 0.02, math.nan)
-    made = [
-        Comparison(
-            system="s", baseline=str(p), dataset="all", num_tasks=2, gain=0.1, low=0, high=1, p=p, test="mcnemar"
-        )
-        for p in ps
-    ]
-    corrected = holm(made)
+    corrected = holm([made(baseline=str(p), p=p) for p in ps])
+    assert [one.baseline for one in corrected] == [str(p) for p in ps]
     assert [one.p_holm for one in corrected[:3]] == pytest.approx([0.04, 0.03, 0.04])
     assert math.isnan(corrected[3].p_holm)
     assert [one.significant for one in corrected] == [True, True, True, False]
@@ -67,6 +63,73 @@ def test_detectable_by_hand():
     assert math.isnan(detectable([0.1, 0.1]))
 
 
+def made(**changes):
+    values = {
+        "system": "s", "baseline": "b", "dataset": "all", "num_tasks": 2, "gain": 0.1, "low": -0.1, "high": 0.5,
+        "p": 0.05, "test": "mcnemar",
+    }  # fmt: skip
+    return Comparison(**{**values, **changes})
+
+
+def test_what_a_comparison_says_of_itself():
+    assert made().half_width == pytest.approx(0.3)
+    assert [made(p_holm=p).significant for p in (0.05, 0.0501, math.nan)] == [True, False, False]
+
+
+def test_a_comparison_names_what_it_compares():
+    found = compare("policy", scores([1, 1, 0]), "io", scores([0, 1, 0]), dataset="gsm8k")
+    assert (found.system, found.baseline, found.dataset) == ("policy", "io", "gsm8k")
+    # one task won, none lost: p = 1; gains 1, 0, 0: sd = sqrt(1 / 3)
+    assert (found.num_tasks, found.gain, found.p) == (3, pytest.approx(1 / 3), 1.0)
+    assert (found.low, found.high) == pytest.approx(paired_bootstrap([1.0, 0.0, 0.0]))
+    assert found.detectable == pytest.approx(detectable([1.0, 0.0, 0.0]))
+    assert math.isnan(found.p_holm)
+
+
+def test_of_no_task_nothing_is_known():
+    found = compare("policy", {}, "io", {}, dataset="all")
+    assert (found.num_tasks, found.test) == (0, "none")
+    assert all(math.isnan(value) for value in (found.gain, found.low, found.high, found.p, found.detectable))
+
+
+def test_scores_between_right_and_wrong_are_permuted():
+    found = compare("policy", {"a": [0.5], "b": [1.0]}, "io", {"a": [0.0], "b": [0.0]}, dataset="all")
+    assert (found.test, found.p) == ("permutation", pytest.approx(2 / 4))  # .5 and 1: both signs alike, of four
+
+
+def test_the_sides_of_a_comparison_are_not_exchanged():
+    won = compare("policy", scores([1, 1, 1, 0]), "io", scores([0, 0, 0, 0]), dataset="all")
+    lost = compare("io", scores([0, 0, 0, 0]), "policy", scores([1, 1, 1, 0]), dataset="all")
+    assert (won.gain, lost.gain) == (0.75, -0.75)
+    assert won.p == lost.p == pytest.approx(2 / 8)  # three won, none lost
+    assert won.low >= 0 >= lost.high
+
+
+def test_the_seed_draws_the_bootstrap():
+    gains = [0.3, -0.1, 0.2, 0.4, 0.05]
+    assert paired_bootstrap(gains, seed=1, resamples=50) == paired_bootstrap(gains, seed=1, resamples=50)
+    assert len({paired_bootstrap(gains, seed=seed, resamples=50) for seed in range(5)}) > 1
+    assert paired_bootstrap(gains) == paired_bootstrap(gains, seed=0, resamples=10_000)
+    ours, theirs = {str(n): [gain, 0.5] for n, gain in enumerate(gains)}, {str(n): [0.0, 0.5] for n in range(5)}
+    assert compare("policy", ours, "io", theirs, dataset="all", seed=3).low == pytest.approx(
+        paired_bootstrap([gain / 2 for gain in gains], seed=3)[0]
+    )
+
+
+def test_the_seed_draws_the_permutations():
+    gains = [0.1 * n - 0.7 for n in range(20)]  # mean .25; 2^20 signings: more than are drawn
+    found = {permutation(gains, seed=seed, resamples=200) for seed in range(5)}
+    assert len(found) > 1
+    assert permutation(gains) == permutation(gains, seed=0, resamples=10_000)
+    # near the normal's: the sum 5 over sqrt(sum of squares = 7.9) is 1.78, two-sided 0.075
+    assert permutation(gains) == pytest.approx(0.075, abs=0.02)
+
+
+def test_by_dataset():
+    parts = by_dataset({"a": [1.0], "b": [0.0], "c": []}, {"a": "x", "b": "y", "c": "x"})
+    assert parts == {"x": {"a": [1.0], "c": []}, "y": {"b": [0.0]}}
+
+
 def test_only_tasks_that_both_have_count():
     ours = {"a": [1.0], "b": [1.0], "c": [], "d": [1.0]}
     theirs = {"a": [0.0], "b": [1.0], "c": [1.0]}
@@ -84,7 +147,8 @@ def test_too_few_tasks_have_no_interval():
     made = compare("policy", {"a": [1.0]}, "io", {"a": [0.0]}, dataset="all")
     assert made.gain == 1.0
     assert math.isnan(made.low)
-    assert not holm([made])[0].significant
+    assert holm([made]) == [made]
+    assert not made.significant
 
 
 def draw(probability, seed, number=1000):

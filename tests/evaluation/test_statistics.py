@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from grpo_aflow.evaluation.statistics import estimate, paired_gain, t_interval, wilson
+from grpo_aflow.evaluation.statistics import Estimate, estimate, paired_gain, t_interval, wilson
 
 
 def test_t_interval_by_hand():
@@ -15,6 +15,11 @@ def test_t_interval_by_hand():
 def test_t_interval_of_too_few():
     assert t_interval([0.4]) == (0.4, -math.inf, math.inf)
     assert math.isnan(t_interval([])[0])
+
+
+def test_t_interval_of_two():
+    # values 0, 1: s = sqrt(.5), s / sqrt(2) = .5, t(0.975, 1) = 12.706205
+    assert t_interval([0.0, 1.0]) == pytest.approx((0.5, 0.5 - 6.3531024, 0.5 + 6.3531024), abs=1e-5)
 
 
 def test_wilson_by_hand():
@@ -41,3 +46,33 @@ def test_paired_gain():
     gain = paired_gain(before, after)
     assert gain.mean == pytest.approx(1 / 3)
     assert gain.num_tasks == 3
+    assert gain.num_rollouts == 5  # of those after
+    # gains .5, .5, 0: s = sqrt((2 / 36 + 4 / 36) / 2), t(0.975, 2) = 4.302653
+    half = 4.302653 * math.sqrt(6 / 36 / 2) / math.sqrt(3)
+    assert (gain.low, gain.high) == pytest.approx((1 / 3 - half, 1 / 3 + half), abs=1e-5)
+
+
+def test_paired_gain_takes_only_tasks_that_both_have():
+    gain = paired_gain({"a": [0.0], "b": [], "c": [1.0]}, {"a": [1.0], "b": [1.0]})
+    assert (gain.mean, gain.num_tasks, gain.num_rollouts) == (1.0, 1, 1)
+
+
+def test_repeated_rollouts_are_no_binomial_sample():
+    # means 1, 1, 0, 0: mean .5, s = sqrt(1 / 3), t(0.975, 3) = 3.182446; half = .918694, cut to [0, 1]
+    assert estimate({"a": [1.0, 1.0], "b": [1.0], "c": [0.0], "d": [0.0]}) == Estimate(
+        mean=0.5, low=0.0, high=1.0, num_tasks=4, num_rollouts=5
+    )
+    # .5, .5, .6, .6: s = sqrt(4 * .0025 / 3)
+    found = estimate({"a": [0.5], "b": [0.5], "c": [0.6], "d": [0.6]})
+    half = 3.182446 * math.sqrt(0.01 / 3) / 2
+    assert (found.low, found.high) == pytest.approx((0.55 - half, 0.55 + half), abs=1e-5)
+
+
+def test_estimate_of_nothing():
+    found = estimate({"a": []})
+    assert math.isnan(found.mean)
+    assert (found.low, found.high, found.num_tasks, found.num_rollouts) == (0.0, 1.0, 0, 0)
+
+
+def test_an_estimate_shows_three_digits():
+    assert str(Estimate(mean=0.5, low=0.12345, high=1.0, num_tasks=2, num_rollouts=2)) == "0.500 [0.123, 1.000]"

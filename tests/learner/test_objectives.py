@@ -195,6 +195,21 @@ def test_a_token_outside_the_samplers_support_weighs_nothing():
     assert correction_weight(tokens, Correction.sequence_truncate, 0.0, 2.0)[0].tolist() == [0.0, 0.0]
 
 
+def test_off_policy_masks_beyond_the_threshold_and_below_zero_alone():
+    tokens = batch([[-1.0, -1.0]] * 3, mismatch=[[-0.5, -0.5]] * 3, advantages=(-1.0, 0.0, 0.5))
+    assert off_policy_mask(tokens, 0.5)[:, 0].tolist() == [1.0, 1.0, 1.0]  # the threshold itself is not beyond
+    found = off_policy_mask(tokens, 0.25)
+    assert found[:, 0].tolist() == [0.0, 1.0, 1.0]
+    assert found.dtype == torch.float64
+
+
+def test_masked_tokens_say_nothing_about_a_rows_drift():
+    tokens = batch([[-1.0, -1.0]], mismatch=[[-0.1, -math.inf]], advantages=(-1.0,))
+    tokens = dataclasses.replace(tokens, mask=torch.tensor([[1.0, 0.0]], dtype=torch.float64))
+    assert off_policy_mask(tokens, 0.2).item() == 1.0
+    assert off_policy_mask(tokens, 0.05).item() == 0.0
+
+
 def test_off_policy_rows_are_masked_only_where_they_are_pushed_down():
     tokens = batch([[-1.0, -1.0]] * 3, mismatch=[[-0.5, -0.1]] * 2 + [[0.5, 0.1]], advantages=(-1.0, 1.0, -1.0))
     assert off_policy_mask(tokens, 0.2)[:, 0].tolist() == [0.0, 1.0, 1.0]

@@ -6,8 +6,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rollouts import group, rollout
 
-from grpo_aflow.rollout.advantage import advantages, group_advantages, is_zero_variance
+from grpo_aflow.rollout.advantage import advantages, group_advantages, informative, is_zero_variance
 from grpo_aflow.types import AdvantageKind
 
 NAN = math.nan
@@ -33,6 +34,29 @@ def test_batch_std_divides_by_the_deviation_of_the_whole_step():
     found = advantages([[0.0, 1.0], [0.0, 1.0, 1.0, 1.0]], AdvantageKind.batch_std)
     assert found[0] == pytest.approx([-0.5 / deviation, 0.5 / deviation], abs=1e-5)
     assert found[1] == pytest.approx([-0.75 / deviation] + [0.25 / deviation] * 3, abs=1e-5)
+
+
+def test_epsilon_is_added_to_the_deviation():
+    # sigma = .5 in the group; sigma of 0, 1 as the whole step = sqrt(.5)
+    assert group_advantages([1.0, 0.0, 0.5], AdvantageKind.group_std, epsilon=0.5) == [0.5, -0.5, 0.0]
+    [found] = advantages([[1.0, 0.0]], AdvantageKind.batch_std, epsilon=0.5)
+    assert found == pytest.approx([0.5 / (math.sqrt(0.5) + 0.5), -0.5 / (math.sqrt(0.5) + 0.5)], rel=1e-12)
+    small = group_advantages([1.0, 0.0, 0.5], AdvantageKind.group_std)
+    assert small[0] == pytest.approx(0.5 / (0.5 + 1e-6), rel=1e-12)
+
+
+def test_rewards_are_equal_up_to_a_billionth():
+    assert is_zero_variance([0.0, 1e-9])
+    assert not is_zero_variance([0.0, 1.1e-9])
+
+
+def test_a_group_is_informative_when_two_unmasked_rewards_differ():
+    def rewarded(*rewards):
+        return group(*[rollout(reward=reward, member=member) for member, reward in enumerate(rewards)])
+
+    assert informative(rewarded(1.0, 0.0, NAN))
+    assert not informative(rewarded(1.0, 1.0))
+    assert not informative(rewarded(1.0, NAN))
 
 
 def test_batch_std_refuses_a_single_group():
@@ -63,6 +87,7 @@ def test_all_masked():
 
 def test_maxrl_without_any_success_is_zero():
     assert group_advantages([-1.0, 0.0], AdvantageKind.maxrl) == [0.0, 0.0]
+    assert group_advantages([-1.0, 1.0], AdvantageKind.maxrl) == [0.0, 0.0]  # a mean of exactly 0
 
 
 def test_an_infinite_reward_is_refused():

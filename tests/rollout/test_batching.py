@@ -6,7 +6,7 @@ from rollouts import group, rollout
 from grpo_aflow.rollout.batches import batched, permuted
 from grpo_aflow.types import AdvantageKind, SamplingParams
 
-PARAMS = SamplingParams(temperature=0.5, top_p=0.9, top_k=0, max_tokens=9)
+PARAMS = SamplingParams(temperature=0.5, top_p=0.9, top_k=4, max_tokens=9)
 
 
 def step():
@@ -37,7 +37,16 @@ async def test_group_kinds_stream():
     first, masked, last = seen[1][1].advantages
     assert (first, last) == pytest.approx((0.1, -0.1))
     assert math.isnan(masked)
-    assert seen[0][1].temperature == 0.5
+    assert (seen[0][1].temperature, seen[0][1].top_p, seen[0][1].top_k) == (0.5, 0.9, 4)
+    assert seen[1][1].prompt_ids == step()[1].prompt_ids
+    assert seen[1][1].completions == tuple(rollout.completion for rollout in step()[1].rollouts)
+
+
+@pytest.mark.parametrize("kind", [AdvantageKind.none, AdvantageKind.batch_std])
+async def test_each_group_keeps_its_place(kind):
+    options = {"kind": kind, "params": PARAMS, "permuted": False, "seed": 0, "step": 1}
+    seen = [(place, item) async for place, item, _ in batched(stream(step(), []), **options)]
+    assert repr(seen) == repr(list(enumerate(step())))  # by its text: a masked reward is NaN
 
 
 async def test_a_deviation_over_the_batch_waits_for_it():
@@ -57,6 +66,8 @@ async def test_the_control_permutes_over_the_whole_step_and_nothing_else():
     again = await collect(AdvantageKind.none, permute=True, seed=1)
     assert repr([b.advantages for _, b in seen]) == repr([b.advantages for _, b in again])
     rewards = [[1.0, 0.0], [0.4, 0.3, 0.2]]
+    other = [await collect(AdvantageKind.none, permute=True, seed=seed) for seed in range(2, 8)]
+    assert any(repr([b.advantages for _, b in seen]) != repr([b.advantages for _, b in o]) for o in other)
     shuffled = permuted(rewards, 5)
     assert [len(part) for part in shuffled] == [2, 3]
     assert sorted(v for part in shuffled for v in part) == sorted(v for part in rewards for v in part)

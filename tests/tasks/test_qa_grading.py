@@ -3,7 +3,7 @@
 import pytest
 
 from grpo_aflow.tasks import GraderReading, grade
-from grpo_aflow.tasks.graders.qa_scoring import hotpotqa_scores, is_no_answer, squad_scores
+from grpo_aflow.tasks.graders.qa_scoring import aflow_f1, hotpotqa_scores, is_no_answer, normalise_answer, squad_scores
 from grpo_aflow.tasks.selftest.attacks import TEXT_ATTACKS, text_task
 from grpo_aflow.types import Task
 
@@ -37,6 +37,44 @@ def test_f1_counts_tokens_with_their_number():
     # prediction: 4 tokens, 2 of them in the gold's 3: precision 1/2, recall 2/3, F1 = 4/7
     assert squad_scores("big red dog barks", ["the red dog runs"])[1] == pytest.approx(4 / 7, abs=1e-12)
     assert squad_scores("x", ["y", "x z"])[1] == pytest.approx(2 / 3, abs=1e-12)
+
+
+def test_squad_compares_an_empty_side_as_a_whole():
+    assert squad_scores("", ["Paris"]) == (0.0, 0.0)
+    assert squad_scores("Paris", [""]) == (0.0, 0.0)
+    assert squad_scores("the", ["", "a"]) == (1.0, 1.0)  # both normalise to nothing
+    assert squad_scores("Paris", ["the", "Paris"]) == (1.0, 1.0)  # a gold of articles alone is no gold
+    assert squad_scores("the", ["the", "Paris"]) == (0.0, 0.0)
+
+
+def test_the_best_of_several_golds_counts():
+    assert squad_scores("Paris", ["Rome", "paris."]) == (1.0, 1.0)
+    assert hotpotqa_scores("Paris", ["Rome", "paris."]) == (1.0, 1.0)
+    assert hotpotqa_scores("", []) == (1.0, 0.0)
+    assert hotpotqa_scores("Paris", []) == (0.0, 0.0)
+
+
+def test_closed_answers_are_all_or_nothing_on_either_side():
+    for closed in ("yes", "no", "noanswer"):
+        assert hotpotqa_scores(f"{closed} indeed", [closed]) == (0.0, 0.0)
+        assert hotpotqa_scores(closed, [f"{closed} indeed"]) == (0.0, 0.0)
+    assert hotpotqa_scores("yes indeed", ["yes sir"]) == (0.0, pytest.approx(1 / 2))
+
+
+def test_aflow_f1_by_hand():
+    assert aflow_f1("yes indeed", "yes") == pytest.approx(2 / 3)  # precision 1/2, recall 1
+    assert aflow_f1("no", "yes") == 0.0
+    assert aflow_f1("", "") == 0.0
+
+
+def test_normalisation_by_hand():
+    assert normalise_answer("An  apple-pie, a DAY: the end") == "applepie day end"
+    assert normalise_answer("theatre atlas") == "theatre atlas"  # articles are whole words
+
+
+def test_a_phrase_is_short():
+    assert is_no_answer("unknown" + "." * 92)  # 99 characters
+    assert not is_no_answer("unknown" + "." * 93)
 
 
 def test_yes_and_no_are_all_or_nothing_in_hotpotqa():
@@ -90,3 +128,5 @@ def test_the_last_answer_tag_is_the_answer() -> None:
     assert declared_answer("It was <answer>Oslo</answer>, no: <answer>\nBergen </answer>") == "Bergen"
     assert declared_answer("Bergen") == "Bergen"
     assert declared_answer("<answer></answer>") == ""
+    assert declared_answer("<ANSWER>Oslo\nNorway</Answer>") == "Oslo\nNorway"
+    assert declared_answer(" as it stands ") == " as it stands "

@@ -130,3 +130,11 @@ def test_the_last_answer_tag_is_the_answer() -> None:
     assert declared_answer("<answer></answer>") == ""
     assert declared_answer("<ANSWER>Oslo\nNorway</Answer>") == "Oslo\nNorway"
     assert declared_answer(" as it stands ") == " as it stands "
+
+
+def test_a_grade_keeps_what_was_read():
+    task = Task(id="q", dataset="squad2", domain="qa", problem="?", answers=("mercury salts",))
+    assert grade(task, "Think first. <answer>mercury salts</answer>").read == "mercury salts"
+    assert grade(task, "unanswerable").read == ""
+    assert grade(task, "the mercury salts", profile="aflow").read == "the mercury salts"
+    assert len(grade(task, "x" * 1000).read) == 200

@@ -30,7 +30,8 @@ def test_every_group_has_options():
 def test_every_option_composes(option):
     group = option.split("=")[0]
     if group == "policy":
-        compose(option, *([] if option == "policy=base" else ["policy.path=x"]), config_name="evaluate")
+        named = ["policy.path=x"] if option in ("policy=checkpoint", "policy=fixed") else []
+        compose(option, *named, config_name="evaluate")
     else:
         compose(option, *NEEDS.get(option, [])).check()
 

@@ -84,8 +84,8 @@ def test_the_ends_of_the_ranges_are_allowed(change):
 
 
 EVALUATION = Evaluation(
-    datasets=["gsm8k", "squad2"], source="bundled", split="test", max_tasks_per_dataset=1, samples=1, temperature=0.5,
-    top_p=0.9, top_k=7, concurrency=1, best_reference=False, aflow=False,
+    datasets=["gsm8k", "squad2"], source="bundled", split="test", max_tasks_per_dataset=1, sample_seed=None, samples=1,
+    temperature=0.5, top_p=0.9, top_k=7, concurrency=1, best_reference=False, aflow=False,
 )  # fmt: skip
 
 
@@ -120,3 +120,14 @@ def test_an_evaluation_reads_its_source(tmp_path):
 
 def test_an_evaluation_samples_with_its_own_values():
     assert EVALUATION.sampling(32) == SamplingParams(temperature=0.5, top_p=0.9, top_k=7, max_tokens=32)
+
+
+def test_a_seeded_sample_is_drawn_from_the_whole_in_its_order():
+    every = [task.id for task in replace(EVALUATION, max_tasks_per_dataset=None).load()]
+    drawn = [task.id for task in replace(EVALUATION, max_tasks_per_dataset=4, sample_seed=1).load()]
+    assert drawn == [task.id for task in replace(EVALUATION, max_tasks_per_dataset=4, sample_seed=1).load()]
+    assert len(drawn) == 8
+    assert drawn == [id for id in every if id in drawn]
+    others = {tuple(t.id for t in replace(EVALUATION, max_tasks_per_dataset=4, sample_seed=n).load()) for n in range(5)}
+    assert len(others) == 5
+    assert len(replace(EVALUATION, max_tasks_per_dataset=10**6, sample_seed=1).load()) == len(every)

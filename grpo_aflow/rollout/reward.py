@@ -13,7 +13,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import SupportsFloat
+from typing import Protocol, SupportsFloat, runtime_checkable
 
 from grpo_aflow.protocols import Rubric
 from grpo_aflow.tasks.graders.tiers import Tiers
@@ -22,7 +22,7 @@ from grpo_aflow.types import TIERS, Grade, Rollout, RolloutStatus, UserError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GradeRubric(ABC):
-    """What the rubrics here share: the fields of `protocols.Rubric`, checked."""
+    """What the rubrics here and most of a user's own share: the fields of `protocols.Rubric`, checked."""
 
     repaired_cap: float
     cost_weight: float
@@ -63,9 +63,17 @@ class Continuous(GradeRubric):
         return grade.score
 
 
+@runtime_checkable
+class SetsTiers(Protocol):
+    """A rubric with the grader's thresholds for `Grade.tier`, such as `FiveTier`."""
+
+    @property
+    def tiers(self) -> Tiers: ...
+
+
 def tiers_of(rubric: Rubric) -> Tiers | None:
-    """The thresholds that a rubric wants the grader to use for Grade.tier; None leaves it its own."""
-    return getattr(rubric, "tiers", None)  # not every rubric has an opinion
+    """The thresholds that the grader is to use; None leaves it its own."""
+    return rubric.tiers if isinstance(rubric, SetsTiers) else None
 
 
 def score(rubric: Rubric, rollouts: Sequence[Rollout]) -> tuple[Rollout, ...]:

@@ -108,6 +108,13 @@ def test_all_six_datasets_are_shown_with_their_own_tasks_where_there_are_any():
     assert len(warm_start_prompts(compact, own)) == 6  # alike prompts count once
 
 
+def test_a_dataset_of_ones_own_is_in_the_warm_start():
+    task = Task(id="own/0", dataset="my_package:PUZZLES", domain="math", problem="Make 24.", answers=("24",))
+    prompts = warm_start_prompts(compact, [task])
+    assert len(prompts) == 7
+    assert prompts[-1] == ("math", ({"role": "user", "content": "math my_package:PUZZLES\n"},))
+
+
 def test_the_loss_is_on_the_completion_and_its_end_alone(tokenizer, prompts):
     settings = ReferenceWorkflows(**SETTINGS)
     batch = collate(next(encoded(tokenizer, prompts, settings).rows(settings)), tokenizer.pad_token_id)

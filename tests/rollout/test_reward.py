@@ -1,12 +1,14 @@
+import dataclasses
 import math
 
 import pytest
 from rollouts import rollout
 
-from grpo_aflow.rollout.reward import Binary, Continuous, FiveTier, score
+from grpo_aflow.rollout.reward import Binary, Continuous, FiveTier, check_rubric, score, tiers_of
+from grpo_aflow.tasks.graders.tiers import configured_tiers
 from grpo_aflow.types import Grade, RolloutStatus
 
-RUBRIC = FiveTier(tiers=None, repaired_cap=0.7, cost_weight=0.0, permuted=False)
+RUBRIC = FiveTier(tiers=configured_tiers(), repaired_cap=0.7, cost_weight=0.0, permuted=False)
 
 
 def test_tiers_caps_and_masks():
@@ -28,7 +30,7 @@ def test_tiers_caps_and_masks():
 
 
 def test_cost_term_is_relative_to_the_group():
-    rubric = FiveTier(tiers=None, repaired_cap=0.7, cost_weight=0.1, permuted=False)
+    rubric = dataclasses.replace(RUBRIC, cost_weight=0.1)
     scored = score(rubric, [rollout(1.0, cost=1.0), rollout(1.0, cost=3.0), rollout(status=RolloutStatus.MASKED)])
     # mean 2, highest 3: terms -1/3 and +1/3
     assert [r.reward_terms["cost"] for r in scored[:2]] == pytest.approx([-1 / 3, 1 / 3])
@@ -42,6 +44,26 @@ def test_other_rubrics():
     assert Continuous(**values).base(grade) == 0.6
 
 
+def test_only_some_rubrics_set_the_graders_thresholds():
+    assert tiers_of(RUBRIC) is RUBRIC.tiers
+    assert tiers_of(Binary(repaired_cap=0.7, cost_weight=0.0, permuted=False)) is None
+
+
+def test_a_rubric_of_ones_own_needs_no_base_class():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Half:
+        repaired_cap: float = 0.3
+        cost_weight: float = 0.0
+        permuted: bool = False
+
+        def base(self, grade):
+            return grade.tier / 2
+
+    check_rubric(Half())
+    assert tiers_of(Half()) is None
+    assert [r.reward for r in score(Half(), [rollout(1.0), rollout(1.0, repairs=("missing_await",))])] == [0.5, 0.3]
+
+
 def test_ranges():
     with pytest.raises(ValueError, match=r"repaired_cap must be in \[0, 1\]"):
-        FiveTier(tiers=None, repaired_cap=1.1, cost_weight=0.0, permuted=False)
+        dataclasses.replace(RUBRIC, repaired_cap=1.1)

@@ -1,5 +1,9 @@
-"""A dataset of one's own in Python, as the documentation describes it."""
+"""Datasets of one's own in Python, as the documentation describes them, and some that are wrong."""
 
+from pathlib import Path
+
+from grpo_aflow.tasks.datasets.dataset import Dataset
+from grpo_aflow.tasks.graders.math_grading import NumberGrader
 from grpo_aflow.types import Grade, Task
 
 
@@ -9,9 +13,8 @@ class Parity:
     domain = "math"
 
     def load(self, split):
-        name = f"{__name__}:PARITY"
         return [
-            Task(id=f"parity/{n}", dataset=name, domain="math", problem=f"Is {n} even or odd?", answers=(answer,))
+            Task(id=f"parity/{n}", dataset="", domain="math", problem=f"Is {n} even or odd?", answers=(answer,))
             for n, answer in ((4, "even"), (7, "odd"))
         ]
 
@@ -20,4 +23,71 @@ class Parity:
         return Grade(exact=exact, score=float(exact), tier=float(exact), rule="parity")
 
 
-PARITY = Parity()
+class FirstLetter(Parity):
+    """Counts answers with the same first letter as the same vote."""
+
+    def vote_key(self, answer, task):
+        return answer.strip().lower()[0]
+
+
+class NoGrade(Parity):
+    def grade(self, task, answer, *, runner, tiers):
+        return True
+
+
+class GradeFails(Parity):
+    def grade(self, task, answer, *, runner, tiers):
+        return 1 / 0
+
+
+class NoTasks(Parity):
+    def load(self, split):
+        return ["Is 4 even or odd?"]
+
+
+class OtherDomain(Parity):
+    domain = "qa"
+
+
+class UnknownDomain(Parity):
+    domain = "maths"
+
+
+class NoLoader:
+    domain = "math"
+    grade = Parity.grade
+
+
+PARITY, FIRST_LETTER, NO_GRADE, GRADE_FAILS = Parity(), FirstLetter(), NoGrade(), GradeFails()
+NO_TASKS, OTHER_DOMAIN, UNKNOWN_DOMAIN, NO_LOADER = NoTasks(), OtherDomain(), UnknownDomain(), NoLoader()
+
+
+def _sum_to_task(row, origin):
+    return Task(
+        id=f"sums/{origin.split}/{origin.index}",
+        dataset="sums",
+        domain="math",
+        problem=row.text("sum"),
+        answers=(row.text("result"),),
+    )
+
+
+SUMS = Dataset(  # rows in a file, graded as the package's own
+    name="sums",
+    domain="math",
+    grader=NumberGrader(),
+    hub="somebody/sums",
+    configs=("main",),
+    splits={"train": "train"},
+    schema="sum, result",
+    to_task=_sum_to_task,
+    files={},
+    broken_golds=frozenset({"sums/train/1"}),
+)
+
+
+def write_sums(folder: Path) -> Path:
+    """A file for `SUMS`, with a wrong gold in its second row."""
+    rows = ('{"sum": "What is 2 + 2?", "result": "4"}', '{"sum": "What is 2 + 3?", "result": "six"}')
+    (folder / "train.jsonl").write_text("\n".join(rows))
+    return folder

@@ -168,7 +168,7 @@ class TaskStream(Protocol):
         ...
 
     def batch(self, step: int, num_prompts: int, *, seed: int) -> Sequence[Task]:
-        """The tasks of one step; steps count from 0 here."""
+        """The tasks of one step; steps count from 1."""
         ...
 
 

@@ -35,8 +35,8 @@ class AdapterLimits:
 class Sampling(ABC):
     """Config group `sampler`: temperature schedule, truncation, length, and an engine that can be started."""
 
-    temperature: float  # at step 0
-    final_temperature: float  # from step `temperature_steps` on, linear in between
+    temperature: float  # at step 1
+    final_temperature: float  # after `temperature_steps` steps, linear in between
     temperature_steps: int  # 0: `temperature` throughout
     top_p: float  # 1 = off
     top_k: int  # 0 = off
@@ -53,13 +53,13 @@ class Sampling(ABC):
             raise ValueError(f"top_p must be above 0 and at most 1; got {self.top_p}")
 
     def params(self, step: int) -> SamplingParams:
-        """The parameters at a training step (from 0).
+        """The parameters at a training step, counted from 1.
 
-        Example: temperature 0.5, final 0.15, 150 steps: 0.5 at step 0, 0.325 at step 75, 0.15 from step 150 on.
+        Example: temperature 0.5, final 0.15, 150 steps: 0.5 at step 1, 0.325 at step 76, 0.15 from step 151 on.
         """
         temperature = self.temperature
         if self.temperature_steps:
-            done = min(step, self.temperature_steps) / self.temperature_steps
+            done = min(step - 1, self.temperature_steps) / self.temperature_steps
             temperature += (self.final_temperature - self.temperature) * done
         return SamplingParams(temperature=temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=self.max_tokens)
 

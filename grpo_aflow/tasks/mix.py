@@ -72,8 +72,8 @@ class TaskMix:
         return tasks[_order(seed, dataset, epoch, len(tasks))[offset]]
 
     def batch(self, step: int, num_prompts: int, *, seed: int) -> list[Task]:
-        """The tasks of one step: positions step * num_prompts and on. Steps count from 0."""
-        start = step * num_prompts
+        """The tasks of one step, counted from 1: positions (step - 1) * num_prompts and on."""
+        start = (step - 1) * num_prompts
         return [self.task_at(position, seed=seed) for position in range(start, start + num_prompts)]
 
     @property

@@ -76,7 +76,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
         worker,
         services.timeline,
         needed=config.objective.needs_reference,
-        temperature=lambda step: config.sampler.params(step - 1).temperature,
+        temperature=lambda step: config.sampler.params(step).temperature,
     )
     calibration = dict(state.get("calibration") or {})
     training = Training(

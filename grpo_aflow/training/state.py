@@ -62,7 +62,7 @@ class Training:
     last: dict[str, float] = field(default_factory=dict)  # the figures of the last step
 
     def sampling(self, step: int) -> SamplingParams:
-        return self.config.sampler.params(step - 1)
+        return self.config.sampler.params(step)
 
     def pipeline(self) -> Pipeline:
         """The groups of all steps to come, each begun as soon as it may be."""
@@ -83,7 +83,7 @@ class Training:
 
     def _tasks(self, step: int, number: int, refill_round: int) -> list[Task]:
         """Tasks of a step; refills come from streams of their own: the main one stays a function of the step."""
-        return list(self.stream.batch(step - 1, number, seed=self.config.seed + REFILL_STREAM * refill_round))
+        return list(self.stream.batch(step, number, seed=self.config.seed + REFILL_STREAM * refill_round))
 
     async def learn(self, place: int, group: RolloutGroup, batch: TrainingGroup) -> None:
         """Record a group, then forward and backward of it; one without a signal costs nothing."""

@@ -24,7 +24,7 @@ def settings(**changes) -> Hf:
 
 
 def test_the_temperature_falls_in_a_straight_line():
-    temperatures = [settings().params(step).temperature for step in (0, 75, 150, 400)]
+    temperatures = [settings().params(step).temperature for step in (1, 76, 151, 401)]
     assert temperatures == pytest.approx([0.5, 0.325, 0.15, 0.15])
     assert settings(temperature_steps=0).params(400).temperature == 0.5
 

@@ -41,7 +41,7 @@ async def main():
     sampler = await settings.start(model, AdapterLimits(rank=4, num_versions=2), watchdog=watchdog, seed=0)
     print("serving", flush=True)
     while True:
-        stream = sampler.sample((3, 4), seeds=range(8), params=settings.params(0), version=BASE)
+        stream = sampler.sample((3, 4), seeds=range(8), params=settings.params(1), version=BASE)
         async for _ in stream:
             pass
 

@@ -45,18 +45,18 @@ def test_every_prefix_is_within_one_and_every_window_within_two(weights, start, 
 def test_a_thousand_batches_are_within_one_task_of_the_ratios():
     mix = balanced().load()
     counts = Counter()
-    for step in range(1000):
+    for step in range(1, 1001):
         counts.update(task.domain for task in mix.batch(step, 4, seed=7))
         for domain, ratio in RATIOS.items():
-            assert abs(counts[domain] - ratio * 4 * (step + 1)) < 1
+            assert abs(counts[domain] - ratio * 4 * step) < 1
 
 
 def test_a_batch_depends_on_seed_and_step_alone():
     fresh, used = balanced().load(), balanced().load()
-    expected = [used.batch(step, 3, seed=1) for step in range(1000)]
-    assert fresh.batch(999, 3, seed=1) == expected[999]  # resumed at the end
-    assert [fresh.batch(step, 3, seed=1) for step in (500, 0, 17)] == [expected[500], expected[0], expected[17]]
-    assert [fresh.batch(step, 3, seed=2) for step in range(10)] != expected[:10]
+    expected = [used.batch(step, 3, seed=1) for step in range(1, 1001)]
+    assert fresh.batch(1000, 3, seed=1) == expected[999]  # resumed at the end
+    assert [fresh.batch(step, 3, seed=1) for step in (501, 1, 18)] == [expected[500], expected[0], expected[17]]
+    assert [fresh.batch(step, 3, seed=2) for step in range(1, 11)] != expected[:10]
 
 
 def test_each_dataset_is_drawn_without_replacement_in_each_epoch():

@@ -56,7 +56,7 @@ def test_both_in_one_mix_beside_others(tmp_path):
         revision="main",
         limit=None,
     ).load()
-    assert {task.dataset for task in mix.batch(0, 4, seed=0)} == {PARITY, SUMS}
+    assert {task.dataset for task in mix.batch(1, 4, seed=0)} == {PARITY, SUMS}
 
 
 def test_the_self_test_grades_their_golds_but_for_broken_ones(tmp_path):

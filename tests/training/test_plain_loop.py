@@ -26,7 +26,7 @@ async def plain(config):
         schedule, worker = config.schedule, training.worker
         for step in range(1, schedule.num_steps + 1):
             params, groups = training.sampling(step), []
-            tasks = training.stream.batch(step - 1, schedule.prompts_per_step, seed=config.seed)
+            tasks = training.stream.batch(step, schedule.prompts_per_step, seed=config.seed)
             for index, task in enumerate(tasks):
                 options = {"step": step, "index": index, "size": schedule.group_size, "version": step - 1}
                 groups.append(await rollouter.group(task, params=params, **options))

@@ -122,7 +122,7 @@ def test_values_that_are_worked_out():
     assert config.learner.num_rows(size) == 4  # four micro-batches of four make the step
     assert config.schedule.learning_rate_at(1) == pytest.approx(2e-7)
     assert config.schedule.learning_rate_at(100) == config.schedule.learning_rate_at(400) == 2e-5
-    temperatures = [config.sampler.params(step).temperature for step in (0, 75, 150, 499)]
+    temperatures = [config.sampler.params(step).temperature for step in (1, 76, 151, 500)]
     assert temperatures == pytest.approx([0.5, 0.325, 0.15, 0.15])
 
 

@@ -21,7 +21,7 @@ async def test_samples_and_valid_rate_are_unchanged_by_an_update_without_learnin
         model = await prepare_model(config, [], progress)
     task = bundled("train")[0]
     prompt_ids = model.tokenizer.encode_chat(config.prompt.messages(task))
-    params, seeds = config.sampler.params(0), list(range(8))
+    params, seeds = config.sampler.params(1), list(range(8))
     learner = Learner(model.path, config.lora, config.objective, config.learner)
     sampler = await config.sampler.start(model, AdapterLimits(rank=16, num_versions=2), watchdog=None, seed=0)
     store = AdapterStore(tmp_path)

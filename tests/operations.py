@@ -1,4 +1,8 @@
-"""Situations that operators of long runs meet, by kind: what is done, and what is to come of it."""
+"""Situations that operators of long runs meet, by kind: what is done, and what is to come of it.
+
+The rows of a kind go through the same code up to the message, so all are played in one process, and one row of each
+(IN_OWN_PROCESS) to the installed command as well.
+"""
 
 import json
 import shutil
@@ -41,6 +45,7 @@ class Situation:
 
 
 def bad(*arguments, says, kind="config", name="", **more):
+    """A command line with these arguments, which names the row where it has no other name."""
     return Situation(kind=kind, name=name or " ".join(arguments), arguments=arguments, says=says, **more)
 
 
@@ -71,9 +76,9 @@ CONFIG = [
     bad("resume_from=3", says="of which run? give its folder, too: resume=..."),
     bad("model=qwen25_7b", "model.path=/no/such/folder", says="no folder /no/such/folder here"),
     bad("model=qwen25_7b", "model.path=~/no/such/folder", says="no/such/folder here"),
-    bad("paths.runs=/proc/here", *SMALL, says="cannot write a run folder under /proc/here"),
-    bad("paths.runs=/dev/null/here", *SMALL, says="cannot write a run folder under /dev/null/here"),
-    bad("logger=wandb", *SMALL, says="WANDB_MODE=nope: must be one of", environment={"WANDB_MODE": "nope"}),
+    bad("paths.runs=/proc/here", says="cannot write a run folder under /proc/here"),
+    bad("paths.runs=/dev/null/here", says="cannot write a run folder under /dev/null/here"),
+    bad("logger=wandb", says="WANDB_MODE=nope: must be one of", environment={"WANDB_MODE": "nope"}),
     *(bad(f"~{group}", says=f"{group}: must be chosen", script="eval") for group in ("policy", "executor", "eval")),
     *(
         bad(f"{group}=nope", says=f"'{group}/nope' Available", script="eval")
@@ -301,3 +306,4 @@ MODELS = [
     model("a context beyond the model's", "set model.max_model_len=", lambda f: None, "model.max_model_len=9999999"),
 ]
 SITUATIONS = [*CONFIG, *REWARDS, *RESUME, *MODELS]
+IN_OWN_PROCESS = [CONFIG[0], REWARDS[0], RESUME[0], MODELS[0]]

@@ -5,6 +5,7 @@ from grpo_aflow.run.files import read_jsonl
 SMALL = (
     "sampler=hf",
     "sandbox.num_servers=1",
+    "sandbox.packages=[]",  # which take their time to load, and the simulated endpoint's programs import none
     "schedule=short",
     "schedule.num_steps=3",
     "schedule.prompts_per_step=3",

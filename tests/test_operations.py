@@ -6,11 +6,12 @@ Bad input is one line on stderr, an exit code, no traceback, and a folder that i
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from operations import SITUATIONS
+from operations import IN_OWN_PROCESS, SITUATIONS
 
 from grpo_aflow import cli
 
@@ -43,37 +44,66 @@ def contents(folder):
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+class Played:
+    """A situation in a folder of its own, with what it needs; `arguments` are the command's."""
+
+    def __init__(self, situation, folder, request):
+        self.situation, self.folder = situation, folder
+        self.run, self.model = folder / "runs/2026-01-31/12-00-00-first_run", folder / "model"
+        if situation.kind == "resuming":
+            shutil.copytree(request.getfixturevalue("trained_run"), self.run)
+            situation.prepare(self.run)
+        elif situation.kind == "model folders":
+            shutil.copytree(request.getfixturevalue("model_folder"), self.model)
+            situation.prepare(self.model)
+        self.before = contents(folder)
+        self.arguments = [
+            argument.replace("RUN/..", str(self.run.parents[1])).replace("RUN", str(self.run))
+            .replace("MODEL", str(self.model))
+            for argument in situation.arguments
+        ]  # fmt: skip
+
+    def check(self, code, out, err):
+        """The one line of an end that is as it should be."""
+        assert "Traceback" not in err + out
+        lines = [line for line in err.splitlines() if line.startswith("error:")]
+        assert len(lines) == 1, err
+        told = lines[0].replace(str(self.run), "RUN").replace(str(self.model), "MODEL").replace(str(self.folder), ".")
+        assert self.situation.says in told
+        assert code == self.situation.code
+        if not self.situation.changes:
+            assert contents(self.folder) == self.before
+        return told.removeprefix("error: ")
+
+
+def name_of(situation):
+    return f"{situation.script}: {situation.kind}: {situation.name}"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda one: f"{one.script}: {one.kind}: {one.name}")
+@pytest.mark.parametrize("situation", SITUATIONS, ids=name_of)
 def test_situation(situation, request, tmp_path, monkeypatch, capfd):
-    run, model = tmp_path / "runs/2026-01-31/12-00-00-first_run", tmp_path / "model"
-    if situation.kind == "resuming":
-        shutil.copytree(request.getfixturevalue("trained_run"), run)
-        situation.prepare(run)
-    elif situation.kind == "model folders":
-        shutil.copytree(request.getfixturevalue("model_folder"), model)
-        situation.prepare(model)
-    before = contents(tmp_path)
+    case = Played(situation, tmp_path, request)
     monkeypatch.chdir(tmp_path)
     for name, value in situation.environment.items():
         monkeypatch.setenv(name, value)
-    arguments = [
-        a.replace("RUN/..", str(run.parents[1])).replace("RUN", str(run)).replace("MODEL", str(model))
-        for a in situation.arguments
-    ]
-    monkeypatch.setattr(sys, "argv", [f"grpo-aflow-{situation.script}", *arguments])
+    monkeypatch.setattr(sys, "argv", [f"grpo-aflow-{situation.script}", *case.arguments])
     with pytest.raises(SystemExit) as ended:
         SCRIPTS[situation.script]()
     out, err = capfd.readouterr()
-    assert "Traceback" not in err + out
-    lines = [line for line in err.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1, err
-    told = lines[0].replace(str(run), "RUN").replace(str(model), "MODEL").replace(str(tmp_path), ".")
-    assert situation.says in told
-    assert ended.value.code == situation.code
-    if not situation.changes:
-        assert contents(tmp_path) == before
-    played[situation] = told.removeprefix("error: ")
+    played[situation] = case.check(ended.value.code, out, err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("situation", IN_OWN_PROCESS, ids=name_of)
+def test_situation_in_a_process_of_its_own(situation, request, tmp_path):
+    case = Played(situation, tmp_path, request)
+    command = [str(Path(sys.executable).parent / f"grpo-aflow-{situation.script}"), *case.arguments]
+    environment = {**os.environ, **situation.environment}
+    if situation.kind == "rewards":
+        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    case.check(done.returncode, done.stdout, done.stderr)
 
 
 def page():

@@ -183,7 +183,7 @@ def _text(frame: Frame, key: str) -> str:
 
 
 def _cause_of_death(end: ProcessEnd) -> tuple[CodeStatus, str]:
-    """What the end of a process says when it left no word of its own."""
+    """What the end of a process means when it left no result."""
     if end.timed_out:
         return CodeStatus.TIMEOUT, "over the time limit"
     if end.limit:

@@ -159,7 +159,7 @@ class ServerClient:
                 self._process.wait(CLOSE_S)
         assert self._log is not None
         lines = os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it ended without a word"
+        return lines[-1] if lines else "it ended without a message"
 
     def call(self, requests: dict[Role, RoleRequest], *, cpu_s: float, wall_s: float, max_bytes: int) -> Reply:
         """Give each role its request; wait for the last role's frame and the end of all. Raises ServerDied.

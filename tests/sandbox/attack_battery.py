@@ -1,6 +1,6 @@
 """Candidates that try to be graded as right without solving anything. `{name}` is the entry point.
 
-QUICK ones end at once and are tried on every problem; BLOCKING ones run into a limit and are tried on ten.
+QUICK ones end at once; BLOCKING ones run into a limit.
 """
 
 # ruff: noqa: E501 (programs in strings)

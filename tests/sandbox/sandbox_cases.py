@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from grpo_aflow.sandbox.pool import SandboxPool
+
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 LIMITS = {
     "num_servers": 2,
@@ -32,16 +34,18 @@ class Problem:
     setup: str
 
 
-def footprint() -> tuple[int, int]:
-    """Processes below this one and files open in all, once the servers have made their next children ready."""
+def footprint(pool: SandboxPool) -> tuple[int, int]:
+    """Processes of a pool, and files that they and this process have open, once all next children are ready."""
+    ready = sum(2 + len(server.spec.roles) for server in pool._servers)  # its launcher, itself, a child for each role
     seen: list[tuple[int, int]] = []
-    for _ in range(200):
-        family = psutil.Process().children(recursive=True)
+    for _ in range(400):
         try:
+            launchers = [psutil.Process(server.launcher_pid) for server in pool._servers]
+            family = [process for one in launchers for process in (one, *one.children(recursive=True))]
             seen.append((len(family), sum(process.num_fds() for process in [psutil.Process(), *family])))
         except psutil.Error:
             seen.append((-1, -1))
-        if len(seen) > 6 and len(set(seen[-6:])) == 1:
+        if seen[-1][0] == ready and len(seen) > 6 and len(set(seen[-6:])) == 1:
             break
         time.sleep(0.05)
     return seen[-1]

@@ -20,20 +20,6 @@ ADD = Problem(
     entry_point="add",
     setup="",
 )
-# Golds that need a class which this copy of the benchmark does not define.
-# Of the quick ones, those that vary another: they are tried on ten problems, for time's sake.
-VARIANTS = (
-    "os_exit_at_import",
-    "raise_inside",
-    "raise_keyboard_interrupt",
-    "always_equal_in_list",
-    "forge_done",
-    "not_a_number",
-    "recursion",
-    "replace_itself",
-    "nothing",
-    "defines_check",
-)
 
 
 def check_all(
@@ -59,44 +45,49 @@ def passed(results: dict[str, CheckResult]) -> set[str]:
 @pytest.mark.parametrize("name", [*QUICK, *BLOCKING])
 def test_attack_fails_on_a_simple_problem(runner: SandboxPool, name: str) -> None:
     attack = (QUICK | BLOCKING)[name]
-    assert passed(check_all(runner, [ADD], attack, timeout_s=0.5)) == set()
-    assert passed(check_all(runner, [ADD])) == {"add"}  # and the sandbox still works
-
-
-def test_gold_passes_after_every_attack_in_one_go(runner: SandboxPool) -> None:
-    for attack in QUICK.values():
-        check_all(runner, [ADD], attack, timeout_s=0.5)
-    result = check_all(runner, [ADD])["add"]
+    assert passed(check_all(runner, [ADD], attack, timeout_s=0.3)) == set()
+    result = check_all(runner, [ADD])["add"]  # and the sandbox still works
     assert (result.passed, result.num_passed, result.num_assertions, result.defined) == (True, 2, 2, True)
 
 
-@pytest.mark.slow
+def test_the_forgers_find_what_they_forge(runner: SandboxPool) -> None:
+    """Attacks that look for an object of ours by the name of its class are none once that has another name."""
+    source = (
+        "import gc\ndef f():\n"
+        "    return sorted({type(found).__name__ for found in gc.get_objects()} & {'CandidateSide', 'Nothing'})"
+    )
+    assert any("'CandidateSide'" in attack for attack in QUICK.values())
+    assert runner.check(source, "assert f() == ['CandidateSide']", entry_point="f").passed
+
+
 def test_every_humaneval_gold_passes(runner: SandboxPool, humaneval: list[Problem]) -> None:
     assert len(humaneval) == 164
     assert len(passed(check_all(runner, humaneval))) == 164
 
 
-@pytest.mark.slow
 def test_mbpp_golds_pass(runner: SandboxPool, mbpp: list[Problem]) -> None:
     assert len(mbpp) == 974
     results = check_all(runner, mbpp, timeout_s=120.0)  # 123 computes for 5 s on an idle core
     assert set(results) - passed(results) <= {"MBPP/367", "MBPP/927"}  # their set-up must run after the code
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in QUICK if name not in VARIANTS])
+# `make selftest` tries its attacks on every problem. Here each has its share of them, and each problem some attacks.
+SHARE = 12
+
+
+@pytest.mark.parametrize("number", range(len(QUICK)), ids=list(QUICK))
 def test_quick_attack_passes_no_real_problem(
-    runner: SandboxPool, humaneval: list[Problem], sanitised_mbpp: list[Problem], name: str
+    runner: SandboxPool, humaneval: list[Problem], sanitised_mbpp: list[Problem], number: int
 ) -> None:
     problems = humaneval + sanitised_mbpp
     assert len(problems) == 164 + 427
-    assert passed(check_all(runner, problems, QUICK[name], timeout_s=2.0)) == set()
+    own = problems[number % SHARE :: SHARE]
+    assert passed(check_all(runner, own, list(QUICK.values())[number], timeout_s=2.0)) == set()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*BLOCKING, *VARIANTS])
-def test_other_attack_passes_no_real_problem(
-    runner: SandboxPool, humaneval: list[Problem], sanitised_mbpp: list[Problem], name: str
+@pytest.mark.parametrize("number", range(len(BLOCKING)), ids=list(BLOCKING))
+def test_blocking_attack_passes_no_real_problem(
+    runner: SandboxPool, humaneval: list[Problem], sanitised_mbpp: list[Problem], number: int
 ) -> None:
-    problems = humaneval[:5] + sanitised_mbpp[:5]
-    assert passed(check_all(runner, problems, (QUICK | BLOCKING)[name], timeout_s=0.4)) == set()
+    own = [humaneval[number], sanitised_mbpp[number]]
+    assert passed(check_all(runner, own, list(BLOCKING.values())[number], timeout_s=0.3)) == set()

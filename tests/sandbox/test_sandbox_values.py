@@ -7,11 +7,13 @@ import sys
 import types
 
 import pytest
+from object_cases import OBJECTS
 from value_cases import RIGHT, WRONG
 
 from grpo_aflow.sandbox.pool import SandboxPool
 
-CASES = RIGHT | WRONG
+PASSING = RIGHT | OBJECTS
+CASES = PASSING | WRONG
 
 
 def passes_in_one_process(source: str, test: str) -> bool:
@@ -34,6 +36,6 @@ def passes_in_one_process(source: str, test: str) -> bool:
 @pytest.mark.parametrize("name", CASES)
 def test_verdict_is_that_of_one_process(runner: SandboxPool, name: str) -> None:
     source, test = CASES[name]
-    assert passes_in_one_process(source, test) is (name in RIGHT)
+    assert passes_in_one_process(source, test) is (name in PASSING)
     result = runner.check(source, test, entry_point="f", timeout_s=20.0)
-    assert result.passed is (name in RIGHT), result.error
+    assert result.passed is (name in PASSING), result.error

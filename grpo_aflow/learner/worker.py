@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from grpo_aflow.learner.checkpoints import Checkpoints
-from grpo_aflow.learner.publish import AdapterStore
+from grpo_aflow.learner.storage.adapter_store import AdapterStore
+from grpo_aflow.learner.storage.checkpoints import Checkpoints
 from grpo_aflow.types import Adapter, Completion, TrainingGroup
 
 if TYPE_CHECKING:
     from grpo_aflow.learner.learner import Learner
-    from grpo_aflow.learner.step_stats import StepStats
+    from grpo_aflow.learner.update.step_stats import StepStats
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 class LearnerWorker:
@@ -78,5 +78,5 @@ class LearnerWorker:
         """Wait for what is under way, then end the thread."""
         self._thread.shutdown()
 
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *arguments))
+    async def _run(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

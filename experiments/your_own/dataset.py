@@ -16,8 +16,7 @@ from fractions import Fraction
 
 from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.syntax import parse_expression
-from grpo_aflow.tasks.graders.tiers import ATTEMPT, EXACT, NOTHING, Tiers
-from grpo_aflow.tasks.reading.final_answer import ValueKind, find_final_answer
+from grpo_aflow.tasks.datasets import ATTEMPT, EXACT, NOTHING, Tiers, ValueKind, find_final_answer
 from grpo_aflow.types import Domain, Grade, Task
 
 PROBLEM = "Use each of the numbers {numbers} exactly once, with + - * / and brackets, to make {target}."

@@ -1,4 +1,4 @@
-"""`load_tasks`: the one way in, from any source to validated tasks."""
+"""`load_tasks`: from any source to validated tasks; nothing else reads them."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from grpo_aflow.types import InfrastructureError, UserError
 
@@ -21,12 +21,61 @@ FORMAT = "grpo-aflow-tasks/1"
 MIXED = "mixed"  # the key of the file that holds the mix
 
 
+class WrittenFile(TypedDict):
+    """A file of tasks, named by its content."""
+
+    path: str  # in the folder
+    sha256: str
+    num_tasks: int
+    num_bytes: int
+
+
+class SplitInputs(TypedDict):
+    """All that decides what the file of a split holds."""
+
+    source: str
+    revision: str
+    format: str
+    inputs: dict[str, str] | None  # SHA-256 of each local file that it was read from; None: not known
+    max_failing_golds: float | None
+
+
+class SplitRecord(SplitInputs, WrittenFile):
+    """The file of one dataset's split."""
+
+    failing_golds: list[str]  # ids
+
+
+class MixRecord(WrittenFile):
+    """The file that holds the beginning of the mix."""
+
+    num_excluded: int  # tasks left out because they are evaluated
+    seed: int
+    ratios: dict[str, float]
+
+
+class MixNote(TypedDict):
+    """Which mix was prepared."""
+
+    ratios: dict[str, float]
+    datasets: dict[str, float]
+    split: str
+
+
+class Manifest(TypedDict):
+    """`manifest.json`."""
+
+    format: str
+    mix: MixNote
+    files: dict[str, SplitRecord | MixRecord]
+
+
 def is_prepared(folder: Path) -> bool:
     """Whether grpo-aflow-data wrote (or began to write) this folder."""
     return folder.is_dir() and ((folder / MANIFEST).is_file() or (folder / STAGING).is_dir())
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> Manifest:
     """The manifest. Raises UserError when the preparation did not end or the file is not ours."""
     path = folder / MANIFEST
     if not path.is_file():
@@ -34,7 +83,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder}: its preparation did not end; run grpo-aflow-data again, it goes on where it stopped"
         )
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: Manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             raise UserError(f"{path}: format {manifest['format']!r} is not {FORMAT!r}; run grpo-aflow-data again")
     except (ValueError, KeyError, TypeError) as error:

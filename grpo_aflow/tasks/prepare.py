@@ -22,7 +22,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from grpo_aflow.tasks import manifest as manifests
 from grpo_aflow.tasks.datasets import own
@@ -48,7 +47,7 @@ class Part:
     """One dataset's split, staged: the file and what the manifest will say of it."""
 
     key: str  # "gsm8k/train"
-    record: dict[str, Any]  # path, sha256, num_tasks, source, revision, inputs, failing_golds
+    record: manifests.SplitRecord | manifests.MixRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,16 +106,21 @@ class Prepare:
         """Loads, checks and writes one split, unless an earlier run left exactly this part whole."""
         revision = self._revision(name)
         inputs = _digests(name, split, self.mix.source)
-        wanted: dict[str, Any] = {"source": self.mix.source, "revision": revision, "format": str(self.format)}
-        wanted |= {"inputs": inputs, "max_failing_golds": self.max_failing_golds}
+        wanted = manifests.SplitInputs(
+            source=self.mix.source,
+            revision=revision,
+            format=str(self.format),
+            inputs=inputs,
+            max_failing_golds=self.max_failing_golds,
+        )
         stem = re.sub(r"\W+", "_", f"{Path(name).stem}-{split}")
         note = staging / f"{stem}.json"
         if inputs is not None and (part := _staged(note, wanted)) is not None:
             return part
         tasks = load_tasks(name, split=split, source=self.mix.source, revision=revision)
         check_leaks(tasks)
-        record = wanted | {"failing_golds": self._failing_golds(f"{name}/{split}", tasks)}
-        record |= self._write(staging, stem, tasks)
+        failing = self._failing_golds(f"{name}/{split}", tasks)
+        record: manifests.SplitRecord = {**wanted, "failing_golds": failing, **self._write(staging, stem, tasks)}
         part = Part(key=f"{name}/{split}", record=record)
         manifests.write_atomically(note, [json.dumps({"key": part.key, "record": record}).encode()])
         return part
@@ -156,14 +160,19 @@ class Prepare:
                 f"mix_size={self.mix_size} would repeat tasks: one pass in these ratios holds {len(tasks)}; "
                 f"set mix_size to 0 (as many as there are) or to at most {len(tasks)}"
             )
-        record = self._write(staging, f"{manifests.MIXED}-{self.mix.split}", tasks[: self.mix_size or None])
-        extra = {"num_excluded": task_mix.num_excluded, "seed": self.seed, "ratios": dict(self.mix.ratios)}
-        return Part(key=f"{manifests.MIXED}/{self.mix.split}", record=record | extra)
+        written = self._write(staging, f"{manifests.MIXED}-{self.mix.split}", tasks[: self.mix_size or None])
+        record: manifests.MixRecord = {
+            **written,
+            "num_excluded": task_mix.num_excluded,
+            "seed": self.seed,
+            "ratios": dict(self.mix.ratios),
+        }
+        return Part(key=f"{manifests.MIXED}/{self.mix.split}", record=record)
 
     def _evaluated_keys(self) -> list[str]:
         return [f"{name}/{split}" for name, split in self.test_splits.items() if split != self.mix.split]
 
-    def _write(self, staging: Path, stem: str, tasks: Sequence[Task]) -> dict[str, Any]:
+    def _write(self, staging: Path, stem: str, tasks: Sequence[Task]) -> manifests.WrittenFile:
         """One file of tasks, named by its content, so that a new version never overwrites one that is being read."""
         temporary = staging / f"{stem}.{self.format}"
         chunks = _jsonl(tasks) if self.format is FileFormat.jsonl else _parquet(tasks)
@@ -178,7 +187,7 @@ class Prepare:
         staging = folder / manifests.STAGING
         for part in parts:
             (staging / part.record["path"]).replace(folder / part.record["path"])
-        content = {
+        content: manifests.Manifest = {
             "format": manifests.FORMAT,
             "mix": {"ratios": dict(self.mix.ratios), "datasets": dict(self.mix.datasets), "split": self.mix.split},
             "files": {part.key: part.record for part in parts},
@@ -217,7 +226,7 @@ def _digests(name: str, split: str, source: str | None) -> dict[str, str] | None
     return None if files is None else {str(path): manifests.sha256(path) for path in files if path.is_file()}
 
 
-def _staged(note: Path, wanted: dict[str, Any]) -> Part | None:
+def _staged(note: Path, wanted: manifests.SplitInputs) -> Part | None:
     """A part that an earlier, interrupted run finished, if it is the one wanted and whole."""
     if not note.is_file():
         return None

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from grpo_aflow.tasks.datasets.dataset import Dataset
-from grpo_aflow.tasks.graders.math_grading import NumberGrader
+from grpo_aflow.tasks.datasets import Dataset, NumberGrader
 from grpo_aflow.types import Grade, Task
 
 

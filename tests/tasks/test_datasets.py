@@ -155,6 +155,14 @@ def test_squads_original_json_is_read(tmp_path):
     path.write_text(json.dumps({"data": [article]}))
     with pytest.raises(UserError, match=r"dev-v2.0.json, row 1, question 2: no gold"):
         load_tasks("squad2", split="test", source=str(tmp_path))
+    del article["paragraphs"][0]["qas"][1]["id"]
+    article["paragraphs"][0]["qas"][1]["is_impossible"] = True
+    path.write_text(json.dumps({"data": [article]}))
+    with pytest.raises(UserError, match=r"dev-v2.0.json, row 1, question 2: column 'id' is missing"):
+        load_tasks("squad2", split="test", source=str(tmp_path))
+    path.write_text(json.dumps({"data": [article | {"paragraphs": "none"}]}))
+    with pytest.raises(UserError, match=r"row 1: column 'paragraphs' must hold a list of objects, not one text"):
+        load_tasks("squad2", split="test", source=str(tmp_path))
 
 
 def test_own_jsonl(tmp_path):

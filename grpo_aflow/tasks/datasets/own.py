@@ -20,7 +20,6 @@ import math
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from grpo_aflow.tasks.datasets.rows import DataRow
 from grpo_aflow.tasks.reading.code_answer import question_of, read_code
@@ -62,7 +61,7 @@ def to_task(row: DataRow, dataset: str) -> Task:
     return task
 
 
-def _metadata(row: DataRow) -> Mapping[str, Any]:
+def _metadata(row: DataRow) -> Mapping[str, object]:
     """The object in `metadata`, which a parquet file holds as JSON text."""
     metadata = row.values.get("metadata")
     if isinstance(metadata, str) and metadata:
@@ -106,9 +105,9 @@ def _check_code(row: DataRow, task: Task) -> None:
         raise row.refusal(f"column 'answers': the first gold is no program that defines the entry point {name!r}")
 
 
-def to_record(task: Task) -> dict[str, Any]:
+def to_record(task: Task) -> dict[str, object]:
     """A task as a row of this schema; `to_task` reads it back unchanged."""
-    record: dict[str, Any] = {
+    record: dict[str, object] = {
         "id": task.id,
         "dataset": task.dataset,
         "domain": task.domain,

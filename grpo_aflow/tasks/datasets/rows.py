@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from grpo_aflow.types import UserError
 
@@ -22,7 +21,7 @@ class DataRow:
     """One record of a dataset and where it stands, for example "data/gsm8k/test.jsonl, row 17"."""
 
     place: str
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
     schema: str = ""  # the columns that were expected, for the text of a refusal
 
     def has(self, column: str) -> bool:
@@ -51,6 +50,16 @@ class DataRow:
                 )
         return tuple(self._checked(column, item) for item in value)
 
+    def records(self, column: str, *, schema: str) -> list[DataRow]:
+        """The list of objects in `column`, which may be empty, each as a row with these columns."""
+        value = self._value(column)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self.refusal(f"column {column!r} must hold a list of objects, not {_kind(value)}")
+        return [
+            DataRow(place=f"{self.place}, {column} {number}", values=item, schema=schema)
+            for number, item in enumerate(value, start=1)
+        ]
+
     def _checked(self, column: str, text: str) -> str:
         """Text that every later step can take: no NUL, and nothing that UTF-8 cannot say."""
         if "\0" in text:
@@ -59,7 +68,7 @@ class DataRow:
             raise self.refusal(f"column {column!r} holds half of a surrogate pair")
         return text
 
-    def _value(self, column: str) -> Any:
+    def _value(self, column: str) -> object:
         if column not in self.values or self.values[column] is None:
             raise self.refusal(f"column {column!r} is missing")
         return self.values[column]
@@ -70,7 +79,7 @@ class DataRow:
         return UserError(f"{self.place}: {what}{expected}; fix the row or point `source` at a whole copy")
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     """What a JSON value is called, for the text of a refusal."""
     names = {
         str: "one text",
@@ -102,7 +111,7 @@ def read_rows(path: Path, schema: str = "") -> Iterator[DataRow]:
         raise UserError(f"{path}: cannot be read ({error}); download or copy the file again") from error
 
 
-def _jsonl_records(path: Path) -> Iterator[tuple[int, Any]]:
+def _jsonl_records(path: Path) -> Iterator[tuple[int, object]]:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
@@ -116,7 +125,7 @@ def _jsonl_records(path: Path) -> Iterator[tuple[int, Any]]:
                 ) from error
 
 
-def _json_records(path: Path) -> Iterator[tuple[int, Any]]:
+def _json_records(path: Path) -> Iterator[tuple[int, object]]:
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -127,7 +136,7 @@ def _json_records(path: Path) -> Iterator[tuple[int, Any]]:
     yield from enumerate(records, start=1)
 
 
-def _parquet_records(path: Path) -> Iterator[tuple[int, Any]]:
+def _parquet_records(path: Path) -> Iterator[tuple[int, object]]:
     import pyarrow
     import pyarrow.parquet
 

@@ -16,8 +16,8 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
 from grpo_aflow.tasks.datasets.dataset import Dataset, KnownGolds, Origin
 from grpo_aflow.tasks.datasets.rows import DataRow
@@ -51,34 +51,29 @@ def to_task(row: DataRow, origin: Origin) -> Task:
 
 def expand(row: DataRow) -> Iterator[DataRow]:
     """One article of the original JSON -> one row per question, in the hub's columns."""
-    if "paragraphs" not in row.values:
+    if not row.has("paragraphs"):
         yield row
         return
     number = 0
-    for paragraph in row.values["paragraphs"]:
-        for item in paragraph["qas"]:
+    for paragraph in row.records("paragraphs", schema="context, qas"):
+        for item in paragraph.records("qas", schema="id, question, answers, is_impossible"):
             number += 1
-            place = f"{row.place}, question {number}"
-            try:
-                yield _question(
-                    DataRow(place=place, values=item, schema="id, question, answers, is_impossible"), paragraph
-                )
-            except KeyError as error:
-                raise row.refusal(f"question {number}: {error} is missing") from error
+            yield _question(replace(item, place=f"{row.place}, question {number}"), paragraph)
 
 
-def _question(item: DataRow, paragraph: Mapping[str, Any]) -> DataRow:
+def _question(item: DataRow, paragraph: DataRow) -> DataRow:
     """One question of the original JSON in the hub's columns."""
-    golds = [] if item.values.get("is_impossible") else item.values["answers"]
-    if not golds and item.values.get("is_impossible") is not True:
+    is_impossible = item.values.get("is_impossible")
+    golds = [] if is_impossible else item.records("answers", schema="text, answer_start")
+    if not golds and is_impossible is not True:
         raise item.refusal("no gold, and not marked is_impossible")
     values = {
-        "id": item.values["id"],
-        "context": paragraph["context"],
-        "question": item.values["question"],
-        "answers": {"text": [gold["text"] for gold in golds]},
+        "id": item.text("id"),
+        "context": paragraph.text("context"),
+        "question": item.text("question"),
+        "answers": {"text": [gold.text("text", may_be_empty=True) for gold in golds]},
     }
-    return DataRow(place=item.place, values=values, schema=item.schema)
+    return replace(item, values=values)
 
 
 SQUAD2 = Dataset(

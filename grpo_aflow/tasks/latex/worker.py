@@ -31,7 +31,7 @@ def aflow(gold: str, answer: str) -> bool:
     import sympy
     from sympy.parsing.sympy_parser import parse_expr
 
-    def parse(text: str) -> Any:
+    def parse(text: str) -> Any:  # sympy has no types
         return parse_expr(text) if _AFLOW_SAFE.fullmatch(text) else text
 
     left, right = parse(answer), parse(gold)

@@ -25,6 +25,7 @@ test-fast: $(STAMP) ## the tests that take no models and no long waits
 
 selftest: $(STAMP) ## every gold and every attack on the real benchmark files in DATA (default ../shared/data)
 	$(BIN)/python -m grpo_aflow.tasks.selftest.full --data $(or $(DATA),../shared/data)
+	WHOLE_BATTERY=1 $(BIN)/python -m pytest -q tests/sandbox/test_sandbox_attacks.py
 
 pipeline: $(STAMP) ## data, training, evaluation with baselines and summary, into pipelines/tiny (goes on)
 	$(BIN)/grpo-aflow-pipeline pipelines/tiny

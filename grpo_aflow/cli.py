@@ -67,7 +67,7 @@ def data() -> None:
 
 def export() -> None:
     """Console script `grpo-aflow-export RUN_OR_CHECKPOINT OUT [--merged]`."""
-    from grpo_aflow.learner.export import main
+    from grpo_aflow.learner.storage.export import main
 
     _guarded(main)
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
-from grpo_aflow.learner.models import Preparation, default_cache
+from grpo_aflow.learner.models import Preparation
+from grpo_aflow.learner.preparation.cache import default_cache
 from grpo_aflow.protocols import CodeRunner, Executor, PreparedModel, Sampler, ServedModel
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.timing import Timeline

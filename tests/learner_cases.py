@@ -64,7 +64,7 @@ def learner(path, *, lora=None, objective_=None, settings_=None, warm=True, **op
     if warm:
         generator = torch.Generator().manual_seed(5)
         with torch.no_grad():
-            for parameter in made._parameters.values():
+            for parameter in made.policy.parameters.values():
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
     return made
 
@@ -123,7 +123,7 @@ def adapter_after(path, aggregation, *, members, process_group=None):
                 made.backward(step[i])
         stats = made.step(1e-3)
         counts.append([stats[f"update/num_{name}"] for name in ("tokens", "sequences", "groups")])
-    return torch.cat([p.detach().flatten() for p in made._parameters.values()]), counts
+    return torch.cat([p.detach().flatten() for p in made.policy.parameters.values()]), counts
 
 
 def free_port(socket):

@@ -27,7 +27,7 @@ def test_wheel(tmp_path):
         "from pathlib import Path",
         "from grpo_aflow import CONF_DIR",
         "from grpo_aflow.config.composing import compose",
-        "from grpo_aflow.learner.reference_workflows import corpus",
+        "from grpo_aflow.learner.preparation.reference_workflows import corpus",
         "from grpo_aflow.tasks import bundled, grade",
         "assert Path(grpo_aflow.__file__).is_relative_to(sys.prefix) and CONF_DIR.is_relative_to(sys.prefix)",
         "compose().check()",

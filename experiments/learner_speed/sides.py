@@ -57,9 +57,9 @@ def ours(folder, device):
     lora = LoraSpec(rank=16, alpha=32, dropout=0.0, target_modules=["all-linear"])
     learner = Learner(folder / "base", lora, objective, settings, device, case.get("dtype", "float32"), seed=0)
     if not (folder / "adapter").exists():
-        warm(learner.model)
+        warm(learner.policy.model)
         learner.save_adapter(folder / "adapter")
-    load_adapter(learner.model, folder)
+    load_adapter(learner.policy.model, folder)
     group = TrainingGroup(
         prompt_ids=tuple(case["prompt"]),
         completions=tuple(
@@ -75,7 +75,7 @@ def ours(folder, device):
         stats = learner.step(1e-6)
         return stats["loss/policy"], stats["update/grad_norm"]
 
-    return step, learner.model
+    return step, learner.policy.model
 
 
 def trl(folder, device, *, as_on_gpu):

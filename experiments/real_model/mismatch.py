@@ -21,7 +21,7 @@ import torch
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.learner import Learner
-from grpo_aflow.learner.publish import AdapterStore
+from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.services import prepare_model
@@ -43,7 +43,7 @@ async def measure(folder: str, dtype: str, num_tokens: int) -> dict[str, Any]:
         model = await prepare_model(config, [], progress)
     learner = Learner(model.path, config.lora, config.objective, config.learner, "cpu", dtype)
     generator = torch.Generator().manual_seed(0)
-    for name, parameter in learner._parameters.items():
+    for name, parameter in learner.policy.parameters.items():
         if "lora_B" in name:
             parameter.data = torch.randn(parameter.shape, generator=generator) * B_STD
     store = AdapterStore()
@@ -65,7 +65,7 @@ async def measure(folder: str, dtype: str, num_tokens: int) -> dict[str, Any]:
         began = time.monotonic()
         pairs = []  # (sampler, learner) of every sampled token
         for prompt, group in drawn:
-            scored = learner._policy.evaluate(prompt, [c.token_ids for c in group], temperature=1.0)
+            scored = learner.policy.evaluate(prompt, [c.token_ids for c in group], temperature=1.0)
             for completion, scores in zip(group, scored, strict=True):
                 pairs += zip(completion.logprobs, scores.logprobs.tolist(), strict=True)
         learner_s = time.monotonic() - began
@@ -75,7 +75,7 @@ async def measure(folder: str, dtype: str, num_tokens: int) -> dict[str, Any]:
             "base": (await sampler.score(probe, version=None), learner.score(probe, adapter=False)),
             "v0": (await sampler.score(probe, version=0), learner.score(probe)),
         }
-        for parameter in learner._parameters.values():
+        for parameter in learner.policy.parameters.values():
             sign = torch.randint(0, 2, parameter.shape, generator=generator) * 2 - 1
             parameter.data = parameter.data + STEP * sign
         await sampler.publish(store.publish(learner.save_adapter, 1))

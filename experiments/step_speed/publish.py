@@ -21,7 +21,7 @@ from workload import make_base
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.learner import Learner
-from grpo_aflow.learner.publish import AdapterStore
+from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.services import prepare_model
@@ -73,7 +73,7 @@ async def measure(base: Path, rank: int, folder: Path) -> dict[str, float]:
             await retire(version - 1)
     tokens = await drawing
     await sampler.close()
-    size = sum(p.numel() * p.element_size() for p in learner._parameters.values())
+    size = sum(p.numel() * p.element_size() for p in learner.policy.parameters.values())
     found = {"rank": rank, "adapter_mib": size / 2**20, "published_beside_requests": len(busy), "tokens": tokens}
     for name, rows in (("idle", idle), ("busy", busy)):
         for place, what in enumerate(("write", "register", "probe")):

@@ -9,8 +9,8 @@ def make_base(folder: Path) -> None:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from grpo_aflow.learner import tiny
-    from grpo_aflow.learner.reference_workflows import corpus
+    from grpo_aflow.learner.preparation import tiny
+    from grpo_aflow.learner.preparation.reference_workflows import corpus
 
     tokenizer = tiny.build_tokenizer([w.source for w in corpus()], vocab_size=1024, max_model_len=1024)
     torch.manual_seed(0)

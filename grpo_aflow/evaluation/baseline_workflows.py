@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from grpo_aflow.learner.reference_workflows import write
+from grpo_aflow.learner.preparation.reference_workflows import write
 from grpo_aflow.types import DOMAINS, Domain
 
 DIRECT: Mapping[Domain, str] = {

@@ -20,7 +20,7 @@ from grpo_aflow.evaluation import baseline_workflows as workflows
 from grpo_aflow.evaluation.evaluate import Result
 from grpo_aflow.evaluation.figures import per_task
 from grpo_aflow.evaluation.policies import RandomPolicy
-from grpo_aflow.learner.reference_workflows import best
+from grpo_aflow.learner.preparation.reference_workflows import best
 from grpo_aflow.protocols import CodeRunner, ServedModel
 from grpo_aflow.rollout.group import Rollouter, make_rollouter
 from grpo_aflow.rollout.policies import FixedPolicy, SampledPolicy

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from statistics import median
 
-from grpo_aflow.learner.reference_workflows import corpus
+from grpo_aflow.learner.preparation.reference_workflows import corpus
 from grpo_aflow.types import Domain, Rollout
 from grpo_aflow.workflow import WorkflowRules, check_text
 from grpo_aflow.workflow.graph import operator_graph

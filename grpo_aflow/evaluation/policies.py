@@ -12,9 +12,9 @@ from typing import Any
 
 from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.evaluation.baseline_workflows import random_workflow
-from grpo_aflow.learner.checkpoints import newest_adapter
 from grpo_aflow.learner.lora import plain_layers
 from grpo_aflow.learner.model_folder import BASE_FILE, content_id
+from grpo_aflow.learner.storage.checkpoints import newest_adapter
 from grpo_aflow.protocols import Policy, ServedModel
 from grpo_aflow.rollout.policies import FixedPolicy, sampled
 from grpo_aflow.run.progress import Progress

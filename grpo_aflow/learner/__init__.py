@@ -1,4 +1,13 @@
-"""The learner: LoRA weights, losses, publishing, and the base model that a run starts from."""
+"""The learner: a base model is prepared, its adapter trained on groups of completions, every version published.
+
+In: a config's `model`, `warmstart`, `lora`, `objective` and `learner`, then `TrainingGroup`s. Out: a prepared model,
+log-probabilities, the figures of each step, adapters in PEFT's format, checkpoints. Start with `worker` (what a run
+calls) and `learner` (what it does).
+
+The config groups stand at the top and load without torch: `models`, `warmstart`, `lora`, `objectives`, `settings`.
+`preparation/`: tokenizer, warm start, cache. `policy/`: the forward pass, from tokens to log-probabilities. `update/`:
+losses, gradients and the optimizer. `memory/`: the plan of what fits. `storage/`: adapters and checkpoints on disk.
+"""
 
 import os
 

@@ -1,27 +1,32 @@
 """A pretrained model's folder: found here or fetched from the hub, checked for what it must hold, known by its content.
 
-Everything that can be told without loading the weights is told here, within a second and in one line, before an engine
-is started that would need a minute to say it in two hundred.
+Whatever is wrong with it and can be seen without loading the weights is said here, in one line and within a second; an
+engine would need a minute and print two hundred lines.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from grpo_aflow.learner.warmstart import Progress
 from grpo_aflow.run.weights import check_safetensors
 from grpo_aflow.types import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 INDEX = "model.safetensors.index.json"
 CONTENT = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 BASE_FILE = "base_model.json"  # beside an adapter: the `content_id` of the base that it was trained on
+
+ReportProgress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
 NUM_SAMPLES, SAMPLE_BYTES = 64, 4096  # of every file, spread evenly
 
 
-def locate(path: str, revision: str | None, progress: Progress) -> Path:
+def locate(path: str, revision: str | None, progress: ReportProgress) -> Path:
     """The folder that `path` names; a hub id that is not in the hub's cache yet is downloaded. Raises UserError."""
     check_path(path)
     folder = Path(path).expanduser()
@@ -71,7 +76,7 @@ def layer_names(folder: Path) -> list[str]:
     return linear_layers(model)
 
 
-def linear_layers(model: Any) -> list[str]:
+def linear_layers(model: PreTrainedModel) -> list[str]:
     """Paths of a model's linear layers in its order, LM head left out."""
     from torch import nn
 
@@ -115,7 +120,7 @@ def _read_json(file: Path, remedy: str) -> dict[str, Any]:
         raise UserError(f"model.path: {file} cannot be read ({error}); {remedy}") from error
 
 
-def _download(hub_id: str, revision: str | None, progress: Progress) -> Path:
+def _download(hub_id: str, revision: str | None, progress: ReportProgress) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from grpo_aflow.types import AdvantageKind
 
 if TYPE_CHECKING:
-    from grpo_aflow.learner.surrogates import Surrogate, TokenBatch
+    from grpo_aflow.learner.update.surrogates import Surrogate, TokenBatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,7 +202,7 @@ class TokenClip(Objective):
         _check_dual_clip(self.dual_clip, self.clip_high)
 
     def surrogate(self, batch: TokenBatch) -> Surrogate:
-        from grpo_aflow.learner import surrogates
+        from grpo_aflow.learner.update import surrogates
 
         return surrogates.clipped(batch, batch.ratio(), self.clip_low, self.clip_high, self.dual_clip)
 
@@ -225,7 +225,7 @@ class SequenceClip(Objective):
         _check_dual_clip(self.dual_clip, self.clip_high)
 
     def surrogate(self, batch: TokenBatch) -> Surrogate:
-        from grpo_aflow.learner import surrogates
+        from grpo_aflow.learner.update import surrogates
 
         return surrogates.clipped(batch, batch.sequence_ratio(), self.clip_low, self.clip_high, self.dual_clip)
 
@@ -245,7 +245,7 @@ class Cispo(Objective):
         _check_clip(self.clip_low, self.clip_high, low_max=1.0)
 
     def surrogate(self, batch: TokenBatch) -> Surrogate:
-        from grpo_aflow.learner import surrogates
+        from grpo_aflow.learner.update import surrogates
 
         return surrogates.clipped_weight(batch, self.clip_low, self.clip_high)
 
@@ -268,7 +268,7 @@ class Sapo(Objective):
             )
 
     def surrogate(self, batch: TokenBatch) -> Surrogate:
-        from grpo_aflow.learner import surrogates
+        from grpo_aflow.learner.update import surrogates
 
         return surrogates.soft_gate(batch, self.tau_positive, self.tau_negative)
 
@@ -291,7 +291,7 @@ class Dppo(Objective):
             raise ValueError(f"ratio_max must be above 1; got {self.ratio_max}")
 
     def surrogate(self, batch: TokenBatch) -> Surrogate:
-        from grpo_aflow.learner import surrogates
+        from grpo_aflow.learner.update import surrogates
 
         return surrogates.divergence_masked(batch, self.clip_low, self.clip_high, self.ratio_max)
 

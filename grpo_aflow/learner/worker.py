@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from grpo_aflow.learner.checkpoints import Checkpoints
-from grpo_aflow.learner.publish import AdapterStore
+from grpo_aflow.learner.storage.adapter_store import AdapterStore
+from grpo_aflow.learner.storage.checkpoints import Checkpoints
 from grpo_aflow.types import Adapter, Completion, TrainingGroup
 
 if TYPE_CHECKING:
     from grpo_aflow.learner.learner import Learner
-    from grpo_aflow.learner.step_stats import StepStats
+    from grpo_aflow.learner.update.step_stats import StepStats
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")

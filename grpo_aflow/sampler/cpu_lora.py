@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """LoRA on vLLM's CPU backend, by adapter instead of by token.
 
 vLLM's own CPU path copies both adapter matrices once for every token of a batch, which costs more than the model. A

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """vLLM's door for platforms (entry point `vllm.platform_plugins`): where our CPU kernels for LoRA come in.
 
 vLLM calls `register` in every process that imports it; it says something only inside an engine of ours on the CPU.

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253  (imported lazily, by settings.py, when the sampler starts)
 """The sampler on transformers' `generate`: the reference, reproducible to the bit on the CPU.
 
 One group is one batch, and an executor's call is one of its own: a batch of whatever happens to wait would give other

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """`make gpu-check`: everything worth knowing about a card in a quarter of an hour, safest first.
 
     python -m grpo_aflow.training.gpu_check [--only STEP] [--device cpu]
@@ -26,12 +25,12 @@ from pathlib import Path
 
 import torch
 
-from grpo_aflow.learner.activations import ModelShape
-from grpo_aflow.learner.kernel_check import check_kernels
 from grpo_aflow.learner.learner import Learner
 from grpo_aflow.learner.lora import LoraSpec
-from grpo_aflow.learner.memory import GIB, Load, MemoryPlan, device_memory, memory_plan
+from grpo_aflow.learner.memory.plan import GIB, Load, MemoryPlan, device_memory, memory_plan
+from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip
+from grpo_aflow.learner.policy.kernel_check import check_kernels
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 from grpo_aflow.types import AdvantageKind, Completion, TrainingGroup, UserError
 
@@ -233,11 +232,11 @@ def out_of_memory(device: str) -> str:
     torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info(device)[0]
     ballast = torch.empty(max(0, free - int(0.7 * whole)), dtype=torch.uint8, device=device)
-    before = learner._policy.limits
+    before = learner.policy.limits
     try:
         learner.backward(each)
-        found = f"halved from {before.tokens} to {learner._policy.limits.tokens} tokens"
-        if learner._policy.limits == before:
+        found = f"halved from {before.tokens} to {learner.policy.limits.tokens} tokens"
+        if learner.policy.limits == before:
             raise RuntimeError("memory did not run out: the check is too weak")
     except UserError as error:
         found = f"refused in one line ({error})"

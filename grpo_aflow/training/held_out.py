@@ -16,7 +16,7 @@ from grpo_aflow.config.groups import Evaluation
 from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.evaluation.composition import Composition, composition
 from grpo_aflow.evaluation.evaluate import Result, Scores, evaluate
-from grpo_aflow.learner.reference_workflows import best
+from grpo_aflow.learner.preparation.reference_workflows import best
 from grpo_aflow.rollout import metrics
 from grpo_aflow.rollout.group import Rollouter, make_rollouter
 from grpo_aflow.rollout.policies import FixedPolicy

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from grpo_aflow.learner.log_prob_check import FACTOR, FLOOR, LogProbCheck, Scored
-from grpo_aflow.learner.publish import AdapterStore
+from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.learner.worker import LearnerWorker
 from grpo_aflow.protocols import Sampler
 from grpo_aflow.run.timing import Timeline

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.evaluation.results import task_hash
-from grpo_aflow.learner.checkpoints import Checkpoints
 from grpo_aflow.learner.log_prob_check import Calibration, LogProbCheck
-from grpo_aflow.learner.memory import NUM_BYTES, Load, MemoryPlan, device_memory, memory_plan, model_shape
-from grpo_aflow.learner.models import check_context, num_prompt_tokens
-from grpo_aflow.learner.publish import AdapterStore
-from grpo_aflow.learner.reference_workflows import corpus
+from grpo_aflow.learner.memory.plan import NUM_BYTES, Load, MemoryPlan, device_memory, memory_plan
+from grpo_aflow.learner.memory.shapes import model_shape
+from grpo_aflow.learner.preparation.reference_workflows import corpus
+from grpo_aflow.learner.preparation.tokenization import check_context, num_prompt_tokens
+from grpo_aflow.learner.storage.adapter_store import AdapterStore
+from grpo_aflow.learner.storage.checkpoints import Checkpoints
 from grpo_aflow.learner.worker import LearnerWorker
 from grpo_aflow.protocols import PreparedModel, Prompt, ServedModel
 from grpo_aflow.rollout.group import make_rollouter

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_aflow.config.schema import TrainConfig
-from grpo_aflow.learner.checkpoints import Checkpoints
+from grpo_aflow.learner.storage.checkpoints import Checkpoints
 from grpo_aflow.learner.worker import LearnerWorker
 from grpo_aflow.protocols import ServedModel, TaskStream
 from grpo_aflow.rollout.group import Rollouter

@@ -5,7 +5,7 @@ from dataclasses import replace
 from rollouts import completion, rollout
 
 from grpo_aflow.evaluation.composition import Composition, composition
-from grpo_aflow.learner.reference_workflows import corpus, write
+from grpo_aflow.learner.preparation.reference_workflows import corpus, write
 from grpo_aflow.types import RolloutStatus
 from grpo_aflow.workflow.rules import default_rules
 

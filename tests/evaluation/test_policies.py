@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from grpo_aflow.evaluation.policies import adapter_config, check_base
-from grpo_aflow.learner.checkpoints import newest_adapter
 from grpo_aflow.learner.lora import plain_layers
+from grpo_aflow.learner.storage.checkpoints import newest_adapter
 from grpo_aflow.types import UserError
 
 EVAL = str(Path(sys.executable).parent / "grpo-aflow-eval")

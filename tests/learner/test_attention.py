@@ -8,16 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from grpo_aflow.learner.attention import (
-    CpuKernel,
-    FlashKernel,
-    Prefix,
-    continued,
-    continued_joined,
-    kernel_for,
-    register,
-)
-from grpo_aflow.learner.packing import SharedPrefix
+from grpo_aflow.learner.policy.attention import Prefix, register
+from grpo_aflow.learner.policy.continued import in_two_parts, joined
+from grpo_aflow.learner.policy.kernels import CpuKernel, FlashKernel, kernel_for
+from grpo_aflow.learner.policy.packing import SharedPrefix
 from grpo_aflow.types import UserError
 
 
@@ -29,15 +23,15 @@ def transposed(tensor):
 class TransposedKernel(CpuKernel):
     """The CPU's kernel with the output and gradient layout of those on a card."""
 
-    def forward(self, *given, **options):
-        output, log_sum = super().forward(*given, **options)
+    def forward(self, asked):
+        output, log_sum = super().forward(asked)
         return transposed(output), log_sum
 
-    def backward(self, *given, **options):
-        return tuple(map(transposed, super().backward(*given, **options)))
+    def backward(self, *given):
+        return tuple(map(transposed, super().backward(*given)))
 
 
-continued_cpu = partial(continued, CpuKernel())
+in_two_parts_on_cpu = partial(in_two_parts, CpuKernel())
 
 
 @pytest.fixture
@@ -48,7 +42,7 @@ def transposing_sdpa(monkeypatch):
     )
 
 
-KERNELS = [continued_cpu, partial(continued, TransposedKernel()), continued_joined]
+KERNELS = [in_two_parts_on_cpu, partial(in_two_parts, TransposedKernel()), joined]
 
 
 def tensors(*, rows=3, heads=4, shared=2, prompt=5, length=4, size=8):
@@ -87,7 +81,7 @@ def test_values_and_gradients_are_those_of_the_softmax(kernel, shape):
 
 def test_joined_takes_a_kernels_output_in_any_layout(transposing_sdpa):
     given = tensors()
-    torch.testing.assert_close(continued_joined(*given, 0.3), written_out(*given, 0.3), atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(joined(*given, 0.3), written_out(*given, 0.3), atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -110,7 +104,7 @@ def test_the_cards_kernel_takes_our_shapes(dtype, shape):
 
     with FakeTensorMode(allow_non_fake_inputs=True):
         given = [t.detach().to(dtype).requires_grad_() for t in tensors(**shape)]
-        output = continued(FlashKernel(), *given, None)
+        output = in_two_parts(FlashKernel(), *given, None)
         assert (output.shape, output.dtype) == (given[0].shape, dtype)
         for gradient, tensor in zip(torch.autograd.grad(output.sum(), given), given, strict=True):
             assert (gradient.shape, gradient.dtype) == (tensor.shape, dtype)
@@ -131,9 +125,9 @@ def test_which_kernel_attends_in_two_parts():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_low_precision_stays_what_it_is(dtype):
     given = [tensor.detach().to(dtype) for tensor in tensors()]
-    ours = continued_cpu(*given, None)
+    ours = in_two_parts_on_cpu(*given, None)
     assert ours.dtype == dtype
-    plain = continued_joined(*given, None)
+    plain = joined(*given, None)
     torch.testing.assert_close(ours, plain, atol=2e-2 if dtype != torch.float32 else 1e-6, rtol=0.0)
 
 
@@ -141,7 +135,7 @@ def test_scores_far_apart_do_not_overflow():
     query, keys, values, key, value = (tensor.detach() for tensor in tensors())
     for factor in (1e3, -1e3):  # all weight on the prompt, or on the own row
         given = (query, keys * factor, values, key, value)
-        torch.testing.assert_close(continued_cpu(*given, 1.0), written_out(*given, 1.0), atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(in_two_parts_on_cpu(*given, 1.0), written_out(*given, 1.0), atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize("deaf_to", ["prefix", "record"])

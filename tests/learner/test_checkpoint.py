@@ -7,7 +7,7 @@ import pytest
 import torch
 from learner_cases import group, learner, spec
 
-from grpo_aflow.learner import checkpoint
+from grpo_aflow.learner.storage import checkpoint
 from grpo_aflow.types import InfrastructureError, UserError
 
 
@@ -28,7 +28,7 @@ def test_round_trip(trained, random_base, tmp_path):
     for made in (trained, resumed):
         made.backward(group(seed=3))
     assert trained.step(1e-3)["update/grad_norm"] == resumed.step(1e-3)["update/grad_norm"]
-    assert all(map(torch.equal, trained._parameters.values(), resumed._parameters.values()))
+    assert all(map(torch.equal, trained.policy.parameters.values(), resumed.policy.parameters.values()))
     assert [path.name for path in folder.parent.iterdir()] == ["step_000020"]
 
 

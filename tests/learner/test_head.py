@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from grpo_aflow.learner.head import Truncation, token_scores
+from grpo_aflow.learner.policy.head import Truncation, token_scores
 
 N, H, V = 11, 8, 23
 

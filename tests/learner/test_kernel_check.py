@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from grpo_aflow.learner import kernel_check
-from grpo_aflow.learner.attention import CpuKernel
-from grpo_aflow.learner.kernel_check import check_kernels
+from grpo_aflow.learner.policy import kernel_check
+from grpo_aflow.learner.policy.kernel_check import check_kernels
+from grpo_aflow.learner.policy.kernels import CpuKernel
 from grpo_aflow.types import SelfTestFailed
 
 CPU = torch.device("cpu")
@@ -16,8 +16,8 @@ class Faulty(CpuKernel):
     def __init__(self, factor):
         self.factor = factor
 
-    def backward(self, *given, **options):
-        d_query, d_key, d_value = super().backward(*given, **options)
+    def backward(self, *given):
+        d_query, d_key, d_value = super().backward(*given)
         return d_query, d_key * self.factor, d_value
 
 

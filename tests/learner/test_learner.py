@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from learner_cases import completion, gradients, group, learner, objective, settings, spec
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from grpo_aflow.learner.learner import NonFiniteSteps
 from grpo_aflow.learner.objectives import KL, Correction, OldLogprobs
@@ -16,7 +17,7 @@ from grpo_aflow.types import UserError
 
 
 def adapter(made):
-    return torch.cat([p.detach().flatten().clone() for p in made._parameters.values()])
+    return torch.cat([p.detach().flatten().clone() for p in made.policy.parameters.values()])
 
 
 def test_a_step_makes_a_version_and_moves_the_adapter_alone(random_base):
@@ -94,9 +95,14 @@ def test_training_raises_the_likelihood_of_what_was_good(random_base):
 def test_the_gradient_is_clipped_to_its_norm(random_base):
     ours = learner(random_base, settings_=settings(max_grad_norm=1e-3, weight_decay=0.0))
     seen = []
-    ours._optimizer.step = lambda: seen.append(float(gradients(ours).norm()))
+
+    def look(*_):
+        seen.append(float(torch.cat([p.grad.flatten() for p in ours.policy.parameters.values()]).norm()))
+
     ours.backward(group())
+    hook = register_optimizer_step_pre_hook(look)
     norm = ours.step(1e-3)["update/grad_norm"]
+    hook.remove()
     assert norm > 1e-3
     assert seen == pytest.approx([1e-3], rel=1e-5)
 
@@ -108,10 +114,10 @@ def test_score_equals_transformers(random_base, packing):
     for on in (True, False):
         with torch.no_grad():
             if on:
-                logits = ours.model(input_ids=torch.tensor([ids])).logits[0]
+                logits = ours.policy.model(input_ids=torch.tensor([ids])).logits[0]
             else:
-                with ours.model.disable_adapter():
-                    logits = ours.model(input_ids=torch.tensor([ids])).logits[0]
+                with ours.policy.model.disable_adapter():
+                    logits = ours.policy.model(input_ids=torch.tensor([ids])).logits[0]
         expected = torch.log_softmax(logits[:-1], 1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
         assert ours.score(ids, adapter=on) == pytest.approx(expected.tolist(), abs=1e-5)
     assert ours.score((3,)) == ()
@@ -139,7 +145,7 @@ def test_a_fresh_adapter_is_drawn_from_the_seed_and_does_nothing_yet(random_base
     other = learner(random_base, warm=False)
     assert torch.equal(adapter(one), adapter(other))
     assert one.score((1, 2, 3)) == pytest.approx(one.score((1, 2, 3), adapter=False), abs=1e-6)
-    assert {p.dtype for p in one._parameters.values()} == {torch.float32}
+    assert {p.dtype for p in one.policy.parameters.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
@@ -193,7 +199,7 @@ def test_reference_log_probs_may_be_computed_ahead(random_base):
 
 def on_policy(ours, each):
     """The group with the log-probs that this very learner gives at its temperature."""
-    found = ours._policy.evaluate(
+    found = ours.policy.evaluate(
         each.prompt_ids,
         [row.token_ids for row in each.completions],
         temperature=each.temperature,
@@ -236,7 +242,7 @@ def test_a_truncated_sampler_is_compared_over_its_support(random_base):
     ours = learner(random_base)
     each = group((1, 1, 1), (1.0, -1.0, 0.5), temperature=1.0)
     with torch.no_grad():
-        logits = ours.model(input_ids=torch.tensor([each.prompt_ids])).logits[0, -1]
+        logits = ours.policy.model(input_ids=torch.tensor([each.prompt_ids])).logits[0, -1]
     top = torch.topk(logits, 10)
     renormalised = torch.log_softmax(top.values, 0)
     rows = tuple(completion([int(top.indices[i])], logprobs=[float(renormalised[i])]) for i in (0, 4, 9))
@@ -271,7 +277,7 @@ def test_a_step_that_is_not_finite_is_refused_and_dumped(random_base, tmp_path, 
     if math.isnan(value):
         bad = replace(bad, completions=(completion((1, 2), logprob=math.nan), bad.completions[1]))
     else:
-        ours._policy._head.data[0, 0], kept = value, float(ours._policy._head[0, 0])
+        ours.policy._head.data[0, 0], kept = value, float(ours.policy._head[0, 0])
     ours.backward(bad)
     stats = ours.step(1e-3)
     assert (stats["update/refused"], stats["update/made"], ours.version) == (1.0, 0.0, 0)
@@ -282,7 +288,7 @@ def test_a_step_that_is_not_finite_is_refused_and_dumped(random_base, tmp_path, 
     with pytest.raises(NonFiniteSteps, match=r"2 steps in a row .*/nonfinite_v0_\d+\.json; lower schedule"):
         ours.step(1e-3)
     if math.isinf(value):
-        ours._policy._head.data[0, 0] = kept
+        ours.policy._head.data[0, 0] = kept
     ours.backward(group())
     assert ours.step(1e-3)["update/made"] == 1.0
     assert ours.state_dict()["refused_in_a_row"] == 0
@@ -349,19 +355,19 @@ def test_half_precision_bases_train_fp32_adapters(random_base, dtype, lm_head_fp
     exact, half = learner(random_base), learner(random_base, dtype=dtype, settings_=settings(lm_head_fp32=lm_head_fp32))
     for made in (exact, half):
         made.backward(group())
-    ours, theirs = gradients(half) / half._scale.value, gradients(exact)
+    ours, theirs = gradients(half) / half._optimizer.scale.value, gradients(exact)
     assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.99
     assert half.step(1e-3)["update/made"] == 1.0
-    assert {p.dtype for p in half._parameters.values()} == {torch.float32}
+    assert {p.dtype for p in half.policy.parameters.values()} == {torch.float32}
 
 
 def test_fp16_overflow_lowers_the_loss_scale_without_ending_the_run(random_base):
     ours = learner(random_base, dtype="float16")
-    ours._scale.value = 2.0**20
+    ours._optimizer.scale.value = 2.0**20
     refused = 0
     for _ in range(16):
         ours.backward(group())
         refused += ours.step(1e-4)["update/refused"]
     assert refused > 2
     assert ours.version == 16 - refused > 0
-    assert ours._scale.value < 2.0**20
+    assert ours._optimizer.scale.value < 2.0**20

@@ -64,7 +64,7 @@ def test_settings_refuse(changes, message):
 
 def test_option_classes_import_nothing_heavy():
     code = (
-        "import sys; import grpo_aflow.rollout.advantage, grpo_aflow.learner.lora, grpo_aflow.learner.memory, "
+        "import sys; import grpo_aflow.rollout.advantage, grpo_aflow.learner.lora, grpo_aflow.learner.memory.plan, "
         "grpo_aflow.learner.objectives, grpo_aflow.learner.settings; "
         "sys.exit(bool({'torch', 'transformers', 'peft', 'numpy'} & set(sys.modules)))"
     )

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from grpo_aflow.learner.losses import kl_penalty, token_losses, weighted_sum
 from grpo_aflow.learner.objectives import (
     KL,
     Aggregation,
@@ -29,7 +28,8 @@ from grpo_aflow.learner.objectives import (
     TokenClip,
     Totals,
 )
-from grpo_aflow.learner.surrogates import TokenBatch
+from grpo_aflow.learner.update.losses import kl_penalty, token_losses, weighted_sum
+from grpo_aflow.learner.update.surrogates import TokenBatch
 from grpo_aflow.rollout.advantage import advantages
 from grpo_aflow.types import AdvantageKind
 
@@ -237,7 +237,7 @@ def test_advantage_equals_verl(name):
 
 @pytest.mark.parametrize("name", list(GOLDEN["is_ratio"]))
 def test_correction_weight_equals_trl(name):
-    from grpo_aflow.learner.losses import correction_weight
+    from grpo_aflow.learner.update.losses import correction_weight
 
     params = GOLDEN["params"]["trl"][f"dapo+IS {name}"]
     old = tensor("old_logps")

@@ -5,8 +5,9 @@ from learner_cases import group, learner, settings, spec
 from live_bytes import LiveBytes
 
 from grpo_aflow.config.composing import compose
-from grpo_aflow.learner.activations import ModelShape, activation_bytes
-from grpo_aflow.learner.memory import ENOUGH_TOKENS, GIB, Load, device_memory, memory_plan, model_shape
+from grpo_aflow.learner.memory.activations import activation_bytes
+from grpo_aflow.learner.memory.plan import ENOUGH_TOKENS, GIB, Load, device_memory, memory_plan
+from grpo_aflow.learner.memory.shapes import ModelShape, model_shape
 from grpo_aflow.learner.settings import Packing
 from grpo_aflow.types import UserError
 
@@ -140,7 +141,7 @@ def test_activations_are_those_that_live_in_a_real_step(wide_base, packing, chec
     made = learner(wide_base, lora=lora, settings_=made_settings, dtype="bfloat16", warm=False)
     with LiveBytes() as counted:
         made.backward(group((256, 256), (1.0, -1.0), num_prompt=128))
-    gradients = 4 * sum(p.numel() for p in made._parameters.values())
+    gradients = 4 * sum(p.numel() for p in made.policy.parameters.values())
     num_tokens = 2 * (256 + (128 if packing == Packing.padded else 0))
     estimate = activation_bytes(
         model_shape(wide_base), lora, made_settings, num_tokens=num_tokens, num_prompt=128, element_size=2
@@ -167,9 +168,9 @@ def test_weights_are_those_of_the_model_card():
 def test_counts_equal_a_real_model(random_base):
     shape = model_shape(random_base)
     made = learner(random_base)
-    adapter = sum(p.numel() for p in made._parameters.values())
+    adapter = sum(p.numel() for p in made.policy.parameters.values())
     assert shape.num_adapter_weights(made.lora) == adapter
-    total = sum(p.numel() for p in made.model.parameters()) - adapter
+    total = sum(p.numel() for p in made.policy.model.parameters()) - adapter
     biases = 2 * (64 + 32 + 32)  # Qwen2's query, key and value biases are not counted
     assert shape.num_weights == pytest.approx(total - biases, abs=2 * 2 * 64 + 64)
 

@@ -5,7 +5,7 @@ import torch
 from learner_cases import assert_same_step, group, learner, normalised, objective, settings, spec
 
 from grpo_aflow.learner.objectives import KL
-from grpo_aflow.learner.rows import Limits, Row, micro_batches
+from grpo_aflow.learner.policy.rows import Limits, Row, micro_batches
 from grpo_aflow.learner.settings import Packing
 from grpo_aflow.types import UserError
 
@@ -70,14 +70,14 @@ def full(monkeypatch):
 
     def make(path, *, most, **options):
         made = learner(path, **options)
-        scores = made._policy.scores
+        scores = made.policy.scores
 
         def limited(layout, part, *given, **named):
             if len(part) > most:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return scores(layout, part, *given, **named)
 
-        monkeypatch.setattr(made._policy, "scores", limited)
+        monkeypatch.setattr(made.policy, "scores", limited)
         return made
 
     return make
@@ -88,7 +88,7 @@ def test_out_of_memory_halves_the_micro_batches_once(random_base, full):
     expected = normalised(learner(random_base, **options), [group(seed=0), group(seed=1)])
     ours = full(random_base, most=2, **options)
     assert_same_step(normalised(ours, [group(seed=0), group(seed=1)]), expected)
-    assert ours._policy.limits.rows == 2  # and stays
+    assert ours.policy.limits.rows == 2  # and stays
 
 
 def test_out_of_memory_after_some_of_the_gradient_leaves_no_trace(random_base, full):

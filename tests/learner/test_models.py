@@ -9,7 +9,9 @@ import yaml
 from learner_cases import settings, spec
 from safetensors.torch import load_file
 
-from grpo_aflow.learner.models import Preparation, Pretrained, TinyPolicy, cached_folder, check_device, default_cache
+from grpo_aflow.learner.models import Preparation, Pretrained, TinyPolicy
+from grpo_aflow.learner.preparation.cache import cached_folder, default_cache
+from grpo_aflow.learner.preparation.device import check_device
 from grpo_aflow.learner.warmstart import NoWarmStart, ReferenceWorkflows
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import Task, UserError
@@ -313,8 +315,8 @@ def test_the_yaml_gives_every_field_of_its_class(option, of):
 
 def test_the_sampler_reads_the_tokenizer_that_the_warm_start_used(tmp_path):
     """Loaded from its folder, the tokenizer must cut prompts and workflows as it did when the model learnt them."""
-    from grpo_aflow.learner import tiny
-    from grpo_aflow.learner.reference_workflows import corpus
+    from grpo_aflow.learner.preparation import tiny
+    from grpo_aflow.learner.preparation.reference_workflows import corpus
 
     messages = [{"role": "user", "content": "math gsm8k\n"}]
     texts = [workflow.source for workflow in corpus()] + ["math gsm8k\n"]

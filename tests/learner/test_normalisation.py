@@ -102,8 +102,8 @@ def test_zero_variance_and_masked_groups_cost_no_forward_and_change_nothing(rand
     ours = learner(random_base, objective_=objective(**RICH))
     alone = normalised(ours, GROUPS[:1])
     calls = []
-    layout = ours._policy.layout
-    monkeypatch.setattr(ours._policy, "layout", lambda ids: (calls.append(ids), layout(ids))[1])
+    layout = ours.policy.layout
+    monkeypatch.setattr(ours.policy, "layout", lambda ids: (calls.append(ids), layout(ids))[1])
     for advantages in ((0.0, 0.0), (math.nan, math.nan), (math.nan, 0.0)):
         ours.backward(group((4, 5), advantages, seed=9))
     assert calls == []
@@ -149,12 +149,12 @@ def test_gradient_at_ratio_one_is_minus_advantage_times_the_score(random_base):
     total, num = 0.0, 0
     for row, advantage in zip(each.completions, each.advantages, strict=True):
         ids = torch.tensor([[*each.prompt_ids, *row.token_ids]])
-        logits = ours.model(input_ids=ids).logits[0, len(each.prompt_ids) - 1 : -1] / each.temperature
+        logits = ours.policy.model(input_ids=ids).logits[0, len(each.prompt_ids) - 1 : -1] / each.temperature
         chosen = torch.log_softmax(logits, dim=1).gather(1, torch.tensor(row.token_ids)[:, None])
         total = total - advantage * chosen.sum()
         num += len(row.token_ids)
     (total / num).backward()
-    expected = torch.cat([parameter.grad.flatten() for parameter in ours._parameters.values()])
+    expected = torch.cat([parameter.grad.flatten() for parameter in ours.policy.parameters.values()])
     torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-5)
 
 
@@ -164,7 +164,7 @@ def test_accumulation_sets_the_micro_batch(random_base):
     assert learner_settings(micro_batch=16, accumulation=5).num_rows(16) == 4
     assert learner_settings(micro_batch=16, accumulation=50).num_rows(16) == 1
     ours = learner(random_base, settings_=learner_settings(accumulation=4), num_sequences=8)
-    assert ours._policy.limits.rows == 2
+    assert ours.policy.limits.rows == 2
 
 
 def test_dropout_is_drawn_from_seed_step_and_group_alone(random_base):

@@ -10,7 +10,6 @@ import yaml
 from learner_cases import OBJECTIVE, objective
 
 from grpo_aflow.learner import objectives
-from grpo_aflow.learner.losses import correction_weight, kl_penalty, off_policy_mask, token_losses
 from grpo_aflow.learner.objectives import (
     KL,
     Aggregation,
@@ -22,7 +21,8 @@ from grpo_aflow.learner.objectives import (
     SequenceClip,
     Totals,
 )
-from grpo_aflow.learner.surrogates import TokenBatch
+from grpo_aflow.learner.update.losses import correction_weight, kl_penalty, off_policy_mask, token_losses
+from grpo_aflow.learner.update.surrogates import TokenBatch
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy
 import pytest
 
-from grpo_aflow.learner import publish
 from grpo_aflow.learner.log_prob_check import Calibration, LogProbCheck, Scored, distance, moved
-from grpo_aflow.learner.publish import AdapterStore
+from grpo_aflow.learner.storage import adapter_store
+from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.types import InfrastructureError, SelfTestFailed
 
 Usage = namedtuple("Usage", "total used free")
@@ -58,8 +58,8 @@ def test_shared_memory_is_taken_where_it_has_room(monkeypatch, tmp_path, caplog)
     shared, temporary = tmp_path / "shm", tmp_path / "tmp"
     shared.mkdir()
     temporary.mkdir()
-    monkeypatch.setattr(publish, "SHARED_MEMORY", shared)
-    monkeypatch.setattr(publish.tempfile, "gettempdir", lambda: str(temporary))
+    monkeypatch.setattr(adapter_store, "SHARED_MEMORY", shared)
+    monkeypatch.setattr(adapter_store.tempfile, "gettempdir", lambda: str(temporary))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 0, 100))
     assert AdapterStore(needed_bytes=100).folder.parent == shared
     assert caplog.text == ""

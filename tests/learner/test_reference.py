@@ -8,8 +8,8 @@ from learner_cases import group, learner, objective, spec
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from grpo_aflow.learner import checkpoint
 from grpo_aflow.learner.objectives import KL
+from grpo_aflow.learner.storage import checkpoint
 from grpo_aflow.types import UserError
 
 WITH_KL = {"kl": KL.k3, "kl_coef": 0.1}
@@ -76,9 +76,9 @@ def test_the_first_step_has_no_divergence_from_the_start_and_later_ones_have(ran
 
 
 def test_a_second_adapter_is_kept_only_where_the_objective_needs_it(random_base, start):
-    assert set(begun(random_base, start).model.peft_config) == {"default", "reference"}
-    assert set(learner(random_base, start=start).model.peft_config) == {"default"}
-    trainable = {name for name, p in begun(random_base, start).model.named_parameters() if p.requires_grad}
+    assert set(begun(random_base, start).policy.model.peft_config) == {"default", "reference"}
+    assert set(learner(random_base, start=start).policy.model.peft_config) == {"default"}
+    trainable = {name for name, p in begun(random_base, start).policy.model.named_parameters() if p.requires_grad}
     assert trainable
     assert all(".default." in name for name in trainable)
 
@@ -96,7 +96,10 @@ def test_steps_after_a_checkpoint_are_those_without_it_to_the_bit(random_base, s
         ours.backward(group(seed=4))
         stats.append(ours.step(1e-2)["loss/kl"])
     assert stats[0] == stats[1] > 0
-    assert all(torch.equal(a, b) for a, b in zip(whole._parameters.values(), resumed._parameters.values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(whole.policy.parameters.values(), resumed.policy.parameters.values(), strict=True)
+    )
 
 
 def test_a_checkpoint_of_another_start_is_refused(random_base, start, tmp_path):

@@ -4,8 +4,8 @@ from statistics import median
 import pytest
 import torch
 
-from grpo_aflow.learner import tiny
-from grpo_aflow.learner.reference_workflows import corpus
+from grpo_aflow.learner.preparation import tiny
+from grpo_aflow.learner.preparation.reference_workflows import corpus
 
 PROMPTS = [f"{domain}\n" for domain in ("math gsm8k", "qa squad2", "code mbpp")]
 SIZES = {"hidden_size": 32, "num_layers": 1, "num_heads": 1, "intermediate_size": 64, "max_model_len": 64}

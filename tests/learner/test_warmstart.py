@@ -9,18 +9,13 @@ import yaml
 from learner_cases import settings, spec
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from grpo_aflow.learner import tiny
-from grpo_aflow.learner.fine_tuning import collate, fine_tune_adapter, fine_tune_all
-from grpo_aflow.learner.policy import Policy
-from grpo_aflow.learner.reference_workflows import PREFERRED, best, corpus, weights, write
-from grpo_aflow.learner.rows import Limits
-from grpo_aflow.learner.warmstart import (
-    EncodedExamples,
-    NoWarmStart,
-    ReferenceWorkflows,
-    make_examples,
-    warm_start_prompts,
-)
+from grpo_aflow.learner.policy.model import PolicyModel
+from grpo_aflow.learner.policy.rows import Limits
+from grpo_aflow.learner.preparation import tiny
+from grpo_aflow.learner.preparation.examples import EncodedExamples, make_examples, warm_start_prompts
+from grpo_aflow.learner.preparation.fine_tuning import collate, fine_tune_adapter, fine_tune_all
+from grpo_aflow.learner.preparation.reference_workflows import PREFERRED, best, corpus, weights, write
+from grpo_aflow.learner.warmstart import NoWarmStart, ReferenceWorkflows
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import DOMAINS, Task
 from grpo_aflow.workflow import check_text
@@ -161,7 +156,7 @@ def test_an_adapters_step_is_the_gradient_of_the_mean_over_all_drawn_tokens(toke
     warmstart = ReferenceWorkflows(**SETTINGS | {"num_steps": 1, "learning_rate": 1e-2})
     examples = encoded(tokenizer, prompts, warmstart)
     limits = Limits(rows=2)
-    policy = Policy(tmp_path, spec(), settings(), device="cpu", dtype="float32", seed=3, limits=limits)
+    policy = PolicyModel(tmp_path, spec(), settings(), device="cpu", dtype="float32", seed=3, limits=limits)
     [step] = examples.prompt_rows(warmstart)
     rows = [
         (group.prompt_ids, ids)

@@ -9,8 +9,8 @@ import torch
 from learner_cases import completion, group, learner
 from safetensors.torch import load_file
 
-from grpo_aflow.learner.checkpoints import Checkpoints
-from grpo_aflow.learner.publish import AdapterStore
+from grpo_aflow.learner.storage.adapter_store import AdapterStore
+from grpo_aflow.learner.storage.checkpoints import Checkpoints
 from grpo_aflow.learner.worker import LearnerWorker
 
 GROUPS = [group(seed=0), group((3, 12), (0.4, -0.4), seed=1), group((8, 4, 6), (-1.0, 1.0, 0.2), seed=2)]
@@ -31,7 +31,7 @@ async def started(base):
 
 
 def adapter(made):
-    return torch.cat([p.detach().flatten() for p in made._parameters.values()])
+    return torch.cat([p.detach().flatten() for p in made.policy.parameters.values()])
 
 
 async def test_a_step_is_that_of_the_learner_whatever_the_order_of_the_calls(random_base):

@@ -1,7 +1,7 @@
 import pytest
 from rollouts import completion
 
-from grpo_aflow.learner.checkpoints import newest_adapter
+from grpo_aflow.learner.storage.checkpoints import newest_adapter
 from grpo_aflow.run.records import replayed
 from grpo_aflow.run.resume import resumed_config
 from grpo_aflow.run.saved import flatten

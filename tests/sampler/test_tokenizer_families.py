@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from grpo_aflow.learner.models import check_round_trip
-from grpo_aflow.learner.reference_workflows import corpus
+from grpo_aflow.learner.preparation.reference_workflows import corpus
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import UserError
 

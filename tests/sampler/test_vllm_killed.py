@@ -18,7 +18,7 @@ RUN = """
 import asyncio, sys
 from pathlib import Path
 from grpo_aflow.learner.models import PreparedModel
-from grpo_aflow.learner.publish import AdapterStore
+from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.sampler.opening import Vllm
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.sampler.tokenizer import ChatTokenizer

@@ -7,8 +7,8 @@ import pytest
 import torch
 from learner_cases import spec
 
-from grpo_aflow.learner.activations import ModelShape
-from grpo_aflow.learner.memory import Load
+from grpo_aflow.learner.memory.plan import Load
+from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.training import gpu_check
 from grpo_aflow.training.gpu_check import Step, learner_step, run_all
 

@@ -77,8 +77,8 @@ def test_two_steps_of_a_real_model(tmp_path):
 
 
 def test_a_step_fits_a_card_of_8_gb(tmp_path):
-    from grpo_aflow.learner.activations import ModelShape
-    from grpo_aflow.learner.memory import Load, memory_plan
+    from grpo_aflow.learner.memory.plan import Load, memory_plan
+    from grpo_aflow.learner.memory.shapes import ModelShape
 
     shape = ModelShape(  # Qwen2.5-Coder-0.5B's config.json
         num_layers=24,

@@ -14,7 +14,7 @@ from grpo_aflow.workflow import check_text
 @pytest.mark.slow
 async def test_samples_and_valid_rate_are_unchanged_by_an_update_without_learning_rate(model_cache, tmp_path):
     from grpo_aflow.learner.learner import Learner
-    from grpo_aflow.learner.publish import AdapterStore
+    from grpo_aflow.learner.storage.adapter_store import AdapterStore
 
     config = compose("sampler=hf", f"paths.cache={model_cache}")
     with Progress(num_steps=1, log_every=1) as progress:

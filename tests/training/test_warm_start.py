@@ -13,7 +13,7 @@ import pytest
 from run_cases import SMALL, adapter_of, metrics_of, only_run
 
 from grpo_aflow.config.composing import compose
-from grpo_aflow.learner.export import export
+from grpo_aflow.learner.storage.export import export
 from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.train import train
 from grpo_aflow.types import UserError

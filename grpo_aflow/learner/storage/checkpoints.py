@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_aflow.learner import checkpoint
+from grpo_aflow.learner.storage import checkpoint
 from grpo_aflow.run.weights import ADAPTER_CONFIG, check_safetensors, missing_file
 from grpo_aflow.types import UserError
 

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """From a surrogate to the loss of a micro-batch: mismatch correction, off-policy mask, KL, entropy.
 
 No model, no normalisation over the step: every function returns per-token values [B, T]; `weighted_sum` turns them
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from grpo_aflow.learner.objectives import KL, Correction, Objective
-from grpo_aflow.learner.surrogates import Surrogate, TokenBatch, row_mean
+from grpo_aflow.learner.update.surrogates import Surrogate, TokenBatch, row_mean
 
 
 class TokenLosses(NamedTuple):

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """The surrogates of the objectives on one micro-batch of log-probabilities: per-token losses before all else.
 
 Letters: B rows, T tokens (of the longest completion; shorter ones are padded on the right and masked). Formulas and

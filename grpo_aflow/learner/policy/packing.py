@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """From one prompt and some of its completions to the hidden states that predict the completions' tokens.
 
 Letters: B rows, T tokens of the longest completion, P prompt, H hidden size.
@@ -12,30 +11,28 @@ layouts give the same log-probabilities and gradients:
   prompt is computed once for all rows. Micro-batches add their gradients to keys and values, and `close()` carries the
   sums through the prompt: no graph is walked twice.
 
-Both hold under gradient checkpointing.
+Both work under gradient checkpointing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
-from grpo_aflow.learner.attention import Prefix
+from grpo_aflow.learner.policy.attention import Prefix
 from grpo_aflow.types import UserError
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-Row = Sequence[int]
+TokenIds = Sequence[int]
 
 
 class Layout(Protocol):
     """One prompt, open for micro-batches of its completions."""
 
-    def hidden(self, rows: Sequence[Row]) -> Tensor:
+    def hidden(self, rows: Sequence[TokenIds]) -> Tensor:
         """Hidden states [B, T, H] that predict the rows' tokens; T >= 1."""
         ...
 
@@ -47,11 +44,11 @@ class Layout(Protocol):
 class PaddedRows:
     """Every row is prompt + completion, padded on the right to the micro-batch's longest."""
 
-    def __init__(self, backbone: PreTrainedModel, prompt: Row) -> None:
+    def __init__(self, backbone: PreTrainedModel, prompt: TokenIds) -> None:
         self._backbone = backbone
         self._prompt = list(prompt)
 
-    def hidden(self, rows: Sequence[Row]) -> Tensor:
+    def hidden(self, rows: Sequence[TokenIds]) -> Tensor:
         width = max(map(len, rows))
         # The last token predicts nothing that is trained on. Padding stands behind every token, where causal
         # attention never looks.
@@ -70,7 +67,7 @@ class SharedPrefix:
     for keys and values alone, and ends with those of the last layer.
     """
 
-    def __init__(self, backbone: PreTrainedModel, prompt: Row) -> None:
+    def __init__(self, backbone: PreTrainedModel, prompt: TokenIds) -> None:
         self._backbone = backbone
         *before, self._last = prompt
         self._num_before = len(before)
@@ -85,7 +82,7 @@ class SharedPrefix:
         # The rows' graphs end here: their gradients gather in the leaves until `close`.
         self._leaves = [state.detach().requires_grad_(state.requires_grad) for state in self._states]
 
-    def hidden(self, rows: Sequence[Row]) -> Tensor:
+    def hidden(self, rows: Sequence[TokenIds]) -> Tensor:
         width, device = max(map(len, rows)), self._backbone.device
         ids = torch.tensor([[self._last, *row[:-1], *[0] * (width - len(row))] for row in rows], device=device)
         positions = torch.arange(self._num_before, self._num_before + width, device=device)[None]

@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from grpo_aflow.learner.checkpoints import newest_adapter
+from grpo_aflow.learner.storage.checkpoints import newest_adapter
 from grpo_aflow.run.weights import ADAPTER_CONFIG
 from grpo_aflow.types import UserError
 
@@ -39,7 +39,7 @@ def export(source: Path, out: Path, *, merged: bool) -> None:
     shutil.rmtree(new, ignore_errors=True)
     new.parent.mkdir(parents=True, exist_ok=True)
     if merged:
-        from grpo_aflow.learner.merge import merge
+        from grpo_aflow.learner.storage.merge import merge
 
         merge(_base(adapter), adapter, new)
     else:

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """The exact normaliser over several ranks: sums are added, never means averaged, so a second rank changes nothing."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253  (imported lazily, by models.py, when a model is built)
 """Builds the tiny policy: a Qwen2 model of a few million random weights, and its BPE tokenizer with a chat template.
 
 Pieces are cut at identifiers: a token is at most one word with the line break and indentation before it and the
@@ -8,11 +7,12 @@ punctuation behind it, so a workflow is written operator by operator and argumen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers.utils import logging
 
 PAD, END = "<|pad|>", "<|end|>"
 SPECIAL_TOKENS = (PAD, END, "<|system|>", "<|user|>", "<|assistant|>")
@@ -25,7 +25,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer(texts: Sequence[str], *, vocab_size: int, max_model_len: int) -> Any:
+def build_tokenizer(texts: Sequence[str], *, vocab_size: int, max_model_len: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained on `texts`: their words are one token each, any other text takes more."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -54,7 +54,7 @@ def build_tokenizer(texts: Sequence[str], *, vocab_size: int, max_model_len: int
 
 
 def build_model(
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerFast,
     *,
     hidden_size: int,
     num_layers: int,
@@ -62,7 +62,7 @@ def build_model(
     intermediate_size: int,
     max_model_len: int,
     seed: int,
-) -> Any:
+) -> Qwen2ForCausalLM:
     """A randomly initialised Qwen2ForCausalLM in fp32 on the CPU; the global random state is left as it was."""
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -81,3 +81,9 @@ def build_model(
         torch.manual_seed(seed)
         model = Qwen2ForCausalLM(config)
     return model.float()
+
+
+def save(model: Qwen2ForCausalLM, folder: Path) -> None:
+    """Write the weights as transformers and vLLM load them."""
+    logging.disable_progress_bar()  # the caller's display shows progress
+    model.save_pretrained(folder)

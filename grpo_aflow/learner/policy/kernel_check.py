@@ -1,21 +1,21 @@
-# ruff: noqa: TID253
 """Do this device's attention kernels compute what they should? Values and gradients against the softmax written out.
 
-A policy on a card asks before it trains, with its own heads and type: a kernel that returns NaN for a layout of ours,
-or the wrong numbers, is named before a step is lost to it. Milliseconds, at a size where every kernel has more than one
-tile.
+A policy on a card asks before it trains, with its own heads and type: a kernel that returns NaN for our layout of the
+tensors, or wrong numbers, is named before a step is lost to it. It takes milliseconds, at a size at which every kernel
+has more than one tile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from grpo_aflow.learner.attention import causal, continued, continued_joined, kernel_for
+from grpo_aflow.learner.policy.attention import causal
+from grpo_aflow.learner.policy.continued import in_two_parts, joined
+from grpo_aflow.learner.policy.kernels import kernel_for
 from grpo_aflow.types import SelfTestFailed
 
 ROWS, PROMPT, LENGTH = 2, 150, 140
@@ -49,22 +49,26 @@ def _ways(
     query: Tensor, keys: Tensor, values: Tensor, key: Tensor, value: Tensor, num_groups: int
 ) -> list[tuple[str, Attention, list[Tensor]]]:
     """(name, attention, what it takes besides the query) of all that the learner may use on the query's device."""
-    module = SimpleNamespace(num_key_value_groups=num_groups, is_causal=True)
-    own, prompt_and_own = [key, value], [keys, values, key, value]
+    layer, own, prompt_and_own = _Layer(num_groups), [key, value], [keys, values, key, value]
     ways: list[tuple[str, Attention, list[Tensor]]] = [
-        ("causal attention", lambda q, k, v: causal(module, q, k, v, None, {}).transpose(1, 2), own),
-        (
-            "continued attention, joined",
-            lambda q, p, pv, k, v: continued_joined(q, p, pv, k, v, None),
-            prompt_and_own,
-        ),
+        ("causal attention", lambda q, k, v: causal(layer, q, k, v).transpose(1, 2), own),
+        ("continued attention, joined", partial(joined, scale=None), prompt_and_own),
     ]
     kernel = kernel_for(query, value)
     if kernel is not None:
         name = f"continued attention, {type(kernel).__name__}"
-        in_parts = partial(continued, kernel)
-        ways.append((name, lambda q, p, pv, k, v: in_parts(q, p, pv, k, v, None), prompt_and_own))
+        ways.append((name, partial(in_two_parts, kernel, scale=None), prompt_and_own))
     return ways
+
+
+class _Layer(nn.Module):
+    """What transformers' attention asks of the module that it stands in."""
+
+    is_causal = True
+
+    def __init__(self, num_groups: int) -> None:
+        super().__init__()
+        self.num_key_value_groups = num_groups
 
 
 def _error(name: str, way: Attention, given: list[Tensor], dtype: torch.dtype) -> float:
@@ -73,13 +77,13 @@ def _error(name: str, way: Attention, given: list[Tensor], dtype: torch.dtype) -
     results = [ours.detach(), *torch.autograd.grad(ours.sum() + (ours * ours).sum(), given)]
     expected = [exact.detach(), *torch.autograd.grad(exact.sum() + (exact * exact).sum(), exact_given)]
     if not all(bool(result.isfinite().all()) for result in results):
-        raise SelfTestFailed(f"{name} returns NaN or infinity ({_told(given[0])}): {_FIX}")
+        raise SelfTestFailed(f"{name} returns NaN or infinity ({_described(given[0])}): {_FIX}")
     errors = [
         float((result.double() - right).abs().max() / right.abs().max())
         for result, right in zip(results, expected, strict=True)
     ]
     if not max(errors) <= TOLERANCE[dtype]:
-        raise SelfTestFailed(f"{name} is off by {max(errors):.1e} of its result ({_told(given[0])}): {_FIX}")
+        raise SelfTestFailed(f"{name} is off by {max(errors):.1e} of its result ({_described(given[0])}): {_FIX}")
     return max(errors)
 
 
@@ -96,7 +100,7 @@ def _written_out(query: Tensor, *given: Tensor) -> Tensor:
     return scores.masked_fill(~visible, -torch.inf).softmax(dim=-1) @ value
 
 
-def _told(query: Tensor) -> str:
+def _described(query: Tensor) -> str:
     return f"{query.dtype} on {query.device}, {query.shape[1]} heads of {query.shape[3]}"
 
 

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """LoRA dropout that is a pure function of (seed, step, group, micro-batch, layer): no global generator, exact resume.
 
 A layer draws its mask from its key each time it is called, so that a recomputation under gradient checkpointing draws

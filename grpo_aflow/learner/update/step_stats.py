@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """What an optimizer step reports: sums over its micro-batches, kept on the device until the step asks for them."""
 
 from __future__ import annotations
@@ -6,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from grpo_aflow.learner.losses import TokenLosses, weighted_sum
 from grpo_aflow.learner.objectives import Objective, Totals
-from grpo_aflow.learner.surrogates import TokenBatch
+from grpo_aflow.learner.update.losses import TokenLosses, weighted_sum
+from grpo_aflow.learner.update.surrogates import TokenBatch
 
 # Flat metrics of one optimizer step, by the names of metrics.jsonl.
 StepStats = dict[str, float]

@@ -1,6 +1,6 @@
-# ruff: noqa: TID253
-"""The policy as the learner sees it: frozen base and adapter, and the scores of completions under either, or under the
-adapter that the policy began from.
+"""The policy as the learner holds it: a frozen base with an adapter, and what it says of completions.
+
+They are scored under the adapter as it is, under the adapter that training began from, or under the base alone.
 
 Letters: B rows, T tokens of the longest completion, N tokens of all rows, H hidden size.
 The model is in eval mode for good; LoRA dropout is switched on by its key alone, in the policy-gradient forward.
@@ -17,20 +17,22 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from transformers import PreTrainedModel
 
-from grpo_aflow.learner.base import fingerprint, load_base, use_checkpointing
-from grpo_aflow.learner.head import Scores, Truncation, token_scores
-from grpo_aflow.learner.kernel_check import check_kernels
-from grpo_aflow.learner.lora import LoraSpec, adapter_parameters, load_adapter
+from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.model_folder import BASE_FILE, content_id
-from grpo_aflow.learner.packing import Layout, PaddedRows, SharedPrefix
-from grpo_aflow.learner.rows import Limits, Row, micro_batches, token_mask
+from grpo_aflow.learner.policy.adapter import adapter_parameters, attach, load_adapter
+from grpo_aflow.learner.policy.base import fingerprint, load_base, use_checkpointing
+from grpo_aflow.learner.policy.head import Scores, Truncation, token_scores
+from grpo_aflow.learner.policy.kernel_check import check_kernels
+from grpo_aflow.learner.policy.packing import Layout, PaddedRows, SharedPrefix
+from grpo_aflow.learner.policy.rows import Limits, Row, micro_batches, token_mask, unweighted
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 
 POLICY, REFERENCE, BASE = "default", "reference", "base"  # which weights score; the first two are adapters' names
 
 
-class Policy:
+class PolicyModel:
     """A PEFT model with its adapter's parameters and the layouts that score completions."""
 
     def __init__(
@@ -54,16 +56,9 @@ class Policy:
         """
         base = load_base(path, device=device, dtype=dtype, packing=settings.packing)
         if device != "cpu":
-            config = base.config
-            check_kernels(
-                base.device,
-                base.dtype,
-                num_heads=config.num_attention_heads,
-                num_kv_heads=config.num_key_value_heads,
-                head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-            )
+            _check_kernels(base)
         self.base_id = fingerprint(base)
-        self.model, self.dropout = lora.attach(base, seed=seed)
+        self.model, self.dropout = attach(base, lora, seed=seed)
         self.model.peft_config[POLICY].base_model_name_or_path = name or str(path)
         self.parameters = adapter_parameters(self.model)
         self._content_id = content_id(path)
@@ -73,7 +68,7 @@ class Policy:
         if start is not None and keep_start:
             self._keep_reference()
         checkpointing = settings.gradient_checkpointing
-        if checkpointing is None:  # nobody planned: on a card rather less memory than none
+        if checkpointing is None:  # there was no plan: on a card memory is the scarcer of the two
             checkpointing = device != "cpu"
         if checkpointing:
             use_checkpointing(base)
@@ -143,7 +138,7 @@ class Policy:
         under: str = POLICY,
     ) -> list[Scores]:
         """Scores [T_i] of each completion, without dropout and without a graph, under POLICY, BASE or REFERENCE."""
-        rows = [Row(member=i, token_ids=ids, logprobs=(), advantage=0.0) for i, ids in enumerate(token_ids)]
+        rows = unweighted(token_ids)
         empty = torch.zeros(0, device=self.device)
         found = [Scores(empty, empty, empty) for _ in rows]
         batches = self.micro_batches(rows, prompt_ids)
@@ -184,6 +179,17 @@ class Policy:
                 state[name.replace(f".{POLICY}.", f".{REFERENCE}.")].copy_(parameter)
         self.model.eval()
         self._reference = REFERENCE
+
+
+def _check_kernels(base: PreTrainedModel) -> None:
+    config = base.config
+    check_kernels(
+        base.device,
+        base.dtype,
+        num_heads=config.num_attention_heads,
+        num_kv_heads=config.num_key_value_heads,
+        head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+    )
 
 
 def spread(values: Tensor, mask: Tensor) -> Tensor:

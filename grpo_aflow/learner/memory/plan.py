@@ -7,14 +7,13 @@ twice for a moment. Allocator fragmentation and the driver's own share go into `
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from grpo_aflow.learner.activations import ModelShape, activation_bytes
 from grpo_aflow.learner.lora import LoraSpec
+from grpo_aflow.learner.memory.activations import activation_bytes
+from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 from grpo_aflow.types import UserError
 
@@ -161,11 +160,3 @@ def device_memory(device: str) -> int:
     import psutil
 
     return int(psutil.virtual_memory().total)
-
-
-def model_shape(folder: Path) -> ModelShape:
-    """The shape of the model in a local folder. Raises UserError when its config.json is not of a kind known here."""
-    try:
-        return ModelShape.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"the memory plan cannot read {folder}/config.json ({error!r}): check model.path") from error

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """From hidden states to log-probabilities and entropy, without the logits of more than a chunk of tokens.
 
 Letters: N tokens, H hidden size, V vocabulary, C tokens of a chunk.

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """What has gathered since the last optimizer step: each group's sums, added up in the order of the groups' places.
 
 Groups arrive in any order, and floating-point sums depend on theirs: so a group's gradient stands alone until those of
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from grpo_aflow.learner.objectives import Totals
-from grpo_aflow.learner.step_stats import StepSums
+from grpo_aflow.learner.update.step_stats import StepSums
 from grpo_aflow.types import TrainingGroup
 
 
@@ -47,7 +46,13 @@ class GradientAccumulator:
         self._next = 0
         self._waiting: dict[int, GroupSums] = {}
 
+    def next_place(self, place: int | None) -> int:
+        """Count a call, and return the place of its group: the one that is given, or that of the call."""
+        self.num_calls += 1
+        return self.num_calls - 1 if place is None else place
+
     def put(self, place: int, part: GroupSums) -> None:
+        """Take a group's sums. Raises ValueError where its place is taken."""
         if place < self._next or place in self._waiting:
             raise ValueError(f"place {place} of the step is taken")
         if place > self._next and part.gradients is not None:  # a card has better use for its memory

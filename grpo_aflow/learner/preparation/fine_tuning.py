@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """Supervised fine-tuning for the warm start: of an adapter on a frozen base, or of all weights of the tiny policy.
 
 The loss is the mean negative log-probability of the completions' tokens, the end of turn included. An adapter trains as
@@ -13,13 +12,15 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
-from grpo_aflow.learner.policy import Policy
-from grpo_aflow.learner.rows import Row, token_mask
-from grpo_aflow.learner.warmstart import EncodedExamples, Progress, PromptRows, ReferenceWorkflows
+from grpo_aflow.learner.model_folder import ReportProgress
+from grpo_aflow.learner.policy.model import PolicyModel
+from grpo_aflow.learner.policy.rows import token_mask, unweighted
+from grpo_aflow.learner.preparation.examples import EncodedExamples, PromptRows
+from grpo_aflow.learner.warmstart import ReferenceWorkflows
 
 MAX_GRAD_NORM = 1.0
 SAVE_EVERY_S = 60.0
@@ -27,7 +28,12 @@ DONE = "warm start"
 
 
 def fine_tune_adapter(
-    policy: Policy, examples: EncodedExamples, warmstart: ReferenceWorkflows, progress: Progress, *, state: Path
+    policy: PolicyModel,
+    examples: EncodedExamples,
+    warmstart: ReferenceWorkflows,
+    progress: ReportProgress,
+    *,
+    state: Path,
 ) -> list[float]:
     """Train the policy's adapter in place; returns the loss of each step, in nats per completion token.
 
@@ -59,7 +65,12 @@ def fine_tune_adapter(
 
 
 def fine_tune_all(
-    model: Any, examples: EncodedExamples, warmstart: ReferenceWorkflows, progress: Progress, *, pad_id: int
+    model: PreTrainedModel,
+    examples: EncodedExamples,
+    warmstart: ReferenceWorkflows,
+    progress: ReportProgress,
+    *,
+    pad_id: int,
 ) -> float:
     """Train all weights of `model` in place and return the last loss. Device and dtype are kept."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -96,7 +107,7 @@ def collate(rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], pad_id: int
 
 
 def _adapter_step(
-    policy: Policy,
+    policy: PolicyModel,
     optimizer: torch.optim.Optimizer,
     groups: Sequence[PromptRows],
     warmstart: ReferenceWorkflows,
@@ -108,7 +119,7 @@ def _adapter_step(
     )
     total = 0.0
     for place, group in enumerate(groups):
-        rows = [Row(member=i, token_ids=ids, logprobs=(), advantage=0.0) for i, ids in enumerate(group.completions)]
+        rows = unweighted(group.completions)
         identity = (warmstart.seed, "warm start", step, place)
         with torch.enable_grad():
             with policy.dropout.active(*identity, "prompt"):
@@ -131,14 +142,14 @@ def _adapter_step(
     return total
 
 
-def _keep(state: Path, policy: Policy, optimizer: torch.optim.Optimizer, losses: Sequence[float]) -> None:
+def _keep(state: Path, policy: PolicyModel, optimizer: torch.optim.Optimizer, losses: Sequence[float]) -> None:
     adapter = {name: parameter.detach().cpu() for name, parameter in policy.parameters.items()}
     temporary = state.with_name(f"{state.name}.{os.getpid()}")
     torch.save({"adapter": adapter, "optimizer": optimizer.state_dict(), "losses": list(losses)}, temporary)
     temporary.rename(state)
 
 
-def _taken_up(state: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> list[float]:
+def _taken_up(state: Path, policy: PolicyModel, optimizer: torch.optim.Optimizer) -> list[float]:
     """Continue from `state`, where there is one; returns the losses of the steps that are done."""
     if not state.is_file():
         return []

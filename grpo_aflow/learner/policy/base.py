@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """The frozen base model: loaded from a local folder, checked for what the learner can do with it, identified."""
 
 from __future__ import annotations
@@ -6,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import logging
 
-from grpo_aflow.learner.attention import register
+from grpo_aflow.learner.policy.attention import register
 from grpo_aflow.learner.settings import Packing
 from grpo_aflow.types import UserError
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-# Names under which architectures scale or bend their logits behind the LM head.
+# Names under which architectures scale or bound their logits behind the LM head.
 LOGIT_SCALINGS = (
     "final_logit_softcapping",
     "logit_scale",
@@ -29,17 +27,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def load_base(path: Path, *, device: str, dtype: str, packing: Packing) -> PreTrainedModel:
-    """Load a causal language model, frozen and in eval mode. Raises UserError naming the mend."""
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
+    """Load a causal language model, frozen and in eval mode. Raises UserError naming the fix."""
     if not (path / "config.json").is_file():
         raise UserError(f"model folder {path} has no config.json: prepare the model first, or correct model.path")
     if dtype not in DTYPES:
         raise UserError(f"model.dtype must be one of {', '.join(DTYPES)}; got {dtype}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"model.device={device}, but no NVIDIA card answers here: set model.device=cpu")
-    logging.disable_progress_bar()  # the run's own display says what is going on
+    logging.disable_progress_bar()  # the run shows progress itself
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype=DTYPES[dtype], attn_implementation=register(), local_files_only=True
     )
@@ -64,9 +59,7 @@ def _check_supported(model: PreTrainedModel, packing: Packing) -> None:
 
 
 def use_checkpointing(model: PreTrainedModel) -> None:
-    """Recompute each decoder layer in the backward. Only the layers are told that they train; their parts stay eval."""
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
+    """Recompute each decoder layer in the backward. Only the layers are put into train mode, their parts are not."""
     # The state of the process's generator need not be kept: LoRA dropout draws from its own key.
     model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
     for module in model.modules():

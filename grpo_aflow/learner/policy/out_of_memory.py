@@ -1,0 +1,40 @@
+"""When a card's memory runs out in spite of the plan: once more, with micro-batches of half the size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from grpo_aflow.learner.policy.model import PolicyModel
+from grpo_aflow.learner.policy.rows import Row
+from grpo_aflow.types import UserError
+
+T = TypeVar("T")
+
+
+def within_memory(
+    policy: PolicyModel, prompt_ids: Sequence[int], rows: Sequence[Row], work: Callable[[], T], *, planned: str
+) -> T:
+    """Do `work` on rows, twice where memory runs out the first time; the smaller micro-batches then stay.
+
+    planned: what the memory plan had said. Raises UserError when memory runs out again.
+    """
+    try:
+        return work()
+    except torch.OutOfMemoryError:  # what the failed attempt held goes with its frames, so the second is outside
+        pass
+    policy.limits = policy.limits.halved(rows, policy.num_carried(prompt_ids))
+    for parameter in policy.parameters.values():
+        parameter.grad = None  # of the attempt's first micro-batches
+    if policy.device.type == "cuda":
+        torch.cuda.empty_cache()
+    try:
+        return work()
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"out of memory on {policy.device}, also with micro-batches of {policy.limits.rows} rows and "
+            f"{policy.limits.tokens} tokens ({planned}): lower learner.max_tokens_per_micro_batch, "
+            "learner.logits_chunk or sampler.gpu_memory_utilization, or set learner.gradient_checkpointing=true"
+        ) from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from grpo_aflow.tasks.datasets.registry import DATASETS
+from grpo_aflow.tasks.datasets.registry import DATASETS, domain_of
 from grpo_aflow.tasks.leaks import check_leaks, contaminated
 from grpo_aflow.tasks.loading import load_tasks
 from grpo_aflow.types import DOMAINS, Task, UserError
@@ -176,7 +176,8 @@ class DataMix:
             raise UserError(f"{error} (leave it out of the mix with data_mix.datasets.{name}=0)") from error
 
     def _domain_is_used(self, name: str) -> bool:
-        return name not in DATASETS or self.ratios.get(DATASETS[name].domain, 0) > 0
+        domain = domain_of(name)
+        return domain is None or self.ratios.get(domain, 0) > 0
 
 
 def _one_domain(name: str, tasks: Sequence[Task]) -> str:

@@ -59,6 +59,13 @@ def test_both_in_one_mix_beside_others(tmp_path):
     assert {task.dataset for task in mix.batch(1, 4, seed=0)} == {PARITY, SUMS}
 
 
+def test_one_whose_domain_has_no_ratio_is_left_out():
+    weights = {PARITY: 1.0, "squad2": 1.0}
+    mix = DataMix(ratios={"qa": 1.0}, datasets=weights, source="bundled", split="train", revision="main", limit=None)
+    assert mix.names == ("squad2",)
+
+
+@pytest.mark.slow
 def test_the_self_test_grades_their_golds_but_for_broken_ones(tmp_path):
     runner = open_default()
     report = self_test(runner, [*load("PARITY"), *load("SUMS", source=str(write_sums(tmp_path)))])

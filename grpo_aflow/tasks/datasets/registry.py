@@ -33,6 +33,12 @@ def dataset_named(name: str) -> Dataset:
     return found
 
 
+def domain_of(name: str) -> Domain | None:
+    """The domain of a dataset; None for a file, whose tasks say it themselves. Raises UserError as `own_dataset`."""
+    found = own_dataset(name) if is_python_name(name) else DATASETS.get(name)
+    return None if found is None else found.domain
+
+
 def grader_of(task: Task) -> Grader:
     """The grader of the task's dataset, else of its domain. Raises UserError for a dataset that cannot be imported."""
     dataset = _dataset_of(task)

@@ -2,7 +2,7 @@ import math
 import random
 
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, nct, t
 
 from grpo_aflow.evaluation.comparison import (
     Comparison,
@@ -123,6 +123,22 @@ def test_the_seed_draws_the_permutations():
     assert permutation(gains) == permutation(gains, seed=0, resamples=10_000)
     # near the normal's: the sum 5 over sqrt(sum of squares = 7.9) is 1.78, two-sided 0.075
     assert permutation(gains) == pytest.approx(0.075, abs=0.02)
+
+
+def test_a_comparison_can_be_repeated():
+    stream = random.Random(0)
+    ours, theirs = ({str(n): [stream.random(), 0.5] for n in range(20)} for _ in range(2))
+    found = [compare("policy", ours, "io", theirs, dataset="all") for _ in range(2)]
+    assert (found[0].low, found[0].high, found[0].p) == (found[1].low, found[1].high, found[1].p)
+    other = [compare("policy", ours, "io", theirs, dataset="all", seed=seed) for seed in (1, 2, 3)]
+    assert len({one.p for one in other}) > 1  # 2^20 signings: more than are drawn
+
+
+def test_what_is_detectable_is_found_with_a_probability_of_four_fifths():
+    # three gains 1, 0, 0: their standard deviation is sqrt(1 / 3)
+    shift = detectable([1.0, 0.0, 0.0]) / math.sqrt(1 / 3) * math.sqrt(3)
+    critical = t.ppf(0.975, 2)
+    assert nct.sf(critical, 2, shift) + nct.cdf(-critical, 2, shift) == pytest.approx(0.8, abs=1e-4)
 
 
 def test_by_dataset():

@@ -117,6 +117,7 @@ def test_aflow_counts_f1_for_questions_and_solved_otherwise():
     assert aflow_scores(groups, grades) == {"q": [0.5], "c": [1.0, 0.0]}
     found = figures(groups[:1], grades)
     assert found["aflow"] == 0.5
+    assert found["accuracy"] == 1.0
     assert (found["aflow_low"], found["aflow_high"]) == (0.0, 1.0)
     assert found["aflow_num_masked"] == 1  # two were graded officially, one by AFlow
 
@@ -148,6 +149,7 @@ def test_costs_per_task():
         {"operator_calls": 3 / 3, "calls": 5 / 3, "tokens": 20 / 3, "usd": 1 / 3, "seconds": 4 / 3}
     )
     assert set(per_task([]).values()) == {0.0}
+    assert per_task([group(ended(ExecutionStatus.OK, trace=(many,)))])["calls"] == 3
 
 
 def test_failures_are_named_and_ordered():

@@ -3,6 +3,7 @@ import math
 import pytest
 from rollouts import group, rollout
 
+from grpo_aflow.rollout.advantage import advantages
 from grpo_aflow.rollout.batches import batched, permuted
 from grpo_aflow.types import AdvantageKind, SamplingParams
 
@@ -22,9 +23,9 @@ async def stream(groups, pulled):
         yield item.index, item
 
 
-async def collect(kind, *, permute=False, seed=0, groups=None):
+async def collect(kind, *, permute=False, seed=0, groups=None, number=1):
     pulled, seen = [], []
-    options = {"kind": kind, "params": PARAMS, "permuted": permute, "seed": seed, "step": 1}
+    options = {"kind": kind, "params": PARAMS, "permuted": permute, "seed": seed, "step": number}
     async for _, _, batch in batched(stream(groups or step(), pulled), **options):
         seen.append((len(pulled), batch))
     return seen
@@ -52,6 +53,8 @@ async def test_each_group_keeps_its_place(kind):
 async def test_a_deviation_over_the_batch_waits_for_it():
     seen = await collect(AdvantageKind.batch_std)
     assert [pulled for pulled, _ in seen] == [2, 2]
+    expected = advantages([[1.0, 0.0], [0.4, math.nan, 0.2]], AdvantageKind.batch_std)
+    assert repr([list(batch.advantages) for _, batch in seen]) == repr(expected)
 
 
 async def test_what_waits_for_the_whole_step_does_not_depend_on_the_order_of_arrival():
@@ -67,6 +70,8 @@ async def test_the_control_permutes_over_the_whole_step_and_nothing_else():
     assert repr([b.advantages for _, b in seen]) == repr([b.advantages for _, b in again])
     rewards = [[1.0, 0.0], [0.4, 0.3, 0.2]]
     other = [await collect(AdvantageKind.none, permute=True, seed=seed) for seed in range(2, 8)]
+    assert any(repr([b.advantages for _, b in seen]) != repr([b.advantages for _, b in o]) for o in other)
+    other = [await collect(AdvantageKind.none, permute=True, seed=1, number=number) for number in range(2, 8)]
     assert any(repr([b.advantages for _, b in seen]) != repr([b.advantages for _, b in o]) for o in other)
     shuffled = permuted(rewards, 5)
     assert [len(part) for part in shuffled] == [2, 3]

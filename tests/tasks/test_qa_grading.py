@@ -45,6 +45,7 @@ def test_squad_compares_an_empty_side_as_a_whole():
     assert squad_scores("the", ["", "a"]) == (1.0, 1.0)  # both normalise to nothing
     assert squad_scores("Paris", ["the", "Paris"]) == (1.0, 1.0)  # a gold of articles alone is no gold
     assert squad_scores("the", ["the", "Paris"]) == (0.0, 0.0)
+    assert squad_scores("Paris", ["the"]) == (0.0, 0.0)
 
 
 def test_the_best_of_several_golds_counts():

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from grpo_aflow.learner.attention import register
 from grpo_aflow.learner.packing import PaddedRows, SharedPrefix
 

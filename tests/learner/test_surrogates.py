@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from grpo_aflow.learner.surrogates import TokenBatch, clipped, clipped_weight, divergence_masked, soft_gate
 
 

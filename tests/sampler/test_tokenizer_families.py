@@ -154,7 +154,8 @@ def test_thinking_is_switched_in_every_prompt(tmp_path):
 
 
 def test_the_warm_start_is_on_the_prompts_that_are_sampled(tmp_path):
-    from grpo_aflow.learner.warmstart import EncodedExamples, ReferenceWorkflows, make_examples, warm_start_prompts
+    from grpo_aflow.learner.preparation.examples import EncodedExamples, make_examples, warm_start_prompts
+    from grpo_aflow.learner.warmstart import ReferenceWorkflows
 
     warmstart = ReferenceWorkflows(num_steps=2, batch_size=4, learning_rate=1e-3, preference=0.2, seed=0)
     prompts = warm_start_prompts(lambda task: [{"role": "user", "content": task.dataset}], [])

@@ -1,4 +1,4 @@
-"""Which names are assigned where, how often a path calls at least and at most, what may be caught, how deep it nests."""
+"""Which names are assigned where, how often a path calls at least and at most, what is caught, how deep it nests."""
 
 from __future__ import annotations
 

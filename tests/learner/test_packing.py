@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from grpo_aflow.learner.attention import register
-from grpo_aflow.learner.packing import PaddedRows, SharedPrefix
+
+from grpo_aflow.learner.policy.attention import register
+from grpo_aflow.learner.policy.packing import PaddedRows, SharedPrefix
 
 ROWS = [(5, 9, 2), (7,), (3, 3, 8, 1, 6)]
 PROMPTS = [[3], [3, 1], [3, 1, 4, 1, 5]]

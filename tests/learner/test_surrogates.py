@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from grpo_aflow.learner.surrogates import TokenBatch, clipped, clipped_weight, divergence_masked, soft_gate
+
+from grpo_aflow.learner.update.surrogates import TokenBatch, clipped, clipped_weight, divergence_masked, soft_gate
 
 
 def batch(ratios, advantage):

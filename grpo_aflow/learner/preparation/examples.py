@@ -42,14 +42,20 @@ class Example:
 
 
 def warm_start_prompts(prompts: Prompts, tasks: Sequence[Task]) -> PromptList:
-    """The distinct prompts of all six datasets: those of the run's tasks, stand-ins where it has none."""
+    """The distinct prompts of the run's tasks of all datasets, and stand-ins for those of the six that have none."""
     chosen: list[Task] = []
     for dataset, domain, problem in STAND_INS:
-        own = islice((task for task in tasks if task.dataset == dataset), MAX_TASKS_PER_DATASET)
         stand_in = Task(id=f"stand-in/{dataset}", dataset=dataset, domain=domain, problem=problem, answers=("",))
-        chosen.extend(list(own) or [stand_in])
+        chosen.extend(_some_of(dataset, tasks) or [stand_in])
+    known = [dataset for dataset, _, _ in STAND_INS]
+    for dataset in dict.fromkeys(task.dataset for task in tasks if task.dataset not in known):
+        chosen.extend(_some_of(dataset, tasks))
     distinct = {tuple(message["content"] for message in prompts(task)): task for task in chosen}
     return [(task.domain, tuple(prompts(task))) for task in distinct.values()]
+
+
+def _some_of(dataset: str, tasks: Sequence[Task]) -> list[Task]:
+    return list(islice((task for task in tasks if task.dataset == dataset), MAX_TASKS_PER_DATASET))
 
 
 def make_examples(prompt_list: PromptList, warmstart: ReferenceWorkflows) -> list[Example]:

@@ -23,7 +23,7 @@ def batch(ratios, advantage):
     )
 
 
-RATIOS = [0.25, 0.5, 1.0, 2.0, 4.0]  # below, at, within, at and above the bounds 1 - 0.5 and 1 + 1
+RATIOS = [0.25, 0.5, 1.0, 2.0, 2.5]  # below, at, within, at and above the bounds 1 - 0.5 and 1 + 1
 BELOW, ABOVE, NONE = [True, *[False] * 4], [*[False] * 4, True], [False] * 5
 
 
@@ -52,7 +52,7 @@ def test_a_soft_gate_cuts_nothing():
 
 @pytest.mark.parametrize(("advantage", "low", "high"), [(1.0, 0, 1), (0.5, 0, 1), (0.0, 0, 0), (-1.0, 1, 0)])
 def test_divergence_is_cut_strictly_beyond_its_bounds(advantage, low, high):
-    # probabilities of 1 before: changes of -0.75, -0.5, 0, 1 and 3; bounds -0.5 and 1
+    # probabilities of 1 before: changes of -0.75, -0.5, 0, 1 and 1.5; bounds -0.5 and 1
     found = divergence_masked(batch(RATIOS, advantage), 0.5, 1.0, 20.0)
     assert found.clipped_low[0].tolist() == (BELOW if low else NONE)
     assert found.clipped_high[0].tolist() == (ABOVE if high else NONE)

@@ -48,14 +48,15 @@ def test_known_price_is_none_where_nobody_knows_it(settings: Settings) -> None:
 @pytest.mark.parametrize("base_url", [None, "https://api.openai.com/v1", "https://models.example.org/v1"])
 def test_a_list_price_is_found_at_any_address(settings: Settings, base_url: str | None) -> None:
     found = price_of(settings("openai", base_url=base_url), "gpt-4o-mini")
-    assert (found.input_usd, found.output_usd) == pytest.approx((0.15e-6, 0.60e-6))
+    assert found == price_of(settings("openai"), "gpt-4o-mini")
+    assert 1e-9 < found.input_usd < found.output_usd < 1e-4  # USD per token: the list itself may change
 
 
 def test_the_provider_at_the_address_goes_first(settings: Settings) -> None:
     """A model that one provider alone lists by this name."""
     model = "llama-3.3-70b-versatile"
     found = price_of(settings("openai", base_url="https://api.groq.com/openai/v1"), model)
-    assert (found.input_usd, found.output_usd) == pytest.approx((0.59e-6, 0.79e-6))
+    assert 1e-9 < found.input_usd < found.output_usd < 1e-4
     assert known_price(settings("openai", base_url=None), model) is None
 
 

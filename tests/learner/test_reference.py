@@ -77,7 +77,7 @@ def test_the_first_step_has_no_divergence_from_the_start_and_later_ones_have(ran
 
 def test_a_second_adapter_is_kept_only_where_the_objective_needs_it(random_base, start):
     assert set(begun(random_base, start).policy.model.peft_config) == {"default", "reference"}
-    assert set(learner(random_base, start=start).model.peft_config) == {"default"}
+    assert set(learner(random_base, start=start).policy.model.peft_config) == {"default"}
     trainable = {name for name, p in begun(random_base, start).policy.model.named_parameters() if p.requires_grad}
     assert trainable
     assert all(".default." in name for name in trainable)

@@ -1,6 +1,7 @@
-"""vLLM's door for platforms (entry point `vllm.platform_plugins`): where our CPU kernels for LoRA come in.
+"""A platform plugin of vLLM (entry point `vllm.platform_plugins`): our CPU kernels for LoRA in place of its own.
 
-vLLM calls `register` in every process that imports it; it says something only inside an engine of ours on the CPU.
+vLLM calls `register` in every process that imports it. It names our platform inside an engine of ours on the CPU, and
+nowhere else.
 """
 
 from __future__ import annotations

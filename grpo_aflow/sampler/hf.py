@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar, TypeVarTuple, cast
 
 import torch
-from peft import PeftModel
+from peft import LoraModel, PeftModel
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
+    PreTrainedModel,
     StoppingCriteria,
     StoppingCriteriaList,
 )
@@ -31,6 +33,8 @@ from grpo_aflow.sampler.settings import fit
 from grpo_aflow.sampler.versions import ServedVersions, check_whole
 from grpo_aflow.types import Adapter, Completion, InfrastructureError, SamplingParams
 
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 Emit = Callable[[int, tuple[int, ...], tuple[float, ...], bool], None]  # member, ids, logprobs, ended with EOS
 
 
@@ -97,8 +101,9 @@ class _Cancelled(StoppingCriteria):
 class HfSampler:
     """Implements `protocols.Sampler`. Make one with `start`."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, *, max_model_len: int) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, *, max_model_len: int) -> None:
         self._model = model
+        self._adapters: PeftModel | None = None  # on the model's own layers, while there are any
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
         self._versions: ServedVersions[str] = ServedVersions()
@@ -109,7 +114,8 @@ class HfSampler:
         def load() -> HfSampler:
             logging.disable_progress_bar()
             weights = AutoModelForCausalLM.from_pretrained(model.path, dtype=getattr(torch, model.dtype))
-            weights.to(model.device).eval().requires_grad_(False)
+            cast(nn.Module, weights).to(model.device)  # transformers' own `to` has no usable type
+            weights.eval().requires_grad_(False)
             weights.generation_config = GenerationConfig()  # a model's own sampling defaults must not act here
             return cls(weights, model.tokenizer, max_model_len=model.max_model_len)
 
@@ -171,35 +177,44 @@ class HfSampler:
     async def close(self) -> None:
         await asyncio.to_thread(self._thread.close)
 
-    async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.wrap_future(self._thread.submit(0, function, *args))
+    async def _run(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+        return await asyncio.wrap_future(self._thread.submit(0, function, *arguments))
 
     # --- in the worker thread -----------------------------------------------------------------------------------------
 
     def _load_adapter(self, adapter: Adapter, name: str) -> None:
-        if isinstance(self._model, PeftModel):
-            self._model.load_adapter(str(adapter.path), adapter_name=name, is_trainable=False)
+        if self._adapters is None:
+            self._adapters = PeftModel.from_pretrained(self._model, str(adapter.path), adapter_name=name)
         else:
-            self._model = PeftModel.from_pretrained(self._model, str(adapter.path), adapter_name=name)
-        self._model.eval()
+            self._adapters.load_adapter(str(adapter.path), adapter_name=name, is_trainable=False)
+        self._adapters.eval()
 
     def _delete_adapter(self, name: str) -> None:
-        others = [other for other in self._model.peft_config if other != name]
-        if not others:
-            self._model = self._model.unload()  # PEFT cannot be without any adapter
-            return
-        self._model.set_adapter(others[0])
-        self._model.delete_adapter(name)
+        assert self._adapters is not None  # a served version has one
+        others = [other for other in self._adapters.peft_config if other != name]
+        if others:
+            self._adapters.set_adapter(others[0])
+            self._adapters.delete_adapter(name)
+        else:  # PEFT cannot be without any adapter
+            cast(LoraModel, self._adapters.base_model).unload()
+            self._adapters = None
 
-    def _as(self, name: str | None) -> Any:
+    def _as(self, name: str | None) -> AbstractContextManager[None]:
         """Select a version: a context in which the model answers as that version."""
+        if self._adapters is None:
+            return nullcontext()
         if name is None:
-            return self._model.disable_adapter() if isinstance(self._model, PeftModel) else nullcontext()
-        self._model.set_adapter(name)
+            return self._adapters.disable_adapter()
+        self._adapters.set_adapter(name)
         return nullcontext()
 
     def _generate(
-        self, prompt_ids: tuple[int, ...], draw: _GroupDraw, params: SamplingParams, name: str | None, cancelled: Any
+        self,
+        prompt_ids: tuple[int, ...],
+        draw: _GroupDraw,
+        params: SamplingParams,
+        name: str | None,
+        cancelled: threading.Event,
     ) -> None:
         ids = torch.tensor([prompt_ids] * draw.num_members, device=self._model.device)
         config = GenerationConfig(
@@ -209,9 +224,12 @@ class HfSampler:
             eos_token_id=list(self._tokenizer.eos_ids),
             pad_token_id=self._tokenizer.pad_id,
         )
+        generate = cast(
+            Callable[..., object], self._model.generate
+        )  # transformers types it for a private protocol alone
         try:
             with torch.inference_mode(), self._as(name):
-                self._model.generate(
+                generate(
                     input_ids=ids,
                     attention_mask=torch.ones_like(ids),
                     generation_config=config,

@@ -8,7 +8,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 _LAST = float("inf")  # the priority of the end
 
@@ -17,8 +20,7 @@ _LAST = float("inf")  # the priority of the end
 class _Work:
     priority: float
     arrival: int
-    future: Future[Any] = field(compare=False)
-    run: Callable[[], Any] | None = field(compare=False)  # None: the thread ends
+    run: Callable[[], None] | None = field(compare=False)  # None: the thread ends
 
 
 class QueuedThread:
@@ -31,28 +33,32 @@ class QueuedThread:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, priority: int, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Queue `function(*args)`; raises RuntimeError when the thread is closed."""
+    def submit(self, priority: int, function: Callable[[*Arguments], T], *arguments: *Arguments) -> Future[T]:
+        """Queue `function(*arguments)`; raises RuntimeError when the thread is closed."""
         if self._closed.is_set():
             raise RuntimeError("the thread is closed")
-        future: Future[Any] = Future()
-        self._queue.put(_Work(priority, next(self._arrivals), future, lambda: function(*args)))
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if self._closed.is_set():
+                future.cancel()
+            elif future.set_running_or_notify_cancel():
+                try:
+                    result = function(*arguments)
+                except BaseException as error:  # noqa: BLE001  whatever it is, it belongs to the one who waits
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+
+        self._queue.put(_Work(priority, next(self._arrivals), run))
         return future
 
     def close(self) -> None:
         """Finish what runs, cancel what waits, and end the thread."""
         self._closed.set()
-        self._queue.put(_Work(_LAST, next(self._arrivals), Future(), None))
+        self._queue.put(_Work(_LAST, next(self._arrivals), None))
         self._thread.join()
 
     def _work(self) -> None:
-        while (work := self._queue.get()).run is not None:
-            if self._closed.is_set():
-                work.future.cancel()
-            elif work.future.set_running_or_notify_cancel():
-                try:
-                    result = work.run()
-                except BaseException as error:  # noqa: BLE001  whatever it is, it belongs to the one who waits
-                    work.future.set_exception(error)
-                else:
-                    work.future.set_result(result)
+        while (run := self._queue.get().run) is not None:
+            run()

@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from grpo_aflow.types import Message, UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
@@ -61,7 +64,7 @@ class ChatTokenizer:
 
         try:
             ids = self._tokenizer.apply_chat_template(
-                list(messages),
+                [{"role": message["role"], "content": message["content"]} for message in messages],
                 add_generation_prompt=open_turn,
                 return_dict=False,
                 enable_thinking=self._enable_thinking,
@@ -94,7 +97,7 @@ class ChatTokenizer:
         return None
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if not any((path / name).is_file() for name in TOKENIZER_FILES):

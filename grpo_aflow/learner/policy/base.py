@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import cast
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging
@@ -40,7 +42,8 @@ def load_base(path: Path, *, device: str, dtype: str, packing: Packing) -> PreTr
     )
     _check_supported(model, packing)
     model.requires_grad_(False)
-    return model.to(device).eval()
+    cast(nn.Module, model).to(device)  # transformers' own `to` has no usable type
+    return model.eval()
 
 
 def _check_supported(model: PreTrainedModel, packing: Packing) -> None:

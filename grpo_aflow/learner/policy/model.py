@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -74,7 +75,7 @@ class PolicyModel:
             use_checkpointing(base)
         self.limits = limits
         self.max_length = int(base.config.max_position_embeddings)
-        self._backbone = base.base_model
+        self._backbone = cast(PreTrainedModel, base.base_model)
         head = base.get_output_embeddings().weight
         self._head = head.float() if settings.lm_head_fp32 else head
         self.device = head.device

@@ -13,13 +13,12 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
 
     The sum is formed in fp32 and rounded once, to the base's own dtype.
     """
-    import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     dtype = model.dtype
-    merged = PeftModel.from_pretrained(model.to(torch.float32), str(adapter)).merge_and_unload()
+    merged = PeftModel.from_pretrained(model.float(), str(adapter)).merge_and_unload()
     merged.to(dtype).save_pretrained(out)
     for name in TOKENIZER_FILES:  # as they are: loading and saving a tokenizer can change it
         for file in base.glob(name):

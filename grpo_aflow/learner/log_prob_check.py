@@ -1,7 +1,7 @@
 """The log-prob check behind every publish: does the sampler serve the policy that the learner has?
 
-A pure decision on rows of log-probabilities of one fixed probe text, by sampler and learner: under the new version,
-under the base, and under the version before. Two questions are asked of them.
+A pure decision on log-probabilities of one fixed text, the probe, as sampler and learner score it: under the new
+version, under the base, and under the version before. Its figures are the metrics `gate/*`. It asks two questions.
 
 Do they agree? The yardstick is what they differ by under the base, where nothing but the arithmetic does. In fp32 every
 token must stay within four times the largest difference there (1e-4 at least: a small model's are near 1e-6, those of
@@ -9,8 +9,8 @@ one with 0.5 B parameters near 1e-4). In lower precision single tokens differ by
 within four times the mean there.
 
 Has the sampler moved with the learner? Its changes, from the base and from the version before, are regressed on the
-learner's: the slope is near 1 where the adapter is served and 0 where it was dropped, or is still the old one. This is
-seen where the noise of single tokens is larger than the adapter's effect, as it is averaged over the probe.
+learner's: the slope is near 1 where the adapter is served and 0 where it was dropped, or is still the old one. As it is
+averaged over the probe, this shows even where the noise of single tokens is larger than the adapter's effect.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from grpo_aflow.types import SelfTestFailed
 
-Row = Sequence[float]  # log-probabilities of the probe's tokens
+LogProbs = Sequence[float]  # of the probe's tokens
 
 # No tolerance is below this: in low precision the spacing of numbers next to 1.
 FLOOR = {"float32": 1e-4, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -36,8 +36,8 @@ LEAST_SLOPE = 0.5  # halfway between served and not served: four standard errors
 class Scored:
     """The probe's log-probabilities under one set of weights."""
 
-    sampler: Row
-    learner: Row
+    sampler: LogProbs
+    learner: LogProbs
 
     def __getitem__(self, part: slice) -> Scored:
         return Scored(sampler=self.sampler[part], learner=self.learner[part])
@@ -65,7 +65,7 @@ class Move:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GateReport:
+class LogProbReport:
     """What a passed check measured."""
 
     disagreement: float  # nats: the largest difference in fp32, the mean in lower precision
@@ -78,7 +78,7 @@ class GateReport:
 class Calibration:
     """What was measured at version 0 and holds for the whole run, its resumptions included."""
 
-    tolerance: float  # of `GateReport.disagreement`
+    tolerance: float  # of `LogProbReport.disagreement`
     noise: float  # nats: root mean square of the differences under the base
 
 
@@ -110,10 +110,10 @@ class LogProbCheck:
         """What is held against the tolerance: the largest difference in fp32, the mean in lower precision."""
         return distance(scored) if self.in_full_precision else mean_distance(scored)
 
-    def check(self, new: Scored, base: Scored, previous: Scored | None = None) -> GateReport:
+    def check(self, new: Scored, base: Scored, previous: Scored | None = None) -> LogProbReport:
         """Decide on a version; raises SelfTestFailed, with the numbers, when the sampler does not serve it."""
         calibration = self.calibration or self.calibrate(base)
-        report = GateReport(
+        report = LogProbReport(
             disagreement=self.disagreement(new),
             tolerance=calibration.tolerance,
             from_base=moved(new, base, calibration.noise),
@@ -121,12 +121,16 @@ class LogProbCheck:
         )
         if report.from_base.is_missing:
             raise SelfTestFailed(
-                f"the sampler answers alike with and without the adapter ({_told(report, report.from_base)})"
+                f"the sampler answers alike with and without the adapter ({_figures(report, report.from_base)})"
             )
         if report.from_previous is not None and report.from_previous.is_missing:
-            raise SelfTestFailed(f"the sampler still serves the version before ({_told(report, report.from_previous)})")
+            raise SelfTestFailed(
+                f"the sampler still serves the version before ({_figures(report, report.from_previous)})"
+            )
         if not report.disagreement <= report.tolerance:
-            raise SelfTestFailed(f"the sampler does not serve the learner's policy ({_told(report, report.from_base)})")
+            raise SelfTestFailed(
+                f"the sampler does not serve the learner's policy ({_figures(report, report.from_base)})"
+            )
         return report
 
 
@@ -157,7 +161,7 @@ def mean_distance(scored: Scored) -> float:
     return math.fsum(differences) / len(differences) if all(map(math.isfinite, differences)) else math.inf
 
 
-def _told(report: GateReport, move: Move) -> str:
+def _figures(report: LogProbReport, move: Move) -> str:
     return (
         f"sampler against learner {report.disagreement:.2e} nats, tolerance {report.tolerance:.2e}; the sampler moves "
         f"{move.slope:.2f} ± {move.error:.2f} times as the learner, whose largest change is {move.learner_effect:.2e}"

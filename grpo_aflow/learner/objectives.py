@@ -154,7 +154,7 @@ class Objective(ABC):
         return self.kl_coef > 0
 
     def check_sampling(self, *, top_p: float, top_k: int, max_staleness: int) -> None:
-        """Refuse what is inconsistent with how completions are drawn. Raises ValueError naming the mend.
+        """Refuse what is inconsistent with how completions are drawn. Raises ValueError naming the fix.
 
         Correction weights and mismatch metrics are scored over the sampler's truncated support, without gradient; a
         ratio that carries gradient is not, so it may not be taken against a truncated sampler's log-probabilities.

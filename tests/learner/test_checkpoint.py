@@ -1,4 +1,4 @@
-"""Checkpoints are whole or absent, damage is told, and what does not fit is refused with both sides named."""
+"""Checkpoints are whole or absent, damage is reported, and what does not fit is refused with both sides named."""
 
 import json
 import resource

@@ -1,4 +1,4 @@
-"""Settings and LoRA: every shipped option is whole, nonsense is refused with the mend, nothing heavy is imported."""
+"""Settings and LoRA: every shipped option is whole, nonsense is refused with the fix, nothing heavy is imported."""
 
 import dataclasses
 import subprocess

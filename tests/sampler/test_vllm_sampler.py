@@ -84,11 +84,11 @@ async def test_a_changed_adapter_changes_the_scores_to_the_learners(sampler, ada
 
 
 async def test_a_stale_and_a_dropped_adapter_are_caught(sampler, adapters, peft_scores):
-    gate = LogProbCheck(dtype="float32")
+    check = LogProbCheck(dtype="float32")
     base = Scored(sampler=await sampler.score(PROBE, version=None), learner=peft_scores(PROBE, None))
     await sampler.publish(Adapter(version=1, path=adapters[1]))
     first = Scored(sampler=await sampler.score(PROBE, version=1), learner=peft_scores(PROBE, adapters[1]))
-    report = gate.check(first, base)
+    report = check.check(first, base)
     assert report.disagreement < TOLERANCE < report.from_base.learner_effect
     await sampler.publish(Adapter(version=2, path=adapters[1]))  # version 2 with the weights of version 1
     learner = peft_scores(PROBE, adapters[2])
@@ -96,7 +96,7 @@ async def test_a_stale_and_a_dropped_adapter_are_caught(sampler, adapters, peft_
     for version, fault in faults.items():
         served = Scored(sampler=await sampler.score(PROBE, version=version), learner=learner)
         with pytest.raises(SelfTestFailed, match=fault):
-            gate.check(served, base, first)
+            check.check(served, base, first)
     await sampler.retire(1)
     await sampler.retire(2)
 

@@ -55,7 +55,7 @@ class MemoryPlan:
 
     @property
     def summary(self) -> str:
-        """One line, for the message of a run that has found out that it was wrong."""
+        """One line, for the message of a run whose memory ran out in spite of it."""
         return (
             f"the memory plan had said {self.total / GIB:.1f} of {self.device_bytes / GIB:.1f} GiB with micro-batches "
             f"of {self._cut}"

@@ -5,8 +5,8 @@
                 extra.json       what the caller adds: data cursor, schedule, counters
                 checkpoint.json  base, warm start, rank and the SHA-256 of the files above
 
-A checkpoint is written beside its place, forced to disk and renamed; a damaged one is told by its checksums. Files for
-people (*.md) have none: a note in the model card changes nothing.
+A checkpoint is written beside its place, forced to disk and renamed; checksums show whether it was damaged since. Files
+for people (*.md) have none: a note in the model card changes nothing.
 """
 
 from __future__ import annotations

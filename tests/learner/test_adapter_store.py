@@ -1,0 +1,72 @@
+"""The adapter store: every version in a folder of its own, visible only when it is whole."""
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from grpo_aflow.learner.storage import adapter_store
+from grpo_aflow.learner.storage.adapter_store import AdapterStore
+from grpo_aflow.types import InfrastructureError
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def save(text: str):
+    def write(folder: Path) -> None:
+        (folder / "adapter_model.safetensors").write_text(text)
+
+    return write
+
+
+def test_every_version_has_a_folder_of_its_own(tmp_path):
+    store = AdapterStore(tmp_path)
+    first, second = store.publish(save("one"), 1), store.publish(save("two"), 2)
+    assert (first.version, second.version) == (1, 2)
+    assert first.path != second.path
+    assert (first.path / "adapter_model.safetensors").read_text() == "one"
+    with pytest.raises(ValueError, match="version 1 is published already"):
+        store.publish(save("other"), 1)
+    store.remove(1)
+    assert not first.path.exists()
+    assert second.path.exists()
+    store.close()
+    store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_is_visible_only_when_it_is_whole(tmp_path):
+    store = AdapterStore(tmp_path)
+    visible = []
+
+    def fail(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        visible.extend(path.name for path in store.folder.iterdir() if not path.name.startswith("."))
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InfrastructureError, match="version 3 .*No space left on device.*free space"):
+        store.publish(fail, 3)
+    assert visible == []
+    assert list(store.folder.iterdir()) == []
+    assert store.publish(save("three"), 3).path.is_dir()
+
+
+def test_shared_memory_is_taken_where_it_has_room(monkeypatch, tmp_path, caplog):
+    shared, temporary = tmp_path / "shm", tmp_path / "tmp"
+    shared.mkdir()
+    temporary.mkdir()
+    monkeypatch.setattr(adapter_store, "SHARED_MEMORY", shared)
+    monkeypatch.setattr(adapter_store.tempfile, "gettempdir", lambda: str(temporary))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 0, 100))
+    assert AdapterStore(needed_bytes=100).folder.parent == shared
+    assert caplog.text == ""
+    assert AdapterStore(needed_bytes=101).folder.parent == temporary
+    assert f"adapters are published through {temporary}" in caplog.text
+    monkeypatch.undo()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InfrastructureError, match="cannot write adapters to .*file/below"):
+        AdapterStore(tmp_path / "file" / "below")

@@ -20,7 +20,7 @@ from grpo_aflow.learner.objectives import Objective, Totals
 from grpo_aflow.learner.policy.adapter import adapter_id, check_shapes, copy_weights
 from grpo_aflow.learner.policy.model import BASE, POLICY, REFERENCE, PolicyModel
 from grpo_aflow.learner.policy.out_of_memory import within_memory
-from grpo_aflow.learner.policy.rows import Limits, Row, unweighted
+from grpo_aflow.learner.policy.rows import Limits, TokenRow, unweighted
 from grpo_aflow.learner.settings import LearnerSettings
 from grpo_aflow.learner.update.accumulation import GradientAccumulator, GroupSums
 from grpo_aflow.learner.update.gradients import GroupGradients
@@ -245,7 +245,7 @@ class Learner:
     def _backward_rows(
         self,
         group: TrainingGroup,
-        rows: Sequence[Row],
+        rows: Sequence[TokenRow],
         place: int,
         reference: Sequence[Sequence[float]] | None,
     ) -> StepSums:

@@ -7,30 +7,10 @@ from live_bytes import LiveBytes
 from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.memory.activations import activation_bytes
 from grpo_aflow.learner.memory.plan import ENOUGH_TOKENS, GIB, Load, device_memory, memory_plan
-from grpo_aflow.learner.memory.shapes import ModelShape, model_shape
+from grpo_aflow.learner.memory.shapes import QWEN3_8B, QWEN25_7B, model_shape
 from grpo_aflow.learner.settings import Packing
 from grpo_aflow.types import UserError
 
-QWEN_7B = ModelShape(
-    num_layers=28,
-    hidden_size=3584,
-    intermediate_size=18944,
-    num_heads=28,
-    num_kv_heads=4,
-    head_size=128,
-    vocab_size=152064,
-    tied_embeddings=False,
-)
-QWEN_8B = ModelShape(
-    num_layers=36,
-    hidden_size=4096,
-    intermediate_size=12288,
-    num_heads=32,
-    num_kv_heads=8,
-    head_size=128,
-    vocab_size=151936,
-    tied_embeddings=False,
-)
 LOAD = Load(prompt_tokens=2048, completion_tokens=2048, group_size=8)
 WIDE = Load(prompt_tokens=2048, completion_tokens=2048, group_size=64)
 GPU = (  # README
@@ -45,12 +25,12 @@ GPU = (  # README
     "executor.max_usd=20",
 )
 COMMANDS = {
-    "README": (QWEN_7B, ("model=qwen25_7b", *GPU)),
-    "README, Qwen3": (QWEN_8B, ("model=qwen3_8b", *GPU)),
-    "README, r128": (QWEN_7B, ("model=qwen25_7b", *GPU, "lora=r128")),
-    "README, padded": (QWEN_7B, ("model=qwen25_7b", *GPU, "learner.packing=padded")),
-    "seed_7b": (QWEN_7B, ("experiment=seed_7b",)),
-    "single_40gb": (QWEN_7B, ("experiment=single_40gb",)),
+    "README": (QWEN25_7B, ("model=qwen25_7b", *GPU)),
+    "README, Qwen3": (QWEN3_8B, ("model=qwen3_8b", *GPU)),
+    "README, r128": (QWEN25_7B, ("model=qwen25_7b", *GPU, "lora=r128")),
+    "README, padded": (QWEN25_7B, ("model=qwen25_7b", *GPU, "learner.packing=padded")),
+    "seed_7b": (QWEN25_7B, ("experiment=seed_7b",)),
+    "single_40gb": (QWEN25_7B, ("experiment=single_40gb",)),
 }
 CARDS = {24: 23.5, 40: 39.4, 48: 44.4, 80: 79.1, 141: 139.7}  # GiB that cards of so many GB have (48: an L40S)
 PROMPT = 3000  # tokens, at most: prompt=full has 900 to 1,100 around a problem of at most 4,000 characters
@@ -153,16 +133,16 @@ def test_activations_are_those_that_live_in_a_real_step(wide_base, packing, chec
 def plan(*, lora=None, load=LOAD, dtype="bfloat16", device=80 * GIB, sampler=0, **changes):
     made = settings(**{"micro_batch": 4, "logits_chunk": 1024, "gradient_checkpointing": None} | changes)
     return memory_plan(
-        QWEN_7B, lora or spec(rank=16), made, load, dtype=dtype, device_bytes=device, sampler_bytes=sampler
+        QWEN25_7B, lora or spec(rank=16), made, load, dtype=dtype, device_bytes=device, sampler_bytes=sampler
     )
 
 
 def test_weights_are_those_of_the_model_card():
-    assert QWEN_7B.num_weights == pytest.approx(7.616e9, rel=1e-3)  # Qwen2.5-7B: 7,615,616,512
+    assert QWEN25_7B.num_weights == pytest.approx(7.616e9, rel=1e-3)  # Qwen2.5-7B: 7,615,616,512
     # PEFT prints 40,370,176 trainable parameters for rank 16 on all linear layers
-    assert QWEN_7B.num_adapter_weights(spec(rank=16)) == 40_370_176
+    assert QWEN25_7B.num_adapter_weights(spec(rank=16)) == 40_370_176
     attention = spec(rank=128, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
-    assert QWEN_7B.num_adapter_weights(attention) == 28 * 128 * 2 * (7168 + 4096)
+    assert QWEN25_7B.num_adapter_weights(attention) == 28 * 128 * 2 * (7168 + 4096)
 
 
 def test_counts_equal_a_real_model(random_base):

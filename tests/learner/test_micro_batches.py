@@ -5,13 +5,13 @@ import torch
 from learner_cases import assert_same_step, group, learner, normalised, objective, settings, spec
 
 from grpo_aflow.learner.objectives import KL
-from grpo_aflow.learner.policy.rows import Limits, Row, micro_batches
+from grpo_aflow.learner.policy.rows import Limits, TokenRow, micro_batches
 from grpo_aflow.learner.settings import Packing
 from grpo_aflow.types import UserError
 
 
 def rows(*lengths):
-    return [Row(member=i, token_ids=(1,) * n, logprobs=(0.0,) * n, advantage=1.0) for i, n in enumerate(lengths)]
+    return [TokenRow(member=i, token_ids=(1,) * n, logprobs=(0.0,) * n, advantage=1.0) for i, n in enumerate(lengths)]
 
 
 @pytest.mark.parametrize(

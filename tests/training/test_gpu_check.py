@@ -1,4 +1,4 @@
-"""`make gpu-check` without a card: it says so, its steps hold on the CPU, one that falls is told and passed."""
+"""`make gpu-check` without a card: it says so, its steps work on the CPU, and one that crashes ends alone."""
 
 import subprocess
 import sys
@@ -9,8 +9,9 @@ from learner_cases import spec
 
 from grpo_aflow.learner.memory.plan import Load
 from grpo_aflow.learner.memory.shapes import ModelShape
-from grpo_aflow.training import gpu_check
-from grpo_aflow.training.gpu_check import Step, learner_step, run_all
+from grpo_aflow.training import gpu_check, gpu_steps
+from grpo_aflow.training.gpu_check import Step, run_all
+from grpo_aflow.training.gpu_steps import learner_step, step_flops
 
 SHAPE = ModelShape(
     num_layers=2,
@@ -32,29 +33,41 @@ def test_without_a_card_it_says_so_and_ends_well():
 
 
 def test_a_learner_step_by_the_plan():
-    found = learner_step(SHAPE, spec(), Load(prompt_tokens=20, completion_tokens=12, group_size=4), "cpu")
+    found = learner_step(SHAPE, Load(prompt_tokens=20, completion_tokens=12, group_size=4), "cpu", lora=spec())
     assert "tokens/s, MFU unknown" in found
     assert found.endswith("micro-batches of 48 tokens, activations kept")
 
 
 def test_kernels_hold_here(monkeypatch):
-    monkeypatch.setattr(gpu_check, "LARGE", SHAPE)
-    monkeypatch.setattr(gpu_check, "SMALL", SHAPE)
-    assert gpu_check.kernels("cpu").startswith("largest errors: bfloat16 ")
+    monkeypatch.setattr(gpu_steps, "QWEN25_7B", SHAPE)
+    monkeypatch.setattr(gpu_steps, "QWEN25_05B", SHAPE)
+    found = gpu_steps.kernels("cpu")
+    assert found.startswith("largest errors: bfloat16 ")
+    assert [part.split()[0] for part in found.split(": ", 1)[1].split("), ")] == ["bfloat16", "float16", "float32"]
 
 
-def test_a_step_that_falls_or_hangs_is_told_and_the_next_one_runs(capsys):
+def test_operations_of_a_step_by_hand():
+    load = Load(prompt_tokens=10, completion_tokens=4, group_size=3)
+    layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128  # weights: q and o, k and v, the feed-forward's three
+    maps = 2 * 2 * layer * (10 + 3 * 4)  # multiply and add, two layers; the prompt once
+    head = 2 * 96 * 64 * 3 * 4
+    pairs = 10 * 10 / 2 + 3 * (4 * 10 + 4 * 4 / 2)
+    attention = 2 * (2 + 2) * 64 * pairs  # two layers, scores and values
+    assert step_flops(SHAPE, load) == 2 * (maps + head) + 3 * attention
+
+
+def test_a_step_that_crashes_or_hangs_is_reported_and_the_next_one_runs(capsys):
     scripts = {
         "good": "print('fine')",
-        "falls": "raise ValueError('no such kernel')",
+        "raises": "raise ValueError('no such kernel')",
         "dies": "import os; os.kill(os.getpid(), 9)",
         "hangs": "import subprocess; subprocess.run(['sleep', '60'])",
         "last": "print('reached')",
     }
     steps = [Step(name=name, limit_s=2 if name == "hangs" else 30, run=lambda device: "") for name in scripts]
     assert run_all(steps, lambda name: [sys.executable, "-c", scripts[name]]) == 1
-    told = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
-    assert told == ["ok", "FAILED", "FAILED", "FAILED", "ok"]
+    verdicts = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert verdicts == ["ok", "FAILED", "FAILED", "FAILED", "ok"]
 
 
 def test_all_steps_end_within_a_quarter_of_an_hour_of_typical_time():

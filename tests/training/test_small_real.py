@@ -78,18 +78,8 @@ def test_two_steps_of_a_real_model(tmp_path):
 
 def test_a_step_fits_a_card_of_8_gb(tmp_path):
     from grpo_aflow.learner.memory.plan import Load, memory_plan
-    from grpo_aflow.learner.memory.shapes import ModelShape
+    from grpo_aflow.learner.memory.shapes import QWEN25_05B as shape
 
-    shape = ModelShape(  # Qwen2.5-Coder-0.5B's config.json
-        num_layers=24,
-        hidden_size=896,
-        intermediate_size=4864,
-        num_heads=14,
-        num_kv_heads=2,
-        head_size=64,
-        vocab_size=151936,
-        tied_embeddings=True,
-    )
     config = compose("experiment=small_real", f"model.path={tmp_path}", "model.device=cuda")
     sampler = config.sampler.memory(weight_bytes=2 * shape.num_weights, device_bytes=8 << 30, on_card=True)
     load = Load(prompt_tokens=800, completion_tokens=config.sampler.max_tokens, group_size=config.schedule.group_size)

@@ -27,7 +27,7 @@ from grpo_aflow.learner.policy.base import fingerprint, load_base, use_checkpoin
 from grpo_aflow.learner.policy.head import Scores, Truncation, token_scores
 from grpo_aflow.learner.policy.kernel_check import check_kernels
 from grpo_aflow.learner.policy.packing import Layout, PaddedRows, SharedPrefix
-from grpo_aflow.learner.policy.rows import Limits, Row, micro_batches, token_mask, unweighted
+from grpo_aflow.learner.policy.rows import Limits, TokenRow, micro_batches, token_mask, unweighted
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 
 POLICY, REFERENCE, BASE = "default", "reference", "base"  # which weights score; the first two are adapters' names
@@ -91,14 +91,14 @@ class PolicyModel:
         """Tokens of the prompt that every row of a micro-batch computes once more."""
         return len(prompt_ids) if self._settings.packing == Packing.padded else 0
 
-    def micro_batches(self, rows: Sequence[Row], prompt_ids: Sequence[int]) -> list[list[Row]]:
+    def micro_batches(self, rows: Sequence[TokenRow], prompt_ids: Sequence[int]) -> list[list[TokenRow]]:
         """Rows with tokens, in the micro-batches that `limits` allow."""
         return micro_batches(rows, self.limits, self.num_carried(prompt_ids))
 
     def scores(
         self,
         layout: Layout,
-        rows: Sequence[Row],
+        rows: Sequence[TokenRow],
         mask: Tensor,
         *,
         temperature: float,

@@ -8,14 +8,14 @@ from typing import TypeVar
 import torch
 
 from grpo_aflow.learner.policy.model import PolicyModel
-from grpo_aflow.learner.policy.rows import Row
+from grpo_aflow.learner.policy.rows import TokenRow
 from grpo_aflow.types import UserError
 
 T = TypeVar("T")
 
 
 def within_memory(
-    policy: PolicyModel, prompt_ids: Sequence[int], rows: Sequence[Row], work: Callable[[], T], *, planned: str
+    policy: PolicyModel, prompt_ids: Sequence[int], rows: Sequence[TokenRow], work: Callable[[], T], *, planned: str
 ) -> T:
     """Do `work` on rows, twice where memory runs out the first time; the smaller micro-batches then stay.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class TokenRow:
     """One completion that takes part in the loss."""
 
     member: int  # its index in the group
@@ -22,9 +22,9 @@ class Row:
     advantage: float
 
 
-def unweighted(completions: Sequence[tuple[int, ...]]) -> list[Row]:
+def unweighted(completions: Sequence[tuple[int, ...]]) -> list[TokenRow]:
     """Rows of completions that are only scored, or fine-tuned on."""
-    return [Row(member=i, token_ids=ids, logprobs=(), advantage=0.0) for i, ids in enumerate(completions)]
+    return [TokenRow(member=i, token_ids=ids, logprobs=(), advantage=0.0) for i, ids in enumerate(completions)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,13 +34,13 @@ class Limits:
     rows: int
     tokens: int | None = None  # padding included; None: any number
 
-    def halved(self, rows: Sequence[Row], num_carried: int) -> Limits:
+    def halved(self, rows: Sequence[TokenRow], num_carried: int) -> Limits:
         """Half of what the largest micro-batch of these rows takes."""
         largest = max(micro_batches(rows, self, num_carried), key=lambda part: _size(part, num_carried))
         return Limits(rows=max(1, len(largest) // 2), tokens=max(1, _size(largest, num_carried) // 2))
 
 
-def micro_batches(rows: Sequence[Row], limits: Limits, num_carried: int = 0) -> list[list[Row]]:
+def micro_batches(rows: Sequence[TokenRow], limits: Limits, num_carried: int = 0) -> list[list[TokenRow]]:
     """Rows with tokens, longest first (so that neighbours need little padding), cut by `limits`.
 
     num_carried: tokens that stand in every row besides its own. Example: lengths 9, 7, 2 under tokens=18: [9, 7], [2].
@@ -56,7 +56,7 @@ def micro_batches(rows: Sequence[Row], limits: Limits, num_carried: int = 0) -> 
     return batches
 
 
-def _size(part: Sequence[Row], num_carried: int) -> int:
+def _size(part: Sequence[TokenRow], num_carried: int) -> int:
     """Tokens of a micro-batch, padding included."""
     return len(part) * (len(part[0].token_ids) + num_carried)
 
@@ -67,7 +67,7 @@ def padded(values: Sequence[Sequence[float]], dtype: torch.dtype, device: torch.
     return torch.tensor([[*row, *[0] * (width - len(row))] for row in values], dtype=dtype, device=device)
 
 
-def token_mask(rows: Sequence[Row], device: torch.device) -> Tensor:
+def token_mask(rows: Sequence[TokenRow], device: torch.device) -> Tensor:
     """[B, T] bool, True = a sampled token."""
     lengths = torch.tensor([len(row.token_ids) for row in rows], device=device)
     return torch.arange(int(lengths.max()), device=device) < lengths[:, None]

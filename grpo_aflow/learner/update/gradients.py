@@ -15,7 +15,7 @@ from torch import Tensor
 from grpo_aflow.learner.objectives import Objective, OldLogprobs
 from grpo_aflow.learner.policy.head import Scores, Truncation
 from grpo_aflow.learner.policy.model import PolicyModel, spread
-from grpo_aflow.learner.policy.rows import Row, padded, token_mask
+from grpo_aflow.learner.policy.rows import TokenRow, padded, token_mask
 from grpo_aflow.learner.update.groups import row_weights, totals_of
 from grpo_aflow.learner.update.losses import token_losses, weighted_sum
 from grpo_aflow.learner.update.step_stats import StepSums
@@ -42,7 +42,7 @@ class GroupGradients:
     def add(
         self,
         group: TrainingGroup,
-        rows: Sequence[Row],
+        rows: Sequence[TokenRow],
         *,
         reference: Sequence[Sequence[float]] | None,
         identity: tuple[int, ...],
@@ -84,7 +84,7 @@ class GroupGradients:
                 layout.close()
         return sums
 
-    def _token_batch(self, rows: Sequence[Row], mask: Tensor, scores: Scores, reused: Reused) -> TokenBatch:
+    def _token_batch(self, rows: Sequence[TokenRow], mask: Tensor, scores: Scores, reused: Reused) -> TokenBatch:
         dtype, device = scores.logprobs.dtype, self.policy.device
         sampled = padded([row.logprobs for row in rows], dtype, device)
         learner = scores.sampler_logprobs if reused.evaluated is None else _of(rows, reused.evaluated, mask)
@@ -99,11 +99,11 @@ class GroupGradients:
             advantages=torch.tensor([row.advantage for row in rows], dtype=dtype, device=device),
         )
 
-    def _on_device(self, values: Sequence[Sequence[float]], rows: Sequence[Row]) -> dict[int, Tensor]:
+    def _on_device(self, values: Sequence[Sequence[float]], rows: Sequence[TokenRow]) -> dict[int, Tensor]:
         return {row.member: torch.tensor(values[row.member], device=self.policy.device) for row in rows}
 
     def _without_dropout(
-        self, group: TrainingGroup, rows: Sequence[Row], truncation: Truncation | None
+        self, group: TrainingGroup, rows: Sequence[TokenRow], truncation: Truncation | None
     ) -> dict[int, Tensor]:
         """The policy's log-probabilities by member, over the sampler's support."""
         token_ids = [row.token_ids for row in rows]
@@ -117,6 +117,6 @@ def _truncation(group: TrainingGroup) -> Truncation | None:
     return Truncation(top_p=group.top_p, top_k=group.top_k)
 
 
-def _of(rows: Sequence[Row], values: dict[int, Tensor], mask: Tensor) -> Tensor:
+def _of(rows: Sequence[TokenRow], values: dict[int, Tensor], mask: Tensor) -> Tensor:
     """The rows' values [T_i], by member, as [B, T]."""
     return spread(torch.cat([values[row.member] for row in rows]), mask)

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from grpo_aflow.learner.objectives import Aggregation, Totals
-from grpo_aflow.learner.policy.rows import Row
+from grpo_aflow.learner.policy.rows import TokenRow
 from grpo_aflow.types import TrainingGroup, UserError
 
 
-def contributing_rows(group: TrainingGroup, *, mask_truncated: bool, max_length: int) -> list[Row]:
+def contributing_rows(group: TrainingGroup, *, mask_truncated: bool, max_length: int) -> list[TokenRow]:
     """The rows of a group that count: not masked (NaN), not cut off where the objective masks that.
 
     Raises UserError for a sequence that is longer than the model's context, or whose parts do not fit together.
     """
     _check(group, max_length)
     return [
-        Row(member=member, token_ids=completion.token_ids, logprobs=completion.logprobs, advantage=advantage)
+        TokenRow(member=member, token_ids=completion.token_ids, logprobs=completion.logprobs, advantage=advantage)
         for member, (completion, advantage) in enumerate(zip(group.completions, group.advantages, strict=True))
         if not math.isnan(advantage) and not (mask_truncated and completion.finish_reason == "length")
     ]
@@ -50,12 +50,12 @@ def _check(group: TrainingGroup, max_length: int) -> None:
             raise UserError(f"completion {member} has an infinite advantage")
 
 
-def totals_of(rows: Sequence[Row]) -> Totals:
+def totals_of(rows: Sequence[TokenRow]) -> Totals:
     """What these rows of one group add to the step's normaliser; a row without tokens counts as a sequence."""
     return Totals(num_tokens=sum(len(row.token_ids) for row in rows), num_sequences=len(rows), num_groups=1)
 
 
-def row_weights(rows: Sequence[Row], aggregation: Aggregation, num_group_tokens: int, like: Tensor) -> Tensor:
+def row_weights(rows: Sequence[TokenRow], aggregation: Aggregation, num_group_tokens: int, like: Tensor) -> Tensor:
     """The aggregation's factor of each row's summed loss: [B]."""
     weights = [Aggregation(aggregation).weight(len(row.token_ids), num_group_tokens) for row in rows]
     return torch.tensor(weights, dtype=like.dtype, device=like.device)

@@ -1,0 +1,264 @@
+"""What `gpu_check` looks at on a card: one function per step, from the device to a line that says what was found.
+
+The learner's steps work on models with random weights in the shapes of published ones: nothing is downloaded. A step
+raises when what it looks at does not hold.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from grpo_aflow.learner.learner import Learner
+from grpo_aflow.learner.lora import LoraSpec
+from grpo_aflow.learner.memory.plan import GIB, Load, MemoryPlan, device_memory, memory_plan
+from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B, ModelShape
+from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip
+from grpo_aflow.learner.policy.kernel_check import check_kernels
+from grpo_aflow.learner.settings import LearnerSettings, Packing
+from grpo_aflow.learner.update.step_stats import StepStats
+from grpo_aflow.types import AdvantageKind, Completion, TrainingGroup, UserError
+
+# Dense bf16 operations a second, from the makers' data sheets, by a part of the card's name.
+PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "A6000": 155e12, "4090": 165e12}
+
+LORA_128 = LoraSpec(rank=128, alpha=256, dropout=0.0, target_modules=["all-linear"])
+SETTINGS = LearnerSettings(
+    micro_batch=1,  # of a group's size, in a trial
+    max_tokens_per_micro_batch=None,
+    accumulation=1,
+    packing=Packing.shared_prefix,
+    max_grad_norm=1.0,
+    weight_decay=0.01,
+    betas=[0.9, 0.999],
+    gradient_checkpointing=None,
+    logits_chunk=1024,
+    lm_head_fp32=False,
+    max_nonfinite_steps=1,
+)
+OBJECTIVE = TokenClip(
+    aggregation=Aggregation.sequence_mean,
+    max_length=8192,
+    advantage=AdvantageKind.group_std,
+    clip_low=0.2,
+    clip_high=0.2,
+    dual_clip=None,
+    old_logprobs=OldLogprobs.learner,
+    correction=Correction.none,
+    correction_max=2.0,
+    correction_min=0.0,
+    kl=KL.none,
+    kl_coef=0.0,
+    entropy_coef=0.0,
+    mask_truncated=False,
+    off_policy_threshold=None,
+)
+
+
+def about_card(device: str) -> str:
+    """Name, memory, driver, and what vLLM will ask for besides."""
+    card = torch.cuda.get_device_properties(device)
+    free, total = torch.cuda.mem_get_info(device)
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    smi = shutil.which(asked[0])
+    driver = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split() if smi else []
+    bf16 = "bf16" if torch.cuda.is_bf16_supported() else "NO bf16"
+    shared = shutil.disk_usage("/dev/shm").free / GIB
+    return (
+        f"{card.name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free, capability {card.major}.{card.minor}, {bf16}, "
+        f"driver {driver[0] if driver else 'unknown'}, torch {torch.__version__}, /dev/shm {shared:.1f} GiB free"
+    )
+
+
+def kernels(device: str) -> str:
+    """Every way of attending in every type, with the heads of both models, against fp64."""
+    largest = []
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        found: dict[str, float] = {}
+        for shape in (QWEN25_05B, QWEN25_7B):
+            heads = {"num_heads": shape.num_heads, "num_kv_heads": shape.num_kv_heads, "head_size": shape.head_size}
+            errors = check_kernels(torch.device(device), dtype, **heads)
+            found |= {name: max(error, found.get(name, 0.0)) for name, error in errors.items()}
+        name = max(found, key=lambda name: found[name])
+        largest.append(f"{str(dtype).removeprefix('torch.')} {found[name]:.1e} ({name})")
+    return "largest errors: " + ", ".join(largest)
+
+
+def learner_step(shape: ModelShape, load: Load, device: str, *, lora: LoraSpec = LORA_128) -> str:
+    """Two optimizer steps on one group, the second timed: tokens a second, MFU, peak memory beside the plan."""
+    trial = start_trial(shape, lora, load, device)
+    on_card = device != "cpu"
+    for _ in range(2):
+        if on_card:
+            torch.cuda.reset_peak_memory_stats(device)
+            torch.cuda.synchronize(device)
+        started = time.perf_counter()
+        stats = trial.step()
+        if on_card:
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - started
+    if stats["update/made"] != 1.0:
+        raise RuntimeError(f"the step made no version: {stats}")
+    tokens = load.prompt_tokens + load.group_size * load.completion_tokens
+    utilisation = _utilisation(shape, load, seconds, device)
+    figures = [f"{seconds:.2f} s a step, {tokens / seconds:,.0f} tokens/s, {utilisation}"]
+    plan = trial.plan
+    if on_card:
+        ours = plan.total - plan.parts["reserve"]
+        peak = torch.cuda.max_memory_allocated(device)
+        figures.append(f"peak {peak / GIB:.1f} GiB, plan {ours / GIB:.1f} (peak / plan {peak / ours:.2f})")
+    how = "recomputed" if plan.settings.gradient_checkpointing else "kept"
+    figures.append(f"micro-batches of {plan.settings.max_tokens_per_micro_batch} tokens, activations {how}")
+    return ", ".join(figures)
+
+
+def out_of_memory(device: str) -> str:
+    """A step beside a tensor that fills the card must end in halved micro-batches or in one line, and go on after."""
+    load = Load(prompt_tokens=256, completion_tokens=2048, group_size=8)
+    lora = LoraSpec(rank=16, alpha=32, dropout=0.0, target_modules=["all-linear"])
+    trial = start_trial(QWEN25_05B, lora, load, device)
+    trial.step()
+    whole = torch.cuda.max_memory_allocated(device) - torch.cuda.memory_allocated(device)
+    torch.cuda.empty_cache()
+    free = torch.cuda.mem_get_info(device)[0]
+    ballast = torch.empty(max(0, free - int(0.7 * whole)), dtype=torch.uint8, device=device)
+    policy = trial.learner.policy
+    before = policy.limits
+    try:
+        trial.learner.backward(trial.group)
+        found = f"halved from {before.tokens} to {policy.limits.tokens} tokens"
+        if policy.limits == before:
+            raise RuntimeError("memory did not run out: the check is too weak")
+    except UserError as error:
+        found = f"refused in one line ({error})"
+    del ballast
+    trial.learner.discard()
+    trial.step()
+    return f"{found}, and the next step went through"
+
+
+def with_vllm(device: str) -> str:
+    """A short run of the tiny policy on the card: sampler, publishing, log-prob check and learner side by side."""
+    missing = [name for name in ("vllm", "hydra") if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"left out: {', '.join(missing)} is not installed here; the learner's half stands above"
+    overrides = ["model=tiny", f"model.device={device}", "model.dtype=bfloat16", "sampler.kv_cache_gb=1"]
+    overrides += ["schedule.num_steps=3", "eval=none", "logger=none"]
+    with tempfile.TemporaryDirectory() as runs:
+        command = [sys.executable, "-c", "from grpo_aflow.cli import train; train()", *overrides, f"paths.runs={runs}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"exit code {done.returncode}: {' '.join(done.stderr.split()[-60:])}")
+        [metrics] = Path(runs).rglob("metrics.jsonl")
+        number = len(metrics.read_text(encoding="utf-8").splitlines())
+    return f"{number} steps of the tiny policy in bf16, every published version checked"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """A learner on random weights that has the card for itself, its plan, and a group of random tokens for it."""
+
+    learner: Learner
+    plan: MemoryPlan
+    group: TrainingGroup
+
+    def step(self) -> StepStats:
+        self.learner.backward(self.group)
+        return self.learner.step(1e-5)
+
+
+def start_trial(shape: ModelShape, lora: LoraSpec, load: Load, device: str) -> Trial:
+    """Plan the learner of a model of this shape, make the model, and load it."""
+    plan = memory_plan(
+        shape,
+        lora,
+        replace(SETTINGS, micro_batch=load.group_size),
+        load,
+        dtype="bfloat16",
+        device_bytes=device_memory(device),
+        sampler_bytes=0,
+    )
+    plan.check()
+    with tempfile.TemporaryDirectory(dir=_roomy(2 * shape.num_weights)) as folder:
+        path = random_model(shape, Path(folder), device=device)
+        learner = Learner(path, lora, OBJECTIVE, plan.settings, device, "bfloat16", planned=plan.summary)
+    return Trial(learner=learner, plan=plan, group=random_group(load, shape.vocab_size))
+
+
+def random_model(shape: ModelShape, folder: Path, *, device: str, context: int = 16384) -> Path:
+    """A Qwen2 of this shape with random weights in bf16, drawn on the device, in a folder."""
+    config = Qwen2Config(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.num_kv_heads,
+        max_position_embeddings=context,
+        tie_word_embeddings=shape.tied_embeddings,
+        dtype="bfloat16",
+    )
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(device):
+            Qwen2ForCausalLM(config).save_pretrained(folder)
+    finally:
+        torch.set_default_dtype(before)
+    return folder
+
+
+def random_group(load: Load, vocab_size: int) -> TrainingGroup:
+    """A group of random tokens whose advantages alternate."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(number: int) -> tuple[int, ...]:
+        return tuple(torch.randint(0, vocab_size, (number,), generator=generator).tolist())
+
+    length = load.completion_tokens
+    completions = tuple(
+        Completion(token_ids=drawn(length), logprobs=(-12.0,) * length, text="", finish_reason="stop", version=0)
+        for _ in range(load.group_size)
+    )
+    advantages = tuple(1.0 if row % 2 else -1.0 for row in range(load.group_size))
+    return TrainingGroup(
+        prompt_ids=drawn(load.prompt_tokens), completions=completions, advantages=advantages, temperature=1.0
+    )
+
+
+def step_flops(shape: ModelShape, load: Load) -> float:
+    """Operations of one step on one group, as the learner computes it: the prompt once, logits of completions alone.
+
+    Forward and the inputs' gradients; the frozen weights need none. What is computed a second time does not count.
+    """
+    prompt, completion, group = load.prompt_tokens, load.completion_tokens, load.group_size
+    layer = sum(rows * columns for rows, columns in shape.linears().values())
+    maps = 2 * shape.num_layers * layer * (prompt + group * completion)
+    head = 2 * shape.vocab_size * shape.hidden_size * group * completion
+    pairs = prompt**2 / 2 + group * (completion * prompt + completion**2 / 2)  # of a query and a key that it sees
+    attention = 4 * shape.num_layers * shape.q_width * pairs
+    return 2.0 * (maps + head) + 3.0 * attention  # attention has two inputs that need gradients
+
+
+def _utilisation(shape: ModelShape, load: Load, seconds: float, device: str) -> str:
+    """Model FLOP utilisation: the share of the card's peak that a step's own operations come to."""
+    name = torch.cuda.get_device_name(device) if device != "cpu" else ""
+    peak = next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
+    return "MFU unknown for this device" if peak is None else f"MFU {step_flops(shape, load) / seconds / peak:.0%}"
+
+
+def _roomy(size: int) -> str | None:
+    """/dev/shm where a model of so many bytes fits it twice, else the usual temporary folder."""
+    try:
+        return "/dev/shm" if shutil.disk_usage("/dev/shm").free > 2 * size else None
+    except OSError:
+        return None

@@ -1,7 +1,6 @@
 """How fast and how lean is the learner's step? Ours against TRL 1.16.0 on one random Qwen2 and one batch.
 
     python experiments/learner_speed/bench.py                    # two CPU cores, about ten minutes
-    python experiments/learner_speed/bench.py --device cuda      # ours alone, Qwen2.5-7B's shape in bf16: MFU
 
 Times are taken alternately in one run, by three processes that wait for each other; memory is each side's peak above
 what was resident before the step, in a fresh process. Both sides' losses and gradient norms must agree.
@@ -29,10 +28,6 @@ CASES = {
     "V=8,192": {"model": SMALL | {"vocab_size": 8192}, "prompt": 1024, "completion": 192, "group": 8},
     "V=151,936": {"model": SMALL | {"vocab_size": 151936}, "prompt": 512, "completion": 128, "group": 4},
 }
-QWEN_7B = {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28}
-QWEN_7B |= {"num_key_value_heads": 4, "vocab_size": 152064, "max_position_embeddings": 32768}
-GPU_CASE = {"model": QWEN_7B, "prompt": 1024, "completion": 512, "group": 8, "dtype": "bfloat16"}
-PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}  # bf16, dense
 
 
 def trl_python():
@@ -50,10 +45,7 @@ def make_case(folder, case):
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(0)
-    dtype = getattr(torch, case.get("dtype", "float32"))
-    with torch.device("cuda" if case.get("dtype") else "cpu"):
-        model = Qwen2ForCausalLM(Qwen2Config(**case["model"], dtype=dtype)).to(dtype)
-    model.save_pretrained(folder / "base")
+    Qwen2ForCausalLM(Qwen2Config(**case["model"])).save_pretrained(folder / "base")
     vocab = case["model"]["vocab_size"]
     size, length = case["group"], case["completion"]
     batch = {
@@ -61,17 +53,16 @@ def make_case(folder, case):
         "completions": torch.randint(2, vocab, (size, length)).tolist(),
         "advantages": [1.0 - 1.5 * i / (size - 1) for i in range(size)],
     }
-    options = {key: case[key] for key in ("dtype", "logits_chunk") if key in case}
-    (folder / "case.json").write_text(json.dumps(batch | options))
+    (folder / "case.json").write_text(json.dumps(batch))
 
 
 class Side:
     """A process that makes a step whenever it is asked to."""
 
-    def __init__(self, side, folder, device="cpu", threads=2):
+    def __init__(self, side, folder, threads):
         python = sys.executable if side == "ours" else trl_python()
         self._process = subprocess.Popen(
-            [python, str(HERE / "sides.py"), side, str(folder), device, str(threads)],
+            [python, str(HERE / "sides.py"), side, str(folder), str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -96,8 +87,8 @@ class Side:
 
 
 @contextmanager
-def running(side, folder, device="cpu", threads=2):
-    process = Side(side, folder, device, threads)
+def running(side, folder, threads):
+    process = Side(side, folder, threads)
     try:
         yield process
     finally:
@@ -112,11 +103,11 @@ def compare(case, rounds, memory_rounds, threads):
         found = {side: {"seconds": [], "cpu_seconds": [], "peak_bytes": []} for side in SIDES}
         for _ in range(memory_rounds):
             for side in SIDES:
-                with running(side, folder, threads=threads) as process:
+                with running(side, folder, threads) as process:
                     answer = process.ask("memory")
                 found[side]["peak_bytes"].append(answer["peak_bytes"])
                 print(f"{side}: memory {answer}", file=sys.stderr, flush=True)
-        processes = {side: Side(side, folder, threads=threads) for side in SIDES}
+        processes = {side: Side(side, folder, threads) for side in SIDES}
         for number in range(rounds + 1):
             for side, process in processes.items():
                 answer = process.ask("step")
@@ -164,58 +155,17 @@ def ratio(theirs, ours):
     return statistics.median(t / o for t, o in zip(theirs, ours, strict=True))
 
 
-def on_gpu():
-    import torch
-
-    if not torch.cuda.is_available():
-        print("No NVIDIA card answers here: the GPU benchmark was not run.")
-        return
-    name = torch.cuda.get_device_name()
-    with tempfile.TemporaryDirectory() as folder_name:
-        folder = Path(folder_name)
-        make_case(folder, GPU_CASE)
-        torch.cuda.empty_cache()
-        with running("ours", folder, "cuda") as process:
-            seconds = [process.ask("step")["seconds"] for _ in range(8)][3:]
-    second = statistics.median(seconds)
-    trained = GPU_CASE["group"] * GPU_CASE["completion"]
-    computed = GPU_CASE["prompt"] + trained
-    flops = model_flops(QWEN_7B, GPU_CASE["prompt"], GPU_CASE["completion"], GPU_CASE["group"])
-    print(f"{name}: {second:.3f} s per step, {trained / second:.0f} trained tokens/s, {computed / second:.0f} computed")
-    peak = next((flops_s for card, flops_s in PEAK_FLOPS.items() if card in name), None)
-    share = f"{flops / second / peak:.1%} of {peak / 1e12:.0f} TFLOP/s" if peak else "peak of this card unknown"
-    print(f"{flops / second / 1e12:.1f} model TFLOP/s: {share}")
-
-
-def model_flops(model, prompt, completion, group):
-    """FLOPs of the step as computed: the prompt once; forward and activation gradients, for weights are frozen."""
-    hidden, inner, layers = model["hidden_size"], model["intermediate_size"], model["num_hidden_layers"]
-    kv = hidden * model["num_key_value_heads"] // model["num_attention_heads"]
-    weights = layers * (2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * inner)
-    tokens = prompt + group * completion
-    pairs = prompt**2 / 2 + group * (completion * prompt + completion**2 / 2)
-    attention = layers * 4 * pairs * hidden
-    head = 2 * group * completion * hidden * model["vocab_size"]
-    return 2 * (2 * weights * tokens + head) + 3 * attention
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2, help="of each side")
     parser.add_argument("--memory-rounds", type=int, default=3)
     parser.add_argument("--case", choices=tuple(CASES), action="append", help="default: all")
     arguments = parser.parse_args()
-    if arguments.device == "cuda":
-        on_gpu()
-        return
     for name in arguments.case or CASES:
         found = compare(CASES[name], arguments.rounds, arguments.memory_rounds, arguments.threads)
         check_agreement(found)
         report(name, found)
-    print()
-    on_gpu()
 
 
 if __name__ == "__main__":

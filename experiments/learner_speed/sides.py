@@ -1,6 +1,6 @@
 """One side of the benchmark in a process of its own: ours, or TRL's `_compute_loss`, on the same model and batch.
 
-`python sides.py SIDE FOLDER DEVICE THREADS` reads commands from stdin and answers each with a line of JSON:
+`python sides.py SIDE FOLDER THREADS` reads commands from stdin and answers each with a line of JSON:
     step     forward, loss, backward and optimizer: seconds, CPU seconds of all threads, loss, gradient norm
     memory   the same, with the peak of resident memory above what was resident before, in bytes
     end
@@ -12,50 +12,18 @@ import sys
 import time
 from pathlib import Path
 
-MAX_GRAD_NORM = 1.0
+MAX_GRAD_NORM = 1.0  # of TRL's side: that of conf/learner/default.yaml
 
 
-def ours(folder, device):
-    """The shipped learner with its default settings; KL off and no correction, as on the other side."""
+def ours(folder):
+    """The shipped learner with the settings it is shipped with; KL off and no correction, as on the other side."""
+    from grpo_aflow.config.composing import compose
     from grpo_aflow.learner.learner import Learner
-    from grpo_aflow.learner.lora import LoraSpec
-    from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip
-    from grpo_aflow.learner.settings import LearnerSettings, Packing
-    from grpo_aflow.types import AdvantageKind, Completion, TrainingGroup
+    from grpo_aflow.types import Completion, TrainingGroup
 
     case = json.loads((folder / "case.json").read_text())
-    objective = TokenClip(
-        aggregation=Aggregation.sequence_mean,
-        max_length=1024,
-        advantage=AdvantageKind.group_std,
-        old_logprobs=OldLogprobs.learner,
-        correction=Correction.none,
-        correction_max=2.0,
-        correction_min=0.0,
-        kl=KL.none,
-        kl_coef=0.0,
-        entropy_coef=0.0,
-        mask_truncated=False,
-        off_policy_threshold=None,
-        clip_low=0.2,
-        clip_high=0.2,
-        dual_clip=None,
-    )
-    settings = LearnerSettings(
-        micro_batch=case.get("micro_batch", 8),
-        max_tokens_per_micro_batch=None,
-        accumulation=1,
-        packing=Packing(case.get("packing", "shared_prefix")),
-        max_grad_norm=MAX_GRAD_NORM,
-        weight_decay=0.01,
-        betas=[0.9, 0.999],
-        gradient_checkpointing=case.get("gradient_checkpointing", False),
-        logits_chunk=case.get("logits_chunk", 128),
-        lm_head_fp32=False,
-        max_nonfinite_steps=1,
-    )
-    lora = LoraSpec(rank=16, alpha=32, dropout=0.0, target_modules=["all-linear"])
-    learner = Learner(folder / "base", lora, objective, settings, device, case.get("dtype", "float32"), seed=0)
+    config = compose("objective=grpo", "objective.kl=none", "objective.kl_coef=0", "objective.correction=none")
+    learner = Learner(folder / "base", config.lora, config.objective, config.learner, seed=0)
     if not (folder / "adapter").exists():
         warm(learner.policy.model)
         learner.save_adapter(folder / "adapter")
@@ -78,7 +46,7 @@ def ours(folder, device):
     return step, learner.policy.model
 
 
-def trl(folder, device, *, as_on_gpu):
+def trl(folder, *, as_on_gpu):
     """TRL's own loss on a GRPOTrainer, then clip and AdamW. as_on_gpu: score completion positions only."""
     import torch
     import trl.trainer.utils
@@ -107,7 +75,7 @@ def trl(folder, device, *, as_on_gpu):
         loss_type="grpo",
         bf16=False,
         gradient_checkpointing=False,
-        use_cpu=device == "cpu",
+        use_cpu=True,
         report_to=[],
     )
     trainer = GRPOTrainer(
@@ -170,22 +138,12 @@ def resident(field):
     raise RuntimeError(f"no {field} in /proc/self/status")
 
 
-def synchronised(step, device):
-    if device == "cpu":
-        return step()
-    import torch
-
-    found = step()
-    torch.cuda.synchronize()
-    return found
-
-
-def main(side, folder, device, threads):
+def main(side, folder, threads):
     import torch
 
     torch.set_num_threads(int(threads))
     folder = Path(folder)
-    step, model = ours(folder, device) if side == "ours" else trl(folder, device, as_on_gpu=side == "trl_as_on_gpu")
+    step, model = ours(folder) if side == "ours" else trl(folder, as_on_gpu=side == "trl_as_on_gpu")
     for parameter in model.parameters():  # weights are mapped from their file: have all of them resident beforehand
         parameter.detach().sum()
     print(json.dumps({"ready": side}), flush=True)
@@ -197,7 +155,7 @@ def main(side, folder, device, threads):
             Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again at what is resident now
             before = resident("VmRSS")
         started, cpu_started = time.perf_counter(), time.process_time()
-        loss, norm = synchronised(step, device)
+        loss, norm = step()
         times = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu_started}
         answer = times | {"loss": loss, "grad_norm": norm}
         if command == "memory":

@@ -136,7 +136,7 @@ class TinyPolicy(ModelSource):
         )
 
     def _build(self, folder: Path, asked: Preparation, prompt_list: PromptList) -> None:
-        """Tokenizer and weights, in fp32: whoever loads them says in which type it works."""
+        """Write tokenizer and weights, in fp32; sampler and learner load them in the type of `dtype`."""
         from grpo_aflow.learner.preparation import tiny
         from grpo_aflow.learner.preparation.fine_tuning import fine_tune_all
 

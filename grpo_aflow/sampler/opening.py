@@ -41,7 +41,7 @@ class Vllm(VllmSettings):
 
         Args:
             adapters: what to be ready for; the rank is rounded up to the next one that vLLM takes.
-            watchdog: told of the engine's processes, to end them when this process is killed.
+            watchdog: watches the engine's processes, and ends them when this process is killed.
             seed: of the engine's own random draws.
 
         Raises:

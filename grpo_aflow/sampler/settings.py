@@ -1,4 +1,4 @@
-"""How the policy is sampled, and what an engine is told: plain values, checked when made.
+"""How the policy is sampled and how engines are set up: plain values, checked when made.
 
 The options of config group `sampler`, which start engines from them, are in `opening`.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from grpo_aflow.run.watchdog import Watchdog
 
 CPU_KV_CACHE_GB = 0.25  # where kv_cache_gb is null: 43,000 tokens of the tiny policy
-CARD_OVERHEAD = 2 << 30  # of an engine on a card besides weights and KV cache: an estimate, nobody has measured it
+CARD_OVERHEAD = 2 << 30  # of an engine on a card besides weights and KV cache: an estimate, not yet measured
 CPU_LORA_SWITCH = "GRPO_AFLOW_CPU_LORA"  # set in the engine's environment on the CPU; see `cpu_platform`
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for max_lora_rank
 

@@ -1,6 +1,6 @@
-"""Starting vLLM's engine: what it is told, in which environment, and what stands in its way, said in one line.
+"""Starting vLLM's engine: its arguments, its environment, and a clear line where it cannot start.
 
-Its start takes half a minute on two cores, and vLLM is imported only then.
+That takes half a minute on two cores; vLLM is imported only then.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from grpo_aflow.protocols import PreparedModel
 from grpo_aflow.sampler.settings import CPU_KV_CACHE_GB, CPU_LORA_SWITCH, AdapterLimits, VllmSettings
 from grpo_aflow.types import InfrastructureError, UserError
 
 if TYPE_CHECKING:
+    from vllm import AsyncEngineArgs
+    from vllm.config.lora import MaxLoRARanks
+    from vllm.config.model import ModelDType
     from vllm.v1.engine.async_llm import AsyncLLM
 
 CPU_BLOCK_SIZE = 32  # tokens; the smallest for which vLLM's CPU attention is fast (its default there is 128)
@@ -39,16 +42,14 @@ def start_engine(settings: VllmSettings, model: PreparedModel, adapters: Adapter
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     _check_shared_memory()
-    arguments = _engine_arguments(settings, model, adapters, seed=seed)
     with _in_environment(_environment(settings, model)):
-        from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
         try:
-            config = AsyncEngineArgs(**arguments).create_engine_config()
+            config = _engine_arguments(settings, model, adapters, seed=seed).create_engine_config()
         except (ValueError, TypeError) as error:
             raise UserError(
-                f"vLLM cannot serve {arguments['model']}: {first_line(error)}; choose another model or sampler=hf"
+                f"vLLM cannot serve {model.path}: {first_line(error)}; choose another model or sampler=hf"
             ) from error
         try:
             with _interrupts_blocked():
@@ -62,42 +63,36 @@ def start_engine(settings: VllmSettings, model: PreparedModel, adapters: Adapter
 
 def _engine_arguments(
     settings: VllmSettings, model: PreparedModel, adapters: AdapterLimits, *, seed: int
-) -> dict[str, Any]:
+) -> AsyncEngineArgs:
+    from vllm import AsyncEngineArgs
+
     on_cpu = model.device == "cpu"
     kv_cache_gb = CPU_KV_CACHE_GB if settings.kv_cache_gb is None and on_cpu else settings.kv_cache_gb
-    return {
-        "model": str(model.path),
-        "dtype": model.dtype,
-        "max_model_len": model.max_model_len,
-        "skip_tokenizer_init": True,  # ids go in and out; stop tokens are given with each request
-        "generation_config": "vllm",  # a model's own sampling defaults must not act here
-        **_lora_arguments(adapters),
-        "logprobs_mode": "processed_logprobs",  # after temperature and truncation: those of the distribution drawn from
-        "scheduling_policy": "priority",  # of equal priority: first come, first served
-        "max_num_seqs": settings.max_num_seqs,
-        "kv_cache_memory_bytes": None if kv_cache_gb is None else int(kv_cache_gb * 2**30),
-        "gpu_memory_utilization": settings.gpu_memory_utilization,
-        "enforce_eager": settings.enforce_eager or on_cpu,
-        "enable_prefix_caching": True,
+    return AsyncEngineArgs(
+        model=str(model.path),
+        dtype=cast("ModelDType", model.dtype),
+        max_model_len=model.max_model_len,
+        skip_tokenizer_init=True,  # ids go in and out; stop tokens are given with each request
+        generation_config="vllm",  # a model's own sampling defaults must not act here
+        enable_lora=adapters.num_versions > 0,
+        max_lora_rank=cast("MaxLoRARanks", adapters.rank),
+        max_loras=max(1, adapters.num_versions),
+        lora_target_modules=list(adapters.layers) or None,
+        logprobs_mode="processed_logprobs",  # after temperature and truncation: those of the distribution drawn from
+        scheduling_policy="priority",  # of equal priority: first come, first served
+        max_num_seqs=settings.max_num_seqs,
+        kv_cache_memory_bytes=None if kv_cache_gb is None else int(kv_cache_gb * 2**30),
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        enforce_eager=settings.enforce_eager or on_cpu,
+        enable_prefix_caching=True,
         # A group's members share their prompt's whole blocks; the last one is computed again for each.
-        "block_size": CPU_BLOCK_SIZE if on_cpu else None,
+        block_size=CPU_BLOCK_SIZE if on_cpu else None,
         # The worker inside the engine's process: a process, 0.7 GB and 13 s less, and no segments in /dev/shm.
-        "distributed_executor_backend": "uni",
-        "use_tqdm_on_load": False,
-        "disable_log_stats": True,
-        "seed": seed,
-    }
-
-
-def _lora_arguments(adapters: AdapterLimits) -> dict[str, Any]:
-    if not adapters.num_versions:
-        return {"enable_lora": False}
-    return {
-        "enable_lora": True,
-        "max_lora_rank": adapters.rank,
-        "max_loras": adapters.num_versions,
-        "lora_target_modules": list(adapters.layers) or None,
-    }
+        distributed_executor_backend="uni",
+        use_tqdm_on_load=False,
+        disable_log_stats=True,
+        seed=seed,
+    )
 
 
 def _environment(settings: VllmSettings, model: PreparedModel) -> dict[str, str]:

@@ -65,7 +65,8 @@ def test_settings_refuse(changes, message):
 def test_option_classes_import_nothing_heavy():
     code = (
         "import sys; import grpo_aflow.rollout.advantage, grpo_aflow.learner.lora, grpo_aflow.learner.memory.plan, "
-        "grpo_aflow.learner.objectives, grpo_aflow.learner.settings; "
+        "grpo_aflow.learner.models, grpo_aflow.learner.objectives, grpo_aflow.learner.settings, "
+        "grpo_aflow.learner.warmstart, grpo_aflow.learner.worker, grpo_aflow.sampler.opening; "
         "sys.exit(bool({'torch', 'transformers', 'peft', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

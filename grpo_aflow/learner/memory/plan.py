@@ -1,8 +1,9 @@
-"""The memory plan: what a run will hold on its device, worked out from shapes before any model is loaded, and how its
+"""The memory plan: how much a run may need on its device, estimated from shapes before any model is loaded, and how its
 micro-batches are cut so that it fits.
 
-An upper estimate, in bytes: what autograd keeps for the backward of each decoder layer (`activations`), and what exists
-twice for a moment. Allocator fragmentation and the driver's own share go into `RESERVE`.
+An estimate from above, in bytes: what autograd keeps for the backward of each decoder layer (`activations`), and what
+exists twice for a moment. Allocator fragmentation and the driver's own share go into `RESERVE`. Where it was too low
+nevertheless, the learner halves its micro-batches (`policy.out_of_memory`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ STEP_TOKENS = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """The longest that a step may bring."""
+    """The longest tokens of a step: a prompt, a completion, and how many of them."""
 
     prompt_tokens: int  # P
     completion_tokens: int  # T

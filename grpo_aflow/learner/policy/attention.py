@@ -53,8 +53,8 @@ class Prefix:
 
     @contextmanager
     def to_the_last_layer(self) -> Iterator[None]:
-        """A forward in here ends as soon as the last layer's keys and values are recorded: what would follow in that
-        layer is the attention and the feed-forward of positions whose states nobody asks for."""
+        """A forward in here ends as soon as the last layer's keys and values are recorded: that layer's attention and
+        feed-forward would only compute states that are not read."""
         with suppress(_Recorded):
             yield
 

@@ -55,9 +55,18 @@ def token_scores(
 
 
 class _TokenScores(torch.autograd.Function):
+    # `ctx` is Any: torch lets a Function keep on it what it likes, and says nothing of its type.
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, *options: Any) -> tuple[Tensor, ...]:
-        temperature, chunk, entropy_gradient, truncation = options
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        targets: Tensor,
+        temperature: float,
+        chunk: int,
+        entropy_gradient: bool,
+        truncation: Truncation | None,
+    ) -> tuple[Tensor, ...]:
         logprobs, entropy, sampler, d_logprob, d_entropy = _in_chunks(
             hidden, head, targets, temperature, chunk, True, entropy_gradient, truncation
         )

@@ -125,7 +125,7 @@ class PolicyModel:
             self.model.save_pretrained(
                 str(folder), safe_serialization=True, selected_adapters=[POLICY], save_embedding_layers=False
             )
-        except SafetensorError as error:  # says what the disk said
+        except SafetensorError as error:  # it bears the message of the OSError
             raise OSError(str(error)) from error
         (folder / BASE_FILE).write_text(json.dumps({"sha256": self._content_id}), encoding="utf-8")
 

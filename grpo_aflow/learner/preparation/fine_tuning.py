@@ -24,7 +24,7 @@ from grpo_aflow.learner.warmstart import ReferenceWorkflows
 
 MAX_GRAD_NORM = 1.0
 SAVE_EVERY_S = 60.0
-DONE = "warm start"
+TITLE = "warm start"  # of the progress
 
 
 def fine_tune_adapter(
@@ -42,22 +42,22 @@ def fine_tune_adapter(
     """
     parameters = list(policy.parameters.values())
     optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0)
-    losses = _taken_up(state, policy, optimizer)
+    losses = _resumed(state, policy, optimizer)
     saved, saved_at = len(losses), time.monotonic()
     try:
         for step, groups in enumerate(examples.prompt_rows(warmstart)):
             if step < len(losses):
                 continue
-            progress(DONE, step, warmstart.num_steps)
+            progress(TITLE, step, warmstart.num_steps)
             loss = _adapter_step(policy, optimizer, groups, warmstart, step)
             losses.append(loss)
             if time.monotonic() - saved_at > SAVE_EVERY_S:
-                _keep(state, policy, optimizer, losses)
+                _save(state, policy, optimizer, losses)
                 saved, saved_at = len(losses), time.monotonic()
-        progress(DONE, warmstart.num_steps, warmstart.num_steps)
+        progress(TITLE, warmstart.num_steps, warmstart.num_steps)
     except BaseException as error:
         if len(losses) > saved:
-            _keep(state, policy, optimizer, losses)
+            _save(state, policy, optimizer, losses)
         error.add_note(f"warm start: {len(losses)} of {warmstart.num_steps} steps are kept; the next run goes on there")
         raise
     state.unlink(missing_ok=True)
@@ -87,7 +87,7 @@ def fine_tune_all(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         loss_value = float(loss.detach())
-        progress(DONE, step + 1, warmstart.num_steps)
+        progress(TITLE, step + 1, warmstart.num_steps)
     model.eval()
     return loss_value
 
@@ -142,14 +142,14 @@ def _adapter_step(
     return total
 
 
-def _keep(state: Path, policy: PolicyModel, optimizer: torch.optim.Optimizer, losses: Sequence[float]) -> None:
+def _save(state: Path, policy: PolicyModel, optimizer: torch.optim.Optimizer, losses: Sequence[float]) -> None:
     adapter = {name: parameter.detach().cpu() for name, parameter in policy.parameters.items()}
     temporary = state.with_name(f"{state.name}.{os.getpid()}")
     torch.save({"adapter": adapter, "optimizer": optimizer.state_dict(), "losses": list(losses)}, temporary)
     temporary.rename(state)
 
 
-def _taken_up(state: Path, policy: PolicyModel, optimizer: torch.optim.Optimizer) -> list[float]:
+def _resumed(state: Path, policy: PolicyModel, optimizer: torch.optim.Optimizer) -> list[float]:
     """Continue from `state`, where there is one; returns the losses of the steps that are done."""
     if not state.is_file():
         return []

@@ -55,7 +55,7 @@ class GradientAccumulator:
         """Take a group's sums. Raises ValueError where its place is taken."""
         if place < self._next or place in self._waiting:
             raise ValueError(f"place {place} of the step is taken")
-        if place > self._next and part.gradients is not None:  # a card has better use for its memory
+        if place > self._next and part.gradients is not None:  # a group that waits leaves the card's memory to others
             part.gradients = [gradient.cpu() for gradient in part.gradients]
         self._waiting[place] = part
         while self._next in self._waiting:
@@ -63,7 +63,7 @@ class GradientAccumulator:
             self._next += 1
 
     def whole(self) -> GroupSums:
-        """All groups' sums; places that nobody took are passed over. No group may come after."""
+        """All groups' sums; places without a group are passed over. No group may come after."""
         for place in sorted(self._waiting):
             self._total.add(self._waiting.pop(place))
         return self._total

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from grpo_aflow.learner.objectives import Totals
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
-def reduce_sums(totals: Totals, loss: float, gradients: list[Tensor], process_group: Any) -> tuple[Totals, float]:
+
+def reduce_sums(
+    totals: Totals, loss: float, gradients: list[Tensor], process_group: ProcessGroup | None
+) -> tuple[Totals, float]:
     """Sum counts, loss and gradients (in place) over the ranks of `process_group`; None = one rank.
 
     All ranks must call it once per optimizer step, also those without a single group.

@@ -182,7 +182,7 @@ def test_an_adapters_step_is_the_gradient_of_the_mean_over_all_drawn_tokens(toke
     )
     losses = fine_tune_adapter(policy, examples, warmstart, lambda *_: None, state=tmp_path / "state")
     handle.remove()
-    assert losses[0] == pytest.approx(float(loss), abs=1e-5)
+    assert losses[0] == pytest.approx(float(loss.detach()), abs=1e-5)
     norm = float(torch.nn.utils.get_total_norm(expected))
     for one, other in zip(seen, expected, strict=True):
         torch.testing.assert_close(one, other * min(1.0, 1.0 / norm), atol=1e-6, rtol=1e-4)

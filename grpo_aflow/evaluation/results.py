@@ -9,7 +9,8 @@
     dataset_of   task id -> dataset
 
 Figures are those of `figures`: accuracy with its interval, score, AFlow's score, valid rate, counts, and under
-`per_task` calls, tokens, USD and seconds; `failures` counts why rollouts came to no answer.
+`per_task` calls, tokens, USD and seconds; `outcomes` are the shares of what became of all rollouts, `failures` counts the
+single reasons of those that came to no answer.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.evaluation.comparison import Comparison, by_dataset, compare, holm
 from grpo_aflow.evaluation.evaluate import Result
 from grpo_aflow.evaluation.figures import constant_floor, distinct_graphs, failures, figures, pareto, per_task
+from grpo_aflow.evaluation.outcomes import outcomes
 from grpo_aflow.evaluation.statistics import Scores
 from grpo_aflow.run.files import finite, replace
 from grpo_aflow.types import RolloutGroup, Task, UserError
@@ -125,6 +127,7 @@ def _figures(groups: Sequence[RolloutGroup], result: Result, rules: WorkflowRule
         "timed_out_share": found["num_timed_out"] / num,
         "per_task": per_task(groups),
         "failures": failures(groups),
+        "outcomes": outcomes(groups),
         "distinct_graphs": distinct_graphs(groups, rules),
     }
 

@@ -12,6 +12,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from grpo_aflow.evaluation.outcomes import Outcome
 from grpo_aflow.evaluation.results import ALL
 
 FORMATS = ("terminal", "markdown", "latex")
@@ -35,6 +36,7 @@ class Sheet:
     headings: Sequence[str]
     rows: Sequence[Row]
     notes: Sequence[str] = ()
+    num_labels: int = 2  # the leading columns that are words; the others are figures
 
 
 def systems_sheet(record: Mapping[str, Any]) -> Sheet:
@@ -109,6 +111,16 @@ def comparisons_sheet(record: Mapping[str, Any]) -> Sheet | None:
     return Sheet(title="paired gains in exact accuracy", headings=headings, rows=rows, notes=(note,))
 
 
+def outcomes_sheet(record: Mapping[str, Any]) -> Sheet | None:
+    """What became of each system's rollouts, in percent: a row adds up to 100. None in a record from before."""
+    shares = {name: system[ALL].get("outcomes", {}) for name, system in record["systems"].items()}
+    seen = [kind.value for kind in Outcome if any(kind.value in of for of in shares.values())]
+    if not seen:
+        return None
+    rows = [[Cell(name), *(Cell(_share(of.get(kind, 0.0))) for kind in seen)] for name, of in shares.items()]
+    return Sheet(title="what became of the rollouts", headings=("system", *seen), rows=rows, num_labels=1)
+
+
 def failures_sheet(record: Mapping[str, Any], most: int = 5) -> Sheet | None:
     """Why rollouts came to no graded answer, the most frequent reasons of each system."""
     rows = [
@@ -125,14 +137,15 @@ def failures_sheet(record: Mapping[str, Any], most: int = 5) -> Sheet | None:
 
 def sheets(record: Mapping[str, Any]) -> list[Sheet]:
     """All of them, in the order in which they are shown."""
-    found = (systems_sheet(record), halves_sheet(record), comparisons_sheet(record), failures_sheet(record))
+    makers = (systems_sheet, halves_sheet, comparisons_sheet, outcomes_sheet, failures_sheet)
+    found = [make(record) for make in makers]
     return [sheet for sheet in found if sheet is not None]
 
 
 def terminal(sheet: Sheet) -> Table:
     shown = Table(title=sheet.title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     for index, heading in enumerate(sheet.headings):
-        shown.add_column(heading, justify="left" if index < 2 else "right")
+        shown.add_column(heading, justify="left" if index < sheet.num_labels else "right")
     for row in sheet.rows:
         shown.add_row(*(f"[bold]{cell.text}[/bold]" if cell.bold else cell.text.replace("[", r"\[") for cell in row))
     if sheet.notes:
@@ -143,7 +156,9 @@ def terminal(sheet: Sheet) -> Table:
 
 def markdown(sheet: Sheet) -> str:
     lines = [f"**{sheet.title}**", "", "| " + " | ".join(sheet.headings) + " |"]
-    lines.append("|" + "|".join("---" if index < 2 else "--:" for index in range(len(sheet.headings))) + "|")
+    lines.append(
+        "|" + "|".join("---" if index < sheet.num_labels else "--:" for index in range(len(sheet.headings))) + "|"
+    )
     for row in sheet.rows:
         cells = [f"**{cell.text}**" if cell.bold else cell.text for cell in row]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -156,7 +171,10 @@ def latex(sheet: Sheet) -> str:
     def line(cells: Sequence[str]) -> str:
         return " & ".join(cells) + r" \\"
 
-    lines = [rf"\begin{{tabular}}{{ll{'r' * (len(sheet.headings) - 2)}}}", r"\toprule"]
+    lines = [
+        rf"\begin{{tabular}}{{{'l' * sheet.num_labels}{'r' * (len(sheet.headings) - sheet.num_labels)}}}",
+        r"\toprule",
+    ]
     lines += [line([heading.translate(SPECIAL) for heading in sheet.headings]), r"\midrule"]
     for row in sheet.rows:
         texts = [cell.text.translate(SPECIAL) for cell in row]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from grpo_aflow.evaluation.composition import Composition
@@ -41,9 +41,21 @@ def last_lines(
         f"held-out accuracy: {estimate(before)} -> {estimate(after)}, gain {gain} "
         f"(95 % intervals, {gain.num_rollouts} paired rollouts on {gain.num_tasks} tasks)"
     )
+    if len(steps) > 2:
+        lines.append(_best(scores, steps))
     if steps[-1] in compositions:
         lines.append(_composed(compositions[steps[-1]]))
     return lines, estimate(after).mean
+
+
+def _best(scores: Mapping[str, Scores], steps: Sequence[str]) -> str:
+    """The best of several evaluations, the earlier of equals; its checkpoint is the one that is kept for good."""
+    best = max(steps, key=lambda name: estimate(scores[name]).mean)
+    where = "before training" if best == steps[0] else f"checkpoints/{best}"
+    return (
+        f"best evaluation: {where}, {estimate(scores[best])}, chosen among {len(steps)}, "
+        "so its figure is a little too good"
+    )
 
 
 def _composed(final: Composition) -> str:

@@ -39,3 +39,14 @@ def test_the_whole_run_reports_gain_and_share_of_the_gap():
         "median length 52 tokens"
     )
     assert value == 0.75
+
+
+def test_the_best_of_several_evaluations_is_named_with_its_interval():
+    middle = {"a": [1.0, 1.0], "b": [1.0, 1.0]}
+    scores = {"step_000000": BEFORE, "step_000004": middle, "step_000009": AFTER}
+    lines, value = last_lines(RUN, scores, {"step": 9.0, "reward/mean": 0.9}, {})
+    assert lines[-1].startswith("best evaluation: checkpoints/step_000004, 1.000 [")
+    assert "chosen among 3" in lines[-1]
+    assert value == 0.75
+    untrained = {"step_000000": middle, "step_000004": BEFORE, "step_000009": AFTER}
+    assert "best evaluation: before training, 1.000" in last_lines(RUN, untrained, {}, {})[0][-1]

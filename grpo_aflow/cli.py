@@ -95,7 +95,7 @@ def _train(cfg: DictConfig, opened: TellFolder) -> float:
 
 
 def _evaluate(cfg: DictConfig, opened: TellFolder) -> float:
-    config = parse(_saved(cfg, "evaluate"), EvaluateConfig)
+    config = parse(_settings(_saved(cfg, "evaluate")), EvaluateConfig)
     config.check()
     from grpo_aflow.evaluation.command import run_evaluation
 
@@ -115,12 +115,32 @@ def _saved(cfg: DictConfig, config_name: str) -> DictConfig:
     plain["resume"] = os.path.expanduser(str(plain["resume"]))
     saved = saved_config(plain["resume"])
     check_kind(saved, plain["resume"], training=config_name == "config")
-    named = [override.lstrip("+~").split("=")[0].split("@")[0] for override in HydraConfig.get().overrides.task]
-    return OmegaConf.create(resumed_config(with_defaults(saved, plain, config_name), plain, named))
+    return OmegaConf.create(resumed_config(with_defaults(saved, plain, config_name), plain, _named()))
+
+
+def _settings(cfg: DictConfig) -> DictConfig:
+    """The config of an evaluation, with the settings of the run whose policy it measures."""
+    if cfg.get("resume"):
+        return cfg
+    from grpo_aflow.run.settings_of import source_run, with_settings_of
+
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    run = source_run(plain)
+    if run is None or "experiment" in _named():
+        return cfg
+    print(f"settings of model, prompt, workflow, executor and the like are those of {run} (settings_of=none: defaults)")
+    return OmegaConf.create(
+        with_settings_of(run, plain, _named(), lambda saved: with_defaults(saved, plain, "evaluate"))
+    )
+
+
+def _named() -> list[str]:
+    """The groups and keys that the command line names."""
+    return [override.lstrip("+~").split("=")[0].split("@")[0] for override in HydraConfig.get().overrides.task]
 
 
 def _solve(questions: Sequence[str], cfg: DictConfig, opened: TellFolder) -> None:
-    config = parse(cfg, EvaluateConfig)
+    config = parse(_settings(cfg), EvaluateConfig)
     config.check()
     if not questions:
         raise UserError(

@@ -116,6 +116,7 @@ class EvaluateConfig:
     seed: int
     resume: str | None
     resume_with: list[str]
+    settings_of: str | None
     solve_as: str
     baselines: list[str]
     paths: Paths

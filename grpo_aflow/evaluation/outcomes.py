@@ -1,7 +1,7 @@
 """What became of an evaluation's rollouts: one outcome for each, so that the shares of a system add up to one. Pure.
 
-Stands between rollouts and `results.json`: says by which kind of failure a system loses, where `figures.failures` has the
-single reasons of those that came to no answer.
+Stands between rollouts and `results.json`: says by which kind of failure a system loses, where `figures.failures`
+has the single reasons of those that came to no answer.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@
     dataset_of   task id -> dataset
 
 Figures are those of `figures`: accuracy with its interval, score, AFlow's score, valid rate, counts, and under
-`per_task` calls, tokens, USD and seconds; `outcomes` are the shares of what became of all rollouts, `failures` counts the
-single reasons of those that came to no answer.
+`per_task` calls, tokens, USD and seconds; `outcomes` are the shares of what became of all rollouts, `failures` counts
+the single reasons of those that came to no answer.
 """
 
 from __future__ import annotations

@@ -38,6 +38,10 @@ class Sheet:
     notes: Sequence[str] = ()
     num_labels: int = 2  # the leading columns that are words; the others are figures
 
+    @property
+    def num_figures(self) -> int:
+        return len(self.headings) - self.num_labels
+
 
 def systems_sheet(record: Mapping[str, Any]) -> Sheet:
     """Every system on all tasks and on each dataset: accuracy, cost per task, how it failed."""
@@ -156,9 +160,7 @@ def terminal(sheet: Sheet) -> Table:
 
 def markdown(sheet: Sheet) -> str:
     lines = [f"**{sheet.title}**", "", "| " + " | ".join(sheet.headings) + " |"]
-    lines.append(
-        "|" + "|".join("---" if index < sheet.num_labels else "--:" for index in range(len(sheet.headings))) + "|"
-    )
+    lines.append("|" + "|".join(["---"] * sheet.num_labels + ["--:"] * sheet.num_figures) + "|")
     for row in sheet.rows:
         cells = [f"**{cell.text}**" if cell.bold else cell.text for cell in row]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -171,10 +173,8 @@ def latex(sheet: Sheet) -> str:
     def line(cells: Sequence[str]) -> str:
         return " & ".join(cells) + r" \\"
 
-    lines = [
-        rf"\begin{{tabular}}{{{'l' * sheet.num_labels}{'r' * (len(sheet.headings) - sheet.num_labels)}}}",
-        r"\toprule",
-    ]
+    columns = "l" * sheet.num_labels + "r" * sheet.num_figures
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     lines += [line([heading.translate(SPECIAL) for heading in sheet.headings]), r"\midrule"]
     for row in sheet.rows:
         texts = [cell.text.translate(SPECIAL) for cell in row]

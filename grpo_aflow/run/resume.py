@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_aflow.run.folder import RunDirectory
-from grpo_aflow.run.saved import damaged_config, flatten
+from grpo_aflow.run.saved import copy_key, damaged_config, flatten
 from grpo_aflow.types import UserError
 
 NOT_COMPARED = ("resume", "resume_from", "resume_with", "paths")  # of this command, not of the run
@@ -50,7 +50,7 @@ def resumed_config(saved: Mapping[str, Any], composed: Mapping[str, Any], overri
     merged: dict[str, Any] = copy.deepcopy(dict(saved))
     named_paths = [name for name in overridden if _covers("paths", name)]
     for name in ("resume", "resume_from", "resume_with", *named_paths, *_changes(allowed, overridden)):
-        _copy(composed, merged, name.split("."))
+        copy_key(composed, merged, name)
     return merged
 
 
@@ -82,13 +82,3 @@ def open_run(root: Path, name: str, config: Mapping[str, Any], resume: str | Non
 
 def _covers(name: str, key: str) -> bool:
     return key == name or key.startswith(f"{name}.")
-
-
-def _copy(source: Mapping[str, Any], target: dict[str, Any], keys: Sequence[str]) -> None:
-    """Set the value at `keys` in `target` as it is in `source`; one that is not there is removed."""
-    for key in keys[:-1]:
-        source, target = source.get(key) or {}, target.setdefault(key, {})
-    if keys[-1] in source:
-        target[keys[-1]] = copy.deepcopy(source[keys[-1]])
-    else:
-        target.pop(keys[-1], None)

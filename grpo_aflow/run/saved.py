@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,3 +78,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def copy_key(source: Mapping[str, Any], target: dict[str, Any], name: str) -> None:
+    """Set the dotted key in `target` as it is in `source`; one that is not there is removed."""
+    *outer, last = name.split(".")
+    for key in outer:
+        source, target = source.get(key) or {}, target.setdefault(key, {})
+    if last in source:
+        target[last] = copy.deepcopy(source[last])
+    else:
+        target.pop(last, None)

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import yaml
+from ratios import compare
 
 from grpo_aflow.executor.client import ExecutorClient
 from grpo_aflow.executor.ledger import read_costs
@@ -123,6 +125,9 @@ async def measure_cpu() -> None:
     print("|---|--:|--:|--:|")
     for name, values in figures.items():
         print(f"| {name} | {statistics.median(values):.2f} | {min(values):.2f} | {max(values):.2f} |")
+    ours, over = (figures[name] for name in list(variants)[:3:2])
+    ratio = statistics.median(theirs / own for own, theirs in zip(ours, over, strict=True))
+    compare("executor_speed", {"openai's CPU time / that of the whole executor over it": ratio})
 
 
 async def measure_throughput() -> None:
@@ -145,6 +150,7 @@ async def measure_throughput() -> None:
         f"{WORKFLOWS} workflows x {STEPS} calls x {LATENCY_S:g} s: {wall_s:.2f} s, {wall_s / ideal_s:.3f} x the ideal "
         f"{ideal_s:g} s; {num_requests} requests, {cpu_s:.2f} s CPU"
     )
+    compare("executor_speed", {f"the ideal time / that of {WORKFLOWS} slow workflows at once": ideal_s / wall_s})
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from ratios import compare as compare_with_kept  # noqa: E402
+
 TRL_VENV = HERE / ".venv-trl"
 TRL_PACKAGES = ("trl==1.16.0", "torch==2.13.0", "transformers==5.19.0", "peft==0.21.2")
 SIDES = ("ours", "trl", "trl_as_on_gpu")
@@ -150,6 +153,16 @@ def report(name, found):
         print(f"| {' | '.join(row)} |", flush=True)
 
 
+def ratios(name, found):
+    """For `experiments/ratios.py`: CPU time and memory of TRL, held to its behaviour on a card, over ours."""
+    ours, theirs = found["ours"], found["trl_as_on_gpu"]
+    peak = statistics.median(theirs["peak_bytes"]) / statistics.median(ours["peak_bytes"])
+    return {
+        f"{name}, TRL's seconds / ours": ratio(theirs["seconds"], ours["seconds"]),
+        f"{name}, TRL's memory / ours": peak,
+    }
+
+
 def ratio(theirs, ours):
     """Median of the ratios of neighbouring measurements."""
     return statistics.median(t / o for t, o in zip(theirs, ours, strict=True))
@@ -166,6 +179,7 @@ def main():
         found = compare(CASES[name], arguments.rounds, arguments.memory_rounds, arguments.threads)
         check_agreement(found)
         report(name, found)
+        compare_with_kept("learner_speed", ratios(name, found))
 
 
 if __name__ == "__main__":

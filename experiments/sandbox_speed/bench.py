@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from ratios import compare
 
 from grpo_aflow.sandbox import open_default
 from grpo_aflow.types import CodeStatus
@@ -32,6 +38,20 @@ def run_check(runner) -> None:
     result = runner.check(SOLUTION, TEST, entry_point="add")
     if not result.passed:
         raise RuntimeError(f"{result.status}: {result.error}")
+
+
+def run_bare() -> None:
+    """The yardstick: the same program in an interpreter of its own, with no confinement at all."""
+    subprocess.run([sys.executable, "-c", f"{PROGRAM}\nsolve()"], check=True)
+
+
+def by_turns(runner, rounds: int = 7) -> float:
+    """CPU time of a bare interpreter over that of a confined program, a call of each by turns; the median."""
+    ratios = []
+    for _ in range(rounds):
+        bare = measure(run_bare, 3, 1)["cpu_ms"]
+        ratios.append(bare / measure(lambda: run_program(runner), 30, 1)["cpu_ms"])
+    return statistics.median(ratios)
 
 
 def cpu_s() -> float:
@@ -99,6 +119,7 @@ def main() -> None:
             row = measure(lambda work=work: work(runner), options.calls, num_threads)  # type: ignore[misc]
             figures = "  ".join(f"{key} {value:.1f}" for key, value in row.items())
             print(f"{name:5} {num_threads} threads  {figures}", flush=True)
+    compare("sandbox_speed", {"CPU time of a bare interpreter / of a confined program with sympy": by_turns(runner)})
     done = 0
     while done < options.endurance:
         print(f"after {done} programs: {footprint()}", flush=True)

@@ -24,6 +24,7 @@ from workload import make_base
 HERE = Path(__file__).parent
 RESULTS, SWEEP = HERE / "results.json", HERE / "sweep.json"
 sys.path.insert(0, str(HERE.parent / "learner_speed"))
+sys.path.insert(0, str(HERE.parent))
 LATENCIES_S = (0.0, 0.5, 2.0, 8.0, 30.0)
 COLOURS = {"sampler": "#4393c3", "executor": "#d9a05b", "learner": "#7a9a6b"}
 
@@ -170,7 +171,13 @@ def main() -> None:
     elif not arguments.draw:
         RESULTS.write_text(json.dumps(compare(arguments.rounds), indent=1) + "\n")
     if RESULTS.exists():
-        print(comparison_table(json.loads(RESULTS.read_text())))
+        found = json.loads(RESULTS.read_text())
+        print(comparison_table(found))
+        theirs = mean(found["TRL"], "time/step_s")
+        ours = {side: mean(blocks, "time/step_s") for side, blocks in found.items() if side != "TRL"}
+        from ratios import compare as compare_with_kept
+
+        compare_with_kept("step_speed", {f"TRL's step / {side}": theirs / step for side, step in ours.items()})
     if SWEEP.exists():
         print(sweep_table(json.loads(SWEEP.read_text())))
         draw(json.loads(SWEEP.read_text()), HERE / "latency.png")

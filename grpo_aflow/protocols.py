@@ -315,6 +315,11 @@ class Rubric(Protocol):
         ...
 
     @property
+    def invalid(self) -> float:
+        """What a workflow earns that is none: cut off, or refused by the validator; 0 or less."""
+        ...
+
+    @property
     def cost_weight(self) -> float:
         """How much of a rollout's relative cost is taken off its reward."""
         ...

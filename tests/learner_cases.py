@@ -6,7 +6,7 @@ import torch
 
 from grpo_aflow.learner.learner import Learner
 from grpo_aflow.learner.lora import LoraSpec
-from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip
+from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip, ZeroVariance
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 from grpo_aflow.types import AdvantageKind, Completion, TrainingGroup
 
@@ -28,6 +28,7 @@ OBJECTIVE = {
     "kl_coef": 0.0,
     "entropy_coef": 0.0,
     "mask_truncated": False,
+    "zero_variance": ZeroVariance.skip,
     "off_policy_threshold": None,
 }
 

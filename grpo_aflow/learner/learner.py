@@ -114,10 +114,11 @@ class Learner:
     ) -> None:
         """Forward and backward of one group; its unnormalised gradient sums are added to the step's.
 
-        A group whose unmasked advantages are all zero costs no forward. reference: the completions' log-probabilities
-        under the reference, where they were computed ahead (see `reference_logprobs`). place: the group's in the
-        step's order, from 0, whatever the order of the calls (None: the next one); sums are added in that order, so it
-        alone decides the bits. A group whose predecessors are missing waits with its gradient: one adapter's size each.
+        A group whose unmasked advantages are all zero costs no forward, unless the objective regularises it.
+        reference: the completions' log-probabilities under the reference, where they were computed ahead (see
+        `reference_logprobs`). place: the group's in the step's order, from 0, whatever the order of the calls (None:
+        the next one); sums are added in that order, so it alone decides the bits. A group whose predecessors are
+        missing waits with its gradient: one adapter's size each.
         Raises UserError on malformed input.
         """
         with self._lock:
@@ -127,7 +128,7 @@ class Learner:
             )
             place = self._accumulator.next_place(place)
             part = GroupSums()
-            if any(row.advantage != 0 for row in rows):
+            if any(row.advantage != 0 or self.objective.regularises_all for row in rows):
                 part = GroupSums(totals=totals_of(rows), groups=[group])
                 if any(row.token_ids for row in rows):
                     part.sums = self._backward_rows(group, rows, place, reference)

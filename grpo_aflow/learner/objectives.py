@@ -4,8 +4,8 @@ Letters: r = exp(logp - old) per token, s = exp(mean over the row's tokens of (l
 advantage, m the token mask, T_i a row's tokens, N all tokens and B all rows of the optimizer step, sg[.] a stop of
 gradient. Torch-free at import: the formulas themselves are in `surrogates`, where each one has its lines.
 
-Zero-variance groups and masked rows contribute nothing, KL included, and are neither in N nor in B. A row that has an
-advantage but no token is in B (as in TRL; verl leaves it out).
+Masked rows contribute nothing, KL included, and are neither in N nor in B; so do groups whose rewards are all equal,
+unless `zero_variance` says otherwise. A row that has an advantage but no token is in B (as in TRL; verl leaves it out).
 """
 
 from __future__ import annotations
@@ -111,6 +111,13 @@ class Correction(StrEnum):
         return self.value.endswith("_mask")
 
 
+class ZeroVariance(StrEnum):
+    """What becomes of a group whose rewards are all equal, so that no advantage comes of it."""
+
+    skip = "skip"  # it costs no forward and is in neither N nor B
+    regularise = "regularise"  # KL and entropy bonus apply to it, and it is in N and B (as in TRL and verl)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Objective(ABC):
     """What all objectives share: loss = agg(w * policy + kl_coef * KL - entropy_coef * entropy)."""
@@ -126,6 +133,7 @@ class Objective(ABC):
     kl_coef: float
     entropy_coef: float  # entropy is always measured; a coefficient above 0 adds it as a bonus
     mask_truncated: bool  # completions cut off at max_tokens contribute nothing (DAPO's overlong masking)
+    zero_variance: ZeroVariance  # regularise: where a whole kind of task fails, KL still holds the policy near
     off_policy_threshold: float | None  # rows with A < 0 and mean(sampler - learner) above it are masked
 
     def __post_init__(self) -> None:
@@ -142,6 +150,11 @@ class Objective(ABC):
             raise ValueError(
                 f"kl={self.kl} and kl_coef={self.kl_coef} contradict each other: set kl=none with kl_coef=0, or both"
             )
+        if self.regularises_all and self.kl_coef == self.entropy_coef == 0:
+            raise ValueError(
+                "zero_variance=regularise has nothing to apply: set kl and kl_coef, or entropy_coef, or "
+                "zero_variance=skip"
+            )
         if self.correction != Correction.none and self.old_logprobs == OldLogprobs.sampler:
             raise ValueError(
                 f"correction={self.correction} and old_logprobs=sampler count the same mismatch twice: "
@@ -152,6 +165,11 @@ class Objective(ABC):
     def needs_reference(self) -> bool:
         """Whether a forward of the reference is needed."""
         return self.kl_coef > 0
+
+    @property
+    def regularises_all(self) -> bool:
+        """Whether groups without an advantage take part."""
+        return self.zero_variance == ZeroVariance.regularise
 
     def check_sampling(self, *, top_p: float, top_k: int, max_staleness: int) -> None:
         """Refuse what is inconsistent with how completions are drawn. Raises ValueError naming the fix.

@@ -1,8 +1,8 @@
 """From graded rollouts to rewards: the rubric of config group `reward`.
 
-A rubric maps a grade to a base reward; everything else is common to all: a rollout without an answer gets 0, a repaired
-workflow's reward is capped, a masked one gets NaN (out of mean and std), and the optional `cost` term subtracts what a
-rollout cost beyond its group's mean. `Grade.exact` is never touched.
+A rubric maps a grade to a base reward; everything else is common to all: a rollout without an answer gets 0, one
+without a valid workflow `invalid`, a repaired workflow's reward is capped, a masked one gets NaN (out of mean and std),
+and the optional `cost` term subtracts what a rollout cost beyond its group's mean. `Grade.exact` is never touched.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ class GradeRubric(ABC):
     """What the rubrics here and most of a user's own share: the fields of `protocols.Rubric`, checked."""
 
     repaired_cap: float
+    invalid: float
     cost_weight: float
     permuted: bool  # the control: what the learner gets is a permutation of the step's rewards
 
     def __post_init__(self) -> None:
         if not 0 <= self.repaired_cap <= 1:
             raise ValueError(f"repaired_cap must be in [0, 1]; got {self.repaired_cap}")
+        if not -1 <= self.invalid <= 0:
+            raise ValueError(f"invalid must be in [-1, 0]; got {self.invalid}")
         if not (math.isfinite(self.cost_weight) and self.cost_weight >= 0):
             raise ValueError(f"cost_weight must be a finite number >= 0; got {self.cost_weight}")
 
@@ -91,13 +94,18 @@ def score(rubric: Rubric, rollouts: Sequence[Rollout]) -> tuple[Rollout, ...]:
         if rollout.status == RolloutStatus.MASKED:
             scored.append(dataclasses.replace(rollout, reward=math.nan, reward_terms={}))
             continue
-        base = base_reward(rubric, rollout.grade) if rollout.grade is not None else 0.0
+        base = base_reward(rubric, rollout.grade) if rollout.grade is not None else _ungraded(rubric, rollout)
         if rollout.repairs:
             base = min(base, rubric.repaired_cap)
         relative = (cost - mean) / highest if highest > 0 else 0.0
         terms = {"base": base, "cost": relative}
         scored.append(dataclasses.replace(rollout, reward=base - rubric.cost_weight * relative, reward_terms=terms))
     return tuple(scored)
+
+
+def _ungraded(rubric: Rubric, rollout: Rollout) -> float:
+    no_workflow = rollout.status in (RolloutStatus.INVALID, RolloutStatus.TRUNCATED)
+    return rubric.invalid if no_workflow else 0.0
 
 
 def base_reward(rubric: Rubric, grade: Grade) -> float:

@@ -22,7 +22,7 @@ from grpo_aflow.learner.learner import Learner
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.memory.plan import GIB, Load, MemoryPlan, device_memory, memory_plan
 from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B, ModelShape
-from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip
+from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip, ZeroVariance
 from grpo_aflow.learner.policy.kernel_check import check_kernels
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 from grpo_aflow.learner.update.step_stats import StepStats
@@ -60,6 +60,7 @@ OBJECTIVE = TokenClip(
     kl_coef=0.0,
     entropy_coef=0.0,
     mask_truncated=False,
+    zero_variance=ZeroVariance.skip,
     off_policy_threshold=None,
 )
 

@@ -20,15 +20,23 @@ Logprobs = Sequence[Sequence[float]]  # of each completion's tokens, in member o
 class References:
     """One request to the learner for each group, under way from `refer` to `take`.
 
-    needed: whether the objective compares with a reference at all. temperature: of a step's samples.
+    needed: whether the objective compares with a reference at all. regularises_all: whether it does so for groups
+    without a signal, too. temperature: of a step's samples.
     """
 
     def __init__(
-        self, worker: LearnerWorker, timeline: Timeline, *, needed: bool, temperature: Callable[[int], float]
+        self,
+        worker: LearnerWorker,
+        timeline: Timeline,
+        *,
+        needed: bool,
+        regularises_all: bool,
+        temperature: Callable[[int], float],
     ) -> None:
         self._worker = worker
         self._timeline = timeline
         self._needed = needed
+        self._regularises_all = regularises_all
         self._temperature = temperature
         self._running: dict[tuple[int, int], asyncio.Task[Logprobs]] = {}
 
@@ -42,7 +50,7 @@ class References:
         running = self._running.pop((group.step, group.index), None)
         if running is None:
             return None
-        if not informative(group):
+        if not (informative(group) or self._regularises_all):
             running.cancel()
             return None
         return await running

@@ -77,6 +77,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
         worker,
         services.timeline,
         needed=config.objective.needs_reference,
+        regularises_all=config.objective.regularises_all,
         temperature=lambda step: config.sampler.params(step).temperature,
     )
     calibration = dict(state.get("calibration") or {})

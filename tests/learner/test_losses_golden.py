@@ -62,6 +62,7 @@ SHARED = {
     "kl_coef": 0.0,
     "entropy_coef": 0.0,
     "mask_truncated": False,
+    "zero_variance": "skip",
     "off_policy_threshold": None,
 }
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from learner_cases import assert_same_step, group, learner, normalised, objective, spec
 from learner_cases import settings as learner_settings
 
-from grpo_aflow.learner.objectives import KL, Aggregation, Correction
+from grpo_aflow.learner.objectives import KL, Aggregation, Correction, ZeroVariance
 from grpo_aflow.learner.settings import Packing
 
 pytestmark = pytest.mark.slow
@@ -108,6 +108,23 @@ def test_zero_variance_and_masked_groups_cost_no_forward_and_change_nothing(rand
         ours.backward(group((4, 5), advantages, seed=9))
     assert calls == []
     assert_same_step(normalised(ours, GROUPS[:1]), alone, tolerance=0)
+
+
+@pytest.mark.parametrize("regulariser", [{"kl": KL.k3, "kl_coef": 0.1}, {"entropy_coef": 0.1}])
+def test_a_group_without_a_signal_is_regularised_on_request(random_base, regulariser):
+    """Its KL and entropy count as they do beside an advantage that is next to nothing, and so do its rows."""
+    skipping = learner(random_base, objective_=objective(**regulariser))
+    regularising = learner(random_base, objective_=objective(**regulariser, zero_variance=ZeroVariance.regularise))
+    for each in (skipping, regularising):  # away from the reference, where KL has a gradient
+        each.backward(GROUPS[0])
+        each.step(1e-2)
+    without, next_to_nothing = group((4, 5), (0.0, 0.0), seed=9), group((4, 5), (1e-30, 0.0), seed=9)
+    asked = normalised(regularising, [GROUPS[0], without])
+    assert_same_step(asked, normalised(skipping, [GROUPS[0], next_to_nothing]))
+    with pytest.raises(AssertionError):
+        assert_same_step(asked, normalised(skipping, [GROUPS[0], without]))
+    masked = group((4, 5), (math.nan, math.nan), seed=9)
+    assert_same_step(normalised(regularising, [GROUPS[0], masked]), normalised(skipping, [GROUPS[0]]))
 
 
 def test_a_masked_row_is_neither_in_the_loss_nor_in_the_normaliser(random_base):

@@ -68,6 +68,7 @@ def test_an_option_holds_every_field_and_no_other(name):
         ({"clip_high": math.inf}, "clip_high must be at least 0 and finite"),
         ({"dual_clip": 1.1}, "dual_clip must be above 1 \\+ clip_high = 1.2"),
         ({"correction_min": 3.0}, "below correction_max; got 3.0 and 2.0"),
+        ({"zero_variance": "regularise"}, "zero_variance=regularise has nothing to apply"),
         ({"max_length": 0}, "max_length must be at least 1"),
         ({"old_logprobs": OldLogprobs.sampler, "correction": Correction.token_mask}, "same mismatch twice"),
     ],

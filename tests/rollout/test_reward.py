@@ -8,7 +8,7 @@ from grpo_aflow.rollout.reward import Binary, Continuous, FiveTier, check_rubric
 from grpo_aflow.tasks.graders.tiers import configured_tiers
 from grpo_aflow.types import Grade, RolloutStatus
 
-RUBRIC = FiveTier(tiers=configured_tiers(), repaired_cap=0.7, cost_weight=0.0, permuted=False)
+RUBRIC = FiveTier(tiers=configured_tiers(), repaired_cap=0.7, invalid=0.0, cost_weight=0.0, permuted=False)
 
 
 def test_tiers_caps_and_masks():
@@ -39,20 +39,21 @@ def test_cost_term_is_relative_to_the_group():
 
 def test_other_rubrics():
     grade = Grade(exact=False, score=0.6, tier=0.4, rule="f1>=0.5")
-    values = {"repaired_cap": 0.7, "cost_weight": 0.0, "permuted": False}
+    values = {"repaired_cap": 0.7, "invalid": 0.0, "cost_weight": 0.0, "permuted": False}
     assert Binary(**values).base(grade) == 0.0
     assert Continuous(**values).base(grade) == 0.6
 
 
 def test_only_some_rubrics_set_the_graders_thresholds():
     assert tiers_of(RUBRIC) is RUBRIC.tiers
-    assert tiers_of(Binary(repaired_cap=0.7, cost_weight=0.0, permuted=False)) is None
+    assert tiers_of(Binary(repaired_cap=0.7, invalid=0.0, cost_weight=0.0, permuted=False)) is None
 
 
 def test_a_rubric_of_ones_own_needs_no_base_class():
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Half:
         repaired_cap: float = 0.3
+        invalid: float = 0.0
         cost_weight: float = 0.0
         permuted: bool = False
 
@@ -67,3 +68,13 @@ def test_a_rubric_of_ones_own_needs_no_base_class():
 def test_ranges():
     with pytest.raises(ValueError, match=r"repaired_cap must be in \[0, 1\]"):
         dataclasses.replace(RUBRIC, repaired_cap=1.1)
+    with pytest.raises(ValueError, match=r"invalid must be in \[-1, 0\]; got 0.1"):
+        dataclasses.replace(RUBRIC, invalid=0.1)
+
+
+def test_what_is_no_workflow_can_earn_less_than_a_wrong_answer():
+    strict = dataclasses.replace(RUBRIC, invalid=-0.2)
+    statuses = (RolloutStatus.INVALID, RolloutStatus.TRUNCATED, RolloutStatus.FAILED)
+    rollouts = [rollout(0.0), *(rollout(status=status) for status in statuses)]
+    assert [r.reward for r in score(strict, rollouts)] == [0.0, -0.2, -0.2, 0.0]
+    assert [r.reward for r in score(RUBRIC, rollouts)] == [0.0, 0.0, 0.0, 0.0]

@@ -1,4 +1,4 @@
-"""An evaluation is made with the settings of the run whose policy it measures, unless the command line says otherwise."""
+"""An evaluation has the settings of the run whose policy it measures, unless the command line says otherwise."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,9 @@ def test_groups_come_from_the_run_and_nothing_else_does(run):
     assert made["lora"]["rank"] == 8
     saved = yaml.safe_load((run / "config.yaml").read_text())
     assert {group: made[group] for group in GROUPS} == {group: saved[group] for group in GROUPS}
-    assert {key: made[key] for key in made if key not in GROUPS} == {key: plain[key] for key in plain if key not in GROUPS}
+    assert {key: made[key] for key in made if key not in GROUPS} == {
+        key: plain[key] for key in plain if key not in GROUPS
+    }
 
 
 def test_what_the_command_line_names_comes_first(run):

@@ -129,9 +129,11 @@ def _settings(cfg: DictConfig) -> DictConfig:
     if run is None or "experiment" in _named():
         return cfg
     print(f"settings of model, prompt, workflow, executor and the like are those of {run} (settings_of=none: defaults)")
-    return OmegaConf.create(
-        with_settings_of(run, plain, _named(), lambda saved: with_defaults(saved, plain, "evaluate"))
-    )
+    try:
+        settled = with_settings_of(run, plain, _named(), lambda saved: with_defaults(saved, plain, "evaluate"))
+    except UserError as error:
+        raise UserError(f"{error}; or give settings_of=none and the run's settings on the command line") from error
+    return OmegaConf.create(settled)
 
 
 def _named() -> list[str]:

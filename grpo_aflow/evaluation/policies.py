@@ -18,6 +18,7 @@ from grpo_aflow.learner.storage.checkpoints import newest_adapter
 from grpo_aflow.protocols import Policy, ServedModel
 from grpo_aflow.rollout.policies import FixedPolicy, sampled
 from grpo_aflow.run.progress import Progress
+from grpo_aflow.run.saved import read_manifest
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.run.weights import ADAPTER_CONFIG
 from grpo_aflow.sampler.settings import AdapterLimits
@@ -65,6 +66,7 @@ class Checkpoint:
     ) -> AsyncIterator[Resolved]:
         folder = newest_adapter(Path(self.path))
         adapter = adapter_config(folder)
+        progress.say(f"policy: {folder}{_still_running(folder)}")
         model = await prepare_model(config, tasks, progress, adapter=False)
         check_base(folder, adapter.get("base_model_name_or_path"), model.path, model.name)
         limits = AdapterLimits(rank=adapter["r"], layers=plain_layers(adapter["target_modules"]))
@@ -136,6 +138,13 @@ async def _without_policy(
     model = await prepare_model(config, tasks, progress, adapter=False)
     async with serve(config, model, watchdog, progress, AdapterLimits(rank=1, num_versions=0)) as served:
         yield served
+
+
+def _still_running(adapter: Path) -> str:
+    """A word about an adapter whose run goes on: another evaluation will find a newer one."""
+    run = adapter.resolve().parents[2] if len(adapter.resolve().parents) > 2 else adapter
+    running = (run / "config.yaml").is_file() and read_manifest(run).get("status") == "running"
+    return " (its run has not ended)" if running else ""
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:

@@ -53,10 +53,7 @@ def with_settings_of(
         if group in named:
             continue
         if group not in saved:
-            raise UserError(
-                f"{run / 'config.yaml'} has no {group}: restore it from a copy, or give settings_of=none and the "
-                "settings of the run on the command line"
-            )
+            raise UserError(f"{run / 'config.yaml'} has no {group}: restore it from a copy")
         merged[group] = copy.deepcopy(saved[group])
         for key in named:
             if key.startswith(f"{group}."):

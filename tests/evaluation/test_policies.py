@@ -48,6 +48,30 @@ def test_an_adapter_of_another_base_is_refused_with_both_named(trained_run, tmp_
     assert "choose the model, warmstart and prompt of the run that made it" in line
 
 
+def test_a_run_without_a_checkpoint_yet_is_told_so(tmp_path):
+    (tmp_path / "config.yaml").write_text("name: x\n")
+    (tmp_path / "manifest.json").write_text('{"status": "running"}')
+    with pytest.raises(UserError, match=r"no checkpoint yet \(status: running\).*policy=base settings_of="):
+        newest_adapter(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_a_run_that_goes_on_and_of_one_with_a_damaged_config(trained_run, tmp_path):
+    run, work = tmp_path / "run", tmp_path / "work"
+    shutil.copytree(trained_run, run)
+    work.mkdir()
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(manifest | {"status": "running"}))
+    done = evaluate(run, f"paths.runs={work}", cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert "step_000003/adapter (its run has not ended)" in " ".join(done.stdout.split())
+    shutil.rmtree(work / next(work.iterdir()).name)
+    (run / "config.yaml").write_text("")
+    line = refused(evaluate(run, cwd=work), work)
+    assert "config.yaml is damaged (it is empty)" in line
+    assert "settings_of=none" in line
+
+
 @pytest.mark.slow
 def test_a_checkpoint_without_its_adapter_file_is_refused(trained_run, tmp_path):
     run, empty = tmp_path / "run", tmp_path / "empty"

@@ -78,5 +78,5 @@ def test_a_folder_that_is_no_run_and_a_cut_config(run):
     saved = yaml.safe_load(file.read_text())
     del saved["executor"]
     file.write_text(yaml.safe_dump(saved))
-    with pytest.raises(UserError, match=r"has no executor.*settings_of=none"):
+    with pytest.raises(UserError, match="has no executor: restore it"):
         settled(run, composed(), [])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_aflow.learner.storage import checkpoint
+from grpo_aflow.run.saved import read_manifest
 from grpo_aflow.run.weights import ADAPTER_CONFIG, check_safetensors, missing_file
 from grpo_aflow.types import UserError
 
@@ -123,6 +124,13 @@ def newest_adapter(path: Path) -> Path:
     newest = Checkpoints(path / "checkpoints", keep=1).newest()
     if newest is not None:
         return newest_adapter(newest)
+    if (path / "config.yaml").is_file() and (path / "manifest.json").is_file():
+        status = read_manifest(path).get("status", "unknown")
+        raise UserError(
+            f"policy.path={path}: this run has no checkpoint yet (status: {status}); wait for one "
+            "(schedule.save_every), resume the run, or evaluate the policy before training: policy=base settings_of="
+            f"{path}"
+        )
     raise UserError(
         f"policy.path={path}: holds no adapter; give a run folder, a checkpoint of it, or a PEFT adapter folder"
     )

@@ -95,6 +95,7 @@ def _train(cfg: DictConfig, opened: TellFolder) -> float:
 
 
 def _evaluate(cfg: DictConfig, opened: TellFolder) -> float:
+    _refuse_training_keys()
     config = parse(_settings(_saved(cfg, "evaluate")), EvaluateConfig)
     config.check()
     from grpo_aflow.evaluation.command import run_evaluation
@@ -136,12 +137,21 @@ def _settings(cfg: DictConfig) -> DictConfig:
     return OmegaConf.create(settled)
 
 
+def _refuse_training_keys() -> None:
+    from grpo_aflow.run.resume import OF_TRAINING
+
+    for name in _named():
+        if name.split(".")[0] in OF_TRAINING:
+            raise UserError(f"{name}: unknown key; it is of training alone: leave it out")
+
+
 def _named() -> list[str]:
     """The groups and keys that the command line names."""
     return [override.lstrip("+~").split("=")[0].split("@")[0] for override in HydraConfig.get().overrides.task]
 
 
 def _solve(questions: Sequence[str], cfg: DictConfig, opened: TellFolder) -> None:
+    _refuse_training_keys()
     config = parse(_settings(cfg), EvaluateConfig)
     config.check()
     if not questions:

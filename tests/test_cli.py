@@ -1,4 +1,4 @@
-"""The doors as a user meets them: exit code, one line, nothing left behind."""
+"""The commands as a user meets them: exit code, one line, nothing left behind."""
 
 import os
 import subprocess
@@ -38,6 +38,13 @@ def test_bad_input(arguments, text, tmp_path):
     assert len(lines) == 1, done.stderr
     assert text in lines[0]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("argument", ["schedule.num_steps=3", "objective=dapo"])
+def test_an_evaluation_refuses_keys_of_training(argument, tmp_path):
+    done = run("eval", argument, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {argument.partition('=')[0]}: unknown key; it is of training alone: leave it out\n"
 
 
 def test_an_endpoint_that_refuses(tmp_path):

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grpo_aflow import CONF_DIR
 from grpo_aflow.config.groups import Paths, Sweep
+from grpo_aflow.run.resume import OF_TRAINING
 from grpo_aflow.types import UserError
 
 OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)
@@ -48,6 +49,7 @@ def parse(cfg: DictConfig, kind: type[C]) -> C:
         raise UserError(first_line(error)) from error
     plain = _at_home(plain)
     fields = _field_types(cast("type", kind))
+    plain = {key: value for key, value in plain.items() if key in fields or key not in OF_TRAINING}  # see evaluate.yaml
     _refuse_unknown(plain, fields, "")
     _check_common(plain, fields)
     values: dict[str, Any] = {}

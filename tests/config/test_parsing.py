@@ -78,3 +78,9 @@ def test_composing_needs_nothing_heavy():
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_evaluation_of_an_experiment_drops_what_is_of_training_alone():
+    config = compose("experiment=small_real", "eval=six_datasets", config_name="evaluate")
+    assert type(config.executor).__name__ == "SharedExecutor"
+    assert not {"objective", "schedule", "data_mix", "logger"} & set(config.plain)

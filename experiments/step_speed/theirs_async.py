@@ -3,7 +3,8 @@
 `python theirs_async.py FOLDER STALENESS PYTHON_WITH_VLLM` reads `block N` from stdin, trains N steps and answers with a
 line of JSON. Runs in a virtual environment of TRL's own; the server is vLLM's CPU build without any plugin of ours.
 
-Three things are not as shipped. Its tree attention calls a CUDA kernel from the hub (flash-attn3); here torch's own
+Four things are not as shipped. It wants vLLM beside it and only talks HTTP to it, so it is told that it is there.
+Its tree attention calls a CUDA kernel from the hub (flash-attn3); here torch's own
 attention computes the same segments on the CPU (`SegmentsOnCpu`). It asks for the name of a CUDA device to compute an
 MFU; here it computes none. And what works in the background is stopped between blocks, so that it takes nothing from
 the other sides' turns.
@@ -29,7 +30,7 @@ import asyncio
 import contextlib
 import itertools
 
-from theirs import COMPLETION_TOKENS, GROUP, PROMPTS, WAIT_S, Blocks, text_of
+from theirs import COMPLETION_TOKENS, GROUP, PROMPT_TOKENS, PROMPTS, WAIT_S, Blocks
 
 WARM_UP = 1  # steps of a block that are left out besides those in which the pipeline fills
 
@@ -64,6 +65,21 @@ class SegmentsOnCpu:
         return torch.cat(outputs)
 
 
+def conversation(tokenizer, seed):
+    """A user's message which the chat template makes exactly PROMPT_TOKENS tokens of."""
+    draw, text = random.Random(seed), ""
+
+    def length():
+        message = [{"role": "user", "content": text}]
+        return len(tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False))
+
+    while length() < PROMPT_TOKENS:
+        text += draw.choice("0123456789@#$%&*")
+    while length() > PROMPT_TOKENS:
+        text = text[:-1]
+    return [{"role": "user", "content": text}]
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -86,15 +102,25 @@ def start_server(python, base, port, staleness, log):
 
 def make_trainer(base, folder, port, staleness, blocks):
     import torch
+    import trl
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoTokenizer
-    from trl.experimental.async_grpo import AsyncGRPOConfig, AsyncGRPOTrainer, async_grpo_trainer, packing
+    from trl.experimental.async_grpo import (
+        AsyncGRPOConfig,
+        AsyncGRPOTrainer,
+        async_grpo_trainer,
+        async_rollout_worker,
+        packing,
+    )
 
     packing._flash_attn = lambda: types.SimpleNamespace(flash_attn_varlen_func=SegmentsOnCpu.flash_attn_varlen_func)
+    async_rollout_worker.is_vllm_available = lambda *_, **__: True  # it talks HTTP to the server and imports nothing
     async_grpo_trainer.get_peak_flops_per_device = lambda *_: None  # asks for the name of a CUDA device
     torch.set_num_threads(1 if staleness > 1 else 2)  # as ours
     tokenizer = AutoTokenizer.from_pretrained(base)
+    template = Path(trl.__file__).with_name("chat_templates") / "qwen2_5.jinja"  # it takes known templates alone
+    tokenizer.chat_template = template.read_text()
     arguments = AsyncGRPOConfig(
         output_dir=str(folder / f"trl_async_{staleness}"),
         use_cpu=True,
@@ -124,7 +150,7 @@ def make_trainer(base, folder, port, staleness, blocks):
         model=str(base),
         reward_funcs=wait_and_toss,
         args=arguments,
-        train_dataset=Dataset.from_dict({"prompt": [text_of(tokenizer, seed) for seed in range(64)]}),
+        train_dataset=Dataset.from_dict({"prompt": [conversation(tokenizer, seed) for seed in range(64)]}),
         processing_class=tokenizer,
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]),
         callbacks=[blocks],

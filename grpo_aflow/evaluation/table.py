@@ -62,11 +62,12 @@ def systems_sheet(record: Mapping[str, Any]) -> Sheet:
     ]
     rows = []
     for name, system in systems.items():
-        parts = {ALL: system[ALL]} if len(system["datasets"]) == 1 else {ALL: system[ALL], **system["datasets"]}
-        for part, figures in parts.items():
+        for part, figures in _parts(system).items():
             shown = f"{name}{' *' if system.get('pareto') else ''}" if part == ALL else ""
             rows.append([Cell(shown), Cell(part), *(Cell(of(figures)) for _, of in columns)])
     notes = [f"{name}: {system['note']}" for name, system in systems.items() if system["note"]]
+    if any(figures["half_width"] is None for system in systems.values() for figures in _parts(system).values()):
+        notes.append("–: fewer than two tasks give no interval; raise eval.max_tasks_per_dataset")
     notes.append("* no other system is at least as accurate with as few tokens; costs are per task and rollout")
     return Sheet(
         title="exact accuracy, 95 % interval",
@@ -74,6 +75,11 @@ def systems_sheet(record: Mapping[str, Any]) -> Sheet:
         rows=rows,
         notes=notes,
     )
+
+
+def _parts(system: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The figures on all tasks, and on each dataset where there are several."""
+    return {ALL: system[ALL]} if len(system["datasets"]) == 1 else {ALL: system[ALL], **system["datasets"]}
 
 
 def halves_sheet(record: Mapping[str, Any]) -> Sheet | None:

@@ -103,9 +103,12 @@ def test_layers_are_left_out_only_by_plain_names():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"r": 4', r"adapter_config.json cannot be read \(.*\); give another checkpoint"),
+        ('{"r": 4', r"adapter_config.json cannot be read \(.*\): give another checkpoint"),
         ("[1]", "adapter_config.json cannot be read"),
-        ('{"peft_type": "IA3", "target_modules": ["k_proj"]}', "has no r: only LoRA adapters are served"),
+        (
+            '{"peft_type": "IA3", "target_modules": ["k_proj"]}',
+            r"\(it has no r\): give another checkpoint; only LoRA adapters are served",
+        ),
     ],
 )
 def test_a_damaged_description_is_one_line(tmp_path, text, message):

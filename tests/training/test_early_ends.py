@@ -172,6 +172,22 @@ def test_a_slow_endpoint_masks_and_stops_the_evaluation(overrides, tmp_path):
     assert {line["status"] for line in rollouts} == {"masked"}
 
 
+def test_an_evaluation_in_which_every_call_fails_has_no_result(overrides, tmp_path):
+    """Whatever share may be masked: no accuracy of nothing, but one line and an exit code."""
+    with small_endpoint(lambda number, body: (418, {"error": {"message": "I am a teapot"}})) as endpoint:
+        limits = ("executor.max_masked_share=1.0", "eval.max_tasks_per_dataset=2", f"paths.runs={tmp_path}")
+        config = compose(*overrides, *endpoint.overrides, *limits, config_name="evaluate")
+        with pytest.raises(
+            InfrastructureError, match="nothing could be measured: all 4 rollouts are masked"
+        ) as stopped:
+            run_evaluation(config)
+    folder = only_run(tmp_path)
+    assert stopped.value.code == 5
+    assert f"resume with: grpo-aflow-eval resume={folder}" in str(stopped.value)
+    assert json.loads((folder / "manifest.json").read_text())["status"].startswith("failed: nothing could be measured")
+    assert not (folder / "results.json").exists()
+
+
 @pytest.mark.slow
 def test_a_training_whose_key_is_refused_is_saved(model_cache, tmp_path):
     """Bad input after the first step: a checkpoint, the resume line, and a resumed run that pays nothing twice."""

@@ -34,7 +34,7 @@ from grpo_aflow.run.own_modules import search_working_folder
 from grpo_aflow.types import UserError
 
 HOME = re.compile(r"^([^=]+=)~(?=/|$)")  # Hydra's grammar has no ~ in values, and a shell leaves it as it is here
-RESUME = re.compile(r"^resume=(?!null$)")
+OF_A_RUN = re.compile(r"^(resume=(?!null$)|policy\.path=)")
 KEY = re.compile(r"^(?=\w+\.[\w.]+=)")  # of a group, as in model.path=...
 TellFolder = Callable[[Path], None]
 
@@ -189,7 +189,7 @@ def _compose_and_run(config_name: str, task: Callable[[DictConfig, TellFolder], 
         return value
 
     sys.argv = [HOME.sub(lambda found: found[1] + os.path.expanduser("~"), argument) for argument in sys.argv]
-    if any(map(RESUME.match, sys.argv)):  # keys are the saved config's, which may have other groups than ours
+    if any(map(OF_A_RUN.match, sys.argv)):  # keys are its config's, which may have other groups than the defaults
         sys.argv = [KEY.sub("++", argument) for argument in sys.argv]
     # Hydra prints its own errors over several lines; with this it raises them, and we print the one that matters.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")

@@ -71,5 +71,6 @@ def _run(script, arguments, folder, environment, out, err, ignored):
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(file, stream)
         os.close(file)
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))
     sys.argv = [f"grpo-aflow-{script}", *arguments]
     SCRIPTS[script]()

@@ -75,7 +75,6 @@ MOVES = [
         "the same, evaluated",
         "policy=checkpoint",
         "policy.path=NEWEST",
-        *PRETRAINED,
         "model.path=FOLDER/elsewhere",
         "paths.runs=FOLDER/evaluations",
         *EVALUATED,

@@ -45,13 +45,17 @@ def the_error(done):
     return line
 
 
-def wait_for_steps(command, root, number):
+def wait_until(has_come, command):
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and not command.has_ended():
-        if sum(len(list(read_jsonl(file))) for file in root.rglob("metrics.jsonl")) >= number:
+        if has_come():
             return
         time.sleep(0.05)
-    pytest.fail(f"the run did not get to step {number}: {command.end(timeout_s=0)}")
+    pytest.fail(f"the run did not get there: {command.end(timeout_s=0)}")
+
+
+def wait_for_steps(command, root, number):
+    wait_until(lambda: sum(len(list(read_jsonl(file))) for file in root.rglob("metrics.jsonl")) >= number, command)
 
 
 def started(tmp_path, *arguments, **more):
@@ -100,14 +104,14 @@ def test_a_reader_that_goes_away_does_not_end_the_run(model_cache, tmp_path):
 
 def test_a_run_folder_that_goes_away_ends_the_run(model_cache, tmp_path):
     """A run folder that is moved away while the run trains: one line, exit code 5, and it resumes where it is now."""
-    command = started(tmp_path, "schedule.save_every=3")
-    wait_for_steps(command, tmp_path, 1)
+    command = started(tmp_path, "schedule.save_every=2")
+    wait_until(lambda: list(tmp_path.rglob("step_000002/checkpoint.json")), command)
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
     done = command.end()
     assert done.returncode == 5, done.stderr
     assert "it was moved or deleted; put it back" in the_error(done)
     assert not (tmp_path / "runs").exists()
-    more = ["schedule.num_steps=4", "resume_with=[schedule.num_steps]"]
+    more = ["schedule.num_steps=5", "resume_with=[schedule.num_steps]"]
     resumed = finished("train", [f"resume={only_run(tmp_path / 'elsewhere')}", *more], tmp_path)
     assert resumed.returncode == 0, resumed.stderr
 

@@ -179,7 +179,7 @@ def page():
     parts += ["\n## Signals, pipes and sweeps (`tests/test_processes.py`)\n", "| situation | outcome |", "|---|---|"]
     for name, test in vars(test_processes).items():
         if name.startswith("test_"):
-            parts.append("| " + " | ".join(test.__doc__.strip().rstrip(".").split(": ", 1)) + " |")
+            parts.append(f"| {' | '.join(map(shown, test.__doc__.rstrip('.').split(': ', 1)))} |")
     return "\n".join(parts) + "\n"
 
 

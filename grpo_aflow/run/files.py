@@ -10,11 +10,11 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from grpo_aflow.run.faults import cannot_write
 from grpo_aflow.types import UserError
@@ -123,7 +123,7 @@ def as_type(kind: type[T], data: Any) -> T:
     from pydantic import ValidationError
 
     try:
-        return _adapter(kind).validate_python(data)
+        return cast("T", _adapter(kind).validate_python(data))
     except ValidationError as error:
         raise ValueError(_told(error)) from error
 
@@ -141,7 +141,7 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 
 @cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)

@@ -41,8 +41,12 @@ def test_a_checkpoint_is_evaluated_on_its_own_base(trained_run, tmp_path):
 
 @pytest.mark.slow
 def test_an_adapter_of_another_base_is_refused_with_both_named(trained_run, tmp_path):
+    """One whose run has not kept its base."""
     base = json.loads((trained_run / "manifest.json").read_text())["base_model"]
-    line = refused(evaluate(trained_run, "sampler=hf", "warmstart=none", cwd=tmp_path), tmp_path)
+    run, work = tmp_path / "run", tmp_path / "work"
+    shutil.copytree(trained_run, run, ignore=shutil.ignore_patterns("base_model"))
+    work.mkdir()
+    line = refused(evaluate(run, "sampler=hf", "warmstart=none", cwd=work), work)
     assert f"step_000003/adapter was trained on the base model {base}, but this config gives " in line
     assert os.environ["GRPO_AFLOW_CACHE"] in line.partition("this config gives")[2]
     assert "choose the model, warmstart and prompt of the run that made it" in line

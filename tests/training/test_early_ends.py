@@ -172,19 +172,18 @@ def test_a_slow_endpoint_masks_and_stops_the_evaluation(overrides, tmp_path):
     assert {line["status"] for line in rollouts} == {"masked"}
 
 
-def test_an_evaluation_in_which_every_call_fails_has_no_result(overrides, tmp_path):
-    """Whatever share may be masked: no accuracy of nothing, but one line and an exit code."""
-    with small_endpoint(lambda number, body: (418, {"error": {"message": "I am a teapot"}})) as endpoint:
-        limits = ("executor.max_masked_share=1.0", "eval.max_tasks_per_dataset=2", f"paths.runs={tmp_path}")
-        config = compose(*overrides, *endpoint.overrides, *limits, config_name="evaluate")
-        with pytest.raises(
-            InfrastructureError, match="nothing could be measured: all 4 rollouts are masked"
-        ) as stopped:
-            run_evaluation(config)
+@pytest.mark.parametrize(("status", "code", "line"), [(418, 2, "I am a teapot"), (503, 5, "was down for")])
+def test_an_evaluation_in_which_every_call_fails_has_no_result(overrides, tmp_path, status, code, line):
+    """No accuracy of nothing: one line that says why and how to go on, and an exit code."""
+    limits = ("executor.backoff_s=0.001", "executor.breaker_pause_s=0.05", "executor.max_outage_s=0.5")
+    with small_endpoint(lambda number, body: (status, {"error": {"message": "I am a teapot"}})) as endpoint:
+        more = ("eval.max_tasks_per_dataset=2", f"paths.runs={tmp_path}")
+        with pytest.raises(UserError, match=line) as stopped:
+            run_evaluation(compose(*overrides, *endpoint.overrides, *limits, *more, config_name="evaluate"))
     folder = only_run(tmp_path)
-    assert stopped.value.code == 5
+    assert stopped.value.code == code
     assert f"resume with: grpo-aflow-eval resume={folder}" in str(stopped.value)
-    assert json.loads((folder / "manifest.json").read_text())["status"].startswith("failed: nothing could be measured")
+    assert json.loads((folder / "manifest.json").read_text())["status"].startswith("failed: ")
     assert not (folder / "results.json").exists()
 
 

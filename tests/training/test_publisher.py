@@ -15,7 +15,7 @@ BEFORE = (-1.0,) * (len(PROBE) - 1)
 
 
 class Side:
-    """A learner and a sampler that score the probe alike: as before training under the base, as told under the adapter."""
+    """A learner and a sampler: under the base they score as before training, under the adapter as told."""
 
     version = 1
 

@@ -2,18 +2,17 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from rollouts import group, rollout
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.evaluation.command import run_evaluation
-from grpo_aflow.evaluation.evaluate import aflow_grades, evaluate
+from grpo_aflow.evaluation.evaluate import aflow_grades
 from grpo_aflow.evaluation.figures import aflow_scores
 from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.tasks import grade
-from grpo_aflow.types import InfrastructureError, RolloutStatus, Task
+from grpo_aflow.types import RolloutStatus, Task
 
 pytestmark = pytest.mark.slow
 
@@ -76,27 +75,6 @@ def test_the_aflow_profile_stands_beside_the_official_one(evaluated, capsys):
     assert sum(count["num_answers"] for count in readings) == 30 - summary["num_masked"]
     assert sum(count["num_exact"] for count in readings) == round(summary["accuracy"] * 30)
     assert f"differ on {len(summary['disagreements'])} answers" in shown
-
-
-async def test_masked_rollouts_alone_are_no_result():
-    """Whatever share of them may be masked."""
-
-    class Lost:
-        async def group(self, task, **_):
-            return group([rollout(status=RolloutStatus.MASKED)])
-
-    executor = SimpleNamespace(check_masked=lambda **_: None)
-    config = compose("policy=fixed", "policy.path=x.py", "eval.samples=1", config_name="evaluate")
-    with pytest.raises(InfrastructureError, match="nothing could be measured: all 1 rollouts are masked") as stopped:
-        await evaluate(
-            lambda task: Lost(),
-            SimpleNamespace(executor=executor),
-            config.eval.load()[:1],
-            settings=config.eval,
-            version=0,
-            max_tokens=1,
-        )
-    assert stopped.value.code == 5
 
 
 async def test_the_profiles_disagree_where_the_scorers_do():

@@ -30,9 +30,12 @@ from grpo_aflow.config.parsing import build, first_line, parse
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
 from grpo_aflow.run import sweep
 from grpo_aflow.run.faults import known
+from grpo_aflow.run.own_modules import search_working_folder
 from grpo_aflow.types import UserError
 
 HOME = re.compile(r"^([^=]+=)~(?=/|$)")  # Hydra's grammar has no ~ in values, and a shell leaves it as it is here
+OF_A_RUN = re.compile(r"^(resume=(?!null$)|policy\.path=)")
+KEY = re.compile(r"^(?=\w+\.[\w.]+=)")  # of a group, as in model.path=...
 TellFolder = Callable[[Path], None]
 
 
@@ -186,6 +189,8 @@ def _compose_and_run(config_name: str, task: Callable[[DictConfig, TellFolder], 
         return value
 
     sys.argv = [HOME.sub(lambda found: found[1] + os.path.expanduser("~"), argument) for argument in sys.argv]
+    if any(map(OF_A_RUN.match, sys.argv)):  # keys are its config's, which may have other groups than the defaults
+        sys.argv = [KEY.sub("++", argument) for argument in sys.argv]
     # Hydra prints its own errors over several lines; with this it raises them, and we print the one that matters.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     _guarded(main)
@@ -202,6 +207,7 @@ def _guarded(task: Callable[[], Any]) -> None:
 def _outcome(task: Callable[[], Any]) -> tuple[int, Any, str]:
     """(exit code, value, reason) of a piece of work; what a user can correct is printed as one line."""
     try:
+        search_working_folder()  # here, since a sweep's jobs may have processes of their own
         return 0, task(), ""
     except (HydraException, OmegaConfBaseException) as error:
         code, reason = 2, first_line(error)

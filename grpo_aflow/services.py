@@ -115,10 +115,16 @@ async def open_services(
 
 
 async def prepare_model(
-    config: TrainConfig | EvaluateConfig, tasks: Sequence[Task], progress: Progress, *, adapter: bool = True
+    config: TrainConfig | EvaluateConfig,
+    tasks: Sequence[Task],
+    progress: Progress,
+    *,
+    adapter: bool = True,
+    kept: Path | None = None,
 ) -> PreparedModel:
     """The base model, built or found, with the warm start's adapter where one is wanted, and its tokenizer.
 
+    kept: where a run has its own copy of a base that was never published.
     Cancelled, it stops at the next step of a warm start, which is kept, and says so.
     """
     progress.status("preparing the model")
@@ -140,6 +146,7 @@ async def prepare_model(
         progress=tell,
         max_tokens=config.sampler.max_tokens,
         adapter=adapter,
+        kept=kept if kept is not None and kept.is_dir() else None,
     )
     cache = Path(config.paths.cache).expanduser() if config.paths.cache else default_cache()
     work = asyncio.create_task(asyncio.to_thread(config.model.prepare, cache, asked))

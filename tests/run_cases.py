@@ -1,5 +1,8 @@
 """The overrides of a small but complete run, every part real, and what one looks at in its folder."""
 
+import resource
+from contextlib import contextmanager
+
 from grpo_aflow.run.files import read_jsonl
 
 SMALL = (
@@ -29,3 +32,14 @@ def metrics_of(run):
 
 def adapter_of(run, step):
     return (run / f"checkpoints/step_{step:06d}/adapter/adapter_model.safetensors").read_bytes()
+
+
+@contextmanager
+def file_size_limit(num_bytes):
+    """No file of this process may grow beyond this: writes are cut short, then refused, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -109,13 +109,15 @@ class Measuring:
 
     async def policy(self) -> None:
         """Completions are recorded before and rollouts after their execution; those of a resumed run are replayed."""
-        recorded = self._run.rewind(EVALUATION - 1) if self._run.resumed else {}
+        lines = self._run.lines_until(EVALUATION - 1)
+        if self._run.resumed:
+            self._run.rewind(lines)
         rollouter = make_rollouter(
             self._services,
             self._config,
             self._resolved.policy,
             record_ahead=self._run.completion,
-            recorded=recorded,
+            recorded=lines.recorded,
         )
         self.measured[POLICY] = await self._evaluate(POLICY, lambda task: rollouter, "rollouts.jsonl")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,10 +12,11 @@ from typing import Any
 from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.evaluation.baseline_workflows import random_workflow
 from grpo_aflow.learner.lora import plain_layers
-from grpo_aflow.learner.model_folder import BASE_FILE, content_id
+from grpo_aflow.learner.model_folder import BASE_FILE, content_id, kept_base
 from grpo_aflow.learner.storage.checkpoints import newest_adapter
 from grpo_aflow.protocols import Policy, ServedModel
 from grpo_aflow.rollout.policies import FixedPolicy, sampled
+from grpo_aflow.run.files import read_object
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.saved import read_manifest
 from grpo_aflow.run.watchdog import Watchdog
@@ -67,7 +67,7 @@ class Checkpoint:
         folder = newest_adapter(Path(self.path))
         adapter = adapter_config(folder)
         progress.say(f"policy: {folder}{_still_running(folder)}")
-        model = await prepare_model(config, tasks, progress, adapter=False)
+        model = await prepare_model(config, tasks, progress, adapter=False, kept=kept_base(folder))
         check_base(folder, adapter.get("base_model_name_or_path"), model.path, model.name)
         limits = AdapterLimits(rank=adapter["r"], layers=plain_layers(adapter["target_modules"]))
         async with serve(config, model, watchdog, progress, limits) as served:
@@ -147,16 +147,26 @@ def _still_running(adapter: Path) -> str:
     return " (its run has not ended)" if running else ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoraDescription:
+    """What is read of PEFT's description of an adapter; one of another kind than LoRA has no rank."""
+
+    r: int
+    target_modules: str | list[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseDescription:
+    """What our adapters say of their base."""
+
+    sha256: str
+
+
 def adapter_config(folder: Path) -> dict[str, Any]:
     """PEFT's description of an adapter; UserError when it is damaged or of another kind."""
-    try:
-        config = dict(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{folder / ADAPTER_CONFIG} cannot be read ({error}); give another checkpoint") from error
-    for key in ("r", "target_modules"):
-        if not config.get(key):
-            raise UserError(f"{folder / ADAPTER_CONFIG} has no {key}: only LoRA adapters are served; give one")
-    return config
+    return read_object(
+        folder / ADAPTER_CONFIG, LoraDescription, "give another checkpoint; only LoRA adapters are served"
+    )
 
 
 def check_base(folder: Path, trained_on: str | None, base: Path, name: str) -> None:
@@ -166,7 +176,8 @@ def check_base(folder: Path, trained_on: str | None, base: Path, name: str) -> N
     adapter calls its base; name: what this config calls its own.
     """
     if (folder / BASE_FILE).is_file():
-        same = json.loads((folder / BASE_FILE).read_text(encoding="utf-8")).get("sha256") == content_id(base)
+        described = read_object(folder / BASE_FILE, BaseDescription, "give another checkpoint")
+        same = described["sha256"] == content_id(base)
     else:
         same = not trained_on or trained_on == name or Path(trained_on).resolve() == base.resolve()
     if not same:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,24 @@ from grpo_aflow.evaluation.evaluate import Result
 from grpo_aflow.evaluation.figures import constant_floor, distinct_graphs, failures, figures, pareto, per_task
 from grpo_aflow.evaluation.outcomes import outcomes
 from grpo_aflow.evaluation.statistics import Scores
-from grpo_aflow.run.files import finite, replace
+from grpo_aflow.run.files import finite, read_object, replace
 from grpo_aflow.types import RolloutGroup, Task, UserError
 from grpo_aflow.workflow import WorkflowRules
 
 SCHEMA = 1
 FILE = "results.json"
 ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What is read back of the file."""
+
+    schema: int
+    tasks: dict[str, str]
+    systems: dict[str, dict[str, Any]]
+    scores: dict[str, dict[str, list[float]]]
+    dataset_of: dict[str, str]
 
 
 def record(
@@ -103,16 +114,11 @@ def read_results(path: Path) -> dict[str, Any]:
             else ("give the folder of a grpo-aflow-eval run")
         )
         raise UserError(f"{path} has no {FILE}; {hint}")
-    try:
-        made = dict(json.loads(file.read_text(encoding="utf-8")))
-        schema = int(made["schema"])
-        missing = {"tasks", "systems", "scores", "dataset_of"} - set(made)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file} cannot be read ({error}): evaluate again, or restore it from a copy") from error
-    if schema > SCHEMA:
-        raise UserError(f"{file} was written by a later version of grpo-aflow (schema {schema}): update this one")
-    if missing:
-        raise UserError(f"{file} has no {missing.pop()}: evaluate again, or restore it from a copy")
+    made = read_object(file, Record, "evaluate again, or restore it from a copy")
+    if made["schema"] > SCHEMA:
+        raise UserError(
+            f"{file} was written by a later version of grpo-aflow (schema {made['schema']}): update this one"
+        )
     return made
 
 

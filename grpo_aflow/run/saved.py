@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from grpo_aflow.run.files import read_object
 from grpo_aflow.types import UserError
 
 SCHEMA = 1  # of a run folder; a run of an older one is resumed with the defaults of keys that it does not know
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What is read back of `manifest.json`."""
+
+    schema: int = 0
+    status: str = ""
+    resumed: list[dict[str, Any]] = field(default_factory=list)
 
 
 def saved_config(run_dir: str | Path) -> dict[str, Any]:
@@ -57,14 +67,8 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
     file = run_dir / "manifest.json"
     if not file.is_file():
         return {}
-    try:
-        manifest = dict(json.loads(file.read_text(encoding="utf-8")))
-        schema = int(manifest.get("schema", 0))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{file} cannot be read ({error}): restore it from a copy, or delete it (it is a description only)"
-        ) from error
-    if schema > SCHEMA:
+    manifest = read_object(file, Manifest, "restore it from a copy, or delete it (it is a description only)")
+    if (schema := manifest.get("schema", 0)) > SCHEMA:
         raise UserError(f"{run_dir} was written by a later version of grpo-aflow (schema {schema}): update this one")
     return manifest
 

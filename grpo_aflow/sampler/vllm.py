@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from grpo_aflow.run.watchdog import Watchdog
 
-SHUTDOWN_S = 1.0  # then the engine's process is killed: it keeps nothing
+SHUTDOWN_S = 0.0  # the engine's process is killed: it keeps nothing, and takes no other signal (see `vllm_engine`)
 WATCH_EVERY_S = 0.5  # while the engine starts: its processes are recorded as they appear
 
 

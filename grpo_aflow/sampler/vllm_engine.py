@@ -14,6 +14,7 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, cast
 
 from grpo_aflow.protocols import PreparedModel
+from grpo_aflow.run.signals import SIGNALS
 from grpo_aflow.sampler.settings import CPU_KV_CACHE_GB, CPU_LORA_SWITCH, AdapterLimits, VllmSettings
 from grpo_aflow.types import InfrastructureError, UserError
 
@@ -52,7 +53,7 @@ def start_engine(settings: VllmSettings, model: PreparedModel, adapters: Adapter
                 f"vLLM cannot serve {model.path}: {first_line(error)}; choose another model or sampler=hf"
             ) from error
         try:
-            with _interrupts_blocked():
+            with _signals_blocked():
                 return AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         except (RuntimeError, OSError) as error:
             raise InfrastructureError(
@@ -130,10 +131,13 @@ def _in_environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Processes started inside inherit the mask: a Ctrl-C reaches the run, which decides, and not the engine."""
+def _signals_blocked() -> Iterator[None]:
+    """Processes started inside inherit the mask: what a terminal or a scheduler sends to the group is for the run.
+
+    The run saves what its engine is still drawing, and ends it; an engine whose run is gone ends by the watchdog.
+    """
     resource_tracker.ensure_running()  # its start would unblock them again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:

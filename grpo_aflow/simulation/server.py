@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from grpo_aflow.run.files import append, open_lines
 from grpo_aflow.simulation.handover import Faults, Handover
 from grpo_aflow.simulation.request import RequestBody
 from grpo_aflow.simulation.world import Draw, World
@@ -38,7 +39,7 @@ class SimulatedEndpoint:
         self._seen: Counter[str] = Counter()  # how often this very body arrived: a retry meets new luck
         self._counts: Counter[str] = Counter()
         self._in_flight = 0
-        self._log = log.open("a", buffering=1) if log else None
+        self._log = (log, open_lines(log)) if log else None
 
     def app(self) -> Starlette:
         return Starlette(
@@ -72,7 +73,8 @@ class SimulatedEndpoint:
         self._counts[fault or "ok"] += 1
         if self._log:
             line = {"t": arrived, "body": digest, "nth": self._seen[digest], "fault": fault, "seed": body.get("seed")}
-            self._log.write(json.dumps(line) + "\n")
+            path, file = self._log
+            append(file, path, json.dumps(line).encode() + b"\n")
         self._in_flight += 1
         self._counts["most_in_flight"] = max(self._counts["most_in_flight"], self._in_flight)
         try:

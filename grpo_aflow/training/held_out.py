@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,23 @@ from grpo_aflow.learner.preparation.reference_workflows import best
 from grpo_aflow.rollout import metrics
 from grpo_aflow.rollout.group import Rollouter, make_rollouter
 from grpo_aflow.rollout.policies import FixedPolicy
-from grpo_aflow.run.files import finite, replace
+from grpo_aflow.run.files import finite, read_object, replace
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.loggers import Log
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.services import Services
-from grpo_aflow.types import DOMAINS, RolloutGroup, Task, UserError
+from grpo_aflow.types import DOMAINS, RolloutGroup, Task
 
 BEST_REFERENCE = "best_reference"  # the name of its evaluation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What is read back of an evaluation's file."""
+
+    scores: Scores
+    composition: Composition
 
 
 class HeldOut:
@@ -117,11 +125,11 @@ class HeldOut:
 
 def read_record(file: Path) -> dict[str, Any]:
     """An evaluation's record, for a run that goes on behind it. Raises UserError when it cannot be read."""
-    try:
-        record = dict(json.loads(file.read_text(encoding="utf-8")))
-        missing = {"scores", "composition"} - set(record)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{file} cannot be read ({error}): delete it, and what it held is evaluated again") from error
-    if missing:
-        raise UserError(f"{file} has no {missing.pop()}: delete it, and what it held is evaluated again")
-    return record
+    return read_object(file, Record, "delete it, and what it held is evaluated again")
+
+
+def check_records(run: Path, step: int) -> None:
+    """Raise UserError where the record of an evaluation until `step` cannot be read: it is wanted at the run's end."""
+    for file in sorted((run / "evaluations").glob("*.json")):
+        if file.stem == BEST_REFERENCE or int(file.stem[len("step_") :]) <= step:
+            read_record(file)

@@ -18,6 +18,7 @@ from grpo_aflow.evaluation.results import task_hash
 from grpo_aflow.learner.log_prob_check import Calibration, LogProbCheck
 from grpo_aflow.learner.memory.plan import NUM_BYTES, Load, MemoryPlan, device_memory, memory_plan
 from grpo_aflow.learner.memory.shapes import model_shape
+from grpo_aflow.learner.model_folder import BASE_FOLDER
 from grpo_aflow.learner.preparation.reference_workflows import corpus
 from grpo_aflow.learner.preparation.tokenization import check_context, num_prompt_tokens
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
@@ -28,14 +29,14 @@ from grpo_aflow.rollout.group import make_rollouter
 from grpo_aflow.rollout.policies import sampled
 from grpo_aflow.rollout.seeds import derive_seed
 from grpo_aflow.run.files import read_jsonl, whole_folder
-from grpo_aflow.run.folder import RunDirectory
+from grpo_aflow.run.folder import Lines, RunDirectory
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.records import replayed
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.run.weights import ADAPTER_CONFIG
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.services import open_services, prepare_model, serve
-from grpo_aflow.training.held_out import HeldOut
+from grpo_aflow.training.held_out import HeldOut, check_records
 from grpo_aflow.training.publisher import Publisher
 from grpo_aflow.training.references import References
 from grpo_aflow.training.state import Training
@@ -52,7 +53,8 @@ WARM_START = "warm_start"  # in the run folder: version 0's adapter, which is al
 async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExitStack, progress: Progress) -> Training:
     """Open everything, cheapest first; take up the newest checkpoint when `run` is being resumed."""
     checkpoints = Checkpoints(run.path / "checkpoints", keep=config.schedule.keep_checkpoints)
-    begin = await asyncio.to_thread(_begin, config, run, checkpoints, progress)
+    lines = await asyncio.to_thread(_begin, config, run, checkpoints, progress)
+    begin = lines.step
     progress.status("loading tasks")
     eval_tasks = await asyncio.to_thread(config.eval.load)
     stream = await asyncio.to_thread(partial(config.data_mix.load, evaluated=eval_tasks))
@@ -68,7 +70,8 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     worker = await LearnerWorker.start(partial(_learner, config, model, run, opened.plan))
     stack.callback(worker.close)
     state = await worker.load(checkpoints, begin)
-    recorded = run.rewind(begin) if run.resumed else {}
+    if run.resumed:
+        run.rewind(lines)
     checkpoints.set_aside(begin)
     store = stack.enter_context(closing(AdapterStore()))
     services.watchdog.watch_path(store.folder)
@@ -93,7 +96,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
             config,
             policy,
             record_ahead=run.completion,
-            recorded=replayed(recorded, worker.version, config.schedule.group_size),
+            recorded=replayed(lines.recorded, worker.version, config.schedule.group_size),
             on_sampled=references.refer,
         ),
         worker=worker,
@@ -132,18 +135,20 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     return training
 
 
-def _begin(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, progress: Progress) -> int:
-    """The step at which a run begins, looked for before anything is opened; UserError where it is lost."""
+def _begin(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, progress: Progress) -> Lines:
+    """The step at which a run begins, and what it keeps, read before anything is opened; UserError where it is lost."""
     if not run.resumed:
-        return 0
+        return run.lines_until(0)
     step = checkpoints.choose(progress.say, config.resume_from)
-    done = max((int(line.get("step", 0)) for line in read_jsonl(run.path / "metrics.jsonl")), default=0)
+    lines = run.lines_until(step)
+    done = max((int(line["step"]) for line in read_jsonl(run.path / "metrics.jsonl")), default=0)
     if config.resume_from is None and step == 0 and done >= config.schedule.save_every:
         raise UserError(
             f"{run.path} has done {done} steps and has no checkpoint any more: put its checkpoints/ back, or train "
             "again from the beginning with resume_from=0"
         )
-    return step
+    check_records(run.path, step)
+    return lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,12 +180,22 @@ async def _open_engine(
 
 
 async def _prepare(config: TrainConfig, run: RunDirectory, tasks: Sequence[Task], progress: Progress) -> PreparedModel:
-    """The model; its warm start lies in the run folder, so that a resumed run depends on no cache."""
-    kept = run.path / WARM_START
-    model = await prepare_model(config, tasks, progress, adapter=not kept.is_dir())
+    """The model; what only this machine has of it is kept in the run folder, which then depends on no cache."""
+    base, warm_start = run.path / BASE_FOLDER, run.path / WARM_START
+    model = await prepare_model(config, tasks, progress, adapter=not warm_start.is_dir(), kept=base)
+    if not config.model.published:
+        if not base.is_dir():
+            await asyncio.to_thread(keep_folder, model.path, base)
+        model = dataclasses.replace(model, path=base, name=str(base))
     if model.adapter is not None:
-        await asyncio.to_thread(keep_adapter, model.adapter, kept, model.name)
-    return dataclasses.replace(model, adapter=kept if kept.is_dir() else None)
+        await asyncio.to_thread(keep_adapter, model.adapter, warm_start, model.name)
+    return dataclasses.replace(model, adapter=warm_start if warm_start.is_dir() else None)
+
+
+def keep_folder(source: Path, folder: Path) -> None:
+    """Copy a folder, whole or not at all."""
+    with whole_folder(folder) as new:
+        shutil.copytree(source, new, dirs_exist_ok=True)
 
 
 def keep_adapter(adapter: Path, folder: Path, base_name: str) -> None:

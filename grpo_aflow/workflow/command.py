@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from grpo_aflow.run.own_modules import search_working_folder
 from grpo_aflow.types import Domain, UserError
 from grpo_aflow.workflow.checking.check import Checked, check_text
 from grpo_aflow.workflow.checking.extract import has_class
@@ -31,6 +32,7 @@ _FENCE = "```"
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 all valid, 1 some are not, 2 bad input (what could be read is checked all the same)."""
     arguments = _parser().parse_args(argv)
+    search_working_folder()
     domain: Domain | None = None if arguments.domain == "any" else arguments.domain
     texts, problems = _collect([Path(path) for path in arguments.paths])
     for problem in problems:

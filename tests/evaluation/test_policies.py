@@ -41,8 +41,12 @@ def test_a_checkpoint_is_evaluated_on_its_own_base(trained_run, tmp_path):
 
 @pytest.mark.slow
 def test_an_adapter_of_another_base_is_refused_with_both_named(trained_run, tmp_path):
+    """One whose run has not kept its base."""
     base = json.loads((trained_run / "manifest.json").read_text())["base_model"]
-    line = refused(evaluate(trained_run, "sampler=hf", "warmstart=none", cwd=tmp_path), tmp_path)
+    run, work = tmp_path / "run", tmp_path / "work"
+    shutil.copytree(trained_run, run, ignore=shutil.ignore_patterns("base_model"))
+    work.mkdir()
+    line = refused(evaluate(run, "sampler=hf", "warmstart=none", cwd=work), work)
     assert f"step_000003/adapter was trained on the base model {base}, but this config gives " in line
     assert os.environ["GRPO_AFLOW_CACHE"] in line.partition("this config gives")[2]
     assert "choose the model, warmstart and prompt of the run that made it" in line
@@ -103,9 +107,12 @@ def test_layers_are_left_out_only_by_plain_names():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"r": 4', r"adapter_config.json cannot be read \(.*\); give another checkpoint"),
+        ('{"r": 4', r"adapter_config.json cannot be read \(.*\): give another checkpoint"),
         ("[1]", "adapter_config.json cannot be read"),
-        ('{"peft_type": "IA3", "target_modules": ["k_proj"]}', "has no r: only LoRA adapters are served"),
+        (
+            '{"peft_type": "IA3", "target_modules": ["k_proj"]}',
+            r"\(it has no r\): give another checkpoint; only LoRA adapters are served",
+        ),
     ],
 )
 def test_a_damaged_description_is_one_line(tmp_path, text, message):

@@ -83,6 +83,29 @@ def test_an_edited_ledger_is_named(tmp_path: Path) -> None:
         read_costs(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (('"at_most_usd":1.0', '"at_most_usd":"x"'), "at_most_usd: Input should be a valid number"),
+        (('"member":0,', ""), "it has no member"),
+        (('"event":"intent"', '"event":"x"'), "its event is none of intent, outcome, cached"),
+    ],
+)
+def test_a_damaged_line_is_named_and_may_be_deleted(tmp_path: Path, change: tuple[str, str], reason: str) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write(path).close()
+    first, *rest = path.read_text().splitlines(keepends=True)
+    assert change[0] in first
+    path.write_text("".join([first.replace(*change), *rest]))
+    with pytest.raises(UserError, match=rf"ledger.jsonl, line 1, cannot be read \({reason}.*\): .*delete that line"):
+        Ledger(path)
+    path.write_text("".join(rest))
+    Ledger(path).close()
+    assert read_costs(path).total == Spend(
+        usd=0.5, at_most_usd=0.75, prompt_tokens=10, completion_tokens=5, attempts=3, ok=1, cached=1
+    )
+
+
 @given(st.text(max_size=60), st.sampled_from(["ok", "refused", "empty"]))
 def test_the_cache_returns_what_was_put(text: str, status: str) -> None:
     cache = AnswerCache(Path(":memory:"))

@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 from dataclasses import fields, replace
@@ -10,11 +11,12 @@ from learner_cases import settings, spec
 from safetensors.torch import load_file
 
 from grpo_aflow.learner.models import Preparation, Pretrained, TinyPolicy
+from grpo_aflow.learner.policy.model import PolicyModel
 from grpo_aflow.learner.preparation.cache import cached_folder, default_cache
 from grpo_aflow.learner.preparation.device import check_device
 from grpo_aflow.learner.warmstart import NoWarmStart, ReferenceWorkflows
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
-from grpo_aflow.types import Task, UserError
+from grpo_aflow.types import InfrastructureError, Task, UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 TINY = TinyPolicy(
@@ -167,6 +169,45 @@ def test_a_warm_start_that_was_interrupted_goes_on_to_the_same_adapter(tmp_path,
     one, other = (load_file(folder / "adapter_model.safetensors") for folder in (whole, prepared.adapter))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert [path.name for path in (tmp_path / "parts").iterdir()] == [prepared.adapter.name]
+
+
+def test_a_disk_that_is_too_full_for_the_adapter_costs_no_step(tmp_path, pretrained, monkeypatch):
+    def full(policy, folder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(PolicyModel, "save", full)
+        with pytest.raises(InfrastructureError, match=r"cannot write the model cache .*; make room on its disk"):
+            prepare(pretrained, tmp_path)
+    prepared, steps = prepare(pretrained, tmp_path)
+    assert steps == [3]
+    assert [path.name for path in tmp_path.iterdir()] == [prepared.adapter.name]
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_cached_model_that_lacks_a_file_is_made_anew(tmp_path, name):
+    folder = prepare(TINY, tmp_path)[0].path
+    whole = (folder / name).read_bytes()
+    (folder / name).unlink()
+    assert prepare(TINY, tmp_path)[1] == [1, 2, 3]
+    assert (folder / name).read_bytes() == whole
+
+
+def test_a_cached_model_of_an_earlier_version_is_taken_by_its_weights(tmp_path):
+    folder = prepare(TINY, tmp_path)[0].path
+    (folder / ".sizes").unlink()
+    assert prepare(TINY, tmp_path)[1] == []
+    _cut(folder)
+    assert prepare(TINY, tmp_path)[1] == [1, 2, 3]
+
+
+def test_a_base_that_a_run_has_kept_needs_no_cache(tmp_path):
+    kept = prepare(TINY, tmp_path / "cache")[0].path
+    prepared, steps = prepare(TINY, tmp_path / "none", kept=kept)
+    assert (prepared.path, steps, (tmp_path / "none").exists()) == (kept, [], False)
+    _cut(kept)
+    with pytest.raises(UserError, match="it was cut; copy or download it again"):
+        prepare(TINY, tmp_path / "none", kept=kept)
 
 
 @pytest.mark.parametrize("damage", ["removed", "cut"])

@@ -47,10 +47,11 @@ def test_rewind_keeps_completions_and_forgets_outcomes(run):
         run.metrics({"step": step})
     with (run.path / "rollouts.jsonl").open("a") as file:
         file.write('{"kind": "completion", "step": 2, "torn')  # killed in the middle of a write
-    recorded = run.rewind(1)
-    assert recorded == {(2, 0, 1): exact}
-    lines = list(read_jsonl(run.path / "rollouts.jsonl"))
-    assert [(line["kind"], line["step"]) for line in lines] == [("completion", 1), ("rollout", 1), ("completion", 2)]
+    lines = run.lines_until(1)
+    assert lines.recorded == {(2, 0, 1): exact}
+    run.rewind(lines)
+    kept = list(read_jsonl(run.path / "rollouts.jsonl"))
+    assert [(line["kind"], line["step"]) for line in kept] == [("completion", 1), ("rollout", 1), ("completion", 2)]
     assert [line["step"] for line in read_jsonl(run.path / "metrics.jsonl")] == [1]
 
 

@@ -1,4 +1,4 @@
-"""A run that is killed with SIGKILL while vLLM serves leaves no process and nothing in /dev/shm."""
+"""Signals and vLLM's engine: those to the group are for the run alone; a run killed by SIGKILL leaves nothing."""
 
 import os
 import signal
@@ -23,6 +23,7 @@ from grpo_aflow.sampler.opening import Vllm
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import BASE
+from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.run.watchdog import Watchdog
 
 async def main():
@@ -39,11 +40,16 @@ async def main():
     watchdog.watch_path(store.folder)
     print(store.folder, flush=True)
     sampler = await settings.start(model, AdapterLimits(rank=4, num_versions=2), watchdog=watchdog, seed=0)
-    print("serving", flush=True)
-    while True:
-        stream = sampler.sample((3, 4), seeds=range(8), params=settings.params(1), version=BASE)
-        async for _ in stream:
-            pass
+    with Interrupt() as interrupt:
+        interrupt.graceful = True
+        print("serving", flush=True)
+        while True:
+            signalled = interrupt.number
+            stream = sampler.sample((3, 4), seeds=range(8), params=settings.params(1), version=BASE)
+            async for _ in stream:
+                pass
+            if signalled:
+                print("still serving", flush=True)
 
 if __name__ == "__main__":
     asyncio.run(main())
@@ -51,7 +57,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("when", ["starting", "serving"])
-def test_ten_seconds_after_a_kill_nothing_is_left(tiny_policy, tmp_path, when):
+def test_the_group_is_told_and_ten_seconds_after_a_kill_nothing_is_left(tiny_policy, tmp_path, when):
     script = tmp_path / "run.py"
     script.write_text(RUN)
     root = str(Path(__file__).parents[2])
@@ -60,12 +66,16 @@ def test_ten_seconds_after_a_kill_nothing_is_left(tiny_policy, tmp_path, when):
         stdout=subprocess.PIPE,
         text=True,
         env=dict(os.environ) | {"PYTHONPATH": root},
+        start_new_session=True,
     )
     assert run.stdout is not None
     store = Path(run.stdout.readline().strip())
     assert store.is_dir()
     if when == "serving":
         assert run.stdout.readline() == "serving\n"
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # at once: the run takes them for one
+            os.killpg(run.pid, number)
+        assert run.stdout.readline() == "still serving\n"
     else:
         wait_for_engine(run.pid)
     family = [known for pid in descendants(run.pid) if (known := identity(pid))]

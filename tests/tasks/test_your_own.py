@@ -1,7 +1,6 @@
 """`experiments/your_own` as a user meets it: a folder that is no part of the package, named on the command line."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -47,7 +46,6 @@ def run(command, home, *arguments):
     done = subprocess.run(
         [str(BIN / f"grpo-aflow-{command}"), "--config-dir", "mine/conf", *arguments],
         cwd=home,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(home), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         check=False,

@@ -4,14 +4,12 @@ The unit tests have the kernel refuse writes beyond a file size; the runs are on
 """
 
 import os
-import resource
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from run_cases import SMALL
+from run_cases import SMALL, file_size_limit
 
 from grpo_aflow.executor.cache import AnswerCache
 from grpo_aflow.run.files import append, replace
@@ -28,17 +26,6 @@ mount -o remount,size=64m $2
 "$4" resume=$(echo $2/*/*) 2> $3/second.log; echo $? > $3/second.code
 cp $2/*/*/checkpoints/step_000003/adapter/adapter_model.safetensors $3
 """
-
-
-@contextmanager
-def file_size_limit(num_bytes):
-    """No file of this process may grow beyond this: writes are cut short, then refused, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_line_is_written_whole_or_not_at_all(tmp_path):

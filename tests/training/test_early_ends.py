@@ -172,6 +172,28 @@ def test_a_slow_endpoint_masks_and_stops_the_evaluation(overrides, tmp_path):
     assert {line["status"] for line in rollouts} == {"masked"}
 
 
+@pytest.mark.parametrize(
+    ("status", "share", "code", "line"),
+    [
+        (418, 0.5, 2, "I am a teapot"),
+        (503, 0.5, 5, r"\d of 4 rollouts are masked, over executor.max_masked_share=0.5 .*I am a teapot"),
+        (503, 1.0, 5, "nothing could be measured: all 4 rollouts are masked"),
+    ],
+)
+def test_an_evaluation_in_which_every_call_fails_has_no_result(overrides, tmp_path, status, share, code, line):
+    """No accuracy of nothing: one line that says why and how to go on, and an exit code."""
+    limits = (f"executor.max_masked_share={share}", "executor.backoff_s=0.001", "executor.breaker_pause_s=0.01")
+    with small_endpoint(lambda number, body: (status, {"error": {"message": "I am a teapot"}})) as endpoint:
+        more = ("eval.max_tasks_per_dataset=2", f"paths.runs={tmp_path}")
+        with pytest.raises(UserError, match=line) as stopped:
+            run_evaluation(compose(*overrides, *endpoint.overrides, *limits, *more, config_name="evaluate"))
+    folder = only_run(tmp_path)
+    assert stopped.value.code == code
+    assert f"resume with: grpo-aflow-eval resume={folder}" in str(stopped.value)
+    assert json.loads((folder / "manifest.json").read_text())["status"].startswith("failed: ")
+    assert not (folder / "results.json").exists()
+
+
 @pytest.mark.slow
 def test_a_training_whose_key_is_refused_is_saved(model_cache, tmp_path):
     """Bad input after the first step: a checkpoint, the resume line, and a resumed run that pays nothing twice."""

@@ -1,4 +1,7 @@
-"""Prepared models are kept: a folder by what decides its content, visible only when it is whole."""
+"""Prepared models are kept: a folder by what decides its content, visible only when it is whole.
+
+A folder lists the sizes of its files; one that lacks any, or has a cut one, is made anew.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,22 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
+from grpo_aflow.run.faults import as_os_error, cannot_write
 from grpo_aflow.run.weights import check_safetensors
 from grpo_aflow.types import UserError
 
 LEARNER = Path(__file__).parents[1]
 CODE = ("models.py", "preparation/examples.py", "preparation/fine_tuning.py", "preparation/tiny.py")
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
+SIZES = ".sizes"  # of all other files in a prepared folder, as JSON
 
 
 def default_cache() -> Path:
-    """Where prepared models are kept: GRPO_AFLOW_CACHE, else ~/.cache/grpo-aflow."""
-    return Path(os.environ.get("GRPO_AFLOW_CACHE") or Path.home() / ".cache" / "grpo-aflow")
+    """Where prepared models are kept: GRPO_AFLOW_CACHE, else the user's cache folder (~/.cache/grpo-aflow)."""
+    given = os.environ.get("GRPO_AFLOW_CACHE")
+    return Path(given).expanduser() if given else user_cache_path("grpo-aflow", appauthor=False)
 
 
 def folder_of(cache: Path, name: str, identity: Mapping[str, object]) -> Path:
@@ -35,11 +43,11 @@ def folder_of(cache: Path, name: str, identity: Mapping[str, object]) -> Path:
 def cached_folder(cache: Path, name: str, identity: Mapping[str, object], build: Callable[[Path], None]) -> Path:
     """The folder for this identity under `cache`; made by `build` in a temporary one and renamed when complete.
 
-    A folder whose weights are gone or cut is made anew.
+    Raises UserError for a cache that cannot be written, InfrastructureError for a disk that fills up meanwhile.
     """
     target = folder_of(cache, name, identity)
     if target.is_dir():
-        if _has_whole_weights(target):
+        if _is_whole(target):
             return target
         shutil.rmtree(target)
     try:
@@ -51,21 +59,34 @@ def cached_folder(cache: Path, name: str, identity: Mapping[str, object], build:
         ) from error
     try:
         build(temporary)
+        (temporary / SIZES).write_text(json.dumps(_sizes(temporary)), encoding="utf-8")
         temporary.chmod(0o755)
         temporary.rename(target)
-    except OSError:
-        if not target.is_dir():  # otherwise another run was faster, with the same content
+    except InterruptedError:  # by a signal to the run
+        raise
+    except Exception as error:
+        refused = as_os_error(error)
+        if refused is None:
             raise
+        if not target.is_dir():  # otherwise another run was faster, with the same content
+            raise cannot_write(f"the model cache {cache}", refused) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
-def _has_whole_weights(folder: Path) -> bool:
-    weights = list(folder.glob("*.safetensors"))
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in folder.iterdir() if path.name != SIZES}
+
+
+def _is_whole(folder: Path) -> bool:
+    found = _sizes(folder)
     try:
+        if (folder / SIZES).is_file():
+            return dict(json.loads((folder / SIZES).read_text(encoding="utf-8"))).items() <= found.items()
+        weights = list(folder.glob("*.safetensors"))  # of an earlier version, which kept no sizes
         for file in weights:
             check_safetensors(file)
-    except UserError:
+    except (UserError, ValueError):
         return False
     return bool(weights)

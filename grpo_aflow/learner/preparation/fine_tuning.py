@@ -20,6 +20,7 @@ from grpo_aflow.learner.model_folder import ReportProgress
 from grpo_aflow.learner.policy.model import PolicyModel
 from grpo_aflow.learner.policy.rows import token_mask, unweighted
 from grpo_aflow.learner.preparation.examples import EncodedExamples, PromptRows
+from grpo_aflow.learner.storage.checkpoint import save_state
 from grpo_aflow.learner.warmstart import ReferenceWorkflows
 
 MAX_GRAD_NORM = 1.0
@@ -37,8 +38,8 @@ def fine_tune_adapter(
 ) -> list[float]:
     """Train the policy's adapter in place; returns the loss of each step, in nats per completion token.
 
-    state: the file that holds what is done so far; taken up when it is there, removed at the end. An exception,
-    `progress` raising one included, leaves it up to date and bears a note of what it holds.
+    state: the file that holds what is done so far; taken up when it is there, up to date at the end, however that
+    comes, and the caller's to remove. An exception, `progress` raising one included, bears a note of what it holds.
     """
     parameters = list(policy.parameters.values())
     optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0)
@@ -56,11 +57,11 @@ def fine_tune_adapter(
                 saved, saved_at = len(losses), time.monotonic()
         progress(TITLE, warmstart.num_steps, warmstart.num_steps)
     except BaseException as error:
-        if len(losses) > saved:
-            _save(state, policy, optimizer, losses)
         error.add_note(f"warm start: {len(losses)} of {warmstart.num_steps} steps are kept; the next run goes on there")
         raise
-    state.unlink(missing_ok=True)
+    finally:
+        if len(losses) > saved:
+            _save(state, policy, optimizer, losses)
     return losses
 
 
@@ -145,8 +146,11 @@ def _adapter_step(
 def _save(state: Path, policy: PolicyModel, optimizer: torch.optim.Optimizer, losses: Sequence[float]) -> None:
     adapter = {name: parameter.detach().cpu() for name, parameter in policy.parameters.items()}
     temporary = state.with_name(f"{state.name}.{os.getpid()}")
-    torch.save({"adapter": adapter, "optimizer": optimizer.state_dict(), "losses": list(losses)}, temporary)
-    temporary.rename(state)
+    try:
+        save_state({"adapter": adapter, "optimizer": optimizer.state_dict(), "losses": list(losses)}, temporary)
+        temporary.rename(state)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _resumed(state: Path, policy: PolicyModel, optimizer: torch.optim.Optimizer) -> list[float]:

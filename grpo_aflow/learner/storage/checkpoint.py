@@ -50,11 +50,11 @@ def save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
 
 
 def _save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(exist_ok=True)  # not what is above it: a run folder that was moved is not begun anew
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         learner.save_adapter(temporary / "adapter")
-        _save_state(learner.state_dict(), temporary / "learner.pt")
+        save_state(learner.state_dict(), temporary / "learner.pt")
         (temporary / "extra.json").write_text(json.dumps(dict(extra)), encoding="utf-8")
         manifest = {
             "base": learner.base_id,
@@ -75,8 +75,8 @@ def _save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _save_state(state: Mapping[str, Any], path: Path) -> None:
-    """torch.save; a write that fails is raised as the OSError that it is, not as torch's complaint about it."""
+def save_state(state: Mapping[str, Any], path: Path) -> None:
+    """`torch.save`; a write that fails is raised as the OSError that it is, not as torch's complaint about it."""
     import torch
 
     with path.open("wb") as file:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from grpo_aflow.learner.storage.checkpoints import newest_adapter
+from grpo_aflow.run.files import read_object, whole_folder
 from grpo_aflow.run.weights import ADAPTER_CONFIG
 from grpo_aflow.types import UserError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterDescription:
+    """What is read of PEFT's description of an adapter."""
+
+    base_model_name_or_path: str
 
 
 def main() -> None:
@@ -35,23 +43,23 @@ def export(source: Path, out: Path, *, merged: bool) -> None:
     adapter = newest_adapter(source)
     if out.exists():
         raise UserError(f"{out} exists; choose another folder")
-    new = out.with_name(out.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.parent.mkdir(parents=True, exist_ok=True)
-    if merged:
-        from grpo_aflow.learner.storage.merge import merge
+    with whole_folder(out) as new:
+        if merged:
+            from grpo_aflow.learner.storage.merge import merge
 
-        merge(_base(adapter), adapter, new)
-    else:
-        shutil.copytree(adapter, new)
-    new.rename(out)
+            merge(_base(adapter), adapter, new)
+        else:
+            shutil.copytree(adapter, new, dirs_exist_ok=True)
 
 
 def _base(adapter: Path) -> Path:
-    """The folder of the adapter's base model: on this machine, or in the hub's cache."""
-    from grpo_aflow.learner.model_folder import locate
+    """The folder of the adapter's base model: its run's own copy, on this machine, or in the hub's cache."""
+    from grpo_aflow.learner.model_folder import kept_base, locate
 
-    name = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
+    if kept := kept_base(adapter):
+        return kept
+    described = read_object(adapter / ADAPTER_CONFIG, AdapterDescription, "export another checkpoint")
+    name = described["base_model_name_or_path"]
     try:
         return locate(name, None, lambda what, done, total: None)
     except UserError as error:

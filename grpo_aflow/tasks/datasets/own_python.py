@@ -10,9 +10,7 @@ The attribute is either a `Dataset` like the six (rows on the hub or in files), 
 from __future__ import annotations
 
 import importlib
-import os
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -83,10 +81,8 @@ def is_python_name(name: str) -> bool:
 
 @lru_cache(maxsize=64)
 def own_dataset(name: str) -> Dataset | OwnDataset:
-    """The object of that name. The working folder is searched for modules, as by `python -m`. Raises UserError."""
+    """The object of that name. Raises UserError."""
     module_name, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
     try:
         found = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # whatever the user's module does while it is imported

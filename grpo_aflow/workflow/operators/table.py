@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -55,7 +53,7 @@ OPERATORS = BUILT_IN_SET.specs
 def load(names: tuple[str, ...] = ()) -> OperatorSet:
     """The built-in operators and those with these dotted names, for example ("my_pkg.Debate",).
 
-    The working folder is searched for modules, as by `python -m`. Raises ValueError, whose text names the fix.
+    Raises ValueError, whose text names the fix.
     """
     if not names:
         return BUILT_IN_SET
@@ -73,8 +71,6 @@ def _load_one(name: str) -> Operator:
     module_name, _, attribute = name.rpartition(".")
     if not module_name:
         raise ValueError("write module.Class, for example my_pkg.Debate")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's module does while it is imported

@@ -1,0 +1,76 @@
+"""The commands in processes of their own, forked from one that has already imported what all of them need.
+
+Half of what a small run costs is the import of torch, transformers and the executor's client; a run in a fresh
+interpreter is left to the tests that are about that.
+"""
+
+import multiprocessing
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from grpo_aflow import cli
+
+SCRIPTS = {"train": cli.train, "eval": cli.evaluate}
+PRELOADED = ["grpo_aflow.train", "grpo_aflow.evaluation.command", "grpo_aflow.learner.learner", "grpo_aflow.sampler.hf"]
+FORKING = multiprocessing.get_context("forkserver")
+FORKING.set_forkserver_preload([*PRELOADED, "grpo_aflow.executor.client", "transformers.models.qwen2.modeling_qwen2"])
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended; as of `subprocess.run`."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Command:
+    """A command that runs: `grpo-aflow-<script>` with these arguments, in a session of its own."""
+
+    def __init__(self, script, arguments, folder, *, ignored=(), stdout=None):
+        """folder: its working folder. ignored: signals. stdout: a path to write to."""
+        place = Path(folder) / f".command-{time.monotonic_ns()}"
+        self._out, self._err = Path(stdout or f"{place}.out"), Path(f"{place}.err")
+        orders = (script, [str(argument) for argument in arguments], str(folder), dict(os.environ))
+        self._process = FORKING.Process(target=_run, args=(*orders, str(self._out), str(self._err), tuple(ignored)))
+        self._process.start()
+        self.pid = self._process.pid
+
+    def has_ended(self):
+        return self._process.exitcode is not None
+
+    def send(self, number):
+        os.kill(self.pid, number)
+
+    def end(self, *, timeout_s=300):
+        """Wait for it."""
+        self._process.join(timeout_s)
+        assert self.has_ended(), f"still running after {timeout_s} s: {self._err.read_text()}"
+        out = self._out.read_text(errors="replace") if self._out.is_file() else ""
+        return Done(self._process.exitcode, out, self._err.read_text(errors="replace"))
+
+
+def finished(script, arguments, folder):
+    return Command(script, arguments, folder).end()
+
+
+def _run(script, arguments, folder, environment, out, err, ignored):
+    os.setsid()
+    import signal
+
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for path, stream in ((out, 1), (err, 2)):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(file, stream)
+        os.close(file)
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))
+    sys.argv = [f"grpo-aflow-{script}", *arguments]
+    SCRIPTS[script]()

@@ -1,0 +1,64 @@
+import os
+from dataclasses import dataclass
+
+import pytest
+
+from grpo_aflow.run.faults import as_os_error, known
+from grpo_aflow.run.files import append, as_type, open_lines, read_object
+from grpo_aflow.types import UserError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    step: int
+    scores: dict[str, list[float]]
+
+
+@pytest.mark.parametrize("before", [b"", b"a\n", b"a\ntorn", b"torn", b"a\n\0\0\0"])
+def test_lines_are_added_behind_the_last_whole_one(tmp_path, before):
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(before)
+    file = open_lines(path)
+    append(file, path, b"b\n")
+    os.close(file)
+    assert path.read_bytes() == before[: before.rfind(b"\n") + 1] + b"b\n"
+
+
+def test_an_object_is_read_with_all_that_stands_in_it(tmp_path):
+    (tmp_path / "a.json").write_text('{"step": 1, "scores": {"t": [0, 1.0]}, "more": null}')
+    assert read_object(tmp_path / "a.json", Shape, "x") == {"step": 1, "scores": {"t": [0, 1.0]}, "more": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "Expecting value"),
+        ("[]", "it holds no object"),
+        ('{"step": 1}', "it has no scores"),
+        ('{"step": "x", "scores": {}}', "step: Input should be a valid integer"),
+        ('{"step": 1, "scores": {"t": [null]}}', "scores.t.0: Input should be a valid number"),
+        ("\x80", "decode"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path, text, reason):
+    (tmp_path / "a.json").write_text(text, encoding="latin-1")
+    with pytest.raises(UserError) as refused:
+        read_object(tmp_path / "a.json", Shape, "delete it")
+    told = str(refused.value)
+    assert told.startswith(f"{tmp_path / 'a.json'} cannot be read (")
+    assert reason in told
+    assert told.endswith("): delete it")
+    assert "\n" not in told
+
+
+def test_a_type_is_built_of_plain_data():
+    assert as_type(Shape, {"step": 2, "scores": {}, "other": 1}) == Shape(step=2, scores={})
+
+
+def test_a_full_disk_is_known_in_the_words_of_a_library_in_rust():
+    error = Exception("I/O error: No space left on device (os error 28)")
+    refused = as_os_error(error)
+    assert refused is not None
+    assert refused.errno == 28
+    assert "make room on its disk" in str(known(error))
+    assert as_os_error(ValueError("no such thing")) is known(ValueError("no such thing")) is None

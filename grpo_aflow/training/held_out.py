@@ -20,9 +20,9 @@ from grpo_aflow.learner.preparation.reference_workflows import best
 from grpo_aflow.rollout import metrics
 from grpo_aflow.rollout.group import Rollouter, make_rollouter
 from grpo_aflow.rollout.policies import FixedPolicy
+from grpo_aflow.run.background import Logs
 from grpo_aflow.run.files import finite, replace
 from grpo_aflow.run.folder import RunDirectory
-from grpo_aflow.run.loggers import Log
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.services import Services
@@ -42,7 +42,7 @@ class HeldOut:
         rollouter: Rollouter,
         *,
         run: RunDirectory,
-        log_to: Log,
+        log_to: Logs,
         progress: Progress,
     ) -> None:
         self.tasks = tasks

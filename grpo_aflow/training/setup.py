@@ -27,6 +27,7 @@ from grpo_aflow.protocols import PreparedModel, ServedModel, TaskPrompt
 from grpo_aflow.rollout.group import make_rollouter
 from grpo_aflow.rollout.policies import sampled
 from grpo_aflow.rollout.seeds import derive_seed
+from grpo_aflow.run.background import Logs
 from grpo_aflow.run.files import read_jsonl, whole_folder
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.progress import Progress
@@ -57,8 +58,8 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     eval_tasks = await asyncio.to_thread(config.eval.load)
     stream = await asyncio.to_thread(partial(config.data_mix.load, evaluated=eval_tasks))
     train_tasks = [task for tasks in stream.tasks.values() for task in tasks]
-    log_to = config.logger.start(run, config.plain)
-    stack.push(lambda kind, error, at: log_to.close(error))
+    log_to = _loggers(config, run, begin, progress)
+    stack.push_async_exit(lambda kind, error, at: asyncio.to_thread(log_to.close, error))
     engine = partial(_open_engine, config, run, train_tasks, eval_tasks, progress)
     services, opened = await stack.enter_async_context(
         open_services(config, run.path, [*train_tasks, *eval_tasks], progress, engine)
@@ -130,6 +131,14 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
         run.note_resumed(begin, config.plain)
     progress.status("")
     return training
+
+
+def _loggers(config: TrainConfig, run: RunDirectory, begin: int, progress: Progress) -> Logs:
+    def say(line: str) -> None:
+        progress.say(line)
+        run.log(line)
+
+    return Logs({name: logger.start(run, config.plain, begin=begin) for name, logger in config.logger.items()}, say)
 
 
 def _begin(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, progress: Progress) -> int:

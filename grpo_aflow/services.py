@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
@@ -122,7 +121,8 @@ async def prepare_model(
     Cancelled, it stops at the next step of a warm start, which is kept, and says so.
     """
     progress.status("preparing the model")
-    state, started, stopped = ("", 0, 0), time.monotonic(), threading.Event()
+    state = shown = ("", 0, 0)
+    stopped = threading.Event()
 
     def tell(what: str, done: int, total: int) -> None:
         nonlocal state
@@ -146,8 +146,9 @@ async def prepare_model(
     try:
         while not work.done():
             await asyncio.wait({work}, timeout=SHOW_EVERY_S)
-            if state[2]:
-                progress.working(*state, elapsed_s=time.monotonic() - started)
+            if state != shown:
+                shown = state
+                progress.working(*shown)
         return work.result()
     except asyncio.CancelledError:
         stopped.set()

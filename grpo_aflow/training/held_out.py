@@ -79,12 +79,13 @@ class HeldOut:
         return self.scores[name]
 
     async def _measured(self, name: str, rollouter: Rollouter, version: int) -> Result:
-        done = 0
+        done, what = 0, f"evaluating {name}"
+        self._progress.working(what, done, len(self.tasks))
 
         def count(group: RolloutGroup) -> None:
             nonlocal done
             done += 1
-            self._progress.status(f"evaluating {name}: {done}/{len(self.tasks)} tasks")
+            self._progress.working(what, done, len(self.tasks))
 
         return await evaluate(
             lambda task: rollouter,

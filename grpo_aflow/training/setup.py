@@ -123,6 +123,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
         finished=begin,
         finished_version=worker.version,
     )
+    progress.status("comparing sampler and learner")
     await training.publisher.publish()
     run.update_manifest(
         base_model=str(model.path), sandbox=config.sandbox.name, tasks=fingerprint(stream.tasks, eval_tasks)

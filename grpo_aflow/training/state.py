@@ -6,7 +6,7 @@ Stands between `train`, which says in which order things happen, and the parts, 
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,17 @@ class Training:
     def _tasks(self, step: int, number: int, refill_round: int) -> list[Task]:
         """Tasks of a step; refills come from streams of their own: the main one stays a function of the step."""
         return list(self.stream.batch(step, number, seed=self.config.seed + REFILL_STREAM * refill_round))
+
+    def watch(self, step: int, arrived: Sized) -> None:
+        """Show from now on how far `step` is: how many of its groups have arrived, and what is at work."""
+        schedule, timeline = self.config.schedule, self.services.timeline
+
+        def describe() -> str:
+            at_work = ", ".join(f"{resource} ({number})" for resource, number in timeline.at_work().items())
+            groups = f"{len(arrived)} of {schedule.prompts_per_step} groups in"
+            return f"step {step}/{schedule.num_steps}: {groups}, at work: {at_work or 'nothing'}"
+
+        self.progress.watch(describe)
 
     async def learn(self, place: int, group: RolloutGroup, batch: TrainingGroup) -> None:
         """Record a group, then forward and backward of it; one without a signal costs nothing."""

@@ -79,6 +79,13 @@ def compare() -> None:
     _guarded(main)
 
 
+def watch() -> None:
+    """Console script `grpo-aflow-watch RUN`."""
+    from grpo_aflow.analysis.watch import main
+
+    _guarded(main)
+
+
 def pipeline() -> None:
     """Console script `grpo-aflow-pipeline FOLDER`."""
     from grpo_aflow.automation import main

@@ -91,6 +91,7 @@ class _WandBLog(Log):
         self._run: Any = None  # wandb's types are not installed everywhere
 
     def open(self, say: Say) -> None:
+        os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")  # it would print advice to install another package
         import wandb
 
         try:

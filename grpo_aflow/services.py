@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
+from grpo_aflow.learner.model_folder import ReportProgress
 from grpo_aflow.learner.models import Preparation
 from grpo_aflow.learner.preparation.cache import default_cache
 from grpo_aflow.protocols import CodeRunner, Executor, PreparedModel, Sampler, ServedModel
@@ -113,6 +114,28 @@ async def open_services(
         yield Services(runner=runner, executor=executor, watchdog=watchdog, timeline=Timeline()), opened
 
 
+def model_cache(config: TrainConfig | EvaluateConfig) -> Path:
+    """Where built models are kept."""
+    return Path(config.paths.cache).expanduser() if config.paths.cache else default_cache()
+
+
+def preparation(
+    config: TrainConfig | EvaluateConfig, tasks: Sequence[Task], *, adapter: bool, tell: ReportProgress
+) -> Preparation:
+    """What the model of `config` is prepared with; see `Preparation`."""
+    return Preparation(
+        warmstart=config.warmstart,
+        lora=config.lora,
+        learner=config.learner,
+        prompts=config.prompt.messages,
+        tasks=tasks,
+        read_tokenizer=ChatTokenizer,
+        progress=tell,
+        max_tokens=config.sampler.max_tokens,
+        adapter=adapter,
+    )
+
+
 async def prepare_model(
     config: TrainConfig | EvaluateConfig, tasks: Sequence[Task], progress: Progress, *, adapter: bool = True
 ) -> PreparedModel:
@@ -130,19 +153,8 @@ async def prepare_model(
         if stopped.is_set():
             raise InterruptedError(what)
 
-    asked = Preparation(
-        warmstart=config.warmstart,
-        lora=config.lora,
-        learner=config.learner,
-        prompts=config.prompt.messages,
-        tasks=tasks,
-        read_tokenizer=ChatTokenizer,
-        progress=tell,
-        max_tokens=config.sampler.max_tokens,
-        adapter=adapter,
-    )
-    cache = Path(config.paths.cache).expanduser() if config.paths.cache else default_cache()
-    work = asyncio.create_task(asyncio.to_thread(config.model.prepare, cache, asked))
+    asked = preparation(config, tasks, adapter=adapter, tell=tell)
+    work = asyncio.create_task(asyncio.to_thread(config.model.prepare, model_cache(config), asked))
     try:
         while not work.done():
             await asyncio.wait({work}, timeout=SHOW_EVERY_S)

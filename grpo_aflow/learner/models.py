@@ -8,7 +8,7 @@ time is kept (`preparation.cache`). Nothing heavy is imported before a model is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -22,6 +22,7 @@ from grpo_aflow.learner.model_folder import (
     content_id,
     layer_names,
     locate,
+    locate_here,
 )
 from grpo_aflow.learner.preparation.cache import cached_folder, folder_of
 from grpo_aflow.learner.preparation.device import check_device, one_thread, use_threads
@@ -75,6 +76,10 @@ class ModelSource(ABC):
         """Refuse what is missing, before anything is opened; UserError names the fix."""
 
     @abstractmethod
+    def here(self, cache: Path, asked: Preparation) -> Path | None:
+        """The base model's folder as it lies on this machine, checked; None where `prepare` would first get it."""
+
+    @abstractmethod
     def prepare(self, cache: Path, asked: Preparation) -> PreparedModel:
         """The model in a folder of its own, built or found under `cache`. Blocking; may take minutes."""
 
@@ -111,15 +116,16 @@ class TinyPolicy(ModelSource):
     def check(self) -> None:
         """Nothing can be missing: the project builds it."""
 
+    def here(self, cache: Path, asked: Preparation) -> Path | None:
+        """See `ModelSource.here`."""
+        folder = folder_of(cache, "tiny", self._identity(asked, warm_start_prompts(asked.prompts, asked.tasks)))
+        return folder if folder.is_dir() else None
+
     def prepare(self, cache: Path, asked: Preparation) -> PreparedModel:
         """Build the model, its warm start included, under `cache` (or find it there)."""
         device = check_device(self.device)
         prompt_list = warm_start_prompts(asked.prompts, asked.tasks)
-        identity = {
-            "model": asdict(self) | {"device": None, "cpu_threads": None, "dtype": None},
-            "warmstart": asked.warmstart.identity,
-            "prompts": prompt_list,
-        }
+        identity = self._identity(asked, prompt_list)
         path = cached_folder(cache, "tiny", identity, lambda folder: self._build(folder, asked, prompt_list))
         tokenizer = asked.read_tokenizer(path, enable_thinking=False)
         longest = num_prompt_tokens(tokenizer, asked.prompts, asked.tasks)
@@ -134,6 +140,13 @@ class TinyPolicy(ModelSource):
             dtype=self.dtype,
             max_model_len=self.max_model_len,
         )
+
+    def _identity(self, asked: Preparation, prompt_list: PromptList) -> Mapping[str, object]:
+        return {
+            "model": asdict(self) | {"device": None, "cpu_threads": None, "dtype": None},
+            "warmstart": asked.warmstart.identity,
+            "prompts": prompt_list,
+        }
 
     def _build(self, folder: Path, asked: Preparation, prompt_list: PromptList) -> None:
         """Write tokenizer and weights, in fp32; sampler and learner load them in the type of `dtype`."""
@@ -185,6 +198,13 @@ class Pretrained(ModelSource):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         _check_dtype(self.dtype)
+
+    def here(self, cache: Path, asked: Preparation) -> Path | None:
+        """See `ModelSource.here`. Raises UserError for a folder that is not whole."""
+        folder = locate_here(self.path, self.revision)
+        if folder is not None:
+            check_folder(folder, self.max_model_len)
+        return folder
 
     def prepare(self, cache: Path, asked: Preparation) -> PreparedModel:
         """Find the model, check that it is whole and its tokenizer sound, and train the warm start's adapter."""

@@ -173,8 +173,7 @@ async def _open_engine(
 ) -> AsyncIterator[_Engine]:
     """The policy's model, planned for its device before anything is loaded, and its sampler."""
     model = await _prepare(config, run, tasks, progress)
-    longest = num_prompt_tokens(model.tokenizer, config.prompt.messages, eval_tasks)
-    check_context(longest, config.sampler.max_tokens, model.max_model_len)
+    check_prompts(config, model, eval_tasks)
     plan = plan_memory(config, model, tasks)
     progress.say(f"memory plan, upper estimates on {model.device}:\n{plan.render()}", style="dim")
     limits = AdapterLimits(
@@ -205,6 +204,12 @@ def fingerprint(train: Mapping[str, Sequence[Task]], evaluated: Sequence[Task]) 
     """By dataset: which tasks exactly a run trained on and was evaluated on."""
     parts = {f"train/{name}": tasks for name, tasks in train.items()} | {"evaluated": evaluated}
     return {name: task_hash(tasks) for name, tasks in parts.items()}
+
+
+def check_prompts(config: TrainConfig, model: PreparedModel, tasks: Sequence[Task]) -> None:
+    """Refuse tasks whose prompt leaves no room for a completion. Raises UserError with the figures."""
+    longest = num_prompt_tokens(model.tokenizer, config.prompt.messages, tasks)
+    check_context(longest, config.sampler.max_tokens, model.max_model_len)
 
 
 def plan_memory(config: TrainConfig, model: PreparedModel, tasks: Sequence[Task]) -> MemoryPlan:

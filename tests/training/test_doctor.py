@@ -11,6 +11,7 @@ from rich.console import Console
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.run.progress import Progress
+from grpo_aflow.run.saved import read_manifest
 from grpo_aflow.training import doctor
 from grpo_aflow.training.doctor import Doctor, Note, State, check_disk, keys_of, rows_of, table
 from grpo_aflow.types import UserError
@@ -145,7 +146,8 @@ def test_a_model_of_the_hub_that_is_not_here_yet(one, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_memory_plan_of_a_model_that_is_here(one, tmp_path, tiny_folder, monkeypatch):
+def test_the_memory_plan_of_a_model_that_is_here(one, trained_run, monkeypatch):
+    tiny_folder = read_manifest(trained_run)["base_model"]
     looking = one("model=qwen25_7b", f"model.path={tiny_folder}", "model.device=cpu", "model.dtype=float32",
                   "model.max_model_len=1024", "sampler.max_tokens=256")  # fmt: skip
     looking.load_tasks()

@@ -88,7 +88,8 @@ class MemoryPlan:
         if needed > free_bytes:
             raise UserError(
                 f"the run needs {needed / GIB:.1f} GiB and only {free_bytes / GIB:.1f} of "
-                f"{self.device_bytes / GIB:.1f} GiB are free: end what else runs on the device, or choose another with model.device"
+                f"{self.device_bytes / GIB:.1f} GiB are free: end what else runs on the device, or choose another with "
+                "model.device"
             )
 
 

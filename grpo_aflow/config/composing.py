@@ -75,13 +75,16 @@ def _filled_loggers(node: Mapping[str, Any], config_name: str) -> dict[str, Any]
         return {name: _filled(node, lambda: defaults)}
     if "_target_" in node:  # its `none`
         return {}
-    defaults_of = {target: defaults for target, (_, defaults) in known.items()}
     return {
-        name: _filled(part, partial(defaults_of.get, part["_target_"], {}))
+        name: _filled(part, partial(_defaults, known, part["_target_"]))
         if isinstance(part, Mapping) and "_target_" in part
         else part  # `parsing.build` says what is wrong with it
         for name, part in node.items()
     }
+
+
+def _defaults(known: Mapping[str, tuple[str, Mapping[str, Any]]], target: str) -> Mapping[str, Any]:
+    return known[target][1] if target in known else {}
 
 
 def _filled(node: Mapping[str, Any], defaults: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:

@@ -69,6 +69,8 @@ class ModelSource(ABC):
 
     __slots__ = ()
     max_model_len: int  # prompt and completion together, in tokens
+    device: str
+    dtype: str
     follows_instructions: ClassVar[bool]  # whether the base model could execute workflows, too
 
     @abstractmethod

@@ -24,12 +24,14 @@ class Log(Protocol):
 
     def open(self, say: Say) -> None:
         """Reach the service, before anything else; where it raises, nothing is logged. `say`: what is to be known."""
+        return None
 
     def log(self, figures: Mapping[str, float]) -> None:
         """Figures of one step, which is among them as `step`."""
 
     def rollouts(self, step: int, lines: Sequence[Mapping[str, Any]]) -> None:
         """A step's rollouts, as their lines in `rollouts.jsonl`."""
+        return None
 
     def close(self, error: BaseException | None) -> None:
         """The run ended, by `error` or well. Only where `open` succeeded."""

@@ -149,7 +149,7 @@ def test_a_model_of_the_hub_that_is_not_here_yet(one, tmp_path, monkeypatch):
 def test_the_memory_plan_of_a_model_that_is_here(one, trained_run, monkeypatch):
     tiny_folder = read_manifest(trained_run)["base_model"]
     looking = one("model=qwen25_7b", f"model.path={tiny_folder}", "model.device=cpu", "model.dtype=float32",
-                  "model.max_model_len=1024", "sampler.max_tokens=256")  # fmt: skip
+                  "model.max_model_len=512", "sampler.max_tokens=100")  # fmt: skip
     looking.load_tasks()
     assert looking.model().endswith("M weights")
     assert looking.memory().startswith("plan ")

@@ -105,10 +105,12 @@ class Progress:
         new = what != self._what
         if new:
             self._begin(_nothing)
-        self._what = what if done < total else ""
+        self._what = what
         self._doing = partial(_counted, what, done, total, with_bar=self._live is not None)
         if self._live is None and (new or done == total or self._is_due()):
             self._print(self._doing(self._clock() - self._began), style="dim")
+        if done == total:
+            self._begin(_nothing)
         self._refresh()
 
     def tick(self) -> None:
@@ -162,7 +164,7 @@ def _nothing(elapsed_s: float) -> str:
 def _counted(what: str, done: int, total: int, elapsed_s: float, *, with_bar: bool) -> str:
     filled = BAR_WIDTH * done // total
     bar = f"{'━' * filled}{'╌' * (BAR_WIDTH - filled)} " if with_bar else ""
-    left = f", about {elapsed_s / done * (total - done):.0f} s left" if 0 < done < total else ""
+    left = f", about {elapsed_s / done * (total - done):.0f} s left" if 0 < done < total and elapsed_s >= 1 else ""
     return f"{what} {bar}{done}/{total}, {elapsed_s:.0f} s{left}"
 
 

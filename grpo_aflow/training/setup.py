@@ -59,7 +59,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     stream = await asyncio.to_thread(partial(config.data_mix.load, evaluated=eval_tasks))
     train_tasks = [task for tasks in stream.tasks.values() for task in tasks]
     log_to = _loggers(config, run, begin, progress)
-    stack.push_async_exit(lambda kind, error, at: asyncio.to_thread(log_to.close, error))
+    stack.push_async_exit(partial(_close, log_to, progress))
     engine = partial(_open_engine, config, run, train_tasks, eval_tasks, progress)
     services, opened = await stack.enter_async_context(
         open_services(config, run.path, [*train_tasks, *eval_tasks], progress, engine)
@@ -140,6 +140,13 @@ def _loggers(config: TrainConfig, run: RunDirectory, begin: int, progress: Progr
         run.log(line)
 
     return Logs({name: logger.start(run, config.plain, begin=begin) for name, logger in config.logger.items()}, say)
+
+
+async def _close(
+    log_to: Logs, progress: Progress, kind: type[BaseException] | None, error: BaseException | None, at: object
+) -> None:
+    progress.watch(lambda: "waiting for the loggers")
+    await asyncio.to_thread(log_to.close, error)
 
 
 def _begin(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, progress: Progress) -> int:

@@ -194,6 +194,19 @@ def test_several_at_once(run):
 
 
 @pytest.mark.slow
+def test_loggers_from_outside_the_package_that_hang_and_fail(run):
+    logs, said = start(
+        run, "+logger.stuck._target_=own_loggers.Hanging", "+logger.down._target_=own_loggers.Failing", close_s=0.2
+    )
+    logs.log({"step": 1})
+    logs.close(None)
+    assert [line.split(" (")[0] for line in said] == [
+        "logger stuck: 1 of 1 calls were not logged",
+        "logger down: 1 of 1 calls were not logged",
+    ]
+
+
+@pytest.mark.slow
 def test_the_keys_of_an_option_stand_below_its_name():
     with pytest.raises(UserError, match=r"logger\.project: unknown key; .*logger\.<name>\.project"):
         compose("logger=wandb", "+logger.project=p")

@@ -80,6 +80,8 @@ def test_counted_work_says_how_much_is_left(log):
     assert told[1] == "evaluating step_000000 2/10, 15 s, about 60 s left"
     assert [int(line.split(", ")[1].split(" ")[0]) for line in told] == [0, 15, 30, 45, 60, 60]
     assert told[-1] == "evaluating step_000000 10/10, 60 s"
+    clock.run(progress, 60)
+    assert lines() == []  # what is done is not going on
     progress.working("evaluating step_000020", 0, 10)  # a new one has its own time
     assert lines() == ["evaluating step_000020 0/10, 0 s"]
 

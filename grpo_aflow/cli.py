@@ -37,6 +37,15 @@ HOME = re.compile(r"^([^=]+=)~(?=/|$)")  # Hydra's grammar has no ~ in values, a
 OF_A_RUN = re.compile(r"^(resume=(?!null$)|policy\.path=)")
 KEY = re.compile(r"^(?=\w+\.[\w.]+=)")  # of a group, as in model.path=...
 TellFolder = Callable[[Path], None]
+DOCTOR_HELP = """\
+grpo-aflow-doctor [--call] [overrides]: what this very run needs, and whether it is there.
+
+  grpo-aflow-doctor                                          the tiny policy on two CPU cores
+  grpo-aflow-doctor --call experiment=seed_7b                the same overrides as grpo-aflow-train
+  grpo-aflow-doctor resume=runs/2026-01-31/12-00-00-first_run
+
+Nothing is trained, built or downloaded, except tasks from the hub. --call asks the executor once, for a few tokens.
+Exit code: 0 when nothing is missing, else 2; each line of the table says what to do."""
 
 
 class SweepTable(Callback):
@@ -82,6 +91,25 @@ def compare() -> None:
     _guarded(main)
 
 
+def doctor() -> None:
+    """Console script `grpo-aflow-doctor [--call] [overrides of grpo-aflow-train]`."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(DOCTOR_HELP)
+        return
+    call = "--call" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--call"]
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        _guarded(_refuse_sweep)
+    _compose_and_run("config", partial(_doctor, call))
+
+
+def watch() -> None:
+    """Console script `grpo-aflow-watch RUN`."""
+    from grpo_aflow.analysis.watch import main
+
+    _guarded(main)
+
+
 def pipeline() -> None:
     """Console script `grpo-aflow-pipeline FOLDER`."""
     from grpo_aflow.automation import main
@@ -95,6 +123,18 @@ def _train(cfg: DictConfig, opened: TellFolder) -> float:
     from grpo_aflow.train import train as run
 
     return run(config, opened)
+
+
+def _doctor(call: bool, cfg: DictConfig, opened: TellFolder) -> None:
+    config = parse(_saved(cfg, "config"), TrainConfig)
+    from grpo_aflow.training.doctor import examine
+
+    if not examine(config, call=call):
+        raise SystemExit(2)
+
+
+def _refuse_sweep() -> None:
+    raise UserError("grpo-aflow-doctor looks at one run: leave out -m and give the overrides of one job")
 
 
 def _evaluate(cfg: DictConfig, opened: TellFolder) -> float:

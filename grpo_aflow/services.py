@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
+from grpo_aflow.learner.model_folder import ReportProgress
 from grpo_aflow.learner.models import Preparation
 from grpo_aflow.learner.preparation.cache import default_cache
 from grpo_aflow.protocols import CodeRunner, Executor, PreparedModel, Sampler, ServedModel
@@ -114,6 +114,34 @@ async def open_services(
         yield Services(runner=runner, executor=executor, watchdog=watchdog, timeline=Timeline()), opened
 
 
+def model_cache(config: TrainConfig | EvaluateConfig) -> Path:
+    """Where built models are kept."""
+    return Path(config.paths.cache).expanduser() if config.paths.cache else default_cache()
+
+
+def preparation(
+    config: TrainConfig | EvaluateConfig,
+    tasks: Sequence[Task],
+    *,
+    adapter: bool,
+    tell: ReportProgress,
+    kept: Path | None = None,
+) -> Preparation:
+    """What the model of `config` is prepared with; see `Preparation`."""
+    return Preparation(
+        warmstart=config.warmstart,
+        lora=config.lora,
+        learner=config.learner,
+        prompts=config.prompt.messages,
+        tasks=tasks,
+        read_tokenizer=ChatTokenizer,
+        progress=tell,
+        max_tokens=config.sampler.max_tokens,
+        adapter=adapter,
+        kept=kept if kept is not None and kept.is_dir() else None,
+    )
+
+
 async def prepare_model(
     config: TrainConfig | EvaluateConfig,
     tasks: Sequence[Task],
@@ -128,7 +156,8 @@ async def prepare_model(
     Cancelled, it stops at the next step of a warm start, which is kept, and says so.
     """
     progress.status("preparing the model")
-    state, started, stopped = ("", 0, 0), time.monotonic(), threading.Event()
+    state = shown = ("", 0, 0)
+    stopped = threading.Event()
 
     def tell(what: str, done: int, total: int) -> None:
         nonlocal state
@@ -136,25 +165,14 @@ async def prepare_model(
         if stopped.is_set():
             raise InterruptedError(what)
 
-    asked = Preparation(
-        warmstart=config.warmstart,
-        lora=config.lora,
-        learner=config.learner,
-        prompts=config.prompt.messages,
-        tasks=tasks,
-        read_tokenizer=ChatTokenizer,
-        progress=tell,
-        max_tokens=config.sampler.max_tokens,
-        adapter=adapter,
-        kept=kept if kept is not None and kept.is_dir() else None,
-    )
-    cache = Path(config.paths.cache).expanduser() if config.paths.cache else default_cache()
-    work = asyncio.create_task(asyncio.to_thread(config.model.prepare, cache, asked))
+    asked = preparation(config, tasks, adapter=adapter, tell=tell, kept=kept)
+    work = asyncio.create_task(asyncio.to_thread(config.model.prepare, model_cache(config), asked))
     try:
         while not work.done():
             await asyncio.wait({work}, timeout=SHOW_EVERY_S)
-            if state[2]:
-                progress.working(*state, elapsed_s=time.monotonic() - started)
+            if state != shown:
+                shown = state
+                progress.working(*shown)
         return work.result()
     except asyncio.CancelledError:
         stopped.set()

@@ -27,7 +27,7 @@ from grpo_aflow.run.resume import open_run
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.training.setup import open_training
 from grpo_aflow.training.state import Training
-from grpo_aflow.types import UserError
+from grpo_aflow.types import RolloutGroup, UserError
 
 
 def train(config: TrainConfig, opened: Callable[[Path], None] = lambda folder: None) -> float:
@@ -79,7 +79,9 @@ async def run_loop(training: Training, interrupt: Interrupt) -> None:
     timeline.lap()
     try:
         for step in range(training.finished + 1, schedule.num_steps + 1):
-            version, arrived = worker.version, {}
+            version = worker.version
+            arrived: dict[int, RolloutGroup] = {}
+            training.watch(step, arrived)
             batches = batched(
                 pipeline.groups(step),
                 kind=config.objective.advantage,

@@ -1,6 +1,7 @@
 """Run folders as pandas tables and pictures, for notebooks: `load_runs("runs/*/*")`, then `metrics`, `rollouts`, plots.
 
 In: the files of run folders. Out: data frames, and drawings on an axis that you give. See `frames`.
+`watch` shows a run in the terminal while it writes.
 """
 
 from grpo_aflow.analysis.frames import (

@@ -22,6 +22,8 @@ from grpo_aflow.config.parsing import SECTIONS, first_line, missing_fields, opti
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
 from grpo_aflow.types import UserError
 
+LOGGER = "logger"
+
 
 @overload
 def compose(*overrides: str, config_name: Literal["config"] = "config") -> TrainConfig: ...
@@ -57,9 +59,32 @@ def with_defaults(saved: Mapping[str, Any], composed: Mapping[str, Any], config_
     own = {key: value for key, value in composed.items() if not isinstance(value, Mapping)}
     filled = own | dict(saved) | {key: {**composed[key], **(saved.get(key) or {})} for key in SECTIONS}
     for group, node in saved.items():
-        if isinstance(node, Mapping) and "_target_" in node:
+        if group == LOGGER:
+            filled[group] = _filled_loggers(node, config_name) if group in composed else node
+        elif isinstance(node, Mapping) and "_target_" in node:
             filled[group] = _filled(node, partial(_option, group, node, composed, config_name))
     return filled
+
+
+def _filled_loggers(node: Mapping[str, Any], config_name: str) -> dict[str, Any]:
+    """Several options of `logger` may be chosen, each below its name; a run from before has one, without its name."""
+    every = plain_compose(f"{LOGGER}=[{','.join(options(LOGGER))}]", config_name=config_name)[LOGGER]
+    known = {part["_target_"]: (name, part) for name, part in every.items()}
+    if node.get("_target_") in known:
+        name, defaults = known[node["_target_"]]
+        return {name: _filled(node, lambda: defaults)}
+    if "_target_" in node:  # its `none`
+        return {}
+    return {
+        name: _filled(part, partial(_defaults, known, part["_target_"]))
+        if isinstance(part, Mapping) and "_target_" in part
+        else part  # `parsing.build` says what is wrong with it
+        for name, part in node.items()
+    }
+
+
+def _defaults(known: Mapping[str, tuple[str, Mapping[str, Any]]], target: str) -> Mapping[str, Any]:
+    return known[target][1] if target in known else {}
 
 
 def _filled(node: Mapping[str, Any], defaults: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:

@@ -56,6 +56,11 @@ def parse(cfg: DictConfig, kind: type[C]) -> C:
     for name, hint in fields.items():
         if name in SECTIONS:
             values[name] = _checked(hint, plain[name], name)
+        elif (option := _one_of_several(hint)) is not None:
+            values[name] = {
+                part: _suitable(build(node, f"{name}.{part}"), option, f"{name}.{part}")
+                for part, node in _parts(plain[name], name).items()
+            }
         elif _is_group(hint):
             values[name] = _suitable(build(plain[name], name), hint, name)
         else:
@@ -113,7 +118,7 @@ def _at_home(tree: Any) -> Any:
 def _check_common(plain: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     """What every config needs: all groups chosen, a name that makes a folder, seeds that every library takes."""
     for name, hint in fields.items():
-        chosen = _is_group(hint) or name in SECTIONS
+        chosen = _is_group(hint) or _one_of_several(hint) is not None or name in SECTIONS
         if name not in plain or (plain[name] is None and chosen):
             choices = f"{name}=<one of {', '.join(options(name))}>" if options(name) else f"give {name}=..."
             raise UserError(f"{name}: must be chosen; {choices}")
@@ -141,6 +146,25 @@ def _is_group(hint: Any) -> bool:
     parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     ours = [part for part in parts if isinstance(part, type) and part.__module__ != "builtins"]
     return len(ours) == len(parts) and hint not in SECTIONS.values()
+
+
+def _one_of_several(hint: Any) -> Any:
+    """What each option of a group must be of which several may be chosen (`Mapping[str, Option]`); None for others."""
+    if typing.get_origin(hint) is not Mapping:
+        return None
+    option = typing.get_args(hint)[1]
+    return option if _is_group(option) else None
+
+
+def _parts(node: Mapping[str, Any], where: str) -> Mapping[str, Mapping[str, Any]]:
+    """The chosen options of such a group, by their names."""
+    for name, part in node.items():
+        if not isinstance(part, Mapping):
+            raise UserError(
+                f"{where}.{name}: unknown key; the keys of an option stand below its name ({where}.<name>.{name}=...), "
+                f"and the options are {', '.join(options(where))}"
+            )
+    return node
 
 
 def _suitable(built: Any, hint: Any, where: str) -> Any:

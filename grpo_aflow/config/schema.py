@@ -18,8 +18,8 @@ from grpo_aflow.learner.objectives import Objective
 from grpo_aflow.learner.settings import LearnerSettings
 from grpo_aflow.learner.warmstart import WarmStart
 from grpo_aflow.protocols import CodeRunner, ExecutorConfig, ResolvedPolicy, Rubric, TaskPrompt, TaskStream
+from grpo_aflow.run.background import Log
 from grpo_aflow.run.folder import RunDirectory
-from grpo_aflow.run.loggers import Log
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.sampler.settings import Sampling
@@ -47,9 +47,15 @@ class SandboxConfig(Protocol):
 
 
 class LoggerConfig(Protocol):
-    """Config group `logger`: where figures go besides `metrics.jsonl`."""
+    """An option of config group `logger`: where figures go besides `metrics.jsonl`. Several may be chosen at once."""
 
-    def start(self, run: RunDirectory, config: Mapping[str, Any]) -> Log: ...
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is opened; UserError names the fix."""
+        ...
+
+    def start(self, run: RunDirectory, config: Mapping[str, Any], *, begin: int) -> Log:
+        """What is logged to, not yet reached. `begin`: the step after which the run goes on, 0 for a new one."""
+        ...
 
 
 class PolicyConfig(Protocol):
@@ -87,13 +93,15 @@ class TrainConfig:
     reward: Rubric
     warmstart: WarmStart
     eval: Evaluation
-    logger: LoggerConfig
+    logger: Mapping[str, LoggerConfig]
     plain: Mapping[str, Any]  # the composed config as plain data, for the run directory
 
     def check(self) -> None:
         """Refuse what cannot work, before anything is opened; UserError names the fix."""
         self.model.check()
         self.executor.check(self.model)
+        for logger in self.logger.values():
+            logger.check()
         for key in ("temperature", "final_temperature"):
             if not getattr(self.sampler, key) > 0:
                 raise UserError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -134,14 +133,14 @@ class Measuring:
         self.measured[name], self.notes[name] = await self._evaluate(name, system.rollouter_of, file), system.note
 
     async def _evaluate(self, name: str, rollouter_of: Callable[[Task], Rollouter], file: str) -> Result:
-        done, started = 0, time.monotonic()
-        number = len(self._tasks)
+        done, number = 0, len(self._tasks)
+        what = f"evaluating {name}" if name == POLICY else f"baseline {name}"
+        self._progress.working(what, done, number)
 
         def keep(group: RolloutGroup) -> None:
             nonlocal done
             done += 1
-            what = f"evaluating {name}" if name == POLICY else f"baseline {name}"
-            self._progress.working(what, done, number, elapsed_s=time.monotonic() - started)
+            self._progress.working(what, done, number)
             for rollout in group.rollouts:
                 self._run.rollout((group.step, group.index, rollout.member), rollout, None, file=file)
 

@@ -32,6 +32,7 @@ async def _solve(config: EvaluateConfig, question: str) -> None:
         tasks = list(known.values())
         resolve = partial(config.policy.resolve, config, tasks, progress)
         async with open_services(config, Path(folder), tasks, progress, resolve) as (services, resolved):
+            progress.status("writing a workflow and running it")
             params = config.eval.sampling(config.sampler.max_tokens)
             group = await make_rollouter(services, config, resolved.policy).group(
                 task, step=EVALUATION, index=0, size=1, params=params, version=resolved.version

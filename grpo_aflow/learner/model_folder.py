@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 INDEX = "model.safetensors.index.json"
 CONTENT = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # of the files that are downloaded
 BASE_FILE = "base_model.json"  # beside an adapter: the `content_id` of the base that it was trained on
 BASE_FOLDER = "base_model"  # in a run folder: the base itself, where it is one that was never published
 
@@ -32,6 +33,23 @@ def locate(path: str, revision: str | None, progress: ReportProgress) -> Path:
     check_path(path)
     folder = Path(path).expanduser()
     return folder if folder.is_dir() else _download(path, revision, progress)
+
+
+def locate_here(path: str, revision: str | None) -> Path | None:
+    """The same without a network; None for a hub id that is not in the hub's cache yet. Raises UserError."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    check_path(path)
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    try:
+        return Path(snapshot_download(path, revision=revision, allow_patterns=PATTERNS, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    except HFValidationError as error:
+        raise UserError(f"model.path: {path} is no name of a hub's model; give org/name, or a folder") from error
 
 
 def check_path(path: str) -> None:
@@ -131,10 +149,9 @@ def _download(hub_id: str, revision: str | None, progress: ReportProgress) -> Pa
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
     progress(f"model {hub_id}", 0, 1)
     try:
-        folder = snapshot_download(hub_id, revision=revision, allow_patterns=patterns)
+        folder = snapshot_download(hub_id, revision=revision, allow_patterns=PATTERNS)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"model.path: {hub_id} is no folder here and cannot be had from the hub ({type(error).__name__}); "

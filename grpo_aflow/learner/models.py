@@ -8,7 +8,7 @@ time is kept (`preparation.cache`). Nothing heavy is imported before a model is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -22,6 +22,7 @@ from grpo_aflow.learner.model_folder import (
     content_id,
     layer_names,
     locate,
+    locate_here,
 )
 from grpo_aflow.learner.preparation.cache import cached_folder, folder_of
 from grpo_aflow.learner.preparation.device import check_device, one_thread, use_threads
@@ -69,12 +70,18 @@ class ModelSource(ABC):
 
     __slots__ = ()
     max_model_len: int  # prompt and completion together, in tokens
+    device: str
+    dtype: str
     follows_instructions: ClassVar[bool]  # whether the base model could execute workflows, too
     published: ClassVar[bool]  # whether others can have it; of one that is not, a run keeps a copy
 
     @abstractmethod
     def check(self) -> None:
         """Refuse what is missing, before anything is opened; UserError names the fix."""
+
+    @abstractmethod
+    def here(self, cache: Path, asked: Preparation) -> Path | None:
+        """The base model's folder as it lies on this machine, checked; None where `prepare` would first get it."""
 
     @abstractmethod
     def prepare(self, cache: Path, asked: Preparation) -> PreparedModel:
@@ -114,6 +121,11 @@ class TinyPolicy(ModelSource):
     def check(self) -> None:
         """Nothing can be missing: the project builds it."""
 
+    def here(self, cache: Path, asked: Preparation) -> Path | None:
+        """See `ModelSource.here`."""
+        folder = folder_of(cache, "tiny", self._identity(asked, warm_start_prompts(asked.prompts, asked.tasks)))
+        return folder if folder.is_dir() else None
+
     def prepare(self, cache: Path, asked: Preparation) -> PreparedModel:
         """Build the model, its warm start included, under `cache` (or find it there, or where the run has kept it)."""
         device = check_device(self.device)
@@ -135,12 +147,15 @@ class TinyPolicy(ModelSource):
 
     def _cached(self, cache: Path, asked: Preparation) -> Path:
         prompt_list = warm_start_prompts(asked.prompts, asked.tasks)
-        identity = {
+        identity = self._identity(asked, prompt_list)
+        return cached_folder(cache, "tiny", identity, lambda folder: self._build(folder, asked, prompt_list))
+
+    def _identity(self, asked: Preparation, prompt_list: PromptList) -> Mapping[str, object]:
+        return {
             "model": asdict(self) | {"device": None, "cpu_threads": None, "dtype": None},
             "warmstart": asked.warmstart.identity,
             "prompts": prompt_list,
         }
-        return cached_folder(cache, "tiny", identity, lambda folder: self._build(folder, asked, prompt_list))
 
     def _build(self, folder: Path, asked: Preparation, prompt_list: PromptList) -> None:
         """Write tokenizer and weights, in fp32; sampler and learner load them in the type of `dtype`."""
@@ -193,6 +208,13 @@ class Pretrained(ModelSource):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         _check_dtype(self.dtype)
+
+    def here(self, cache: Path, asked: Preparation) -> Path | None:
+        """See `ModelSource.here`. Raises UserError for a folder that is not whole."""
+        folder = locate_here(self.path, self.revision)
+        if folder is not None:
+            check_folder(folder, self.max_model_len)
+        return folder
 
     def prepare(self, cache: Path, asked: Preparation) -> PreparedModel:
         """Find the model, check that it is whole and its tokenizer sound, and train the warm start's adapter."""

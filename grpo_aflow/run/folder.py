@@ -139,9 +139,13 @@ class RunDirectory:
         """Write a completion ahead of its execution."""
         self._append("rollouts.jsonl", completion_line(key, task_id, prompt_ids, completion))
 
-    def rollout(self, key: RolloutKey, rollout: Rollout, advantage: float | None, file: str = "rollouts.jsonl") -> None:
-        """Write what became of a completion."""
-        self._append(file, rollout_line(key, rollout, advantage))
+    def rollout(
+        self, key: RolloutKey, rollout: Rollout, advantage: float | None, file: str = "rollouts.jsonl"
+    ) -> Mapping[str, Any]:
+        """Write what became of a completion; returns its line."""
+        line = rollout_line(key, rollout, advantage)
+        self._append(file, line)
+        return line
 
     def log(self, text: str) -> None:
         stamp = dt.datetime.now().astimezone().isoformat(timespec="seconds")

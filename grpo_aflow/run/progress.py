@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -18,7 +21,8 @@ from grpo_aflow.types import TIERS
 
 SHOWN_STEPS = 12
 BAR_WIDTH = 40
-TELL_EVERY_S = 15.0  # in a log
+TELL_EVERY_S = 15.0  # in a log, of what takes longer
+TICK_S = 1.0
 LOG_WIDTH = 120
 
 
@@ -40,16 +44,31 @@ class Output(Console):
 
 
 class Progress:
-    """Call `status` for what is going on now, `step` after each step, `say` for a line that stays."""
+    """What is going on: call `status`, `working` or `watch` when it changes, `step` after each step, `say` for a line.
 
-    def __init__(self, *, num_steps: int, log_every: int, console: Console | None = None) -> None:
+    On a terminal the table and what is going on stand below what was said. Elsewhere what is going on is a line when
+    it begins, and another whenever nothing was said for a while: a thread sees to that, whatever the run waits for.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_steps: int,
+        log_every: int,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.console = console or Output()
         self._num_steps = num_steps
         self._log_every = log_every
+        self._clock = clock
         self._rows: list[Mapping[str, float]] = []
-        self._status = ""
-        self._told_s = -TELL_EVERY_S
+        self._doing: Callable[[float], str] = _nothing  # from the seconds since it began to what to show
+        self._what = ""  # of the work whose parts are being counted
+        self._began = self._told = clock()
         self._live = Live(console=self.console, auto_refresh=False, transient=False) if self._terminal else None
+        self._ended = threading.Event()
+        self._ticking = threading.Thread(target=self._tick_on, name="progress", daemon=True)
 
     @property
     def _terminal(self) -> bool:
@@ -58,40 +77,71 @@ class Progress:
     def __enter__(self) -> Progress:
         if self._live:
             self._live.start()
+        self._ticking.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._status = ""
+        self._ended.set()
+        self._ticking.join()
+        self._begin(_nothing)
         self._refresh()
         if self._live:
             self._live.stop()
 
     def status(self, text: str) -> None:
-        if self._live is None and text and text.split(" ")[0] != self._status.split(" ")[0]:
-            self.console.print(text, style="dim")
-        self._status = text
+        """Something begins that takes its time; "" ends it."""
+        self._begin(lambda elapsed_s: f"{text}, {elapsed_s:.0f} s" if text else "")
+        if self._live is None and text:
+            self._print(text, style="dim")
         self._refresh()
 
-    def working(self, what: str, done: int, total: int, *, elapsed_s: float) -> None:
-        """A long piece of work: call it every second or so; a bar on a terminal, a line every 15 s elsewhere."""
-        filled = BAR_WIDTH * done // total
-        bar = "━" * filled + "╌" * (BAR_WIDTH - filled)
-        left = f", about {elapsed_s / done * (total - done):.0f} s left" if 0 < done < total else ""
-        self._status = f"{what} {bar} {done}/{total}, {elapsed_s:.0f} s{left}"
-        if self._live is None and (done == total or elapsed_s - self._told_s >= TELL_EVERY_S):
-            self._told_s = elapsed_s if done < total else -TELL_EVERY_S
-            self.console.print(f"{what} {done}/{total}, {elapsed_s:.0f} s{left}", style="dim")
+    def watch(self, describe: Callable[[], str]) -> None:
+        """Something begins that is told only where it lasts; `describe`, called from any thread, says how it stands."""
+        self._begin(lambda elapsed_s: f"{describe()}, {elapsed_s:.0f} s")
+        self._refresh()
+
+    def working(self, what: str, done: int, total: int) -> None:
+        """A long piece of work with countable parts; call it when it begins (0 done) and after each part."""
+        new = what != self._what
+        if new:
+            self._begin(_nothing)
+        self._what = what
+        self._doing = partial(_counted, what, done, total, with_bar=self._live is not None)
+        if self._live is None and (new or done == total or self._is_due()):
+            self._print(self._doing(self._clock() - self._began), style="dim")
+        if done == total:
+            self._begin(_nothing)
+        self._refresh()
+
+    def tick(self) -> None:
+        """Time has passed: show it, where nothing was said for a while."""
+        if self._live is None and self._is_due() and (text := self._doing(self._clock() - self._began)):
+            self._print(text, style="dim")
         self._refresh()
 
     def say(self, text: str, *, style: str = "") -> None:
-        (self._live.console if self._live else self.console).print(text, style=style)
+        self._print(text, style=style)
 
     def step(self, figures: Mapping[str, float]) -> None:
         self._rows = [*self._rows, figures][-SHOWN_STEPS:]
         step = int(figures["step"])
         if self._live is None and (step % self._log_every == 0 or step in (1, self._num_steps)):
-            self.console.print(line(figures, self._num_steps))
+            self._print(line(figures, self._num_steps))
         self._refresh()
+
+    def _begin(self, doing: Callable[[float], str]) -> None:
+        self._doing, self._what, self._began = doing, "", self._clock()
+
+    def _is_due(self) -> bool:
+        return self._clock() - self._told >= TELL_EVERY_S
+
+    def _print(self, text: str, *, style: str = "") -> None:
+        self._told = self._clock()
+        self.console.print(text, style=style)
+
+    def _tick_on(self) -> None:
+        while not self._ended.wait(TICK_S):
+            self.tick()
 
     def _refresh(self) -> None:
         if self._live:
@@ -103,7 +153,19 @@ class Progress:
             table.add_column(heading, justify="right")
         for figures in self._rows:
             table.add_row(*_cells(figures, self._num_steps))
-        return Group(table, Text(self._status, style="dim")) if self._rows else Text(self._status, style="dim")
+        doing = Text(self._doing(self._clock() - self._began), style="dim")
+        return Group(table, doing) if self._rows else doing
+
+
+def _nothing(elapsed_s: float) -> str:
+    return ""
+
+
+def _counted(what: str, done: int, total: int, elapsed_s: float, *, with_bar: bool) -> str:
+    filled = BAR_WIDTH * done // total
+    bar = f"{'━' * filled}{'╌' * (BAR_WIDTH - filled)} " if with_bar else ""
+    left = f", about {elapsed_s / done * (total - done):.0f} s left" if 0 < done < total and elapsed_s >= 1 else ""
+    return f"{what} {bar}{done}/{total}, {elapsed_s:.0f} s{left}"
 
 
 def line(figures: Mapping[str, float], num_steps: int) -> str:

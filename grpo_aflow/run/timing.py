@@ -35,6 +35,10 @@ class Timeline:
             if self._holders[resource] == 0:
                 self._busy[resource] += self._clock() - self._since[resource]
 
+    def at_work(self) -> dict[str, int]:
+        """The resources that are held now, and by how many pieces of work. From any thread."""
+        return {resource: number for resource, number in self._holders.items() if number}
+
     def lap(self) -> dict[str, float]:
         now = self._clock()
         step_s = now - self._lap

@@ -6,7 +6,6 @@ That takes half a minute on two cores; vLLM is imported only then.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from grpo_aflow.protocols import PreparedModel
 from grpo_aflow.run.signals import SIGNALS
+from grpo_aflow.sampler.requirements import check_builds, check_shared_memory
 from grpo_aflow.sampler.settings import CPU_KV_CACHE_GB, CPU_LORA_SWITCH, AdapterLimits, VllmSettings
 from grpo_aflow.types import InfrastructureError, UserError
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 CPU_BLOCK_SIZE = 32  # tokens; the smallest for which vLLM's CPU attention is fast (its default there is 128)
-MIN_SHARED_MEMORY = 16 << 20
 
 # Before vllm is imported; what the user has set in the environment stays.
 QUIET = {
@@ -42,7 +41,8 @@ def start_engine(settings: VllmSettings, model: PreparedModel, adapters: Adapter
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    _check_shared_memory()
+    check_builds(model.device)
+    check_shared_memory()
     with _in_environment(_environment(settings, model)):
         from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -142,18 +142,6 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _check_shared_memory() -> None:
-    try:
-        free = shutil.disk_usage("/dev/shm").free
-    except OSError as error:
-        raise UserError(f"vLLM needs /dev/shm ({error.strerror}); mount it, or set sampler=hf") from error
-    if free < MIN_SHARED_MEMORY:
-        raise UserError(
-            f"/dev/shm has {free / 2**20:.0f} MiB free and vLLM needs {MIN_SHARED_MEMORY >> 20}; free it, give the "
-            "container more (docker: --shm-size=1g), or set sampler=hf"
-        )
 
 
 def first_line(error: BaseException) -> str:

@@ -24,6 +24,8 @@ from grpo_aflow.learner.memory.plan import GIB, Load, MemoryPlan, device_memory,
 from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B, ModelShape
 from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip, ZeroVariance
 from grpo_aflow.learner.policy.kernel_check import check_kernels
+from grpo_aflow.learner.preparation.device import about_card as card
+from grpo_aflow.learner.preparation.device import driver_version
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 from grpo_aflow.learner.update.step_stats import StepStats
 from grpo_aflow.types import AdvantageKind, Completion, TrainingGroup, UserError
@@ -67,17 +69,8 @@ OBJECTIVE = TokenClip(
 
 def about_card(device: str) -> str:
     """Name, memory, driver, and what vLLM will ask for besides."""
-    card = torch.cuda.get_device_properties(device)
-    free, total = torch.cuda.mem_get_info(device)
-    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    smi = shutil.which(asked[0])
-    driver = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split() if smi else []
-    bf16 = "bf16" if torch.cuda.is_bf16_supported() else "NO bf16"
     shared = shutil.disk_usage("/dev/shm").free / GIB
-    return (
-        f"{card.name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free, capability {card.major}.{card.minor}, {bf16}, "
-        f"driver {driver[0] if driver else 'unknown'}, torch {torch.__version__}, /dev/shm {shared:.1f} GiB free"
-    )
+    return f"{card(device)}, driver {driver_version() or 'unknown'}, /dev/shm {shared:.1f} GiB free"
 
 
 def kernels(device: str) -> str:

@@ -20,9 +20,9 @@ from grpo_aflow.learner.preparation.reference_workflows import best
 from grpo_aflow.rollout import metrics
 from grpo_aflow.rollout.group import Rollouter, make_rollouter
 from grpo_aflow.rollout.policies import FixedPolicy
+from grpo_aflow.run.background import Logs
 from grpo_aflow.run.files import finite, read_object, replace
 from grpo_aflow.run.folder import RunDirectory
-from grpo_aflow.run.loggers import Log
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.services import Services
@@ -50,7 +50,7 @@ class HeldOut:
         rollouter: Rollouter,
         *,
         run: RunDirectory,
-        log_to: Log,
+        log_to: Logs,
         progress: Progress,
     ) -> None:
         self.tasks = tasks
@@ -87,12 +87,13 @@ class HeldOut:
         return self.scores[name]
 
     async def _measured(self, name: str, rollouter: Rollouter, version: int) -> Result:
-        done = 0
+        done, what = 0, f"evaluating {name}"
+        self._progress.working(what, done, len(self.tasks))
 
         def count(group: RolloutGroup) -> None:
             nonlocal done
             done += 1
-            self._progress.status(f"evaluating {name}: {done}/{len(self.tasks)} tasks")
+            self._progress.working(what, done, len(self.tasks))
 
         return await evaluate(
             lambda task: rollouter,

@@ -28,6 +28,7 @@ from grpo_aflow.protocols import PreparedModel, ServedModel, TaskPrompt
 from grpo_aflow.rollout.group import make_rollouter
 from grpo_aflow.rollout.policies import sampled
 from grpo_aflow.rollout.seeds import derive_seed
+from grpo_aflow.run.background import Logs
 from grpo_aflow.run.files import read_jsonl, whole_folder
 from grpo_aflow.run.folder import Lines, RunDirectory
 from grpo_aflow.run.progress import Progress
@@ -59,8 +60,8 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     eval_tasks = await asyncio.to_thread(config.eval.load)
     stream = await asyncio.to_thread(partial(config.data_mix.load, evaluated=eval_tasks))
     train_tasks = [task for tasks in stream.tasks.values() for task in tasks]
-    log_to = config.logger.start(run, config.plain)
-    stack.push(lambda kind, error, at: log_to.close(error))
+    log_to = _loggers(config, run, begin, progress)
+    stack.push_async_exit(partial(_close, log_to, progress))
     engine = partial(_open_engine, config, run, train_tasks, eval_tasks, progress)
     services, opened = await stack.enter_async_context(
         open_services(config, run.path, [*train_tasks, *eval_tasks], progress, engine)
@@ -125,6 +126,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
         finished=begin,
         finished_version=worker.version,
     )
+    progress.status("comparing sampler and learner")
     await training.publisher.publish()
     run.update_manifest(
         base_model=str(model.path), sandbox=config.sandbox.name, tasks=fingerprint(stream.tasks, eval_tasks)
@@ -133,6 +135,21 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
         run.note_resumed(begin, config.plain)
     progress.status("")
     return training
+
+
+def _loggers(config: TrainConfig, run: RunDirectory, begin: int, progress: Progress) -> Logs:
+    def say(line: str) -> None:
+        progress.say(line)
+        run.log(line)
+
+    return Logs({name: logger.start(run, config.plain, begin=begin) for name, logger in config.logger.items()}, say)
+
+
+async def _close(
+    log_to: Logs, progress: Progress, kind: type[BaseException] | None, error: BaseException | None, at: object
+) -> None:
+    progress.watch(lambda: "waiting for the loggers")
+    await asyncio.to_thread(log_to.close, error)
 
 
 def _begin(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, progress: Progress) -> Lines:
@@ -168,8 +185,7 @@ async def _open_engine(
 ) -> AsyncIterator[_Engine]:
     """The policy's model, planned for its device before anything is loaded, and its sampler."""
     model = await _prepare(config, run, tasks, progress)
-    longest = num_prompt_tokens(model.tokenizer, config.prompt.messages, eval_tasks)
-    check_context(longest, config.sampler.max_tokens, model.max_model_len)
+    check_prompts(config, model, eval_tasks)
     plan = plan_memory(config, model, tasks)
     progress.say(f"memory plan, upper estimates on {model.device}:\n{plan.render()}", style="dim")
     limits = AdapterLimits(
@@ -210,6 +226,12 @@ def fingerprint(train: Mapping[str, Sequence[Task]], evaluated: Sequence[Task]) 
     """By dataset: which tasks exactly a run trained on and was evaluated on."""
     parts = {f"train/{name}": tasks for name, tasks in train.items()} | {"evaluated": evaluated}
     return {name: task_hash(tasks) for name, tasks in parts.items()}
+
+
+def check_prompts(config: TrainConfig, model: PreparedModel, tasks: Sequence[Task]) -> None:
+    """Refuse tasks whose prompt leaves no room for a completion. Raises UserError with the figures."""
+    longest = num_prompt_tokens(model.tokenizer, config.prompt.messages, tasks)
+    check_context(longest, config.sampler.max_tokens, model.max_model_len)
 
 
 def plan_memory(config: TrainConfig, model: PreparedModel, tasks: Sequence[Task]) -> MemoryPlan:

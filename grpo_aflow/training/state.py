@@ -6,7 +6,7 @@ Stands between `train`, which says in which order things happen, and the parts, 
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from grpo_aflow.learner.storage.checkpoints import Checkpoints
 from grpo_aflow.learner.worker import LearnerWorker
 from grpo_aflow.protocols import ServedModel, TaskStream
 from grpo_aflow.rollout.group import Rollouter
+from grpo_aflow.run.background import Logs
 from grpo_aflow.run.folder import RunDirectory
-from grpo_aflow.run.loggers import Log
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.resources import held
 from grpo_aflow.run.signals import Interrupt
@@ -47,7 +47,7 @@ class Training:
     config: TrainConfig
     run: RunDirectory
     progress: Progress
-    log_to: Log
+    log_to: Logs
     services: Services
     served: ServedModel
     rollouter: Rollouter  # of training: records ahead, replays
@@ -60,6 +60,7 @@ class Training:
     finished: int
     finished_version: int
     last: dict[str, float] = field(default_factory=dict)  # the figures of the last step
+    lines: list[Mapping[str, Any]] = field(default_factory=list)  # of the present step's rollouts
 
     def sampling(self, step: int) -> SamplingParams:
         return self.config.sampler.params(step)
@@ -85,10 +86,21 @@ class Training:
         """Tasks of a step; refills come from streams of their own: the main one stays a function of the step."""
         return list(self.stream.batch(step, number, seed=self.config.seed + REFILL_STREAM * refill_round))
 
+    def watch(self, step: int, arrived: Sized) -> None:
+        """Show from now on how far `step` is: how many of its groups have arrived, and what is at work."""
+        schedule, timeline = self.config.schedule, self.services.timeline
+
+        def describe() -> str:
+            at_work = ", ".join(f"{resource} ({number})" for resource, number in timeline.at_work().items())
+            groups = f"{len(arrived)} of {schedule.prompts_per_step} groups in"
+            return f"step {step}/{schedule.num_steps}: {groups}, at work: {at_work or 'nothing'}"
+
+        self.progress.watch(describe)
+
     async def learn(self, place: int, group: RolloutGroup, batch: TrainingGroup) -> None:
         """Record a group, then forward and backward of it; one without a signal costs nothing."""
         for rollout, advantage in zip(group.rollouts, batch.advantages, strict=True):
-            self.run.rollout((group.step, group.index, rollout.member), rollout, advantage)
+            self.lines.append(self.run.rollout((group.step, group.index, rollout.member), rollout, advantage))
         reference = await self.references.take(group)
         with self.services.timeline.busy("learner"):
             await self.worker.backward(batch, reference, place)
@@ -122,6 +134,8 @@ class Training:
         figures["learner/learning_rate"] = self.config.schedule.learning_rate_at(step)
         self.run.metrics(figures)
         self.log_to.log(figures)
+        self.log_to.rollouts(step, self.lines)
+        self.lines = []
         self.progress.step(figures)
         self.last = figures
 

@@ -48,8 +48,8 @@ SEED = {
     "data_mix.ratios": {"math": 0.4, "qa": 0.3, "code": 0.3},
     "workflow.deadline_s": 180.0,
     "eval.datasets": [],
-    "logger._target_": "grpo_aflow.run.loggers.WandB",
-    "logger.project": "aflow-roll-integration",
+    "logger.wandb._target_": "grpo_aflow.run.loggers.WandB",
+    "logger.wandb.project": "aflow-roll-integration",
 }
 # What the predecessor had otherwise: float16, and activations that were kept.
 DIFFERENT = {"model.dtype": "bfloat16", "learner.gradient_checkpointing": True}

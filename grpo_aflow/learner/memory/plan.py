@@ -82,6 +82,16 @@ class MemoryPlan:
             return "set learner.gradient_checkpointing=true, or lower sampler.max_tokens"
         return _FIXES[name]
 
+    def check_free(self, free_bytes: int) -> None:
+        """Raise UserError when others hold so much of the device that the plan does not fit into the rest."""
+        needed = self.total - self.parts["reserve"]
+        if needed > free_bytes:
+            raise UserError(
+                f"the run needs {needed / GIB:.1f} GiB and only {free_bytes / GIB:.1f} of "
+                f"{self.device_bytes / GIB:.1f} GiB are free: end what else runs on the device, or choose another with "
+                "model.device"
+            )
+
 
 _FIXES = {
     "base weights": "choose a smaller model (7B takes 40 GB, with experiment=single_40gb), or model.dtype=bfloat16",
@@ -150,6 +160,17 @@ def _cut(
         if tokens >= min(most, whole) and needed(tokens) <= room:
             break
     return replace(settings, max_tokens_per_micro_batch=tokens if is_open else most), needed(tokens)
+
+
+def free_memory(device: str) -> int:
+    """Bytes of it that nobody holds now."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
 def device_memory(device: str) -> int:

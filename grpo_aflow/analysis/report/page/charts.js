@@ -1,0 +1,168 @@
+// Charts: lines with bands, and stacked areas, as SVG. A chart is read by mouse and by the arrow keys.
+const FRAME = { left: 46, right: 12, top: 10, bottom: 26 };
+
+function ticks(low, high, count) {
+  const raw = (high - low) / Math.max(1, count);
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((m) => m >= raw) || raw;
+  const made = [];
+  for (let v = Math.ceil(low / step - 1e-9) * step; v <= high + step * 1e-9; v += step) made.push(Math.abs(v) < step * 1e-9 ? 0 : v);
+  return made;
+}
+
+function range(values, given) {
+  if (given) return given;
+  const known = values.filter(Number.isFinite);
+  if (!known.length) return [0, 1];
+  let low = Math.min(...known), high = Math.max(...known);
+  if (low >= 0 && low < 0.6 * high) low = 0;
+  if (low === high) { low -= Math.abs(low) * 0.1 || 0.5; high += Math.abs(high) * 0.1 || 0.5; }
+  return [low, high + (high - low) * 0.05];
+}
+
+const write = (format) => (format === "percent" ? percent : format === "usd" ? usd : format === "seconds" ? duration : (v) => figure(v));
+
+// spec: {x, lines: [{label, colour, values, faint?, low?, high?, dash?, unlisted?}], y?, format?, height?, label, xLabel?}
+function lineChart(spec) {
+  return plot(spec, (spec.lines || []).flatMap((line) => [line.values, line.low || [], line.high || [], line.faint || []].flat()), (frame) => {
+    const parts = [];
+    for (const line of spec.lines) {
+      if (line.low) parts.push(s("path", { d: area(frame, spec.x, line.low, line.high), fill: line.colour, class: "band" }));
+      if (line.faint) parts.push(s("path", { d: path(frame, spec.x, line.faint), stroke: line.colour, class: "faint" }));
+    }
+    for (const line of spec.lines) {
+      parts.push(s("path", { d: path(frame, spec.x, line.values), stroke: line.colour, class: "line", "stroke-dasharray": line.dash ? "5 4" : null }));
+      if (spec.dots || line.values.filter(Number.isFinite).length < 2) {
+        line.values.forEach((v, i) => Number.isFinite(v) && parts.push(s("circle", { cx: frame.x(spec.x[i]), cy: frame.y(v), r: 3.5, fill: line.colour })));
+      }
+    }
+    return parts;
+  });
+}
+
+// spec: {x, stack: [{label, colour, values}], format?, top?}: areas upon each other, the first at the bottom.
+function stackChart(spec) {
+  const sums = spec.x.map(() => 0);
+  const layers = spec.stack.map((layer) => {
+    const low = [...sums];
+    layer.values.forEach((v, i) => { sums[i] += Number.isFinite(v) ? v : 0; });
+    return { ...layer, low, high: [...sums] };
+  });
+  const y = spec.y || [0, Math.max(...sums, 1e-9) * 1.02];
+  return plot({ ...spec, y, lines: spec.stack }, [], (frame) => layers.map((layer) => {
+    const x = spec.x.length === 1 ? [spec.x[0] - 0.5, spec.x[0] + 0.5] : spec.x;
+    const twice = (values) => (spec.x.length === 1 ? [values[0], values[0]] : values);
+    return s("path", { d: area(frame, x, twice(layer.low), twice(layer.high)), fill: layer.colour, class: "layer" });
+  }));
+}
+
+function path(frame, x, values) {
+  let made = "", pen = false;
+  values.forEach((v, i) => {
+    if (!Number.isFinite(v)) { pen = false; return; }
+    made += `${pen ? "L" : "M"}${frame.x(x[i]).toFixed(1)},${frame.y(v).toFixed(1)}`;
+    pen = true;
+  });
+  return made;
+}
+
+function area(frame, x, low, high) {
+  const known = x.map((_, i) => i).filter((i) => Number.isFinite(low[i]) && Number.isFinite(high[i]));
+  const at = (i, v) => `${frame.x(x[i]).toFixed(1)},${frame.y(v[i]).toFixed(1)}`;
+  return known.length ? `M${known.map((i) => at(i, high)).join("L")}L${known.reverse().map((i) => at(i, low)).join("L")}Z` : "";
+}
+
+function plot(spec, values, draw) {
+  const known = spec.x.filter(Number.isFinite);
+  if (!known.length || !spec.lines.length) return empty("nothing to draw yet");
+  const width = spec.width || 460, height = spec.height || 210;
+  const y = range(values, spec.y);
+  let x0 = Math.min(...known), x1 = Math.max(...known);
+  if (x0 === x1) { x0 -= 0.5; x1 += 0.5; }
+  const frame = {
+    x: (v) => FRAME.left + ((v - x0) / (x1 - x0)) * (width - FRAME.left - FRAME.right),
+    y: (v) => height - FRAME.bottom - ((Math.min(Math.max(v, y[0]), y[1]) - y[0]) / (y[1] - y[0])) * (height - FRAME.top - FRAME.bottom),
+  };
+  const format = write(spec.format);
+  const grid = ticks(y[0], y[1], 4).map((v) => [
+    s("line", { x1: FRAME.left, x2: width - FRAME.right, y1: frame.y(v), y2: frame.y(v), class: "grid" }),
+    s("text", { x: FRAME.left - 7, y: frame.y(v) + 4, class: "tick end" }, format(v)),
+  ]);
+  const marks = ticks(x0, x1, 6).filter((v) => Number.isInteger(v)).map((v) => s("text", { x: frame.x(v), y: height - 8, class: "tick middle" }, figure(v)));
+  const cursor = s("line", { y1: FRAME.top, y2: height - FRAME.bottom, class: "cursor", visibility: "hidden" });
+  const image = s("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", tabindex: "0", "aria-label": described(spec, format) }, grid, marks, draw(frame), cursor);
+  const tip = h("div", { class: "tip", hidden: true });
+  const holder = h("figure", { class: "plot" }, h("div", { class: "plot-body" }, image, tip), spec.legend === false ? null : legend(spec.lines));
+  reading(holder, image, tip, cursor, spec, frame, format, width);
+  return holder;
+}
+
+const legend = (lines) => h("figcaption", { class: "legend" }, lines.filter((line) => !line.unlisted).map((line) =>
+  h("span", {}, h("i", { class: line.dash ? "swatch dash" : "swatch", style: `--own:${line.colour}` }), line.label)));
+
+function described(spec, format) {
+  const ends = spec.lines.filter((line) => !line.unlisted).slice(0, 8).map((line) => {
+    const known = line.values.filter(Number.isFinite);
+    return `${line.label} from ${format(known[0])} to ${format(known[known.length - 1])}`;
+  });
+  return `${spec.label || "chart"}: ${ends.join("; ")}. Arrow keys read the values.`;
+}
+
+// The nearest step's values beside the pointer; arrow keys move from step to step.
+function reading(holder, image, tip, cursor, spec, frame, format, width) {
+  let place = -1;
+  const show = (i, spoken) => {
+    place = Math.max(0, Math.min(spec.x.length - 1, i));
+    const at = frame.x(spec.x[place]);
+    cursor.setAttribute("x1", at); cursor.setAttribute("x2", at); cursor.setAttribute("visibility", "visible");
+    const lines = spec.lines.filter((line) => !line.unlisted && Number.isFinite(line.values[place]));
+    const rows = (spec.stack ? [...lines].reverse() : lines).map((line) => h("div", {}, h("i", { class: "swatch", style: `--own:${line.colour}` }), h("span", { text: line.label }), h("b", { text: format(line.values[place]) + (line.low ? ` (${format(line.low[place])} – ${format(line.high[place])})` : "") })));
+    tip.replaceChildren(h("strong", { text: `${spec.xLabel || "step"} ${figure(spec.x[place])}` }), ...rows);
+    tip.hidden = false;
+    const right = at > width / 2;
+    tip.style.left = right ? "auto" : `${(100 * at) / width + 2}%`;
+    tip.style.right = right ? `${100 - (100 * at) / width + 2}%` : "auto";
+    if (spoken) say(tip.innerText.replace(/\n+/g, ", "));
+  };
+  const hide = () => { tip.hidden = true; cursor.setAttribute("visibility", "hidden"); };
+  image.addEventListener("pointermove", (event) => {
+    const box = image.getBoundingClientRect();
+    const at = ((event.clientX - box.left) / box.width) * width;
+    let best = 0;
+    spec.x.forEach((v, i) => { if (Math.abs(frame.x(v) - at) < Math.abs(frame.x(spec.x[best]) - at)) best = i; });
+    show(best, false);
+  });
+  image.addEventListener("pointerleave", hide);
+  image.addEventListener("blur", hide);
+  image.addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1, Home: -1e9, End: 1e9 }[event.key];
+    if (by === undefined) { if (event.key === "Escape") hide(); return; }
+    event.preventDefault();
+    show(place < 0 ? (by > 0 ? 0 : spec.x.length - 1) : place + by, true);
+  });
+}
+
+// One figure of all runs: a curve a setting; of several seeds their mean with the spread, of one the raw values faint.
+function overlay(name, options = {}) {
+  const runs = S.runs.filter((run) => run.metrics[name]);
+  const x = [...new Set(runs.flatMap((run) => run.steps))].filter(Number.isFinite).sort((a, b) => a - b);
+  const onto = (run) => { const at = new Map(run.steps.map((step, i) => [step, i])); const values = series(run, name); return x.map((step) => (at.has(step) ? nan(values[at.get(step)]) : NaN)); };
+  const lines = S.settings.map((setting, i) => {
+    const own = setting.runs.map((place) => S.runs[place]).filter((run) => run.metrics[name]).map(onto);
+    if (!own.length) return null;
+    const across = (f) => x.map((_, k) => { const known = own.map((values) => values[k]).filter(Number.isFinite); return known.length ? f(known) : NaN; });
+    const centre = smoothed(across(mean), state.smooth);
+    const line = { label: setting.label, colour: colour(i), values: centre };
+    if (own.length === 1) return { ...line, faint: own[0] };
+    return { ...line, label: setting.runs.length > 1 && !setting.label.endsWith("seeds") ? `${setting.label} (${own.length} seeds)` : setting.label,
+      low: smoothed(across((v) => Math.min(...v)), state.smooth), high: smoothed(across((v) => Math.max(...v)), state.smooth) };
+  }).filter(Boolean);
+  return lineChart({ x, lines, label: options.label || name, legend: S.settings.length > 1, ...options });
+}
+
+// Several figures of the run in focus.
+function figures(named, options = {}) {
+  const run = S.runs[state.focus];
+  const lines = named.filter(([name]) => run.metrics[name]).map(([name, label, own, dash], i) => ({ label, colour: own || colour(i), dash, values: smoothed(series(run, name), state.smooth), faint: dash ? null : series(run, name) }));
+  return lineChart({ x: run.steps, lines, ...options });
+}

@@ -32,7 +32,11 @@ class _Call:
 
 
 class CallBook:
-    """All calls of a run. Evaluations share step -1: their calls are handed out in the order in which they were made."""
+    """All calls of a run, handed out to its rollouts.
+
+    A training rollout has its last ones: a resumed run makes calls again. Evaluations share step -1, so that theirs
+    are handed out in the order in which they were made.
+    """
 
     def __init__(self, calls: Mapping[Who, list[_Call]], cache: AnswerCache | None, notices: Sequence[str]) -> None:
         self.notices = notices
@@ -48,7 +52,10 @@ class CallBook:
         """The calls of each entry of a rollout's trace; empty ones where ledger and trace do not fit together."""
         number = sum(entry.num_calls for entry in trace)
         waiting = self._calls.get((step, task_id, member), [])
-        mine, waiting[:] = waiting[:number], waiting[number:]
+        if step >= 0:
+            mine = waiting[len(waiting) - number :] if number else []
+        else:
+            mine, waiting[:] = waiting[:number], waiting[number:]
         parts = _parts(sorted(mine, key=lambda call: call.ordinal), trace)
         first = min((call.start for call in mine if call.start is not None), default=0.0)
         return [[self._view(call, first) for call in part] for part in parts]
@@ -107,10 +114,13 @@ def _by_rollout(lines: Iterable[Line]) -> dict[Who, list[_Call]]:
 
 
 def _open(mine: list[_Call], line: Line) -> _Call:
-    """The call that a line is about: one that failed so far and is tried again, or a new one."""
+    """The call that a line is about: one that failed so far, or was made before the run was resumed; or a new one."""
     ordinal = tuple(line["ordinal"])
     for call in reversed(mine):
-        if call.key == line["key"] and call.ordinal == ordinal and call.outcome.get("outcome") in ("failed", "unknown"):
+        again = line["step"] >= 0 or call.outcome.get("outcome") in ("failed", "unknown")
+        if again and call.key == line["key"] and call.ordinal == ordinal:
+            mine.remove(call)
+            mine.append(call)
             return call
     mine.append(_Call(key=line["key"], operator=line["operator"], ordinal=ordinal))
     return mine[-1]

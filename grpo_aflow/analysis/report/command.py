@@ -7,6 +7,7 @@ as far as it is. The page holds everything: it can be passed on, and needs neith
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.max_rollouts < 1:
         raise UserError(f"--max-rollouts must be at least 1; got {arguments.max_rollouts}")
+    logging.getLogger("hydra").setLevel(logging.CRITICAL)  # it prints whatever it cannot import; the page says so
     output = arguments.output or (arguments.runs[0] / FILE if len(arguments.runs) == 1 else Path(FILE))
     report = build(arguments.runs, title=arguments.title, max_rollouts=arguments.max_rollouts)
     replace(output, report.html)

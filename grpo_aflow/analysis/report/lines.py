@@ -85,7 +85,8 @@ def read_rollouts(path: Path) -> Recorded:
     rollouts = tuple(line for line in read.lines if line.get("kind") == "rollout")
     ended = {(line.get("step"), line.get("group"), line.get("member")) for line in rollouts}
     open_ones = len(lengths.keys() - ended)
-    waiting = (f"{path.name}: {open_ones} completions have no outcome (running, or cut off)",) if open_ones else ()
+    have = "completion has" if open_ones == 1 else "completions have"
+    waiting = (f"{path.name}: {open_ones} {have} no outcome (running, or cut off)",) if open_ones else ()
     return Recorded(rollouts=rollouts, lengths=lengths, notices=(*read.notices, *waiting))
 
 

@@ -14,7 +14,15 @@ from typing import Any
 
 from grpo_aflow.analysis.report.redaction import Redact
 from grpo_aflow.analysis.report.settings import settings, varying_keys
-from grpo_aflow.analysis.report.views import TRAINING, CallView, GraphChange, GraphShare, GraphView, RolloutView, RunView
+from grpo_aflow.analysis.report.views import (
+    TRAINING,
+    CallView,
+    GraphChange,
+    GraphShare,
+    GraphView,
+    RolloutView,
+    RunView,
+)
 from grpo_aflow.evaluation.table import Sheet
 from grpo_aflow.run.files import finite
 from grpo_aflow.run.metric_table import metric_of
@@ -69,11 +77,18 @@ def _run(run: RunView, figures: Iterable[str]) -> Plain:
             if name != "step" and any(name in line for line in run.metrics)
         },
         "evaluations": run.evaluations,
+        "systems": {name: _system(system) for name, system in run.systems.items()},
         "tables": [_table(sheet) for sheet in run.sheets],
         "graphs": [_change(change) for change in run.graphs],
         "errors": _errors(run.rollouts),
         "num_rollouts": len(run.rollouts),
     }
+
+
+def _system(system: Mapping[str, Any]) -> Plain:
+    kept = ("accuracy", "accuracy_low", "accuracy_high", "num_tasks")
+    of = {name: {key: figures.get(key) for key in kept} for name, figures in system["datasets"].items()}
+    return {**{key: system["all"].get(key) for key in kept}, "datasets": of}
 
 
 def _meaning(name: str) -> Plain:
@@ -120,7 +135,9 @@ def _errors_of(rollout: RolloutView) -> list[str]:
     """Codes of findings of a refused workflow, or the reason for which one failed; none of one that answered."""
     if rollout.status == RolloutStatus.COMPLETED:
         return []
-    return list(dict.fromkeys([finding.code for finding in rollout.findings])) or ([rollout.reason] * bool(rollout.reason))
+    return list(dict.fromkeys([finding.code for finding in rollout.findings])) or (
+        [rollout.reason] * bool(rollout.reason)
+    )
 
 
 class RolloutTable:

@@ -55,7 +55,7 @@ def thinned(part: Part, most: int) -> tuple[Sequence[Line], str]:
 
 
 def views(part: Part, lines: Sequence[Line], *, calls: CallBook, graphs: GraphBook) -> Iterator[RolloutView]:
-    """The rollouts of a part. Calls are looked up for all of its lines in order, or those of a later one would shift."""
+    """The rollouts of a part that are shown. Calls are looked up for all lines, or those of a later one would shift."""
     shown = {id(line) for line in lines}
     for line in part.recorded.rollouts:
         if all(name in line for name in NEEDED):

@@ -32,9 +32,16 @@ def read_run(folder: Path, *, max_rollouts: int) -> RunView:
         rollouts = list(_rollouts(parts, calls, graphs.GraphBook.of_config(config), max_rollouts, told))
     finally:
         calls.close()
+    systems, shown = _results(folder, told)
     found = find_tasks(folder, config, {rollout.task_id for rollout in rollouts})
+    shown_prompts = find_prompts(config, found.tasks)
     told += [*metrics.notices, *(text for part in parts for text in part.recorded.notices)]
-    told += [*_missing(parts, metrics.lines), *(calls.notices if rollouts else ()), *found.notices]
+    told += [
+        *_missing(parts, metrics.lines),
+        *(calls.notices if rollouts else ()),
+        *found.notices,
+        *shown_prompts.notices,
+    ]
     return RunView(
         path=str(folder),
         name=folder.name,
@@ -43,10 +50,11 @@ def read_run(folder: Path, *, max_rollouts: int) -> RunView:
         config=flatten(config),
         metrics=metrics.lines,
         evaluations=_evaluations(folder, told),
-        sheets=_sheets(folder, told),
+        systems=systems,
+        sheets=shown,
         rollouts=rollouts,
         tasks=found.tasks,
-        prompts=find_prompts(config, found.tasks),
+        prompts=shown_prompts.prompts,
         graphs=graphs.changes(rollouts),
         notices=tuple(dict.fromkeys(text for text in told if text)),
     )
@@ -115,13 +123,15 @@ def _evaluations(folder: Path, told: list[str]) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _sheets(folder: Path, told: list[str]) -> Sequence[Sheet]:
+def _results(folder: Path, told: list[str]) -> tuple[Mapping[str, Mapping[str, Any]], Sequence[Sheet]]:
+    """The systems that an evaluation compared, and its tables."""
     if not (folder / RESULTS).is_file():
-        return ()
+        return {}, ()
     try:
-        return sheets(read_results(folder))
+        record = read_results(folder)
+        return record["systems"], sheets(record)
     except UserError as error:
         told.append(str(error))
     except (KeyError, TypeError, AttributeError) as error:
         told.append(f"{RESULTS} cannot be shown ({error!r}): evaluate again")
-    return ()
+    return {}, ()

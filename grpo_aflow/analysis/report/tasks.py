@@ -43,13 +43,21 @@ def find_tasks(folder: Path, config: Mapping[str, Any], wanted: Collection[str])
     return Tasks(tasks=found, notices=(*read.notices, *told))
 
 
-def find_prompts(config: Mapping[str, Any], tasks: Mapping[str, Task]) -> Mapping[str, Sequence[Message]]:
-    """Task id -> the messages that the policy was shown; empty where the prompt cannot be made any more."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompts:
+    """Task id -> the messages that the policy was shown, and why there are none, in words."""
+
+    prompts: Mapping[str, Sequence[Message]]
+    notices: Sequence[str] = ()
+
+
+def find_prompts(config: Mapping[str, Any], tasks: Mapping[str, Task]) -> Prompts:
+    """What the policy was shown of each task, made again by the run's own config."""
     try:
         prompt: TaskPrompt = build(config.get("prompt") or {}, "prompt")
-        return {name: prompt.messages(task) for name, task in tasks.items()}
-    except UserError:
-        return {}
+        return Prompts(prompts={name: prompt.messages(task) for name, task in tasks.items()})
+    except UserError as error:
+        return Prompts(prompts={}, notices=(f"the policy's prompts cannot be made again: {error}",) if tasks else ())
 
 
 def _task(line: Line) -> Task | None:

@@ -111,6 +111,7 @@ class RunView:
     config: Mapping[str, Any]  # flat
     metrics: Sequence[Mapping[str, Any]]  # a line a step
     evaluations: Mapping[str, Mapping[str, Any]]  # name -> record
+    systems: Mapping[str, Mapping[str, Any]]  # of results.json: the policy and its baselines -> figures
     sheets: Sequence[Sheet]  # of results.json
     rollouts: Sequence[RolloutView]
     tasks: Mapping[str, Task]

@@ -1,13 +1,24 @@
 // Charts: lines with bands, and stacked areas, as SVG. A chart is read by mouse and by the arrow keys.
-const FRAME = { left: 46, right: 12, top: 10, bottom: 26 };
+const FRAME = { left: 52, right: 12, top: 10, bottom: 26 };
 
+// Round values within a range: as few as at least three of them allow.
 function ticks(low, high, count) {
-  const raw = (high - low) / Math.max(1, count);
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((m) => m >= raw) || raw;
+  const least = (high - low) / Math.max(1, count);
+  const power = 10 ** Math.floor(Math.log10(least));
+  const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((m) => m >= least * 0.999);
   const made = [];
   for (let v = Math.ceil(low / step - 1e-9) * step; v <= high + step * 1e-9; v += step) made.push(Math.abs(v) < step * 1e-9 ? 0 : v);
   return made;
+}
+
+// How the values of an axis are written, so that neighbours differ.
+function axis(values, format) {
+  const step = values.length > 1 ? values[1] - values[0] : 1;
+  const digits = (unit) => Math.min(8, Math.max(0, Math.ceil(-Math.log10(step * unit) - 1e-9) + (/[1-9]{2}/.test((step * unit).toPrecision(2).replace(/[.0]/g, "")) ? 1 : 0)));
+  if (format === "percent") return (v) => `${(100 * v).toFixed(digits(100))} %`;
+  if (format === "usd") return (v) => (v === 0 ? "$0" : `$${v.toFixed(Math.max(2, digits(1)))}`);
+  if (format === "seconds") return (v) => (v === 0 ? "0" : step >= 1 && v < 600 ? `${v.toFixed(digits(1))} s` : duration(v));
+  return (v) => (v === 0 ? "0" : step < 1e-4 ? v.toExponential(1) : step >= 1 ? v.toLocaleString("en") : v.toFixed(digits(1)));
 }
 
 function range(values, given) {
@@ -15,8 +26,9 @@ function range(values, given) {
   const known = values.filter(Number.isFinite);
   if (!known.length) return [0, 1];
   let low = Math.min(...known), high = Math.max(...known);
+  if (low === 0 && high === 0) return [0, 1];
   if (low >= 0 && low < 0.6 * high) low = 0;
-  if (low === high) { low -= Math.abs(low) * 0.1 || 0.5; high += Math.abs(high) * 0.1 || 0.5; }
+  if (high - low < 1e-6 * Math.abs(high)) { low -= Math.abs(low) * 0.1; high += Math.abs(high) * 0.1; }
   return [low, high + (high - low) * 0.05];
 }
 
@@ -72,29 +84,37 @@ function area(frame, x, low, high) {
   return known.length ? `M${known.map((i) => at(i, high)).join("L")}L${known.reverse().map((i) => at(i, low)).join("L")}Z` : "";
 }
 
+// A chart is drawn for the width that it has, so that its letters stay as they are.
 function plot(spec, values, draw) {
-  const known = spec.x.filter(Number.isFinite);
-  if (!known.length || !spec.lines.length) return empty("nothing to draw yet");
-  const width = spec.width || 460, height = spec.height || 210;
-  const y = range(values, spec.y);
+  if (!spec.x.some(Number.isFinite) || !spec.lines.length) return empty("nothing to draw yet");
+  const body = h("div", { class: "plot-body" });
+  let drawn = 0;
+  const fit = (width) => { if (Math.abs(width - drawn) > 4) { drawn = width; plotInto(body, spec, values, draw, width); } };
+  fit(spec.width || 460);
+  new ResizeObserver(([entry]) => entry.contentRect.width > 40 && fit(Math.round(entry.contentRect.width))).observe(body);
+  return h("figure", { class: "plot" }, body, spec.legend === false ? null : legend(spec.lines));
+}
+
+function plotInto(body, spec, values, draw, width) {
+  const height = spec.height || Math.round(Math.min(270, Math.max(190, width * 0.44)));
+  const known = spec.x.filter(Number.isFinite), y = range(values, spec.y);
   let x0 = Math.min(...known), x1 = Math.max(...known);
   if (x0 === x1) { x0 -= 0.5; x1 += 0.5; }
   const frame = {
     x: (v) => FRAME.left + ((v - x0) / (x1 - x0)) * (width - FRAME.left - FRAME.right),
     y: (v) => height - FRAME.bottom - ((Math.min(Math.max(v, y[0]), y[1]) - y[0]) / (y[1] - y[0])) * (height - FRAME.top - FRAME.bottom),
   };
-  const format = write(spec.format);
-  const grid = ticks(y[0], y[1], 4).map((v) => [
+  const format = write(spec.format), levels = ticks(y[0], y[1], 5), level = axis(levels, spec.format);
+  const grid = levels.map((v) => [
     s("line", { x1: FRAME.left, x2: width - FRAME.right, y1: frame.y(v), y2: frame.y(v), class: "grid" }),
-    s("text", { x: FRAME.left - 7, y: frame.y(v) + 4, class: "tick end" }, format(v)),
+    s("text", { x: FRAME.left - 7, y: frame.y(v) + 4, class: "tick end" }, level(v)),
   ]);
   const marks = ticks(x0, x1, 6).filter((v) => Number.isInteger(v)).map((v) => s("text", { x: frame.x(v), y: height - 8, class: "tick middle" }, figure(v)));
   const cursor = s("line", { y1: FRAME.top, y2: height - FRAME.bottom, class: "cursor", visibility: "hidden" });
   const image = s("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", tabindex: "0", "aria-label": described(spec, format) }, grid, marks, draw(frame), cursor);
   const tip = h("div", { class: "tip", hidden: true });
-  const holder = h("figure", { class: "plot" }, h("div", { class: "plot-body" }, image, tip), spec.legend === false ? null : legend(spec.lines));
-  reading(holder, image, tip, cursor, spec, frame, format, width);
-  return holder;
+  body.replaceChildren(image, tip);
+  reading(image, tip, cursor, spec, frame, format, width);
 }
 
 const legend = (lines) => h("figcaption", { class: "legend" }, lines.filter((line) => !line.unlisted).map((line) =>
@@ -109,7 +129,7 @@ function described(spec, format) {
 }
 
 // The nearest step's values beside the pointer; arrow keys move from step to step.
-function reading(holder, image, tip, cursor, spec, frame, format, width) {
+function reading(image, tip, cursor, spec, frame, format, width) {
   let place = -1;
   const show = (i, spoken) => {
     place = Math.max(0, Math.min(spec.x.length - 1, i));
@@ -135,10 +155,11 @@ function reading(holder, image, tip, cursor, spec, frame, format, width) {
   image.addEventListener("pointerleave", hide);
   image.addEventListener("blur", hide);
   image.addEventListener("keydown", (event) => {
-    const by = { ArrowLeft: -1, ArrowRight: 1, Home: -1e9, End: 1e9 }[event.key];
-    if (by === undefined) { if (event.key === "Escape") hide(); return; }
+    const end = spec.x.length - 1;
+    const to = { ArrowLeft: place < 0 ? end : place - 1, ArrowRight: place + 1, Home: 0, End: end }[event.key];
+    if (to === undefined) { if (event.key === "Escape") hide(); return; }
     event.preventDefault();
-    show(place < 0 ? (by > 0 ? 0 : spec.x.length - 1) : place + by, true);
+    show(to, true);
   });
 }
 

@@ -2,6 +2,12 @@
 const section = (title, note, ...children) => h("section", { class: "part" }, h("h3", {}, title, note && h("small", { text: ` ${note}` })), ...children);
 const pre = (text) => h("pre", { text: text === "" ? "(empty)" : text, class: text === "" ? "muted" : null });
 const fold = (title, open, ...children) => h("details", { open }, h("summary", {}, title), ...children);
+// What is only made when it is opened.
+function lazyFold(title, make) {
+  const node = fold(title, false);
+  node.addEventListener("toggle", () => node.append(...[make()].flat(3)), { once: true });
+  return node;
+}
 const textOf = (ref) => R.texts[ref];
 
 function detailView(i) {
@@ -26,7 +32,7 @@ const written = (i) => [R.length[i] >= 0 && `${R.length[i]} tokens`, R.graph[i] 
 function verdict(i, task, terms) {
   const t = R, exact = t.exact[i], golds = task.answers ? task.answers.map(textOf) : null;
   const gold = golds === null ? h("p", { class: "muted", text: "not known here" }) : pre(golds.map((text) => (text === "" ? "(unanswerable)" : text)).join("\n"));
-  const facts = [["reward", figure(t.reward[i])], ["advantage", signed(t.advantage[i])], ["score", figure(t.score[i])], ["rule", t.names[t.rule[i]] || "–"], ["read as", textOf(t.read[i]) || "–"], ["calls", t.calls[i]], ["executor tokens", figure(t.tokens[i])], ["cost", usd(t.cost[i])], ...Object.entries(terms).map(([name, value]) => [name, figure(value)])];
+  const facts = [["reward", figure(t.reward[i])], ["advantage", signed(t.advantage[i])], ["score", figure(t.score[i])], ["rule", t.names[t.rule[i]] || "–"], ["read as", textOf(t.read[i]) || "–"], ["calls", t.calls[i]], ["executor tokens", figure(t.tokens[i])], ["cost", usd(t.cost[i])], ...Object.entries(terms).map(([name, value]) => [`term: ${name}`, figure(value)])];
   if (t.names[t.reason[i]]) facts.unshift(["reason", t.names[t.reason[i]]]);
   return h("section", { class: "part verdict" },
     h("div", { class: "pair-of" },
@@ -73,7 +79,7 @@ function neighboursView(i) {
       t.graph[j] >= 0 ? graphLine(t.graphs[t.graph[j]]) : h("span", { class: "muted", text: t.errors[j].map((e) => t.names[e]).join(", ") || t.names[t.reason[j]] }),
       h("span", { class: "clip answer", text: textOf(t.answer[j]) || "no answer" }));
   });
-  const sources = fold("Sources side by side", false, h("div", { class: "side-by-side" }, members.map((j) => h("div", { class: j === i ? "chosen" : null }, h("h4", {}, `#${t.member[j]} `, h("small", { text: `reward ${figure(t.reward[j], 2)}, advantage ${signed(t.advantage[j])}` })), sourceView(textOf(t.source[j]) || textOf(t.written[j]), t.details[j][1].map(([code, line, message]) => ({ code, line, message: textOf(message) })))))));
+  const sources = lazyFold("Sources side by side", () => h("div", { class: "side-by-side" }, members.map((j) => h("div", { class: j === i ? "chosen" : null }, h("h4", {}, `#${t.member[j]} `, h("small", { text: `reward ${figure(t.reward[j], 2)}, advantage ${signed(t.advantage[j])}` })), sourceView(textOf(t.source[j]) || textOf(t.written[j]), t.details[j][1].map(([code, line, message]) => ({ code, line, message: textOf(message) })))))));
   const strip = h("div", { class: "neighbours", role: "group", "aria-label": "members of the group" }, cards);
   requestAnimationFrame(() => { const own = strip.querySelector(".chosen"); if (own) strip.scrollLeft = own.offsetLeft - strip.clientWidth / 2 + own.clientWidth / 2; });
   return section("Group", `${members.length} rollouts of the same task; bars are advantages`, strip, sources);

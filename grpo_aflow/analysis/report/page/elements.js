@@ -28,6 +28,7 @@ const signed = (value, digits = 2) => (Number.isFinite(value) ? (value > 0 ? "+"
 
 function duration(seconds) {
   if (!Number.isFinite(seconds)) return "–";
+  if (seconds === 0) return "0 s";
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 90) return `${seconds.toFixed(1)} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;

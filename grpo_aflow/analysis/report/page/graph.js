@@ -11,15 +11,22 @@ function layout(graph) {
   return [...made, ["answer"]];
 }
 
+// Whether a result passes over a column: its edge is drawn as an arc above.
+function skips(graph, columns) {
+  const column = new Map(columns.flatMap((nodes, at) => nodes.map((node) => [node, at])));
+  const far = (from, to) => column.get(to) - column.get(from) > 1;
+  return graph.answer.some((from) => far(from, "answer")) || graph.feeds.some((sources, node) => sources.some((from) => far(from, node)));
+}
+
 function drawGraph(graph, options = {}) {
   const columns = layout(graph);
   const rowHeight = 46, gap = 34, high = Math.max(...columns.map((c) => c.length));
   const widthOf = (column) => Math.max(...column.map((node) => 24 + 7.1 * nameOf(graph, node).length));
-  const places = new Map();
+  const places = new Map(), arcs = skips(graph, columns) ? 16 : 0;
   let x = 4;
   columns.forEach((column) => {
     const width = widthOf(column);
-    column.forEach((node, i) => places.set(node, { x, width, y: (high - column.length) * rowHeight / 2 + i * rowHeight + rowHeight / 2 + 2 }));
+    column.forEach((node, i) => places.set(node, { x, width, y: (high - column.length) * rowHeight / 2 + i * rowHeight + rowHeight / 2 + 2 + arcs }));
     x += width + gap;
   });
   const edges = [];
@@ -29,7 +36,7 @@ function drawGraph(graph, options = {}) {
     edges.map(([from, to]) => edge(places.get(from), places.get(to))),
     [...places].map(([node, place]) => box(graph, node, place)),
   ];
-  const width = x - gap + 6, height = high * rowHeight + 4;
+  const width = x - gap + 6, height = high * rowHeight + 4 + arcs;
   return s("svg", { viewBox: `0 0 ${width} ${height}`, class: "graph", role: "img", style: `width:${options.scale ? width * options.scale : width}px`, "aria-label": spelled(graph) }, drawn);
 }
 
@@ -37,10 +44,9 @@ const nameOf = (graph, node) => (node === "answer" ? "answer" : graph.operators[
 
 function edge(from, to) {
   const x0 = from.x + from.width, x1 = to.x, middle = (x0 + x1) / 2;
-  const skips = x1 - x0 > 60;
-  const bend = skips ? (from.y === to.y ? from.y - 34 : from.y) : from.y;
-  const d = skips && from.y === to.y
-    ? `M${x0 - 10},${from.y - 13}C${x0 + 16},${bend} ${x1 - 16},${bend} ${x1 + 8},${to.y - 14}`
+  const top = from.y - 40;
+  const d = x1 - x0 > 60 && from.y === to.y
+    ? `M${x0 - 12},${from.y - 14}C${x0 + 12},${top} ${x1 - 12},${top} ${x1 + 12},${to.y - 14}`
     : `M${x0},${from.y}C${middle},${from.y} ${middle},${to.y} ${x1},${to.y}`;
   return s("path", { d, class: "edge" });
 }

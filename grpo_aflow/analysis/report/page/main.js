@@ -6,7 +6,7 @@ function route() {
   const view = VIEWS[name] ? name : "overview";
   if (view === "rollouts" && rest !== undefined && rest !== "") browser.chosen = Number(rest);
   for (const link of document.querySelectorAll("#nav a")) {
-    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+    if (link.hash === `#${view}`) { link.setAttribute("aria-current", "page"); link.scrollIntoView({ block: "nearest", inline: "nearest" }); } else link.removeAttribute("aria-current");
   }
   document.body.dataset.view = view;
   document.getElementById("main").replaceChildren(...VIEWS[view][1]().flat(3).filter(Boolean));

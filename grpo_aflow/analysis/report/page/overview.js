@@ -61,11 +61,12 @@ function overviewView() {
     notices(),
     tiles(run),
     runTable(),
-    h("div", { class: "grid" },
+    h("div", { class: "grid two" },
       heldOut(run),
       trained && card("Mean reward", S.settings.length > 1 || S.runs.length > 1 ? "mean over the seeds, and from the least to the greatest" : `smoothed over ${state.smooth} steps; every step faint`, overlay("reward/mean")),
       trained && tierCard(),
       trained && card("Exact answers by domain", null, figures(metricNames(/^accuracy\/(?!exact$)/).map((name) => [name, name.slice(9)]), { format: "percent", y: [0, 1], label: "exact answers by domain" })),
-      !trained && run.tables.slice(0, 1).map(tableCard)),
+      !trained && evaluationCards(run)),
+    !trained && run.tables.filter((table) => /gain/.test(table.title)).map(tableCard),
   ];
 }

@@ -6,7 +6,7 @@ function shareCard(one, total, before) {
   const change = before === null ? null : share - before;
   return h("article", { class: "share" },
     h("div", { class: "share-head" }, h("b", { text: percent(share) }), h("div", { class: "meter", role: "presentation" }, h("i", { style: `width:${100 * share}%` })),
-      change !== null && h("span", { class: change > 0.005 ? "up" : change < -0.005 ? "down" : "even", text: before === 0 ? "new among these" : `${signed(100 * change, 0)} points` })),
+      change !== null && h("span", { class: change > 0.005 ? "up" : change < -0.005 ? "down" : "even", text: before === 0 ? "new among these" : Math.abs(change) <= 0.005 ? "as at first" : `${signed(100 * change, 0)} points` })),
     h("div", { class: "scroll" }, drawGraph(one.graph)),
     h("details", {}, h("summary", { text: `one of ${one.count} workflows` }), sourceView(one.source)));
 }

@@ -155,6 +155,7 @@ def test_repairs_findings_and_neighbours(opened, report):
     detail.locator(".neighbour").nth(2).click()
     assert "__call__ must be async" in detail.locator(".finding").inner_text()
     detail.locator("summary", has_text="Sources side by side").click()
+    detail.locator(".side-by-side > div").nth(3).wait_for()
     assert detail.locator(".side-by-side > div").count() == 4
 
 

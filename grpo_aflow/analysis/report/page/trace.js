@@ -8,7 +8,7 @@ function timeline(trace) {
     end = Math.max(end, start + call.latency);
     return { ...call, start, cached: call.start === null };
   });
-  const total = Math.max(end, 1e-3), width = 620, left = 150, right = 150, rowHeight = 26, height = placed.length * rowHeight + 26;
+  const total = Math.max(end, 1e-3), width = 640, left = 160, right = 190, rowHeight = 26, height = placed.length * rowHeight + 26;
   const at = (v) => left + (v / total) * (width - left - right);
   const rows = placed.map((call, i) => {
     const y = 6 + i * rowHeight, tokens = `${call.prompt_tokens} → ${call.completion_tokens} tok`;
@@ -22,7 +22,7 @@ function timeline(trace) {
   const marks = ticks(0, total, 4).map((v) => [s("line", { x1: at(v), x2: at(v), y1: 2, y2: height - 22, class: "grid" }), s("text", { x: at(v), y: height - 6, class: "tick middle" }, duration(v))]);
   const spent = placed.reduce((sum, call) => sum + call.cost, 0), tokens = placed.reduce((sum, call) => sum + call.prompt_tokens + call.completion_tokens, 0);
   return section("Time", `${placed.length} executor calls in ${duration(total)}, ${figure(tokens)} tokens, ${usd(spent)}`,
-    h("div", { class: "scroll" }, s("svg", { viewBox: `0 0 ${width + 40} ${height}`, class: "chart timeline", role: "img", "aria-label": `${placed.length} executor calls over ${duration(total)}: ${placed.map((call) => `${call.slot} from ${duration(call.start)}, ${duration(call.latency)}`).join("; ")}` }, marks, rows)));
+    h("div", { class: "scroll" }, s("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart timeline", role: "img", "aria-label": `${placed.length} executor calls over ${duration(total)}: ${placed.map((call) => `${call.slot} from ${duration(call.start)}, ${duration(call.latency)}`).join("; ")}` }, marks, rows)));
 }
 
 function traceView(trace) {

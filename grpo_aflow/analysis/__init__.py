@@ -1,7 +1,7 @@
 """Run folders as pandas tables and pictures, for notebooks: `load_runs("runs/*/*")`, then `metrics`, `rollouts`, plots.
 
-In: the files of run folders. Out: data frames, and drawings on an axis that you give. See `frames`. The package `report`
-makes a page of them (`grpo-aflow-report`).
+In: the files of run folders. Out: data frames, and drawings on an axis that you give. See `frames`. The package
+`report` makes a page of them (`grpo-aflow-report`).
 """
 
 from grpo_aflow.analysis.frames import (

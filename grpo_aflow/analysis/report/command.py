@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from grpo_aflow.analysis.report.folders import find_runs
 from grpo_aflow.analysis.report.page import render
 from grpo_aflow.analysis.report.payload import RolloutTable, summary
 from grpo_aflow.analysis.report.redaction import redactor
-from grpo_aflow.analysis.report.run import read_run
+from grpo_aflow.analysis.report.run import Say, read_run
 from grpo_aflow.run.files import replace
 from grpo_aflow.types import UserError
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--max-rollouts must be at least 1; got {arguments.max_rollouts}")
     logging.getLogger("hydra").setLevel(logging.CRITICAL)  # it prints whatever it cannot import; the page says so
     output = arguments.output or (arguments.runs[0] / FILE if len(arguments.runs) == 1 else Path(FILE))
-    report = build(arguments.runs, title=arguments.title, max_rollouts=arguments.max_rollouts)
+    report = build(arguments.runs, title=arguments.title, max_rollouts=arguments.max_rollouts, say=_say)
     replace(output, report.html)
     for notice in report.notices:
         print(f"note: {notice}")
@@ -56,10 +57,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{output}: {report.num_runs} runs, {report.num_rollouts} rollouts, {size:.1f} MB; open it in a browser")
 
 
-def build(named: Sequence[Path], *, title: str | None = None, max_rollouts: int = MAX_ROLLOUTS) -> Report:
+def build(
+    named: Sequence[Path],
+    *,
+    title: str | None = None,
+    max_rollouts: int = MAX_ROLLOUTS,
+    say: Say = lambda text: None,
+) -> Report:
     """The page about the runs in these folders. Raises UserError where there are none."""
     found = find_runs(named)
-    runs = [read_run(folder, max_rollouts=max_rollouts) for folder in found.folders]
+    runs = [read_run(folder, max_rollouts=max_rollouts, say=say) for folder in found.folders]
     redact = redactor(os.environ, [run.config for run in runs])
     shown = title or " · ".join(path.resolve().name for path in named[:3])
     table = RolloutTable(redact)
@@ -71,3 +78,7 @@ def build(named: Sequence[Path], *, title: str | None = None, max_rollouts: int 
     return Report(
         html=html, num_runs=len(runs), num_rollouts=sum(len(run.rollouts) for run in runs), notices=[*notices, *told]
     )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -28,7 +28,7 @@ def find_runs(named: Sequence[Path]) -> Found:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run's: it has a manifest and a config, or rollouts at least where these are lost."""
+    """Whether a folder is a run's, even a damaged one's."""
     return (folder / "manifest.json").is_file() or (folder / "config.yaml").is_file()
 
 
@@ -38,11 +38,16 @@ def _below(path: Path) -> Found:
     if is_run(path):
         return Found(folders=(path,))
     jobs = sorted(path.glob(f"*/{ROW}"), key=lambda file: (len(file.parent.name), file.parent.name))
-    found = _jobs(jobs) if jobs else Found(folders=sorted({file.parent for file in path.rglob("manifest.json")}))
+    found = _jobs(jobs) if jobs else Found(folders=_runs_in(path))
     if not found.folders:
         told = f" ({'; '.join(found.notices)})" if found.notices else ""
         raise UserError(f"{path} has no run folder in it{told}; give one that grpo-aflow-train or -eval has made")
     return found
+
+
+def _runs_in(path: Path) -> list[Path]:
+    """Manifests stand beside other things, too: a run has its config as well."""
+    return sorted(file.parent for file in path.rglob("manifest.json") if (file.parent / "config.yaml").is_file())
 
 
 def _jobs(rows: Sequence[Path]) -> Found:

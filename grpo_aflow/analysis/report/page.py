@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 FOLDER = Path(__file__).parent / "page"
 SCRIPTS = (
     "data.js", "elements.js", "charts.js", "graph.js", "source.js", "overview.js", "training.js", "workflows.js",
-    "evaluation.js", "setup.js", "browser.js", "detail.js", "trace.js", "main.js",
+    "evaluation.js", "setup.js", "filters.js", "browser.js", "detail.js", "trace.js", "main.js",
 )  # fmt: skip
-"""In this order they are one script."""
+STYLES = (
+    "colours.css", "base.css", "layout.css", "charts.css", "pieces.css", "workflows.css", "browser.css", "detail.css",
+    "narrow.css",
+)  # fmt: skip
+"""In these orders they are one script and one style sheet."""
 
 
 def render(title: str, summary: Mapping[str, Any], rollouts: Mapping[str, Any]) -> str:
@@ -25,11 +29,15 @@ def render(title: str, summary: Mapping[str, Any], rollouts: Mapping[str, Any]) 
     environment = Environment(loader=loader, autoescape=select_autoescape(["j2"]), undefined=StrictUndefined)
     return environment.get_template("report.html.j2").render(
         title=title,
-        style=(FOLDER / "style.css").read_text(encoding="utf-8"),
-        script="\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS),
+        style=_joined(STYLES),
+        script=_joined(SCRIPTS),
         summary=packed(summary),
         rollouts=packed(rollouts),
     )
+
+
+def _joined(names: Sequence[str]) -> str:
+    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
 
 
 def packed(data: Mapping[str, Any]) -> str:

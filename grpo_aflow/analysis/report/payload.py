@@ -160,8 +160,8 @@ class RolloutTable:
         made = {
             "texts": self._texts.values,
             "names": self._names.values,
-            "graphs": self._graphs.values,
-            "tasks": self._tasks.values,
+            "graphs": _redacted(self._graphs.values, self._redact),
+            "tasks": _redacted(self._tasks.values, self._redact),
             "columns": {name: [row[name] for row in self._rows] for name in names},
             "details": self._details,
         }

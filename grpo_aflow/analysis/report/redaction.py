@@ -12,7 +12,9 @@ from typing import Any
 
 MARK = "[removed]"
 MIN_LENGTH = 8  # of a value: a shorter one would be found in innocent words
-NAMES = re.compile(r"(?i)(?:api_?-?key|(?:^|[_.-])key$|token$|secret|passw(?:or)?d|credential|authorization)")
+NAMES = re.compile(
+    r"(?i)(?:api_?-?key|(?:^|[_.-])key$|(?<!(?:bos|eos|pad|unk|end)[_-])token$|secret|passw(?:or)?d|credential|authorization)"
+)
 LOOKS = re.compile(
     r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}"  # OpenAI and those who follow it
     r"|\bhf_[A-Za-z0-9]{16,}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,21 @@ from grpo_aflow.evaluation.table import Sheet, sheets
 from grpo_aflow.run.saved import flatten, read_manifest, saved_config
 from grpo_aflow.types import UserError
 
+QUIET_S = 10.0  # after so long a word on how far it is
 
-def read_run(folder: Path, *, max_rollouts: int) -> RunView:
-    """Everything that a run folder holds. max_rollouts: of each of its parts."""
+Say = Callable[[str], None]
+
+
+def read_run(folder: Path, *, max_rollouts: int, say: Say = lambda text: None) -> RunView:
+    """Everything that a run folder holds. max_rollouts: of each of its parts; say: told how far it is, now and then."""
     told: list[str] = []
     config, manifest = _said(folder, told)
     metrics = read_lines(folder / "metrics.jsonl")
     parts = read_parts(folder)
     calls = CallBook.open(folder, (config.get("executor") or {}).get("cache_folder"))
     try:
-        rollouts = list(_rollouts(parts, calls, graphs.GraphBook.of_config(config), max_rollouts, told))
+        read = _rollouts(parts, calls, graphs.GraphBook.of_config(config), max_rollouts, told)
+        rollouts = list(_telling(read, folder.name, say))
     finally:
         calls.close()
     systems, shown = _results(folder, told)
@@ -77,13 +83,20 @@ def _said(folder: Path, told: list[str]) -> tuple[dict[str, Any], dict[str, Any]
 
 def _rollouts(
     parts: Sequence[Part], calls: CallBook, book: graphs.GraphBook, most: int, told: list[str]
-) -> Sequence[RolloutView]:
-    made: list[RolloutView] = []
+) -> Iterator[RolloutView]:
     for part in parts:
         lines, left_out = thinned(part, most)
         told.append(left_out)
-        made += views(part, lines, calls=calls, graphs=book)
-    return made
+        yield from views(part, lines, calls=calls, graphs=book)
+
+
+def _telling(rollouts: Iterable[RolloutView], name: str, say: Say) -> Iterator[RolloutView]:
+    spoken = time.monotonic()
+    for number, rollout in enumerate(rollouts, 1):
+        if time.monotonic() - spoken > QUIET_S:
+            spoken = time.monotonic()
+            say(f"{name}: {number} rollouts read")
+        yield rollout
 
 
 def _missing(parts: Sequence[Part], metrics: Sequence[Mapping[str, Any]]) -> list[str]:

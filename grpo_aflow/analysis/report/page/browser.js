@@ -2,39 +2,6 @@
 const ROW = 38;
 const browser = { shown: null, chosen: -1, order: ["", 1], filters: null, search: null, nodes: null, spent: NaN };
 
-const noFilters = () => ({ run: "", part: "", from: "", to: "", dataset: "", status: "", error: "", tiers: new Set(), text: "" });
-
-function matching() {
-  const f = browser.filters, t = R;
-  const place = (name) => (name === "" ? -1 : t.names.indexOf(name));
-  const part = place(f.part), status = place(f.status), error = place(f.error);
-  const run = f.run === "" ? -1 : Number(f.run), from = f.from === "" ? -Infinity : Number(f.from), to = f.to === "" ? Infinity : Number(f.to);
-  const inDataset = f.dataset === "" ? null : t.tasks.map((task) => task.dataset === f.dataset);
-  const hit = f.text.trim() === "" ? null : found(t, (browser.search ||= searchIndex(t)), f.text.trim());
-  const made = [];
-  for (let i = 0; i < t.n; i++) {
-    if (run >= 0 && t.run[i] !== run) continue;
-    if (part >= 0 && t.part[i] !== part) continue;
-    if (t.step[i] < from || t.step[i] > to) continue;
-    if (status >= 0 && t.status[i] !== status) continue;
-    if (inDataset && !inDataset[t.task[i]]) continue;
-    if (f.tiers.size && !f.tiers.has(tierName(t.tier[i]))) continue;
-    if (error >= 0 && !t.errors[i].includes(error)) continue;
-    if (hit && !hit[i]) continue;
-    made.push(i);
-  }
-  return sorted(Int32Array.from(made));
-}
-
-function sorted(places) {
-  const [name, sign] = browser.order;
-  if (!name) return places;
-  const key = name === "task" ? R.tasks.map((task) => task.id) : null;
-  const value = key ? (i) => key[R.task[i]] : (i) => R[name][i];
-  const compare = (a, b) => { const x = value(a), y = value(b); if (x === y) return a - b; if (x !== x) return 1; if (y !== y) return -1; return x < y ? -sign : sign; };
-  return places.sort(compare);
-}
-
 function applyFilters() {
   const start = performance.now();
   browser.shown = matching();
@@ -50,34 +17,101 @@ function applyFilters() {
 }
 
 function drawRows() {
-  const { list } = browser.nodes, view = list.parentNode;
-  const first = Math.max(0, Math.floor(view.scrollTop / ROW) - 6), end = Math.min(browser.shown.length, Math.ceil((view.scrollTop + view.clientHeight) / ROW) + 6);
+  const { list } = browser.nodes,
+    view = list.parentNode;
+  const first = Math.max(0, Math.floor(view.scrollTop / ROW) - 6),
+    end = Math.min(browser.shown.length, Math.ceil((view.scrollTop + view.clientHeight) / ROW) + 6);
   const rows = [];
   for (let at = first; at < end; at++) rows.push(rowOf(at, browser.shown[at]));
   list.replaceChildren(...rows);
   const active = browser.shown.indexOf(browser.chosen);
-  if (active >= 0) view.setAttribute("aria-activedescendant", `row-${browser.chosen}`); else view.removeAttribute("aria-activedescendant");
+  if (active >= 0) view.setAttribute("aria-activedescendant", `row-${browser.chosen}`);
+  else view.removeAttribute("aria-activedescendant");
 }
 
 function rowOf(at, i) {
-  const t = R, status = t.names[t.status[i]], task = t.tasks[t.task[i]];
-  const middle = t.graph[i] >= 0 ? graphLine(t.graphs[t.graph[i]]) : h("span", { class: "muted", text: t.errors[i].map((e) => t.names[e]).join(", ") || t.names[t.reason[i]] || status });
-  return h("div", { class: `row status-${status}${i === browser.chosen ? " chosen" : ""}`, role: "row", id: `row-${i}`, "aria-rowindex": at + 1, "aria-selected": i === browser.chosen ? "true" : "false", style: `top:${at * ROW}px`, onclick: () => choose(i) },
+  const t = R,
+    status = t.names[t.status[i]],
+    task = t.tasks[t.task[i]];
+  const middle =
+    t.graph[i] >= 0
+      ? graphLine(t.graphs[t.graph[i]])
+      : h("span", {
+          class: "muted",
+          text: t.errors[i].map((e) => t.names[e]).join(", ") || t.names[t.reason[i]] || status,
+        });
+  return h(
+    "div",
+    {
+      class: `row status-${status}${i === browser.chosen ? " chosen" : ""}`,
+      role: "row",
+      id: `row-${i}`,
+      "aria-rowindex": at + 1,
+      "aria-selected": i === browser.chosen ? "true" : "false",
+      style: `top:${at * ROW}px`,
+      onclick: () => choose(i),
+    },
     h("span", { role: "gridcell", class: "num", text: t.step[i] < 0 ? "–" : t.step[i] }),
-    h("span", { role: "gridcell", class: "clip", title: task.id }, h("b", { text: task.dataset }), h("small", { text: ` ${task.id.split("/").slice(-1)[0]} · ${t.member[i]}` })),
+    h(
+      "span",
+      { role: "gridcell", class: "clip", title: task.id },
+      h("b", { text: task.dataset }),
+      h("small", { text: ` ${task.id.split("/").slice(-1)[0]} · ${t.member[i]}` }),
+    ),
     h("span", { role: "gridcell", class: "clip" }, middle),
-    h("span", { role: "gridcell" }, status === "completed" ? tierChip(t.tier[i]) : h("span", { class: "tier tier-none", title: status, text: { invalid: "inv", truncated: "cut", failed: "fail", masked: "mask" }[status] || status })),
+    h(
+      "span",
+      { role: "gridcell" },
+      status === "completed"
+        ? tierChip(t.tier[i])
+        : h("span", {
+            class: "tier tier-none",
+            title: status,
+            text: { invalid: "inv", truncated: "cut", failed: "fail", masked: "mask" }[status] || status,
+          }),
+    ),
     h("span", { role: "gridcell", class: "num", text: figure(t.reward[i], 2) }),
-    h("span", { role: "gridcell", class: `num ${t.advantage[i] > 0 ? "up" : t.advantage[i] < 0 ? "down" : ""}`, text: signed(t.advantage[i]) }));
+    h("span", {
+      role: "gridcell",
+      class: `num ${t.advantage[i] > 0 ? "up" : t.advantage[i] < 0 ? "down" : ""}`,
+      text: signed(t.advantage[i]),
+    }),
+  );
 }
 
-const COLUMNS = [["step", "step"], ["task", "task"], ["graph", "operators"], ["tier", "tier"], ["reward", "reward"], ["advantage", "advantage"]];
+const COLUMNS = [
+  ["step", "step"],
+  ["task", "task"],
+  ["graph", "operators"],
+  ["tier", "tier"],
+  ["reward", "reward"],
+  ["advantage", "advantage"],
+];
 function listHead() {
   const head = h("div", { class: "row head", role: "row" });
-  const draw = () => head.replaceChildren(...COLUMNS.map(([name, label]) => {
-    const on = browser.order[0] === name;
-    return h("span", { role: "columnheader", "aria-sort": on ? (browser.order[1] > 0 ? "ascending" : "descending") : "none" }, h("button", { type: "button", onclick: () => { browser.order = on && browser.order[1] < 0 ? ["", 1] : [name, on ? -1 : 1]; draw(); applyFilters(); } }, label, on ? (browser.order[1] > 0 ? " ↑" : " ↓") : ""));
-  }));
+  const draw = () =>
+    head.replaceChildren(
+      ...COLUMNS.map(([name, label]) => {
+        const on = browser.order[0] === name;
+        return h(
+          "span",
+          { role: "columnheader", "aria-sort": on ? (browser.order[1] > 0 ? "ascending" : "descending") : "none" },
+          h(
+            "button",
+            {
+              type: "button",
+              onclick: () => {
+                browser.order = on && browser.order[1] < 0 ? ["", 1] : [name, on ? -1 : 1];
+                draw();
+                applyFilters();
+              },
+            },
+            label,
+            on ? (browser.order[1] > 0 ? " ↑" : " ↓") : "",
+          ),
+        );
+      }),
+    );
   draw();
   return head;
 }
@@ -91,8 +125,12 @@ function choose(i, options = {}) {
   detail.scrollTop = 0;
   root.classList.add("open");
   if (options.scroll) {
-    const at = browser.shown.indexOf(i), view = list.parentNode;
-    if (at >= 0 && (at * ROW < view.scrollTop || (at + 1) * ROW > view.scrollTop + view.clientHeight)) { view.scrollTop = at * ROW - view.clientHeight / 2; drawRows(); }
+    const at = browser.shown.indexOf(i),
+      view = list.parentNode;
+    if (at >= 0 && (at * ROW < view.scrollTop || (at + 1) * ROW > view.scrollTop + view.clientHeight)) {
+      view.scrollTop = at * ROW - view.clientHeight / 2;
+      drawRows();
+    }
   }
 }
 
@@ -102,44 +140,63 @@ function move(by) {
   choose(browser.shown[Math.max(0, Math.min(browser.shown.length - 1, at < 0 ? 0 : at + by))], { scroll: true });
 }
 
-function select(name, label, values, shown = (v) => v) {
-  const node = h("select", { id: `filter-${name}`, onchange: () => { browser.filters[name] = node.value; applyFilters(); } }, h("option", { value: "", text: "all" }), values.map((value) => h("option", { value, text: shown(value), selected: String(browser.filters[name]) === String(value) })));
-  return h("label", {}, label, node);
-}
-
-function filterBar() {
-  const used = (column) => [...new Set(column)].map((place) => R.names[place]);
-  const counts = new Map();
-  for (const list of R.errors) for (const error of list) counts.set(R.names[error], (counts.get(R.names[error]) || 0) + 1);
-  const errors = [...counts].sort((a, b) => b[1] - a[1]).map(([name]) => name);
-  const step = (name, label) => { const node = h("input", { type: "number", id: `filter-${name}`, min: 0, value: browser.filters[name], placeholder: label, "aria-label": name === "from" ? "from step" : "to step", oninput: () => { browser.filters[name] = node.value; applyFilters(); } }); return node; };
-  const text = h("input", { type: "search", id: "filter-text", value: browser.filters.text, placeholder: "text in sources, prompts, replies, answers …", "aria-label": "Text", oninput: () => { browser.filters.text = text.value; applyFilters(); } });
-  const tiers = [...TIERS, "none"].map((tier) => { const node = h("button", { type: "button", class: `tier tier-${tier.replace(".", "_")}`, "aria-pressed": browser.filters.tiers.has(tier) ? "true" : "false", text: tier === "none" ? "–" : tier, title: tier === "none" ? "without a grade" : `tier ${tier}`, "data-tier": tier, onclick: () => { const f = browser.filters.tiers; if (f.has(tier)) f.delete(tier); else f.add(tier); node.setAttribute("aria-pressed", f.has(tier) ? "true" : "false"); applyFilters(); } }); return node; });
-  const datasets = [...new Set(R.tasks.map((task) => task.dataset))];
-  return h("div", { class: "filters", role: "search", "aria-label": "Filter rollouts" },
-    h("div", { class: "search" }, text),
-    S.runs.length > 1 && select("run", "run", S.runs.map((_, i) => i), (i) => S.runs[i].name),
-    select("part", "part", used(R.part)), h("label", {}, "steps", h("span", { class: "pair" }, step("from", "from"), step("to", "to"))),
-    select("dataset", "dataset", datasets), select("status", "status", used(R.status)), select("error", "error", errors, (name) => `${name} (${counts.get(name)})`),
-    h("div", { class: "tiers", role: "group", "aria-label": "tiers" }, h("span", { class: "label", text: "tier" }), h("span", {}, tiers)),
-    h("button", { type: "button", class: "plain", id: "filter-reset", onclick: () => { browser.filters = noFilters(); route(); } }, "reset"));
-}
-
 function rolloutsView() {
   if (!R) return [h("p", { class: "loading", text: "Unpacking the rollouts …" })];
   if (!R.n) return [notices(), empty("No rollout is recorded here (yet).")];
   browser.filters ||= noFilters();
-  const list = h("div", { class: "rows", role: "rowgroup" }), count = h("p", { class: "count", role: "status" });
-  const view = h("div", { class: "list-body", role: "grid", tabindex: "0", "aria-label": "Rollouts; arrow keys choose", onscroll: () => drawRows() }, list);
-  const detail = h("article", { class: "detail", "aria-label": "The chosen rollout", tabindex: "-1" }, h("div", { class: "hint" }, h("p", { text: "Choose a rollout to see what the policy wrote, what it called and how it was graded." }), h("p", {}, h("kbd", { text: "↑" }), " ", h("kbd", { text: "↓" }), " choose · ", h("kbd", { text: "/" }), " search · ", h("kbd", { text: "Esc" }), " back to the list")));
+  const list = h("div", { class: "rows", role: "rowgroup" }),
+    count = h("p", { class: "count", role: "status" });
+  const view = h(
+    "div",
+    {
+      class: "list-body",
+      role: "grid",
+      tabindex: "0",
+      "aria-label": "Rollouts; arrow keys choose",
+      onscroll: () => drawRows(),
+    },
+    list,
+  );
+  const detail = h(
+    "article",
+    { class: "detail", "aria-label": "The chosen rollout", tabindex: "-1" },
+    h(
+      "div",
+      { class: "hint" },
+      h("p", { text: "Choose a rollout to see what the policy wrote, what it called and how it was graded." }),
+      h(
+        "p",
+        {},
+        h("kbd", { text: "↑" }),
+        " ",
+        h("kbd", { text: "↓" }),
+        " choose · ",
+        h("kbd", { text: "/" }),
+        " search · ",
+        h("kbd", { text: "Esc" }),
+        " back to the list",
+      ),
+    ),
+  );
   view.addEventListener("keydown", (event) => {
     const by = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1, PageDown: 12, PageUp: -12, Home: -1e9, End: 1e9 }[event.key];
-    if (by !== undefined && !event.ctrlKey && !event.metaKey) { event.preventDefault(); move(by); }
+    if (by !== undefined && !event.ctrlKey && !event.metaKey) {
+      event.preventDefault();
+      move(by);
+    }
     if (event.key === "Enter" && browser.chosen >= 0) detail.focus();
   });
-  const root = h("div", { class: "browser" }, h("div", { class: "list" }, filterBar(), count, listHead(), view), detail);
+  const root = h(
+    "div",
+    { class: "browser" },
+    h("div", { class: "list" }, filterBar(), count, listHead(), view),
+    detail,
+  );
   browser.nodes = { list, count, detail, root };
-  requestAnimationFrame(() => { applyFilters(); if (browser.chosen >= 0 && browser.chosen < R.n) choose(browser.chosen, { scroll: true }); });
+  requestAnimationFrame(() => {
+    applyFilters();
+    if (browser.chosen >= 0 && browser.chosen < R.n) choose(browser.chosen, { scroll: true });
+  });
   return [root];
 }
 

@@ -19,10 +19,37 @@ function rolloutTable(data) {
   const n = c.step ? c.step.length : 0;
   const numbers = (name) => Float64Array.from(c[name] || [], nan);
   const places = (name) => Int32Array.from(c[name] || []);
-  const table = { n, texts: data.texts, names: data.names, graphs: data.graphs, tasks: data.tasks, details: data.details };
-  for (const name of ["run", "part", "step", "group", "member", "task", "version", "status", "reason", "rule", "graph",
-    "text", "written", "source", "answer", "read", "calls", "tokens"]) table[name] = places(name);
-  for (const name of ["tier", "reward", "advantage", "score", "exact", "cost", "length", "prompt_length"]) table[name] = numbers(name);
+  const table = {
+    n,
+    texts: data.texts,
+    names: data.names,
+    graphs: data.graphs,
+    tasks: data.tasks,
+    details: data.details,
+  };
+  for (const name of [
+    "run",
+    "part",
+    "step",
+    "group",
+    "member",
+    "task",
+    "version",
+    "status",
+    "reason",
+    "rule",
+    "graph",
+    "text",
+    "written",
+    "source",
+    "answer",
+    "read",
+    "calls",
+    "tokens",
+  ])
+    table[name] = places(name);
+  for (const name of ["tier", "reward", "advantage", "score", "exact", "cost", "length", "prompt_length"])
+    table[name] = numbers(name);
   table.errors = c.errors || [];
   table.neighbours = groupsOf(table);
   return table;
@@ -73,8 +100,15 @@ function found(table, index, wanted) {
   const byTask = table.tasks.map((task) => task.id.toLowerCase().includes(needle));
   const flags = new Uint8Array(table.n);
   for (let i = 0; i < table.n; i++) {
-    if (byTask[table.task[i]]) { flags[i] = 1; continue; }
-    for (let k = index.starts[i]; k < index.starts[i + 1]; k++) if (hit[index.refs[k]]) { flags[i] = 1; break; }
+    if (byTask[table.task[i]]) {
+      flags[i] = 1;
+      continue;
+    }
+    for (let k = index.starts[i]; k < index.starts[i + 1]; k++)
+      if (hit[index.refs[k]]) {
+        flags[i] = 1;
+        break;
+      }
   }
   return flags;
 }
@@ -91,5 +125,11 @@ function smoothed(values, width) {
 }
 
 const series = (run, name) => (run.metrics[name] || []).map(nan);
-const last = (values) => { for (let i = values.length - 1; i >= 0; i--) if (Number.isFinite(values[i])) return values[i]; return NaN; };
-const metricNames = (pattern) => Object.keys(S.metrics).filter((name) => pattern.test(name)).sort();
+const last = (values) => {
+  for (let i = values.length - 1; i >= 0; i--) if (Number.isFinite(values[i])) return values[i];
+  return NaN;
+};
+const metricNames = (pattern) =>
+  Object.keys(S.metrics)
+    .filter((name) => pattern.test(name))
+    .sort();

@@ -166,7 +166,7 @@ function plotInto(body, spec, values, draw, width) {
       ((Math.min(Math.max(v, y[0]), y[1]) - y[0]) / (y[1] - y[0])) * (height - FRAME.top - FRAME.bottom),
   };
   const format = write(spec.format),
-    levels = ticks(y[0], y[1], 5),
+    levels = ticks(y[0], y[1], 7),
     level = axis(levels, spec.format);
   const grid = levels.map((v) => [
     s("line", { x1: FRAME.left, x2: width - FRAME.right, y1: frame.y(v), y2: frame.y(v), class: "grid" }),

@@ -51,7 +51,7 @@ function configTable() {
   return h(
     "section",
     { class: "card" },
-    h("div", { class: "card-head row" }, h("h3", { text: "Configuration" }), filter),
+    h("div", { class: "card-head spread" }, h("h3", { text: "Configuration" }), filter),
     h(
       "div",
       { class: "scroll tall" },

@@ -223,7 +223,7 @@ function anyFigure() {
   return h(
     "section",
     { class: "card" },
-    h("div", { class: "card-head row" }, h("h3", { text: "Any figure" }), select),
+    h("div", { class: "card-head spread" }, h("h3", { text: "Any figure" }), select),
     place,
   );
 }

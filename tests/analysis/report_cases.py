@@ -74,18 +74,22 @@ class RunCase:
             self.call(rollout, entry, step=step, number=number)
         self.run.rollout(key, rollout, advantage, file=file)
 
-    def call(self, rollout, entry, *, step, number):
+    def call(self, rollout, entry, *, step, number, again=False):
+        """One call of the executor; again: as a resumed run makes it, from the cache."""
         context = CallContext(
             step=step, task_id=rollout.task.id, dataset=rollout.task.dataset, member=rollout.member,
             operator=entry.slot, ordinal=(number, 1), domain=rollout.task.domain,
         )  # fmt: skip
         asked = f"{entry.slot} of {rollout.task.problem} for member {rollout.member}"
         key = json.dumps([step, rollout.task.id, rollout.member, number, rollout.completion.version]).encode()
+        if again:
+            return self.ledger.cached(key, context)
         reply = ChatReply(
             status=ChatStatus.OK, text=f"the reply to {asked}", prompt_tokens=30, completion_tokens=8, cost_usd=2e-5,
             latency_s=0.25,
         )  # fmt: skip
         self.cache.put(key, reply, [{"role": "user", "content": f"the prompt of {asked}"}])
+        self.ledger.failed(self.ledger.intent(key, context, at_most_usd=1e-3), "http_500", 0.1)
         self.ledger.ok(self.ledger.intent(key, context, at_most_usd=1e-3), reply)
 
     def step(self, step, rewards=(1.0, 0.2, 0.0, 0.4)):

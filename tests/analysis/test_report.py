@@ -90,7 +90,21 @@ def test_calls_of_evaluations_are_told_apart(run, report):
     columns, names = table["columns"], table["names"]
     own = [i for i, part in enumerate(columns["part"]) if names[part].startswith("evaluation")]
     assert [len(table["details"][i][2][0]["calls"]) for i in own] == [1] * 4
-    assert {table["details"][i][2][0]["calls"][0]["attempts"] for i in own} == {1}
+    assert {table["details"][i][2][0]["calls"][0]["attempts"] for i in own} == {2}  # a failed one before
+
+
+def test_a_resumed_run_has_its_calls_once(tmp_path):
+    made = RunCase(tmp_path)
+    own = case(TASKS[0], 0, 1.0)
+    for number, entry in enumerate(own.execution.trace[:2], 1):  # before the kill, and again
+        made.call(own, entry, step=1, number=number)
+        made.call(own, entry, step=1, number=number, again=True)
+    made.call(own, own.execution.trace[2], step=1, number=3)
+    made.run.rollout((1, 0, 0), own, 0.0)
+    made.close()
+    table = data(build([made.path]).html, "rollouts")
+    replies = [[table["texts"][call["reply"]] for call in entry["calls"]] for entry in table["details"][0][2]]
+    assert [[reply.split()[3] for reply in entry] for entry in replies] == [["custom"], ["review"], ["revise"]]
 
 
 def test_a_cut_off_file_shows_the_rest_and_says_what_is_missing(tmp_path):

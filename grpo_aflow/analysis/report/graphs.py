@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from grpo_aflow.analysis.report.views import TRAINING, GraphChange, GraphShare, GraphView, RolloutView
 from grpo_aflow.config.parsing import build
-from grpo_aflow.types import DOMAINS, Domain, UserError
+from grpo_aflow.types import DOMAINS, UserError
 from grpo_aflow.workflow import WorkflowRules, check_text, default_rules, operator_graph
 
 SHOWN = 4  # graphs of a domain
@@ -40,7 +40,7 @@ class GraphBook:
         return self._known[source, domain]
 
     def _read(self, source: str, domain: str) -> GraphView | None:
-        known = cast("Domain", domain) if domain in DOMAINS else None
+        known = next((one for one in DOMAINS if one == domain), None)
         workflow = check_text(source, domain=known, rules=self._rules).workflow
         if workflow is None:
             return None

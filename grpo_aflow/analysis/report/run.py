@@ -101,8 +101,8 @@ def _telling(rollouts: Iterable[RolloutView], name: str, say: Say) -> Iterator[R
 
 def _missing(parts: Sequence[Part], metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     """Where the figures of steps speak of more rollouts than there are: the file was cut off."""
-    [trained, *_] = [part for part in parts if part.name == TRAINING] or [None]
-    counts = Counter(line.get("step") for line in trained.recorded.rollouts) if trained else Counter()
+    trained = [part for part in parts if part.name == TRAINING]
+    counts = Counter(line.get("step") for part in trained for line in part.recorded.rollouts)
     lacking = {
         int(line["step"]): int(line["rollouts/num"]) - counts[line["step"]]
         for line in metrics

@@ -61,7 +61,9 @@ def find_prompts(config: Mapping[str, Any], tasks: Mapping[str, Task]) -> Prompt
 
 
 def _task(line: Line) -> Task | None:
-    known = {key: tuple(value) if key in TUPLES else value for key, value in line.items() if key in FIELDS}
+    known: dict[str, Any] = {
+        key: tuple(value) if key in TUPLES else value for key, value in line.items() if key in FIELDS
+    }
     try:
         return Task(**known)
     except TypeError:

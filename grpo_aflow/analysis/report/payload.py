@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from grpo_aflow.analysis.report.redaction import Redact
@@ -38,11 +39,11 @@ class Numbered:
         self.values: list[Any] = []
         self._numbers: dict[Any, int] = {}
 
-    def number(self, key: Any, value: Any = None) -> int:
-        """The number of `key`; a new one gets `value`, or itself."""
+    def number(self, key: Any, value: Callable[[], Any]) -> int:
+        """The number of `key`; a new one gets its value then."""
         if key not in self._numbers:
             self._numbers[key] = len(self.values)
-            self.values.append(key if value is None else value)
+            self.values.append(value())
         return self._numbers[key]
 
 
@@ -168,10 +169,10 @@ class RolloutTable:
         return dict(finite(made))
 
     def _text(self, text: str) -> int:
-        return self._texts.number(text, self._redact(text))
+        return self._texts.number(text, lambda: self._redact(text))
 
     def _name(self, name: str) -> int:
-        return self._names.number(name, self._redact(name))
+        return self._names.number(name, lambda: self._redact(name))
 
     def _row(self, place: int, run: RunView, rollout: RolloutView) -> Plain:
         graph = rollout.graph
@@ -203,16 +204,16 @@ class RolloutTable:
             "cost": rollout.cost_usd,
             "prompt_length": rollout.prompt_length,
             "length": rollout.length,
-            "graph": -1 if graph is None or key is None else self._graphs.number(key, _graph(graph)),
+            "graph": -1 if graph is None or key is None else self._graphs.number(key, partial(_graph, graph)),
         }
 
     def _task(self, place: int, run: RunView, rollout: RolloutView) -> int:
-        known = run.tasks.get(rollout.task_id)
+        return self._tasks.number((place, rollout.task_id), lambda: self._new_task(run, rollout))
+
+    def _new_task(self, run: RunView, rollout: RolloutView) -> Plain:
         names = {"id": rollout.task_id, "dataset": rollout.dataset, "domain": rollout.domain}
-        if known is None:
-            return self._tasks.number((place, rollout.task_id), names)
-        prompt = run.prompts.get(rollout.task_id, ())
-        return self._tasks.number((place, rollout.task_id), {**names, **self._known_task(known, prompt)})
+        known = run.tasks.get(rollout.task_id)
+        return {**names, **(self._known_task(known, run.prompts.get(rollout.task_id, ())) if known else {})}
 
     def _known_task(self, task: Task, prompt: Sequence[Message]) -> Plain:
         return {

@@ -110,6 +110,13 @@ def watch() -> None:
     _guarded(main)
 
 
+def report() -> None:
+    """Console script `grpo-aflow-report RUN...`."""
+    from grpo_aflow.analysis.report.command import main
+
+    _guarded(main)
+
+
 def pipeline() -> None:
     """Console script `grpo-aflow-pipeline FOLDER`."""
     from grpo_aflow.automation import main

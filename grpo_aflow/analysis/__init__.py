@@ -1,7 +1,7 @@
 """Run folders as pandas tables and pictures, for notebooks: `load_runs("runs/*/*")`, then `metrics`, `rollouts`, plots.
 
-In: the files of run folders. Out: data frames, and drawings on an axis that you give. See `frames`.
-`watch` shows a run in the terminal while it writes.
+In: the files of run folders. Out: data frames, and drawings on an axis that you give. See `frames`. `watch` shows a run
+in the terminal while it writes; the package `report` makes a page of runs (`grpo-aflow-report`).
 """
 
 from grpo_aflow.analysis.frames import (

@@ -81,7 +81,7 @@ async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
         progress.say(
             f"executor: {summary['cost/calls']} calls, {summary['cost/tokens']} tokens, {summary['cost/usd']:.4f} USD"
         )
-        progress.say(f"evaluation folder: {run.path}")
+        progress.say(f"evaluation folder: {run.path}; look at it: grpo-aflow-report {run.path}")
     return result.accuracy.mean
 
 

@@ -1,5 +1,7 @@
 """The executor's cache: every received answer, content-addressed, in one SQLite file in WAL mode.
 
+Beside each answer lies what was asked, for people: the report shows it, no call is ever answered by it.
+
 `client` asks it before each request, and `sending` writes each answer before anyone sees it, so a run that is killed
 and started again pays for no answer twice. Commits reach the operating system at once: they survive the end of the
 process, while a power cut may cost the last ones.
@@ -10,12 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from grpo_aflow.executor.transport import Request
-from grpo_aflow.types import CallContext, ChatReply, ChatStatus, InfrastructureError, UserError
+from grpo_aflow.types import CallContext, ChatReply, ChatStatus, InfrastructureError, Message, UserError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -24,6 +27,7 @@ CREATE TABLE IF NOT EXISTS answers (
     thinking TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sources (provider TEXT, model TEXT, PRIMARY KEY (provider, model)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS requests (key BLOB PRIMARY KEY, messages BLOB NOT NULL);
 """
 _COLUMNS = "status, text, prompt_tokens, completion_tokens, usd, error, thinking"
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -60,6 +64,8 @@ class AnswerCache:
         try:
             self._database = _connect(path, read_only)
             self._database.execute(f"SELECT {_COLUMNS} FROM answers LIMIT 0")  # a file of another version has others
+            tables = self._database.execute("SELECT name FROM sqlite_master WHERE name = 'requests'").fetchall()
+            self.has_messages = bool(tables)  # False of a file from before they were kept
             self._sources = {(str(p), str(m)) for p, m in self._database.execute("SELECT * FROM sources")}
         except sqlite3.DatabaseError as error:
             raise UserError(
@@ -83,8 +89,8 @@ class AnswerCache:
             thinking=thinking,
         )
 
-    def put(self, key: bytes, answer: ChatReply) -> None:
-        """Keep a received answer; the first one of a key stays.
+    def put(self, key: bytes, answer: ChatReply, messages: Sequence[Message] = ()) -> None:
+        """Keep a received answer and the messages that it answers; the first one of a key stays.
 
         Raises InfrastructureError when it cannot be written.
         """
@@ -100,8 +106,18 @@ class AnswerCache:
         )
         try:
             self._database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            if messages:
+                packed = zlib.compress(json.dumps(messages).encode(), 1)
+                self._database.execute("INSERT OR IGNORE INTO requests VALUES (?, ?)", (key, packed))
         except sqlite3.OperationalError as error:
             raise InfrastructureError(f"cannot write {self.path}: {error}; make room on its disk") from error
+
+    def messages(self, key: bytes) -> Sequence[Message]:
+        """What was asked under `key`; empty where it was not kept."""
+        if not self.has_messages:
+            return ()
+        row = self._database.execute("SELECT messages FROM requests WHERE key = ?", (key,)).fetchone()
+        return list(json.loads(zlib.decompress(row[0]))) if row else ()
 
     def sources(self) -> Sequence[tuple[str, str]]:
         """The (provider, model) pairs whose answers are in here."""

@@ -272,7 +272,7 @@ class Sender:
         """
         answer = self._reply(attempt)
         if self._cache is not None and answer.status is not ChatStatus.EMPTY:
-            self._cache.put(call.key, answer)
+            self._cache.put(call.key, answer, call.request.messages)
         self._ledger.ok(number, answer, estimated=attempt.estimated)
         if attempt.estimated and not self._estimated:
             self._estimated = True

@@ -7,6 +7,7 @@ line but possibly the last. A disk that is full is an InfrastructureError.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import fcntl
 import json
@@ -58,6 +59,7 @@ class RunDirectory:
         self.resumed = resumed
         self._lock = lock
         self._files: dict[str, int] = {}
+        self._tasks: set[str] = set()  # that `tasks.jsonl` has
         self._before: dict[str, Any] = {}  # the manifest of a resumed run, as it was found
 
     @classmethod
@@ -142,7 +144,10 @@ class RunDirectory:
     def rollout(
         self, key: RolloutKey, rollout: Rollout, advantage: float | None, file: str = "rollouts.jsonl"
     ) -> Mapping[str, Any]:
-        """Write what became of a completion; returns its line."""
+        """Write what became of a completion, and its task where that is met for the first time; returns its line."""
+        if rollout.task.id not in self._tasks:
+            self._tasks.add(rollout.task.id)
+            self._append("tasks.jsonl", dataclasses.asdict(rollout.task))
         line = rollout_line(key, rollout, advantage)
         self._append(file, line)
         return line

@@ -159,4 +159,5 @@ class Training:
         for line in lines:
             self.progress.say(line)
             self.run.log(line)
+        self.progress.say(f"look at it: grpo-aflow-report {self.run.path}")
         return value

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from grpo_aflow.executor.cache import AnswerCache, request_key, sample_index
 from grpo_aflow.executor.ledger import Ledger, Spend, read_costs
 from grpo_aflow.executor.transport import Request
-from grpo_aflow.types import CallContext, ChatReply, ChatStatus, UserError
+from grpo_aflow.types import CallContext, ChatReply, ChatStatus, Message, UserError
 
 
 def who(**changed: object) -> CallContext:
@@ -125,6 +125,22 @@ def test_the_cache_is_in_wal_mode_and_survives_closing(tmp_path: Path) -> None:
     assert sqlite3.connect(tmp_path / "cache.sqlite").execute("PRAGMA journal_mode").fetchone() == ("wal",)
     cache.close()
     assert len(AnswerCache(tmp_path / "cache.sqlite", read_only=True)) == 1
+
+
+def test_what_was_asked_lies_beside_the_answer(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "cache.sqlite")
+    asked: list[Message] = [{"role": "user", "content": "1 + 1? \ud800"}]
+    cache.put(b"k", reply(0.1), asked)
+    cache.put(b"without", reply(0.1))
+    assert cache.messages(b"k") == asked
+    assert cache.messages(b"without") == ()
+    cache.close()
+    with sqlite3.connect(tmp_path / "cache.sqlite") as database:
+        database.execute("DROP TABLE requests")  # as files were before
+    old = AnswerCache(tmp_path / "cache.sqlite", read_only=True)
+    assert not old.has_messages
+    assert old.messages(b"k") == ()
+    assert old.get(b"k") is not None
 
 
 def test_a_file_that_is_no_cache_is_refused(tmp_path: Path) -> None:

@@ -55,6 +55,13 @@ def test_rewind_keeps_completions_and_forgets_outcomes(run):
     assert [line["step"] for line in read_jsonl(run.path / "metrics.jsonl")] == [1]
 
 
+def test_each_task_is_kept_once(run):
+    for member in range(3):
+        run.rollout((1, 0, member), rollout(), 0.5)
+    [task] = read_jsonl(run.path / "tasks.jsonl")
+    assert (task["id"], task["answers"]) == ("t/0", ["2"])
+
+
 def test_not_a_run_folder(tmp_path):
     with pytest.raises(UserError, match="has no config.yaml"):
         RunDirectory.reopen(tmp_path)

@@ -1,0 +1,59 @@
+"""The report's parts by hand: redaction, settings, damaged lines."""
+
+import pytest
+
+from grpo_aflow.analysis.report.lines import read_lines, read_rollouts
+from grpo_aflow.analysis.report.redaction import MARK, redactor
+from grpo_aflow.analysis.report.settings import settings, varying_keys
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("key sk-abcdefghijklmnop1234.", f"key {MARK}."),
+        ("Authorization: Bearer abc.def-123456", f"Authorization: Bearer {MARK}"),
+        ("http://me:word@host:80/v1?api_key=abc&x=1", f"http://{MARK}@host:80/v1?api_key={MARK}&x=1"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----\nrest", f"{MARK}\nrest"),
+        ("the task-key is risk-free; https://host/a:b", "the task-key is risk-free; https://host/a:b"),
+        ("def solve(token): return token", "def solve(token): return token"),
+    ],
+)
+def test_what_looks_like_a_secret(text, clean):
+    assert redactor({})(text) == clean
+
+
+def test_values_of_the_environment_and_the_config():
+    environment = {"MY_TOKEN": "12345678", "SHORT_KEY": "abc", "HOME": "/root/long", "OTHER": "by-its-name"}
+    redact = redactor(environment, [{"executor.api_key_env": "OTHER", "logger.password": "opensesame"}])
+    assert redact("12345678 abc /root/long by-its-name opensesame") == f"{MARK} abc /root/long {MARK} {MARK}"
+
+
+def test_settings_are_told_apart_by_what_varies():
+    configs = [{"seed": seed, "lora.rank": rank, "paths.runs": str(seed)} for rank in (8, 16) for seed in (0, 1)]
+    assert varying_keys(configs) == ["lora.rank"]
+    assert [(s.label, s.runs) for s in settings(configs, "abcd")] == [("rank 8", (0, 1)), ("rank 16", (2, 3))]
+    assert [s.label for s in settings(configs[:1], ["run"])] == ["run"]
+    assert [s.label for s in settings(configs[:2], "ab")] == ["2 seeds"]
+
+
+def test_lines_that_cannot_be_read_are_told(tmp_path):
+    file = tmp_path / "x.jsonl"
+    file.write_bytes(b'{"a": 1}\nno\n[]\n\0\0\n{"a": 2}\n{"a"')
+    read = read_lines(file)
+    assert read.lines == ({"a": 1}, {"a": 2})
+    assert read.notices == (
+        "x.jsonl: 3 lines cannot be read and are left out (line 2, 3, 4)",
+        "x.jsonl: the last line is cut off and is left out",
+    )
+    assert read_lines(tmp_path / "missing").lines == ()
+
+
+def test_of_completions_the_lengths_are_kept(tmp_path):
+    file = tmp_path / "rollouts.jsonl"
+    completion = '{"kind": "completion", "step": 1, "group": 0, "member": %d, "prompt_ids": [1, 2], "token_ids": %s}\n'
+    outcome = '{"kind": "rollout", "step": 1, "group": 0, "member": 0}\n'
+    file.write_text(completion % (0, "[7]") + outcome + completion % (1, "[]"))
+    read = read_rollouts(file)
+    assert read.lengths == {(1, 0, 0): (2, 1), (1, 0, 1): (2, 0)}
+    assert len(read.rollouts) == 1
+    assert read.notices == ("rollouts.jsonl: 1 completion has no outcome (running, or cut off)",)

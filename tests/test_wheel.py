@@ -26,6 +26,7 @@ def test_wheel(tmp_path):
         "import sys, grpo_aflow",
         "from pathlib import Path",
         "from grpo_aflow import CONF_DIR",
+        "from grpo_aflow.analysis.report.page import render",
         "from grpo_aflow.config.composing import compose",
         "from grpo_aflow.learner.preparation.reference_workflows import corpus",
         "from grpo_aflow.tasks import bundled, grade",
@@ -34,6 +35,7 @@ def test_wheel(tmp_path):
         "tasks = bundled('test')",
         "assert len(tasks) >= 72 and len(corpus()) >= 12",
         "assert grade(tasks[0], tasks[0].answers[0]).exact",
+        "assert render('title', {}, {}).startswith('<!doctype html>')",
     ]
     environment = {**os.environ, "PYTHONPATH": str(site)}
     subprocess.run([python, "-c", "\n".join(lines)], cwd=tmp_path, check=True, env=environment)

@@ -81,7 +81,8 @@ def wandb_mode() -> str:
 
 
 def _need(package: str, extra: str) -> None:
-    if find_spec(package) is None:
+    found = find_spec(package)
+    if found is None or found.origin is None:  # a folder of that name, for example W&B's own, is no package
         raise UserError(f"logger={package} needs the package {package}: install the extra `{extra}`")
 
 

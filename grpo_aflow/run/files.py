@@ -123,7 +123,7 @@ def as_type(kind: type[T], data: Any) -> T:
     from pydantic import ValidationError
 
     try:
-        return cast("T", _adapter(kind).validate_python(data))
+        return cast("T", _adapter(cast("Hashable", kind)).validate_python(data))
     except ValidationError as error:
         raise ValueError(_told(error)) from error
 
@@ -144,7 +144,7 @@ def _object(raw: bytes) -> dict[str, Any]:
 def _adapter(kind: Hashable) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    return TypeAdapter(cast("type[Any]", kind))
 
 
 def _told(error: ValidationError) -> str:

@@ -36,7 +36,7 @@ class Watch:
 def sweep_settings(config: DictConfig) -> dict[str, Any]:
     """What makes a sweep this one: its command line, the config under it, and what it searches."""
     own, sweeper = config.hydra, config.hydra.sweeper
-    groups = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "paths", "sweep")])
+    groups = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("hydra", "paths", "sweep")])
     return {
         "overrides": [one for one in own.overrides.task if not one.startswith(("paths.", "sweep."))],
         "sweeper": sweeper._target_,

@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-fast lint types selftest pipeline mutants bench gpu-check clean
+.PHONY: help install run test test-fast lint types selftest pipeline fixture-runs mutants bench gpu-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ test: $(STAMP) lint types ## install, then lint, types and all tests
 
 test-fast: $(STAMP) ## the tests that take no models and no long waits
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+
+fixture-runs: $(STAMP) ## make the small runs anew that the notebooks are tried on (tests/fixtures)
+	$(BIN)/python tests/fixture_runs.py
 
 selftest: $(STAMP) ## every gold and every attack on the real benchmark files in DATA (default ../shared/data)
 	$(BIN)/python -m grpo_aflow.tasks.selftest.full --data $(or $(DATA),../shared/data)

@@ -4,7 +4,7 @@
 # interpreter.
 set -eu
 PYTHON="${PYTHON:-python3}"
-EXTRAS="dev,analysis,wandb,tensorboard"
+EXTRAS="dev,analysis,sweep,wandb,tensorboard"
 HERE=".install"
 
 "$PYTHON" -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' || {

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,25 +17,22 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from grpo_aflow import CONF_DIR
 from grpo_aflow.config.composing import with_defaults
-from grpo_aflow.config.parsing import build, first_line, parse
+from grpo_aflow.config.outcome import outcome
+from grpo_aflow.config.parsing import build, parse
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
-from grpo_aflow.run import sweep
-from grpo_aflow.run.faults import known
-from grpo_aflow.run.own_modules import search_working_folder
+from grpo_aflow.sweep import rows
+from grpo_aflow.sweep.jobs import Watch, run_job, sweep_settings
 from grpo_aflow.types import UserError
 
 HOME = re.compile(r"^([^=]+=)~(?=/|$)")  # Hydra's grammar has no ~ in values, and a shell leaves it as it is here
 OF_A_RUN = re.compile(r"^(resume=(?!null$)|policy\.path=)")
 KEY = re.compile(r"^(?=\w+\.[\w.]+=)")  # of a group, as in model.path=...
-TellFolder = Callable[[Path], None]
 DOCTOR_HELP = """\
 grpo-aflow-doctor [--call] [overrides]: what this very run needs, and whether it is there.
 
@@ -48,11 +44,21 @@ Nothing is trained, built or downloaded, except tasks from the hub. --call asks 
 Exit code: 0 when nothing is missing, else 2; each line of the table says what to do."""
 
 
-class SweepTable(Callback):
-    """Hydra's callback at the end of a sweep."""
+class SweepFolder(Callback):
+    """Hydra's callbacks at both ends of a sweep. Hydra only warns of what they raise: a refusal is a SystemExit."""
+
+    def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        code, self.lock, _ = outcome(lambda: rows.hold(folder, sweep_settings(config)))
+        if code:
+            raise SystemExit(code)
+        print(f"sweep folder: {folder} (hydra.sweep.dir={folder} takes it up again)", flush=True)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        sweep.summarise(Path(config.hydra.sweep.dir))
+        folder = Path(config.hydra.sweep.dir)
+        rows.summarise(folder)
+        os.close(self.lock)
+        _draw(folder)
 
 
 def train() -> None:
@@ -124,16 +130,16 @@ def pipeline() -> None:
     _guarded(main)
 
 
-def _train(cfg: DictConfig, opened: TellFolder) -> float:
-    config = parse(_saved(cfg, "config"), TrainConfig)
+def _train(cfg: DictConfig, watch: Watch) -> float:
+    config = parse(_saved(cfg, "config", watch), TrainConfig)
     config.check()
     from grpo_aflow.train import train as run
 
-    return run(config, opened)
+    return run(config, watch.opened, watch.stepped)
 
 
-def _doctor(call: bool, cfg: DictConfig, opened: TellFolder) -> None:
-    config = parse(_saved(cfg, "config"), TrainConfig)
+def _doctor(call: bool, cfg: DictConfig, watch: Watch) -> None:
+    config = parse(_saved(cfg, "config", watch), TrainConfig)
     from grpo_aflow.training.doctor import examine
 
     if not examine(config, call=call):
@@ -144,17 +150,21 @@ def _refuse_sweep() -> None:
     raise UserError("grpo-aflow-doctor looks at one run: leave out -m and give the overrides of one job")
 
 
-def _evaluate(cfg: DictConfig, opened: TellFolder) -> float:
+def _evaluate(cfg: DictConfig, watch: Watch) -> float:
     _refuse_training_keys()
-    config = parse(_settings(_saved(cfg, "evaluate")), EvaluateConfig)
+    config = parse(_settings(_saved(cfg, "evaluate", watch)), EvaluateConfig)
     config.check()
     from grpo_aflow.evaluation.command import run_evaluation
 
-    return run_evaluation(config, opened)
+    return run_evaluation(config, watch.opened)
 
 
-def _saved(cfg: DictConfig, config_name: str) -> DictConfig:
+def _saved(cfg: DictConfig, config_name: str, watch: Watch) -> DictConfig:
     """The config as composed; where a run is resumed, its own with the changes that are allowed."""
+    if watch.run is not None:
+        cfg.resume = watch.run
+        if "resume_from" in cfg and not any(Path(watch.run).glob("checkpoints/step_*")):
+            cfg.resume_from = 0  # killed before its first checkpoint: from the beginning, with the answers that it has
     if not cfg.get("resume"):
         if cfg.get("resume_from") is not None:
             raise UserError(f"resume_from={cfg.resume_from}: of which run? give its folder, too: resume=...")
@@ -166,7 +176,8 @@ def _saved(cfg: DictConfig, config_name: str) -> DictConfig:
     plain["resume"] = os.path.expanduser(str(plain["resume"]))
     saved = saved_config(plain["resume"])
     check_kind(saved, plain["resume"], training=config_name == "config")
-    return OmegaConf.create(resumed_config(with_defaults(saved, plain, config_name), plain, _named()))
+    named = [] if watch.run is not None else _named()
+    return OmegaConf.create(resumed_config(with_defaults(saved, plain, config_name), plain, named))
 
 
 def _settings(cfg: DictConfig) -> DictConfig:
@@ -200,7 +211,7 @@ def _named() -> list[str]:
     return [override.lstrip("+~").split("=")[0].split("@")[0] for override in HydraConfig.get().overrides.task]
 
 
-def _solve(questions: Sequence[str], cfg: DictConfig, opened: TellFolder) -> None:
+def _solve(questions: Sequence[str], cfg: DictConfig, watch: Watch) -> None:
     _refuse_training_keys()
     config = parse(_settings(cfg), EvaluateConfig)
     config.check()
@@ -213,24 +224,19 @@ def _solve(questions: Sequence[str], cfg: DictConfig, opened: TellFolder) -> Non
     run(config, questions[0])
 
 
-def _data(cfg: DictConfig, opened: TellFolder) -> None:
+def _data(cfg: DictConfig, watch: Watch) -> None:
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     build({key: value for key, value in plain.items() if key != "hydra"}, "data").run()
 
 
-def _compose_and_run(config_name: str, task: Callable[[DictConfig, TellFolder], Any]) -> None:
+def _compose_and_run(config_name: str, task: Callable[[DictConfig, Watch], Any]) -> None:
     """Compose with Hydra and run `task` once per job of a sweep (once without one)."""
 
     @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)
     def main(cfg: DictConfig) -> Any:
-        swept = HydraConfig.get().mode == RunMode.MULTIRUN
-        folders: list[Path] = []
-        code, value, reason = _outcome(lambda: task(cfg, folders.append))
-        if swept:
-            sweep.write_row(HydraConfig.get(), code=code, value=value, reason=reason, folder=folders[-1:])
-            if sweep.goes_on(code, stop_on_error=OmegaConf.select(cfg, "sweep.stop_on_error", default=False)):
-                return float("nan") if code else value
-            sweep.summarise(Path(HydraConfig.get().sweep.dir))
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return run_job(cfg, task)
+        code, value, _ = outcome(lambda: task(cfg, Watch()))
         if code:
             raise SystemExit(code)
         return value
@@ -243,39 +249,25 @@ def _compose_and_run(config_name: str, task: Callable[[DictConfig, TellFolder], 
     _guarded(main)
 
 
+def _draw(folder: Path) -> None:
+    """The sweep's picture, where what draws is installed."""
+    try:
+        from grpo_aflow.analysis.sweeps import draw
+
+        picture = draw(folder)
+    except ImportError as error:
+        print(f"no picture of the sweep ({error}): install the extra `analysis`", flush=True)
+    else:
+        if picture:
+            print(f"picture: {picture}", flush=True)
+
+
 def _guarded(task: Callable[[], Any]) -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # closed, or no file
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    code, _, _ = _outcome(task)
-    sys.exit(code or sweep.code())
-
-
-def _outcome(task: Callable[[], Any]) -> tuple[int, Any, str]:
-    """(exit code, value, reason) of a piece of work; what a user can correct is printed as one line."""
-    try:
-        search_working_folder()  # here, since a sweep's jobs may have processes of their own
-        return 0, task(), ""
-    except (HydraException, OmegaConfBaseException) as error:
-        code, reason = 2, first_line(error)
-    except KeyboardInterrupt:
-        code, reason = 130, "interrupted"
-    except Exception as error:
-        told = known(error) or _from_hydra(error)
-        if told is None:
-            raise
-        code, reason = told.code, str(told)
-    with suppress(OSError, ValueError):  # nobody reads it any more
-        print(f"error: {reason}" if code != 130 or reason != "interrupted" else reason, file=sys.stderr, flush=True)
-    return code, None, reason
-
-
-def _from_hydra(error: Exception) -> UserError | None:
-    """Hydra raises plain errors for some overrides: what comes out of its own code is about the command line."""
-    innermost = traceback.extract_tb(error.__traceback__)[-1].filename
-    if {"hydra", "omegaconf"} & set(Path(innermost).parts):
-        return UserError(f"{first_line(error)}; see the command line: {' '.join(sys.argv[1:])}")
-    return None
+    code, _, _ = outcome(task)
+    sys.exit(code or rows.code())
 
 
 def _is_hydra(argument: str) -> bool:

@@ -11,7 +11,7 @@ config group `objective`; what runs ahead of the learner is `schedule.max_stalen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from grpo_aflow.rollout.batches import batched
 from grpo_aflow.rollout.reward import check_rubric
 from grpo_aflow.run.ending import ending
 from grpo_aflow.run.faults import known
+from grpo_aflow.run.objective import objective
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.resume import open_run
 from grpo_aflow.run.signals import Interrupt
@@ -29,17 +30,24 @@ from grpo_aflow.training.setup import open_training
 from grpo_aflow.training.state import Training
 from grpo_aflow.types import RolloutGroup, UserError
 
+Stepped = Callable[[Mapping[str, float]], None]
 
-def train(config: TrainConfig, opened: Callable[[Path], None] = lambda folder: None) -> float:
-    """Run the training that `config` describes; `opened` is told the run's folder.
 
-    Returns the held-out accuracy at its end (the mean reward of the last step where nothing is evaluated): a finite
-    number, for sweeps. Raises UserError and its kinds; whatever can be resumed is saved first.
+def train(
+    config: TrainConfig,
+    opened: Callable[[Path], None] = lambda folder: None,
+    stepped: Stepped = lambda figures: None,
+) -> float:
+    """Run the training that `config` describes; `opened` is told the run's folder, `stepped` the figures of each step.
+
+    `stepped` may end the run by raising Pruned. Returns what `objective_metric` names (by default the held-out accuracy
+    at the end, the mean reward of the last step where nothing is evaluated): a finite number, for sweeps. Raises
+    UserError and its kinds; whatever can be resumed is saved first.
     """
-    return asyncio.run(_train(config, opened))
+    return asyncio.run(_train(config, opened, stepped))
 
 
-async def _train(config: TrainConfig, opened: Callable[[Path], None]) -> float:
+async def _train(config: TrainConfig, opened: Callable[[Path], None], stepped: Stepped) -> float:
     check_rubric(config.reward)
     run = open_run(Path(config.paths.runs), config.name, config.plain, config.resume)
     opened(run.path)
@@ -51,15 +59,15 @@ async def _train(config: TrainConfig, opened: Callable[[Path], None]) -> float:
             async with AsyncExitStack() as stack:
                 training = await open_training(config, run, stack, progress)
                 interrupt.graceful = True
-                value = await _run(training, interrupt)
-        return value
+                value = await _run(training, interrupt, stepped)
+        return objective(config.objective_metric, held_out=value, last=training.last)
 
 
-async def _run(training: Training, interrupt: Interrupt) -> float:
+async def _run(training: Training, interrupt: Interrupt, stepped: Stepped) -> float:
     """Evaluate, train, evaluate; on a signal or whatever a user can correct, save and say how to resume."""
     try:
         await training.evaluate(0, interrupt)
-        await run_loop(training, interrupt)
+        await run_loop(training, interrupt, stepped)
         await training.evaluate(training.finished, interrupt)
     except Exception as error:
         told = known(error)
@@ -72,7 +80,7 @@ async def _run(training: Training, interrupt: Interrupt) -> float:
     return training.report()
 
 
-async def run_loop(training: Training, interrupt: Interrupt) -> None:
+async def run_loop(training: Training, interrupt: Interrupt, stepped: Stepped = lambda figures: None) -> None:
     """The steps that are left, from `training.finished` on; a signal ends it between two groups."""
     config, worker, pipeline = training.config, training.worker, training.pipeline()
     schedule, timeline = config.schedule, training.services.timeline
@@ -110,5 +118,6 @@ async def run_loop(training: Training, interrupt: Interrupt) -> None:
             if due(step, schedule.eval_every) and step < schedule.num_steps:
                 await training.evaluate(step, interrupt)
                 timeline.lap()
+            stepped(figures)
     finally:
         await pipeline.close()

@@ -44,6 +44,12 @@ class InfrastructureError(UserError):
     code = 5
 
 
+class Pruned(UserError):
+    """A trial of a search was given up early: it lags behind the others. A good end, though without a value."""
+
+    code = 0
+
+
 class EngineDied(InfrastructureError):
     """The sampler's engine process is gone; another one may be started."""
 

@@ -44,6 +44,7 @@ ROWS = (
     Row(r"^export ", run=False, why="sets a variable"),
     Row(r"-train .*(small_real|qwen25_7b|executor=local)", run=False, why="wants the hub, a card or an endpoint"),
     Row(r"-train .*logger=wandb", (*STEP, "objective=grpo")),
+    Row(r"-train -m hydra/sweeper=tpe", (*STEP, "sampler.max_tokens=64", "hydra.sweeper.n_trials=2")),
     Row(r"-train -m ", (*STEP, "sampler.max_tokens=64")),
     Row(r"-train .*resume=", run=False, why="tests/training resumes runs"),
     Row(r"-train ", STEP),

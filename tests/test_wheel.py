@@ -40,7 +40,7 @@ def test_wheel(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(site)}
     subprocess.run([python, "-c", "\n".join(lines)], cwd=tmp_path, check=True, env=environment)
     shown = subprocess.run(
-        [str(place / "bin/grpo-aflow-train"), "--cfg", "job"],
+        [str(place / "bin/grpo-aflow-train"), "hydra/sweeper=tpe", "--cfg", "job"],  # our own plugin, too
         cwd=tmp_path, check=True, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert "_target_: grpo_aflow.learner.lora.LoraSpec" in shown.stdout

@@ -1,7 +1,8 @@
 """Run folders as pandas tables and pictures, for notebooks: `load_runs("runs/*/*")`, then `metrics`, `rollouts`, plots.
 
-In: the files of run folders. Out: data frames, and drawings on an axis that you give. See `frames`. `watch` shows a run
-in the terminal while it writes; the package `report` makes a page of runs (`grpo-aflow-report`).
+In: the files of run folders. Out: data frames, and drawings on an axis that you give. Begin with `frames`; then, a file
+for each notebook: `rewards`, `workflows`, `sweeps`, `costs`, `policies`. `watch` shows a run in the terminal while it
+writes; the package `report` makes a page of runs (`grpo-aflow-report`).
 """
 
 from grpo_aflow.analysis.frames import (
@@ -11,6 +12,7 @@ from grpo_aflow.analysis.frames import (
     metrics,
     plot_curve,
     plot_operators,
+    plot_spread,
     plot_tiers,
     plot_times,
     rollouts,
@@ -24,6 +26,7 @@ __all__ = [
     "metrics",
     "plot_curve",
     "plot_operators",
+    "plot_spread",
     "plot_tiers",
     "plot_times",
     "rollouts",

@@ -100,6 +100,18 @@ def plot_curve(history: pd.DataFrame, metric: str, *, ax: Axes, smooth: int = 5,
     ax.set_ylabel(metric)
 
 
+def plot_spread(history: pd.DataFrame, metric: str, *, by: str, ax: Axes, smooth: int = 5) -> None:
+    """A metric over steps for each setting of the column `by`: the mean over its runs, and their range as a band."""
+    for setting, part in history.groupby(by, sort=False):
+        runs = part.pivot_table(index="step", columns="run", values=metric)
+        runs = runs.rolling(smooth, min_periods=1, center=True).mean()
+        [line] = ax.plot(runs.index, runs.mean(axis=1), linewidth=2, label=str(setting))
+        ax.fill_between(runs.index, runs.min(axis=1), runs.max(axis=1), color=line.get_color(), alpha=0.2, linewidth=0)
+    ax.set_xlabel("step")
+    ax.set_ylabel(metric)
+    ax.legend(fontsize="small")
+
+
 def plot_tiers(history: pd.DataFrame, *, ax: Axes) -> None:
     """The share of rollouts in each reward tier, stacked, over steps."""
     shares = [history[f"reward/tier_{tier}"].to_numpy() for tier in TIERS]
@@ -140,7 +152,8 @@ def plot_operators(rolls: pd.DataFrame, *, ax: Axes, domain: str) -> None:
 def show(rollout: Any) -> str:
     """One rollout (a row of `rollouts`) as text: workflow, trace, answer, reward."""
     lines = [f"{rollout['task']} ({rollout['domain']}), step {rollout['step']}: {rollout['status']}", ""]
-    lines += [rollout["source"] or rollout["text"], ""]
+    source = rollout["source"]  # None, or NaN in a frame, where the workflow was refused
+    lines += [source if isinstance(source, str) and source else rollout["text"], ""]
     for call in rollout["trace"]:
         arguments = ", ".join(f"{name}={value!r}" for name, value in call["arguments"].items())
         lines.append(f"{call['slot']}({arguments}) -> {call['error'] or call['result']}")

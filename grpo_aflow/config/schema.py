@@ -20,6 +20,7 @@ from grpo_aflow.learner.warmstart import WarmStart
 from grpo_aflow.protocols import CodeRunner, ExecutorConfig, ResolvedPolicy, Rubric, TaskPrompt, TaskStream
 from grpo_aflow.run.background import Log
 from grpo_aflow.run.folder import RunDirectory
+from grpo_aflow.run.objective import check_objective
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.sampler.settings import Sampling
@@ -77,6 +78,7 @@ class TrainConfig:
     resume: str | None
     resume_from: int | None
     resume_with: list[str]
+    objective_metric: str | None
     paths: Paths
     sweep: Sweep
     model: ModelSource
@@ -102,6 +104,7 @@ class TrainConfig:
         self.executor.check(self.model)
         for logger in self.logger.values():
             logger.check()
+        check_objective(self.objective_metric, evaluated=bool(self.eval.datasets))
         for key in ("temperature", "final_temperature"):
             if not getattr(self.sampler, key) > 0:
                 raise UserError(

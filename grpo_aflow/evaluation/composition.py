@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from statistics import median
 
 from grpo_aflow.learner.preparation.reference_workflows import corpus
@@ -30,13 +30,8 @@ class Composition:
 def composition(rollouts: Sequence[Rollout], rules: WorkflowRules) -> Composition:
     """Compare each rollout's workflow, as it was interpreted, with all reference workflows of all domains."""
 
-    @cache
-    def key(source: str, domain: Domain) -> str:
-        workflow = check_text(source, domain=domain, rules=rules).workflow
-        graph = operator_graph(workflow) if workflow else None
-        return graph.key() if graph and graph.operators else ""  # no operator, nothing composed
-
-    known = {key(workflow.source, domain) for workflow in corpus() for domain in workflow.domains} | {""}
+    key = cache(partial(_key, rules=rules))  # many workflows are the same
+    known = known_graphs(rules) | {""}
     graphs = [key(rollout.source, rollout.task.domain) for rollout in rollouts if rollout.source]
     novel = [graph for graph in graphs if graph not in known]
     return Composition(
@@ -46,6 +41,19 @@ def composition(rollouts: Sequence[Rollout], rules: WorkflowRules) -> Compositio
         num_novel_graphs=len(set(novel)),
         median_tokens=median(_length(rollout) for rollout in rollouts) if rollouts else 0.0,
     )
+
+
+def known_graphs(rules: WorkflowRules) -> frozenset[str]:
+    """The keys of the reference workflows' operator graphs, in each domain that they are for."""
+    keys = (_key(workflow.source, domain, rules) for workflow in corpus() for domain in workflow.domains)
+    return frozenset(keys) - {""}
+
+
+def _key(source: str, domain: Domain, rules: WorkflowRules) -> str:
+    """The key of a workflow's operator graph; "" without an operator, which composes nothing."""
+    workflow = check_text(source, domain=domain, rules=rules).workflow
+    graph = operator_graph(workflow) if workflow else None
+    return graph.key() if graph and graph.operators else ""
 
 
 def _length(rollout: Rollout) -> int:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from grpo_aflow.run.faults import known
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.signals import Interrupt, Interrupted
-from grpo_aflow.types import BudgetReached, UserError
+from grpo_aflow.types import BudgetReached, Pruned, UserError
 
 
 @contextmanager
@@ -56,5 +56,7 @@ def _status(error: BaseException) -> str:
         return "interrupted"
     if isinstance(error, BudgetReached):
         return "budget reached"
+    if isinstance(error, Pruned):
+        return "pruned"
     told = known(error)
     return "crashed" if told is None else "failed: " + (str(told).splitlines() or [""])[0]

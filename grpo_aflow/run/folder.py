@@ -77,7 +77,7 @@ class RunDirectory:
                 except FileExistsError:
                     number += 1
                     path = path.with_name(f"{now:%H-%M-%S}-{name}-{number}")
-            run = cls(path, _lock(path), resumed=False)
+            run = cls(path, lock_folder(path), resumed=False)
         except OSError as error:
             raise UserError(
                 f"cannot write a run folder under {root} ({error.strerror}); choose another: paths.runs=..."
@@ -97,7 +97,7 @@ class RunDirectory:
         saved_config(path)
         before = read_manifest(path)
         try:
-            run = cls(path, _lock(path), resumed=True)
+            run = cls(path, lock_folder(path), resumed=True)
         except OSError as error:
             raise UserError(
                 f"cannot write in {path} ({error.strerror}): a resumed run goes on in its own folder; give one that "
@@ -231,7 +231,8 @@ class RunDirectory:
         append(self._files[name], self.path / name, text.encode())
 
 
-def _lock(path: Path) -> int:
+def lock_folder(path: Path) -> int:
+    """Hold a folder until this process ends or closes the descriptor; UserError where another one has it."""
     file = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from grpo_aflow.types import DOMAINS, TIERS
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -134,8 +136,14 @@ def markdown() -> str:
 
 @cache
 def _pattern(name: str) -> re.Pattern[str]:
-    parts = re.split(r"<\w+>", name)
-    return re.compile("[^/]+".join(map(re.escape, parts)))
+    parts = re.split(r"<(\w+)>", name)  # text, placeholder, text, ...
+    return re.compile("".join(_anything(part) if place % 2 else re.escape(part) for place, part in enumerate(parts)))
+
+
+def _anything(placeholder: str) -> str:
+    """What a name in angle brackets stands for: one of a closed list, or any text without a slash."""
+    closed = {"domain": DOMAINS, "tier": map(str, TIERS)}.get(placeholder)
+    return f"(?:{'|'.join(map(re.escape, closed))})" if closed else "[^/]+"
 
 
 if __name__ == "__main__":

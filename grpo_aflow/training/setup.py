@@ -125,6 +125,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
         ),
         finished=begin,
         finished_version=worker.version,
+        last=_last_figures(lines.metrics),
     )
     progress.status("comparing sampler and learner")
     await training.publisher.publish()
@@ -150,6 +151,11 @@ async def _close(
 ) -> None:
     progress.watch(lambda: "waiting for the loggers")
     await asyncio.to_thread(log_to.close, error)
+
+
+def _last_figures(metrics: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    """The figures of the last step that a resumed run has done; none of a new one."""
+    return {name: value for line in metrics[-1:] for name, value in line.items() if value is not None}
 
 
 def _begin(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, progress: Progress) -> Lines:

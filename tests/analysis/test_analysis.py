@@ -27,6 +27,12 @@ def test_compare_by_hand():
     assert table["high"][0] == pytest.approx(3.08 + 4.302653 / 3**0.5, abs=1e-4)
 
 
+def test_a_refused_workflow_is_shown_as_it_was_written():
+    row = {"task": "t", "domain": "qa", "step": 1, "status": "invalid", "text": "class W", "trace": [], "answer": ""}
+    frame = pd.DataFrame([{**row, "source": None, "reward": 0.0}, {**row, "source": "x", "reward": 0.0}])
+    assert "class W" in analysis.show(frame.iloc[0])
+
+
 @pytest.mark.slow
 def test_a_run_reads_as_frames(trained_run):
     runs = analysis.load_runs(trained_run)

@@ -36,6 +36,42 @@ def test_every_option_composes(option):
         compose(option, *NEEDS.get(option, [])).check()
 
 
+@pytest.mark.parametrize("recipe", sorted((CONF_DIR / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_opens_with_its_command(recipe):
+    package, command, purpose = recipe.read_text().splitlines()[:3]
+    swept = "-m " if "sweeper:" in recipe.read_text() else ""
+    assert package == "# @package _global_"
+    assert command == f"# grpo-aflow-train {swept}experiment={recipe.stem}"
+    assert purpose.startswith("# ")
+
+
+def test_groups_of_all_sizes_make_equally_many_rollouts():
+    schedules = [compose(f"schedule=groups_of_{size}").schedule for size in (4, 8, 16)]
+    assert {schedule.group_size * schedule.prompts_per_step for schedule in schedules} == {160}
+    assert [schedule.group_size for schedule in schedules] == [4, 8, 16]
+
+
+HYDRA = ["hydra/sweeper=tpe", "hydra/launcher=basic", "hydra/launcher=joblib", "hydra/launcher=submitit_local"]
+HYDRA += ["hydra/launcher=submitit_slurm", "hydra/launcher=local_gpu", "hydra/launcher=ray"]
+
+
+@pytest.mark.parametrize("option", HYDRA)
+def test_every_sweeper_and_launcher_composes(option):
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()  # which register their options
+    group, name = option.split("=")
+    stored = ConfigStore.instance().repo["hydra"][group.split("/")[1]]
+    if f"{name}.yaml" not in stored and not (CONF_DIR / group / f"{name}.yaml").is_file():
+        pytest.skip(f"the plugin of {option} is not installed (extras `sweep`, `ray`)")
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
+        cfg = hydra_compose("config", [option], return_hydra_config=True)
+    assert cfg.hydra[group.split("/")[1]]._target_
+
+
 def test_the_defaults_are_sound_and_light():
     config = compose("lora=r8", "schedule.num_steps=2")
     config.check()
@@ -57,11 +93,13 @@ def test_the_defaults_are_sound_and_light():
         ("lora=r7", "r7"),
         ("reward.tiers._target_=grpo_aflow.nothing.Tiers", r"reward\.tiers\._target_: .* cannot be imported"),
         ("seed=x", "config.seed=x"),
+        ("objective_metric=reward/maen", r"objective_metric=reward/maen: no run has this.*did you mean reward/mean\?"),
+        ("objective_metric=accuracy/law", r"objective_metric=accuracy/law: no run has this metric"),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_the_mend(override, message):
     with pytest.raises(UserError, match=message) as caught:
-        compose(override)
+        compose(override).check()
     assert "\n" not in str(caught.value)
     assert caught.value.code == 2
 
@@ -69,6 +107,13 @@ def test_what_is_wrong_is_one_line_that_names_the_mend(override, message):
 def test_combinations_that_cannot_work_are_refused():
     with pytest.raises(UserError, match=r"objective\..*max_staleness=2"):
         compose("schedule.max_staleness=2", "objective.old_logprobs=learner", "objective.correction=none").check()
+
+
+def test_a_run_that_evaluates_nothing_has_no_held_out_accuracy():
+    with pytest.raises(UserError, match=r"evaluates nothing; choose an eval, or objective_metric=reward/mean"):
+        compose("objective_metric=heldout/accuracy", "eval=none").check()
+    compose("objective_metric=heldout/accuracy").check()
+    compose("objective_metric=operator/custom_per_rollout", "eval=none").check()
 
 
 def test_composing_needs_nothing_heavy():

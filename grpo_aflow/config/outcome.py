@@ -1,0 +1,58 @@
+"""How a piece of a command's work ends: its value, or an exit code and the one line that a user gets."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from grpo_aflow.config.parsing import first_line
+from grpo_aflow.run.faults import known
+from grpo_aflow.run.own_modules import search_working_folder
+from grpo_aflow.types import InfrastructureError, UserError
+
+LAUNCHERS = {"joblib", "submitit", "ray"}  # whose own errors are about a worker's process
+
+
+def outcome(task: Callable[[], Any]) -> tuple[int, Any, str]:
+    """(exit code, value, reason) of a piece of work; what a user can correct is printed as one line."""
+    try:
+        search_working_folder()  # here, since a sweep's jobs may have processes of their own
+        return 0, task(), ""
+    except (HydraException, OmegaConfBaseException) as error:
+        code, reason = 2, first_line(error)
+    except KeyboardInterrupt:
+        code, reason = 130, "interrupted"
+    except Exception as error:
+        told = known(error) or _from_hydra(error) or _from_launcher(error)
+        if told is None:
+            raise
+        code, reason = told.code, str(told)
+    with suppress(OSError, ValueError):  # nobody reads it any more
+        quiet = code == 0 or reason == "interrupted"
+        print(reason if quiet else f"error: {reason}", file=sys.stderr, flush=True)
+    return code, None, reason
+
+
+def _from_hydra(error: Exception) -> UserError | None:
+    """Hydra raises plain errors for some overrides: what comes out of its own code is about the command line."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1].filename
+    if {"hydra", "omegaconf"} & set(Path(innermost).parts):
+        return UserError(f"{first_line(error)}; see the command line: {' '.join(sys.argv[1:])}")
+    return None
+
+
+def _from_launcher(error: Exception) -> UserError | None:
+    """A worker's process that died is nothing that a job could tell."""
+    if type(error).__module__.split(".")[0] in LAUNCHERS:
+        return InfrastructureError(
+            f"the launcher lost a job ({first_line(error)}); "
+            "the same command with hydra.sweep.dir=<the sweep's folder> goes on"
+        )
+    return None

@@ -1,0 +1,104 @@
+"""One job of a sweep, in whatever process the launcher runs it: from its composed config to its row.
+
+A job whose process was killed goes on with the run that it had begun, when its sweep is taken up again.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from grpo_aflow.config.outcome import outcome
+from grpo_aflow.config.parsing import first_line
+from grpo_aflow.run.objective import intermediate
+from grpo_aflow.sweep.cards import take_card
+from grpo_aflow.sweep.rows import SIGNALLED, Job, goes_on, read_job, summarise
+
+IN_ONE_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watch:
+    """Who is told of a run as it goes: where its folder is, and the figures of each step."""
+
+    run: str | None = None  # the run of this job, to be gone on with as it was
+    opened: Callable[[Path], None] = lambda folder: None
+    stepped: Callable[[Mapping[str, float]], None] = lambda figures: None
+
+
+def sweep_settings(config: DictConfig) -> dict[str, Any]:
+    """What makes a sweep this one: its command line, the config under it, and what it searches."""
+    own, sweeper = config.hydra, config.hydra.sweeper
+    groups = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("hydra", "paths", "sweep")])
+    return {
+        "overrides": [one for one in own.overrides.task if not one.startswith(("paths.", "sweep."))],
+        "sweeper": sweeper._target_,
+        "params": dict(sweeper.get("params") or {}),
+        "direction": sweeper.get("direction", "maximize"),
+        "config": OmegaConf.to_container(groups),
+    }
+
+
+def run_job(cfg: DictConfig, task: Callable[[DictConfig, Watch], Any]) -> float:
+    """Run a job of a sweep: however it ends, that is a row of the table. One that ended well is not run again."""
+    own = HydraConfig.get()
+    folder = Path(own.sweep.dir)
+    job = read_job(folder, own.job.num)
+    if job is None or not job.ended_well:
+        if own.launcher._target_ != IN_ONE_PROCESS:
+            take_card(own.job.num)
+        job = _run_row(cfg, task, Job(job=own.job.num, overrides=tuple(own.overrides.task), run=_unfinished(job)))
+    if not goes_on(job.code or 0, stop_on_error=OmegaConf.select(cfg, "sweep.stop_on_error", default=False)):
+        if own.launcher._target_ == IN_ONE_PROCESS:
+            summarise(folder)
+        raise SystemExit(job.code)
+    return math.nan if job.value is None else job.value
+
+
+def _run_row(cfg: DictConfig, task: Callable[[DictConfig, Watch], Any], job: Job) -> Job:
+    """Run a job, or go on with the run that it had before the sweep was killed; its row is written at both ends."""
+    folder = Path(HydraConfig.get().sweep.dir)
+    rows = [job]
+
+    def opened(run: Path) -> None:
+        rows.append(job.begun(run))
+        rows[-1].write(folder)
+
+    def work() -> Any:
+        return task(cfg, Watch(run=job.run, opened=opened, stepped=_told_to_study(cfg)))
+
+    try:
+        code, value, reason = outcome(work)
+    except Exception as error:  # noqa: BLE001 - a fault of ours, which is to cost one job and no sweep
+        traceback.print_exc()
+        code, value, reason = 1, None, f"{type(error).__name__}: {first_line(error)}"
+    rows.append(rows[-1].ended(code=code, value=value, reason=reason, pruned=code == 0 and bool(reason)))
+    rows[-1].write(folder)
+    return rows[-1]
+
+
+def _unfinished(before: Job | None) -> str | None:
+    """The run that a job began and did not end, because its process was killed or interrupted; None for a bad one."""
+    if before is None or before.run is None or not (before.code is None or before.code >= SIGNALLED):
+        return None
+    return before.run if (Path(before.run) / "config.yaml").is_file() else None
+
+
+def _told_to_study(cfg: DictConfig) -> Callable[[Mapping[str, float]], None]:
+    """What tells a job's steps to the search that it belongs to; nothing where it belongs to none."""
+    own = HydraConfig.get()
+    if not own.sweeper.get("prune"):
+        return lambda figures: None
+    from grpo_aflow.sweep.study import Settings, Trial
+
+    values = {field.name: own.sweeper[field.name] for field in fields(Settings)}
+    trial = Trial(Path(own.sweep.dir), own.job.num, Settings(**values))
+    metric = cfg.get("objective_metric")
+    return lambda figures: trial.step(int(figures["step"]), intermediate(metric, figures))

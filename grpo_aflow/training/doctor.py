@@ -33,6 +33,7 @@ from grpo_aflow.learner.storage.adapter_store import NEEDED_BYTES, SHARED_MEMORY
 from grpo_aflow.protocols import Executor
 from grpo_aflow.rollout.group import EVALUATION
 from grpo_aflow.rollout.reward import check_rubric
+from grpo_aflow.run.cards import MIN_DRIVER
 from grpo_aflow.run.faults import known
 from grpo_aflow.run.loggers import WandB
 from grpo_aflow.run.progress import Progress
@@ -44,7 +45,6 @@ from grpo_aflow.training.setup import check_prompts, fingerprint, plan_memory
 from grpo_aflow.types import CallContext, ChatStatus, InfrastructureError, Message, Task, UserError
 from grpo_aflow.workflow import system_prompts
 
-MIN_DRIVER = 580  # of vLLM 0.32's CUDA 13
 CALL_TOKENS = 16  # of the answer to the one call
 ADAPTER_BYTES = 4 * 3  # of each of its weights in a checkpoint: itself and AdamW's two moments, fp32
 SPARE_BYTES = 1 << 30  # of a run's other files: rollouts, ledger, cache

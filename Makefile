@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-fast lint types selftest pipeline fixture-runs mutants bench gpu-check clean
+.PHONY: help install run test test-fast lint types selftest pipeline fixture-runs mutants bench plan gpu-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml .install/install.sh .install/constraints.txt .install/c
 install: $(STAMP) ## create .venv and install everything into it
 
 run: $(STAMP) ## install, then train the tiny policy on two CPU cores and evaluate it
-	$(BIN)/grpo-aflow-train
+	$(BIN)/grpo-aflow-train $$(cat .venv/.run_on)
 
 test: $(STAMP) lint types ## install, then lint, types and all tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
@@ -42,6 +42,9 @@ bench: $(STAMP) ## the speed benchmarks, one after another (about an hour; resul
 	$(BIN)/python experiments/step_speed/bench.py
 	$(BIN)/python experiments/sandbox_speed/bench.py
 	$(BIN)/python experiments/executor_speed/bench.py
+
+plan: $(STAMP) ## which documented GPU command fits which card by the memory plan, and what makes the others fit
+	$(BIN)/python -m grpo_aflow.training.plan_table
 
 gpu-check: $(STAMP) ## all about a card in a quarter of an hour: kernels, learner, memory, vLLM (says so without one)
 	$(BIN)/python -m grpo_aflow.training.gpu_check

@@ -34,3 +34,5 @@ else
   UV_FIND_LINKS="$links" .venv/bin/uv pip install --quiet --compile-bytecode "$@" 2>.venv/install.log ||
     .venv/bin/uv pip install --quiet --compile-bytecode --torch-backend=cpu "$@" || { cat .venv/install.log >&2; exit 5; }
 fi
+# What `make run` adds: the CUDA build of vLLM serves on a card alone, and adapters there in 16 bit.
+if [ -n "$DRIVER" ]; then echo "model.device=cuda model.dtype=bfloat16"; fi >.venv/.run_on

@@ -107,7 +107,8 @@ class PreparedModel:
     name: str  # what adapters call their base: the hub id or the folder of `model.path`
     tokenizer: Tokenizer = field(compare=False)  # the one that everything uses
     adapter: Path | None  # the warm start of a pretrained model: policy version 0, in PEFT's format
-    device: str  # "cpu", "cuda" or "cuda:1"
+    device: str  # of the learner: "cpu", or "cuda:" with a card's number
+    sampler_device: str
     dtype: str  # "float32", "bfloat16" or "float16"
     max_model_len: int  # prompt and completion together, in tokens
 

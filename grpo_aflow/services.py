@@ -11,20 +11,22 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
+from grpo_aflow.learner.hardware import read_hardware, release_cached
 from grpo_aflow.learner.model_folder import ReportProgress
 from grpo_aflow.learner.models import Preparation
 from grpo_aflow.learner.preparation.cache import default_cache
 from grpo_aflow.protocols import CodeRunner, Executor, PreparedModel, Sampler, ServedModel
+from grpo_aflow.run.cards import CPU, Hardware, Placement, place
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.timing import Timeline
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.sampler.restarting import RestartingSampler
-from grpo_aflow.sampler.settings import AdapterLimits
+from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.tasks import GraderReading
 from grpo_aflow.tasks.selftest.quick import self_test
@@ -119,6 +121,29 @@ def model_cache(config: TrainConfig | EvaluateConfig) -> Path:
     return Path(config.paths.cache).expanduser() if config.paths.cache else default_cache()
 
 
+def look(config: TrainConfig | EvaluateConfig) -> Hardware:
+    """The machine, as far as a run with this config concerns it. Blocking; imports torch where a card is asked for."""
+    devices = (config.model.device, config.learner.device, config.sampler.device)
+    return read_hardware(cards=any(device not in (None, CPU) for device in devices))
+
+
+def place_on(hardware: Hardware, config: TrainConfig | EvaluateConfig) -> Placement:
+    """The devices of learner and sampler; UserError where one is not here or cannot do what is asked of it.
+
+    An evaluation has no learner: the sampler gets its card.
+    """
+    learns = isinstance(config, TrainConfig)
+    placement = place(
+        hardware,
+        default=config.model.device,
+        learner=config.learner.device if learns else CPU,
+        sampler=config.sampler.device,
+        dtype=config.model.dtype,
+        needs_vllm=isinstance(config.sampler, VllmSettings),
+    )
+    return placement if learns else Placement(learner=placement.sampler, sampler=placement.sampler)
+
+
 def preparation(
     config: TrainConfig | EvaluateConfig,
     tasks: Sequence[Task],
@@ -137,6 +162,7 @@ def preparation(
         read_tokenizer=ChatTokenizer,
         progress=tell,
         max_tokens=config.sampler.max_tokens,
+        placement=place_on(look(config), config),
         adapter=adapter,
         kept=kept if kept is not None and kept.is_dir() else None,
     )
@@ -190,11 +216,13 @@ async def serve(
     progress: Progress,
     adapters: AdapterLimits,
 ) -> AsyncIterator[ServedModel]:
-    """Start the sampler on a prepared model."""
+    """Start the sampler on a prepared model, on the device that it is to have."""
+    sampled = replace(model, device=model.sampler_device)
     progress.status(f"starting the sampler ({type(config.sampler).__name__})")
 
     async def start() -> Sampler:
-        return await config.sampler.start(model, adapters, watchdog=watchdog, seed=config.seed)
+        await asyncio.to_thread(release_cached)
+        return await config.sampler.start(sampled, adapters, watchdog=watchdog, seed=config.seed)
 
     sampler = RestartingSampler(await start(), start, progress.say)
     try:

@@ -43,6 +43,8 @@ SETTINGS = {
     "gradient_checkpointing": False,
     "logits_chunk": 7,
     "lm_head_fp32": False,
+    "tf32": False,
+    "device": None,
     "max_nonfinite_steps": 2,
 }
 

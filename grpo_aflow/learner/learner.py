@@ -71,6 +71,7 @@ class Learner:
         dump_dir: Path | None = None,
         process_group: ProcessGroup | None = None,
         planned: str = "no memory plan was made",
+        published_dtype: str = "float32",
     ) -> None:
         """Load the base from a local folder and attach an adapter: `start`'s weights, or fresh ones drawn from `seed`.
 
@@ -78,7 +79,8 @@ class Learner:
         step, by which `settings.accumulation` sets the micro-batch. start: an adapter in PEFT's format, which is also
         the KL reference. base_name: what saved adapters call their base. dump_dir: where a refused step's batch goes.
         process_group: over whose ranks the groups of a step are spread. planned: what the memory plan had said, for the
-        message of a card whose memory runs out nevertheless.
+        message of a card whose memory runs out nevertheless. published_dtype: of the weights that `publish_adapter`
+        writes.
         Raises UserError for a folder that is missing or does not fit the settings.
         """
         self.lora, self.objective, self.settings = lora, objective, settings
@@ -105,6 +107,7 @@ class Learner:
         self._dump_dir = dump_dir
         self._process_group = process_group
         self._planned = planned
+        self._published_dtype = published_dtype
         self._lock = RLock()
 
     # --- an optimizer step --------------------------------------------------------------------------------------------
@@ -213,6 +216,11 @@ class Learner:
         """Write the adapter in PEFT's own format; plain `peft` and vLLM load it. Raises OSError."""
         with self._lock:
             self.policy.save(folder)
+
+    def publish_adapter(self, folder: Path) -> None:
+        """Write the adapter for a sampler, in the type that it is served in. Raises OSError."""
+        with self._lock:
+            self.policy.save(folder, dtype=self._published_dtype)
 
     def state_dict(self) -> LearnerState:
         """Everything that the next steps depend on. The optimizer's tensors are live: write them before the next step.

@@ -25,7 +25,6 @@ from grpo_aflow.learner.model_folder import (
     locate_here,
 )
 from grpo_aflow.learner.preparation.cache import cached_folder, folder_of
-from grpo_aflow.learner.preparation.device import check_device, one_thread, use_threads
 from grpo_aflow.learner.preparation.examples import (
     EncodedExamples,
     PromptList,
@@ -34,10 +33,12 @@ from grpo_aflow.learner.preparation.examples import (
     warm_start_prompts,
 )
 from grpo_aflow.learner.preparation.reference_workflows import corpus
+from grpo_aflow.learner.preparation.threads import one_thread, use_threads
 from grpo_aflow.learner.preparation.tokenization import check_context, check_round_trip, num_prompt_tokens
 from grpo_aflow.learner.settings import LearnerSettings
 from grpo_aflow.learner.warmstart import ReferenceWorkflows, WarmStart
 from grpo_aflow.protocols import PreparedModel, Tokenizer
+from grpo_aflow.run.cards import Placement
 from grpo_aflow.types import Task
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -61,6 +62,7 @@ class Preparation:
     read_tokenizer: ReadTokenizer
     progress: ReportProgress
     max_tokens: int  # of a completion
+    placement: Placement
     adapter: bool = True  # whether version 0's adapter is wanted
     kept: Path | None = None  # a run's own copy of the base, where it has one
 
@@ -70,7 +72,7 @@ class ModelSource(ABC):
 
     __slots__ = ()
     max_model_len: int  # prompt and completion together, in tokens
-    device: str
+    device: str  # of learner and sampler, where they name none themselves
     dtype: str
     follows_instructions: ClassVar[bool]  # whether the base model could execute workflows, too
     published: ClassVar[bool]  # whether others can have it; of one that is not, a run keeps a copy
@@ -128,7 +130,6 @@ class TinyPolicy(ModelSource):
 
     def prepare(self, cache: Path, asked: Preparation) -> PreparedModel:
         """Build the model, its warm start included, under `cache` (or find it there, or where the run has kept it)."""
-        device = check_device(self.device)
         path = asked.kept or self._cached(cache, asked)
         check_folder(path, self.max_model_len)
         tokenizer = asked.read_tokenizer(path, enable_thinking=False)
@@ -140,7 +141,8 @@ class TinyPolicy(ModelSource):
             name=str(path),
             tokenizer=tokenizer,
             adapter=None,
-            device=device,
+            device=asked.placement.learner,
+            sampler_device=asked.placement.sampler,
             dtype=self.dtype,
             max_model_len=self.max_model_len,
         )
@@ -218,7 +220,6 @@ class Pretrained(ModelSource):
 
     def prepare(self, cache: Path, asked: Preparation) -> PreparedModel:
         """Find the model, check that it is whole and its tokenizer sound, and train the warm start's adapter."""
-        device = check_device(self.device)
         path = locate(self.path, self.revision, asked.progress)
         check_folder(path, self.max_model_len)
         tokenizer = asked.read_tokenizer(path, enable_thinking=self.enable_thinking)
@@ -232,7 +233,8 @@ class Pretrained(ModelSource):
             name=base_name(self.path),
             tokenizer=tokenizer,
             adapter=None,
-            device=device,
+            device=asked.placement.learner,
+            sampler_device=asked.placement.sampler,
             dtype=self.dtype,
             max_model_len=self.max_model_len,
         )

@@ -29,6 +29,8 @@ class LearnerSettings:
     gradient_checkpointing: bool | None
     logits_chunk: int  # tokens whose full-vocabulary logits exist at once
     lm_head_fp32: bool  # compute logits in fp32 also where the base is bf16 or fp16
+    tf32: bool  # on a card fp32 products, which are the adapter's, with 10 bits of mantissa
+    device: str | None  # "cpu", "cuda", "cuda:1"; None: the model's
     max_nonfinite_steps: int  # this many refused steps in a row stop the run
 
     def __post_init__(self) -> None:

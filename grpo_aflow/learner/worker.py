@@ -64,7 +64,7 @@ class LearnerWorker:
 
     async def publish(self, store: AdapterStore) -> Adapter:
         """Write the present version's adapter to `store`."""
-        return await self._run(lambda: store.publish(self._learner.save_adapter, self._learner.version))
+        return await self._run(lambda: store.publish(self._learner.publish_adapter, self._learner.version))
 
     async def save(self, checkpoints: Checkpoints, step: int, extra: Mapping[str, Any]) -> Path:
         """Write the checkpoint of `step`; see `Checkpoints.save`."""

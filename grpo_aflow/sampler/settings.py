@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CPU_KV_CACHE_GB = 0.25  # where kv_cache_gb is null: 43,000 tokens of the tiny policy
 CARD_OVERHEAD = 2 << 30  # of an engine on a card besides weights and KV cache: an estimate, not yet measured
+# Of vLLM's fp32 products on a card (LoRA's low-rank results, the head where it is in fp32): no TF32.
+FLOAT32_PRODUCTS = "highest"
 CPU_LORA_SWITCH = "GRPO_AFLOW_CPU_LORA"  # set in the engine's environment on the CPU; see `cpu_platform`
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for max_lora_rank
 
@@ -32,6 +34,19 @@ class AdapterLimits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ServedWeights:
+    """What an engine holds of a model and its adapters, in numbers of weights."""
+
+    num_base: int
+    adapter_weights: int  # of an adapter, for each unit of its rank
+    rank: int
+    num_versions: int  # adapters served at once
+    cached_per_token: int  # keys and values
+    max_model_len: int  # tokens; the cache must hold one sequence of them
+    size: int  # bytes of a weight; vLLM keeps adapters and the cache in the base's type
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling(ABC):
     """Config group `sampler`: temperature schedule, truncation, length, and an engine that can be started."""
 
@@ -41,6 +56,7 @@ class Sampling(ABC):
     top_p: float  # 1 = off
     top_k: int  # 0 = off
     max_tokens: int
+    device: str | None  # "cpu", "cuda", "cuda:1"; None: the model's
 
     def __post_init__(self) -> None:
         for name in ("temperature", "final_temperature"):
@@ -64,8 +80,12 @@ class Sampling(ABC):
         return SamplingParams(temperature=temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=self.max_tokens)
 
     @abstractmethod
-    def memory(self, *, weight_bytes: int, device_bytes: int, on_card: bool) -> int:
+    def memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> int:
         """Bytes that the sampler holds for itself."""
+
+    @abstractmethod
+    def check_memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> None:
+        """Raise UserError where the settings leave the sampler less than it must have."""
 
     @abstractmethod
     async def start(
@@ -83,6 +103,7 @@ class VllmSettings(Sampling):
     max_num_seqs: int  # sequences in one batch
     enforce_eager: bool  # no compilation and no CUDA graphs: starts faster, decodes slower; always so on the CPU
     cpu_threads: int  # of the engine, on the CPU
+    lm_head_fp32: bool  # logits in fp32 also over a bf16 or fp16 base, as the learner's
 
     def __post_init__(self) -> None:
         super(VllmSettings, self).__post_init__()
@@ -94,13 +115,43 @@ class VllmSettings(Sampling):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
 
-    def memory(self, *, weight_bytes: int, device_bytes: int, on_card: bool) -> int:
-        """Bytes that the engine holds for itself: its share of a card; on the CPU weights and KV cache."""
+    def memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> int:
+        """Bytes that the engine holds for itself: its share of a card; else weights, slots of adapters and KV cache."""
         if on_card and self.kv_cache_gb is None:
-            return int(self.gpu_memory_utilization * device_bytes)
-        overhead = CARD_OVERHEAD if on_card else 0
+            return max(int(self.gpu_memory_utilization * device_bytes), _least(weights, on_card=on_card))
         kv_cache_gb = CPU_KV_CACHE_GB if self.kv_cache_gb is None else self.kv_cache_gb
-        return weight_bytes + overhead + int(kv_cache_gb * 2**30)
+        return _without_cache(weights, on_card=on_card) + int(kv_cache_gb * 2**30)
+
+    def check_memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> None:
+        """Raise UserError where a share of a card, or the KV cache, is too small for one sequence of full length."""
+        least, one = _least(weights, on_card=on_card), _sequence(weights)
+        if self.kv_cache_gb is not None and self.kv_cache_gb * 2**30 < one:
+            raise UserError(
+                f"sampler.kv_cache_gb={self.kv_cache_gb:g} holds no sequence of model.max_model_len="
+                f"{weights.max_model_len} tokens, which takes {one / 2**30:.2f} GiB: raise it, or lower the length"
+            )
+        share = self.gpu_memory_utilization * device_bytes
+        if on_card and self.kv_cache_gb is None and share < least:
+            raise UserError(
+                f"sampler.gpu_memory_utilization={self.gpu_memory_utilization:g} gives vLLM {share / 2**30:.1f} GiB of "
+                f"its card, and it needs {least / 2**30:.1f}: set it to {least / device_bytes + 0.05:.2f} or more"
+            )
+
+
+def _without_cache(weights: ServedWeights, *, on_card: bool) -> int:
+    """Bytes of an engine besides its KV cache: the base, a slot for each adapter, on a card an engine's own share."""
+    slots = weights.num_versions * vllm_rank(weights.rank) * weights.adapter_weights
+    return (weights.num_base + slots) * weights.size + (CARD_OVERHEAD if on_card else 0)
+
+
+def _sequence(weights: ServedWeights) -> int:
+    """Bytes of the keys and values of one sequence of full length."""
+    return weights.cached_per_token * weights.max_model_len * weights.size
+
+
+def _least(weights: ServedWeights, *, on_card: bool) -> int:
+    """Bytes without which vLLM does not start."""
+    return _without_cache(weights, on_card=on_card) + _sequence(weights)
 
 
 def vllm_rank(rank: int) -> int:

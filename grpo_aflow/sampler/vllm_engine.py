@@ -13,9 +13,16 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, cast
 
 from grpo_aflow.protocols import PreparedModel
+from grpo_aflow.run.cards import visible_devices
 from grpo_aflow.run.signals import SIGNALS
 from grpo_aflow.sampler.requirements import check_builds, check_shared_memory
-from grpo_aflow.sampler.settings import CPU_KV_CACHE_GB, CPU_LORA_SWITCH, AdapterLimits, VllmSettings
+from grpo_aflow.sampler.settings import (
+    CPU_KV_CACHE_GB,
+    CPU_LORA_SWITCH,
+    FLOAT32_PRODUCTS,
+    AdapterLimits,
+    VllmSettings,
+)
 from grpo_aflow.types import InfrastructureError, UserError
 
 if TYPE_CHECKING:
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 CPU_BLOCK_SIZE = 32  # tokens; the smallest for which vLLM's CPU attention is fast (its default there is 128)
+# Of a card where the cache's size is given: vLLM still wants its share free before it starts, also beside a learner.
+UNUSED_SHARE = 0.01
 
 # Before vllm is imported; what the user has set in the environment stays.
 QUIET = {
@@ -79,11 +88,12 @@ def _engine_arguments(
         max_lora_rank=cast("MaxLoRARanks", adapters.rank),
         max_loras=max(1, adapters.num_versions),
         lora_target_modules=list(adapters.layers) or None,
+        hf_overrides={"head_dtype": "float32"} if settings.lm_head_fp32 else {},
         logprobs_mode="processed_logprobs",  # after temperature and truncation: those of the distribution drawn from
         scheduling_policy="priority",  # of equal priority: first come, first served
         max_num_seqs=settings.max_num_seqs,
         kv_cache_memory_bytes=None if kv_cache_gb is None else int(kv_cache_gb * 2**30),
-        gpu_memory_utilization=settings.gpu_memory_utilization,
+        gpu_memory_utilization=UNUSED_SHARE if kv_cache_gb and not on_cpu else settings.gpu_memory_utilization,
         enforce_eager=settings.enforce_eager or on_cpu,
         enable_prefix_caching=True,
         # A group's members share their prompt's whole blocks; the last one is computed again for each.
@@ -107,12 +117,12 @@ def _environment(settings: VllmSettings, model: PreparedModel) -> dict[str, str]
             "TORCHDYNAMO_DISABLE": "1",  # the sampler's few compiled helpers cost 5 s at the first request
             "PYTHONWARNINGS": "ignore",
         }
-    environment = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", "PYTHONWARNINGS": "ignore"}
-    _, _, index = model.device.partition(":")
-    if index:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[int(index)] if visible else index
-    return environment
+    return {
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_FLOAT32_MATMUL_PRECISION": FLOAT32_PRODUCTS,
+        "CUDA_VISIBLE_DEVICES": visible_devices(model.device, os.environ.get("CUDA_VISIBLE_DEVICES")),
+        "PYTHONWARNINGS": "ignore",
+    }
 
 
 @contextmanager

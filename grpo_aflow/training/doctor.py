@@ -25,26 +25,26 @@ from rich.text import Text
 from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.executor.address import key_of
 from grpo_aflow.executor.settings import EndpointSettings
+from grpo_aflow.learner.hardware import about_card, driver_version
 from grpo_aflow.learner.memory.plan import GIB, free_memory
 from grpo_aflow.learner.memory.shapes import model_shape
 from grpo_aflow.learner.models import Preparation, Pretrained
-from grpo_aflow.learner.preparation.device import about_card, check_device, driver_version
 from grpo_aflow.learner.storage.adapter_store import NEEDED_BYTES, SHARED_MEMORY
 from grpo_aflow.protocols import Executor
 from grpo_aflow.rollout.group import EVALUATION
 from grpo_aflow.rollout.reward import check_rubric
+from grpo_aflow.run.cards import MIN_DRIVER
 from grpo_aflow.run.faults import known
 from grpo_aflow.run.loggers import WandB
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.sampler.requirements import check_builds, check_shared_memory
 from grpo_aflow.sampler.settings import VllmSettings
-from grpo_aflow.services import model_cache, preparation
+from grpo_aflow.services import look, model_cache, place_on, preparation
 from grpo_aflow.tasks.selftest.quick import self_test
 from grpo_aflow.training.setup import check_prompts, fingerprint, plan_memory
 from grpo_aflow.types import CallContext, ChatStatus, InfrastructureError, Message, Task, UserError
 from grpo_aflow.workflow import system_prompts
 
-MIN_DRIVER = 580  # of vLLM 0.32's CUDA 13
 CALL_TOKENS = 16  # of the answer to the one call
 ADAPTER_BYTES = 4 * 3  # of each of its weights in a checkpoint: itself and AdamW's two moments, fp32
 SPARE_BYTES = 1 << 30  # of a run's other files: rollouts, ledger, cache
@@ -109,7 +109,7 @@ class Doctor:
             if driver_version():
                 raise Note("model.device=cpu: the NVIDIA card of this machine stays idle; model.device=cuda uses it")
             return "not needed: model.device=cpu"
-        found = about_card(check_device(device))
+        found = about_card(place_on(look(self.config), self.config).learner)
         if self.config.model.dtype == "bfloat16" and "NO bf16" in found:
             raise UserError(f"{found}: the card has no bfloat16; set model.dtype=float16")
         return found
@@ -171,7 +171,7 @@ class Doctor:
             raise Note("planned as soon as the model is here")
         model = self.config.model.prepare(model_cache(self.config), self.asked())
         check_prompts(self.config, model, self.eval_tasks)
-        plan = plan_memory(self.config, model, self.tasks)
+        plan = plan_memory(self.config, model, self.tasks, look(self.config)).learner
         free = free_memory(model.device)
         plan.check_free(free)
         return (

@@ -18,14 +18,14 @@ from pathlib import Path
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from grpo_aflow.learner.hardware import about_card as card
+from grpo_aflow.learner.hardware import driver_version
 from grpo_aflow.learner.learner import Learner
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.memory.plan import GIB, Load, MemoryPlan, device_memory, memory_plan
 from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B, ModelShape
 from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip, ZeroVariance
 from grpo_aflow.learner.policy.kernel_check import check_kernels
-from grpo_aflow.learner.preparation.device import about_card as card
-from grpo_aflow.learner.preparation.device import driver_version
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 from grpo_aflow.learner.update.step_stats import StepStats
 from grpo_aflow.types import AdvantageKind, Completion, TrainingGroup, UserError
@@ -45,6 +45,8 @@ SETTINGS = LearnerSettings(
     gradient_checkpointing=None,
     logits_chunk=1024,
     lm_head_fp32=False,
+    tf32=False,
+    device=None,
     max_nonfinite_steps=1,
 )
 OBJECTIVE = TokenClip(
@@ -87,9 +89,9 @@ def kernels(device: str) -> str:
     return "largest errors: " + ", ".join(largest)
 
 
-def learner_step(shape: ModelShape, load: Load, device: str, *, lora: LoraSpec = LORA_128) -> str:
+def learner_step(shape: ModelShape, load: Load, device: str, *, lora: LoraSpec = LORA_128, tf32: bool = False) -> str:
     """Two optimizer steps on one group, the second timed: tokens a second, MFU, peak memory beside the plan."""
-    trial = start_trial(shape, lora, load, device)
+    trial = start_trial(shape, lora, load, device, tf32=tf32)
     on_card = device != "cpu"
     for _ in range(2):
         if on_card:
@@ -170,15 +172,15 @@ class Trial:
         return self.learner.step(1e-5)
 
 
-def start_trial(shape: ModelShape, lora: LoraSpec, load: Load, device: str) -> Trial:
+def start_trial(shape: ModelShape, lora: LoraSpec, load: Load, device: str, *, tf32: bool = False) -> Trial:
     """Plan the learner of a model of this shape, make the model, and load it."""
     plan = memory_plan(
         shape,
         lora,
-        replace(SETTINGS, micro_batch=load.group_size),
+        replace(SETTINGS, micro_batch=load.group_size, tf32=tf32),
         load,
         dtype="bfloat16",
-        device_bytes=device_memory(device),
+        device_bytes=device_memory() if device == "cpu" else torch.cuda.mem_get_info(device)[1],
         sampler_bytes=0,
     )
     plan.check()

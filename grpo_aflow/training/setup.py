@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.evaluation.results import task_hash
 from grpo_aflow.learner.log_prob_check import Calibration, LogProbCheck
-from grpo_aflow.learner.memory.plan import NUM_BYTES, Load, MemoryPlan, device_memory, memory_plan
+from grpo_aflow.learner.lora import ALL_LINEAR, LoraSpec
+from grpo_aflow.learner.memory.plan import NUM_BYTES, MemoryPlan
 from grpo_aflow.learner.memory.shapes import model_shape
-from grpo_aflow.learner.model_folder import BASE_FOLDER
+from grpo_aflow.learner.model_folder import BASE_FOLDER, layer_names
 from grpo_aflow.learner.preparation.reference_workflows import corpus
 from grpo_aflow.learner.preparation.tokenization import check_context, num_prompt_tokens
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
@@ -29,15 +30,17 @@ from grpo_aflow.rollout.group import make_rollouter
 from grpo_aflow.rollout.policies import sampled
 from grpo_aflow.rollout.seeds import derive_seed
 from grpo_aflow.run.background import Logs
+from grpo_aflow.run.cards import Hardware, Placement, float32_products
 from grpo_aflow.run.files import read_jsonl, whole_folder
 from grpo_aflow.run.folder import Lines, RunDirectory
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.records import replayed
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.run.weights import ADAPTER_CONFIG
-from grpo_aflow.sampler.settings import AdapterLimits
-from grpo_aflow.services import open_services, prepare_model, serve
+from grpo_aflow.sampler.settings import FLOAT32_PRODUCTS, AdapterLimits, VllmSettings
+from grpo_aflow.services import look, open_services, place_on, prepare_model, serve
 from grpo_aflow.training.held_out import HeldOut, check_records
+from grpo_aflow.training.planning import RunPlan, plan_run
 from grpo_aflow.training.publisher import Publisher
 from grpo_aflow.training.references import References
 from grpo_aflow.training.state import Training
@@ -53,6 +56,7 @@ WARM_START = "warm_start"  # in the run folder: version 0's adapter, which is al
 
 async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExitStack, progress: Progress) -> Training:
     """Open everything, cheapest first; take up the newest checkpoint when `run` is being resumed."""
+    await asyncio.to_thread(lambda: place_on(look(config), config))  # refused before anything is downloaded
     checkpoints = Checkpoints(run.path / "checkpoints", keep=config.schedule.keep_checkpoints)
     lines = await asyncio.to_thread(_begin, config, run, checkpoints, progress)
     begin = lines.step
@@ -74,7 +78,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     if run.resumed:
         run.rewind(lines)
     checkpoints.set_aside(begin)
-    store = stack.enter_context(closing(AdapterStore()))
+    store = stack.enter_context(closing(AdapterStore(needed_bytes=_published_bytes(config, model))))
     services.watchdog.watch_path(store.folder)
     policy = sampled(opened.served, config.prompt)
     references = References(
@@ -130,7 +134,10 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     progress.status("comparing sampler and learner")
     await training.publisher.publish()
     run.update_manifest(
-        base_model=str(model.path), sandbox=config.sandbox.name, tasks=fingerprint(stream.tasks, eval_tasks)
+        base_model=str(model.path),
+        sandbox=config.sandbox.name,
+        tasks=fingerprint(stream.tasks, eval_tasks),
+        devices=opened.devices,
     )
     if run.resumed:
         run.note_resumed(begin, config.plain)
@@ -178,6 +185,7 @@ def _begin(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, pro
 class _Engine:
     served: ServedModel
     plan: MemoryPlan
+    devices: dict[str, dict[str, str]]
 
 
 @asynccontextmanager
@@ -192,13 +200,52 @@ async def _open_engine(
     """The policy's model, planned for its device before anything is loaded, and its sampler."""
     model = await _prepare(config, run, tasks, progress)
     check_prompts(config, model, eval_tasks)
-    plan = plan_memory(config, model, tasks)
-    progress.say(f"memory plan, upper estimates on {model.device}:\n{plan.render()}", style="dim")
+    hardware = await asyncio.to_thread(look, config)
+    planned = plan_memory(config, model, tasks, hardware)
+    progress.say(f"memory plan, upper estimates on {planned.render()}", style="dim")
     limits = AdapterLimits(
-        rank=config.lora.rank, num_versions=config.schedule.max_staleness + 2, layers=config.lora.layers
+        rank=config.lora.rank,
+        num_versions=config.schedule.max_staleness + 2,
+        layers=await asyncio.to_thread(_adapted_layers, config.lora, model.path),
     )
     async with serve(config, model, watchdog, progress, limits) as served:
-        yield _Engine(served=served, plan=plan)
+        yield _Engine(served=served, plan=planned.learner, devices=_described(config, model, hardware))
+
+
+def _adapted_layers(lora: LoraSpec, folder: Path) -> tuple[str, ...]:
+    """Plain names of the layers that have an adapter, also of "all-linear".
+
+    What is not named to vLLM it takes to have an adapter everywhere, the LM head included: a buffer as large as the
+    vocabulary for each version, and its product for every token.
+    """
+    if lora.targets != ALL_LINEAR:
+        return lora.layers
+    return tuple(dict.fromkeys(path.rpartition(".")[2] for path in layer_names(folder)))
+
+
+def _published_dtype(config: TrainConfig, dtype: str) -> str:
+    """The type that adapters are handed over in: vLLM rounds them to the base's when it loads them."""
+    return dtype if isinstance(config.sampler, VllmSettings) else "float32"
+
+
+def _published_bytes(config: TrainConfig, model: PreparedModel) -> int:
+    """Of all adapters that lie between learner and sampler at once: those that are served, and one that is written."""
+    number = config.schedule.max_staleness + 3
+    size = NUM_BYTES[_published_dtype(config, model.dtype)]
+    return number * size * model_shape(model.path).num_adapter_weights(config.lora)
+
+
+def _described(config: TrainConfig, model: PreparedModel, hardware: Hardware) -> dict[str, dict[str, str]]:
+    """For the manifest: where learner and sampler work, and how they multiply in fp32 there."""
+    products = {
+        "learner": float32_products(tf32=config.learner.tf32),
+        "sampler": FLOAT32_PRODUCTS if isinstance(config.sampler, VllmSettings) else "the learner's",
+    }
+    devices = {"learner": model.device, "sampler": model.sampler_device}
+    return {
+        who: {"device": device, "name": hardware.name(device), "float32_products": products[who]}
+        for who, device in devices.items()
+    }
 
 
 async def _prepare(config: TrainConfig, run: RunDirectory, tasks: Sequence[Task], progress: Progress) -> PreparedModel:
@@ -240,28 +287,17 @@ def check_prompts(config: TrainConfig, model: PreparedModel, tasks: Sequence[Tas
     check_context(longest, config.sampler.max_tokens, model.max_model_len)
 
 
-def plan_memory(config: TrainConfig, model: PreparedModel, tasks: Sequence[Task]) -> MemoryPlan:
-    """What the run will hold on its device, before a model is loaded; UserError when it cannot fit."""
-    shape, device_bytes = model_shape(model.path), device_memory(model.device)
-    plan = memory_plan(
-        shape,
-        config.lora,
-        config.learner,
-        Load(
-            prompt_tokens=num_prompt_tokens(model.tokenizer, config.prompt.messages, tasks),
-            completion_tokens=config.sampler.max_tokens,
-            group_size=config.schedule.group_size,
-        ),
-        dtype=model.dtype,
-        device_bytes=device_bytes,
-        sampler_bytes=config.sampler.memory(
-            weight_bytes=shape.num_weights * NUM_BYTES[model.dtype],
-            device_bytes=device_bytes,
-            on_card=model.device != "cpu",
-        ),
+def plan_memory(config: TrainConfig, model: PreparedModel, tasks: Sequence[Task], hardware: Hardware) -> RunPlan:
+    """What the run will hold on its devices, before a model is loaded; UserError when it cannot fit."""
+    planned = plan_run(
+        config,
+        model_shape(model.path),
+        prompt_tokens=num_prompt_tokens(model.tokenizer, config.prompt.messages, tasks),
+        hardware=hardware,
+        placement=Placement(learner=model.device, sampler=model.sampler_device),
     )
-    plan.check()
-    return plan
+    planned.check()
+    return planned
 
 
 def _learner(config: TrainConfig, model: PreparedModel, run: RunDirectory, plan: MemoryPlan) -> Learner:
@@ -279,6 +315,7 @@ def _learner(config: TrainConfig, model: PreparedModel, run: RunDirectory, plan:
         base_name=model.name,
         num_sequences=config.schedule.prompts_per_step * config.schedule.group_size,
         dump_dir=run.path / "refused",
+        published_dtype=_published_dtype(config, model.dtype),
         planned=plan.summary,
     )
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from grpo_aflow.learner.models import Preparation, Pretrained, TinyPolicy
 from grpo_aflow.learner.policy.model import PolicyModel
 from grpo_aflow.learner.preparation.cache import cached_folder, default_cache
-from grpo_aflow.learner.preparation.device import check_device
 from grpo_aflow.learner.warmstart import NoWarmStart, ReferenceWorkflows
+from grpo_aflow.run.cards import Placement
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import InfrastructureError, Task, UserError
 
@@ -73,6 +73,7 @@ def prepare(model, cache, warmstart=WARM, prompts=compact, *, progress=lambda wh
         read_tokenizer=ChatTokenizer,
         progress=count,
         max_tokens=32,
+        placement=Placement(learner="cpu", sampler="cpu"),
     )
     return model.prepare(cache, replace(asked, **changes)), steps
 
@@ -319,15 +320,6 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_line(tmp_path, monkeypatch):
         UserError, match=r"model\.path: nobody/nothing is no folder here and cannot be had from the hub"
     ):
         prepare(replace(PRETRAINED, path="nobody/nothing"), tmp_path, NoWarmStart())
-
-
-def test_devices_that_are_not_there_are_refused():
-    assert check_device("cpu") == "cpu"
-    with pytest.raises(UserError, match="must be cpu or cuda; got tpu"):
-        check_device("tpu")
-    if not torch.cuda.is_available():
-        with pytest.raises(UserError, match=r"set model\.device=cpu"):
-            check_device("cuda")
 
 
 @pytest.mark.parametrize(

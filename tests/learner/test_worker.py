@@ -117,3 +117,14 @@ async def test_a_learner_that_cannot_be_made_leaves_no_thread(tmp_path):
     for thread in left:
         thread.join(10)
     assert not any(thread.is_alive() for thread in left)
+
+
+async def test_what_a_sampler_serves_in_16_bit_is_written_in_16_bit(random_base, tmp_path):
+    made = learner(random_base, published_dtype="bfloat16")
+    made.publish_adapter(tmp_path / "published")
+    made.save_adapter(tmp_path / "saved")
+    published, saved = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("published", "saved"))
+    assert published.keys() == saved.keys()
+    for name, weight in saved.items():
+        assert weight.dtype == torch.float32
+        assert torch.equal(published[name], weight.bfloat16())

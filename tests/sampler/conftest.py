@@ -10,6 +10,7 @@ from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.models import Preparation, PreparedModel, TinyPolicy
 from grpo_aflow.learner.warmstart import ReferenceWorkflows
+from grpo_aflow.run.cards import Placement
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 
 
@@ -42,6 +43,7 @@ def tiny_policy(tmp_path_factory) -> PreparedModel:
         read_tokenizer=ChatTokenizer,
         progress=quiet,
         max_tokens=64,
+        placement=Placement(learner="cpu", sampler="cpu"),
     )
     return tiny.prepare(tmp_path_factory.mktemp("cache"), asked)
 

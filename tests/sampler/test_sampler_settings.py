@@ -19,6 +19,7 @@ def settings(**changes) -> Hf:
         "top_p": 0.95,
         "top_k": 50,
         "max_tokens": 64,
+        "device": None,
     }
     return Hf(**(values | changes))
 

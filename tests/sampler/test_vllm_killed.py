@@ -29,11 +29,12 @@ from grpo_aflow.run.watchdog import Watchdog
 async def main():
     model = PreparedModel(
         path=Path(sys.argv[1]), name=sys.argv[1], tokenizer=ChatTokenizer(Path(sys.argv[1])), adapter=None,
-        device="cpu", dtype="float32", max_model_len=128,
+        device="cpu", sampler_device="cpu", dtype="float32", max_model_len=128,
     )
     settings = Vllm(
         temperature=1.0, final_temperature=1.0, temperature_steps=0, top_p=1.0, top_k=0, max_tokens=100,
         kv_cache_gb=0.1, gpu_memory_utilization=0.5, max_num_seqs=16, enforce_eager=True, cpu_threads=1,
+        lm_head_fp32=False, device=None,
     )
     watchdog = Watchdog.start()
     store = AdapterStore()

@@ -37,6 +37,8 @@ SETTINGS = Vllm(
     max_num_seqs=64,
     enforce_eager=True,
     cpu_threads=1,
+    lm_head_fp32=False,
+    device=None,
 )
 PROBE = tuple(range(5, 69))
 TOLERANCE = 1e-4

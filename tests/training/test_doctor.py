@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from grpo_aflow.config.composing import compose
+from grpo_aflow.run.cards import Placement
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.saved import read_manifest
 from grpo_aflow.training import doctor
@@ -115,7 +116,8 @@ def test_a_card_that_is_not_there_and_one_that_idles(one, monkeypatch):
 
 
 def test_a_card_without_bfloat16(one, monkeypatch):
-    monkeypatch.setattr(doctor, "check_device", lambda device: device)
+    monkeypatch.setattr(doctor, "look", lambda config: None)
+    monkeypatch.setattr(doctor, "place_on", lambda hardware, config: Placement(learner="cuda:0", sampler="cuda:0"))
     monkeypatch.setattr(doctor, "about_card", lambda device: "Tesla T4, capability 7.5, NO bf16")
     with pytest.raises(UserError, match="the card has no bfloat16; set model.dtype=float16"):
         one("model.device=cuda", "model.dtype=bfloat16").card()

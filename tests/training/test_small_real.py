@@ -79,9 +79,10 @@ def test_two_steps_of_a_real_model(tmp_path):
 def test_a_step_fits_a_card_of_8_gb(tmp_path):
     from grpo_aflow.learner.memory.plan import Load, memory_plan
     from grpo_aflow.learner.memory.shapes import QWEN25_05B as shape
+    from grpo_aflow.training.planning import served_weights
 
     config = compose("experiment=small_real", f"model.path={tmp_path}", "model.device=cuda")
-    sampler = config.sampler.memory(weight_bytes=2 * shape.num_weights, device_bytes=8 << 30, on_card=True)
+    sampler = config.sampler.memory(served_weights(config, shape), device_bytes=8 << 30, on_card=True)
     load = Load(prompt_tokens=800, completion_tokens=config.sampler.max_tokens, group_size=config.schedule.group_size)
     memory_plan(
         shape, config.lora, config.learner, load, dtype="bfloat16", device_bytes=8 << 30, sampler_bytes=sampler

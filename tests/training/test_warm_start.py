@@ -14,6 +14,7 @@ from run_cases import SMALL, adapter_of, metrics_of, only_run
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.storage.export import export
+from grpo_aflow.run.cards import Placement
 from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.train import train
 from grpo_aflow.types import UserError
@@ -38,6 +39,7 @@ def published(model_cache, tmp_path_factory):
         read_tokenizer=ChatTokenizer,
         progress=lambda *_: None,
         max_tokens=64,
+        placement=Placement(learner="cpu", sampler="cpu"),
     )
     folder = tmp_path_factory.mktemp("hub") / "published"
     shutil.copytree(config.model.prepare(model_cache, asked).path, folder)

@@ -37,22 +37,49 @@ class Load:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MemoryPlan:
-    """Bytes by purpose, what the device has, and the settings that the bytes are for."""
+class DevicePlan:
+    """What one device is to hold, in bytes by purpose, and what it has."""
 
     parts: Mapping[str, int]
     device_bytes: int
-    settings: LearnerSettings  # with nothing left open
+    device: str = "the device"
 
     @property
     def total(self) -> int:
         return sum(self.parts.values())
 
+    @property
+    def fits(self) -> bool:
+        return self.total <= self.device_bytes
+
     def render(self) -> str:
         """A table to print."""
         rows = [*self.parts.items(), ("together", self.total), ("device", self.device_bytes)]
-        table = "\n".join(f"{name:<24}{size / GIB:>10.2f} GiB" for name, size in rows)
-        return f"{table}\nmicro-batches of at most {self._cut}"
+        return "\n".join(f"{name:<24}{size / GIB:>10.2f} GiB" for name, size in rows)
+
+    def check(self) -> None:
+        """Raise UserError, with the numbers and the fix, when the plan does not fit."""
+        if self.fits:
+            return
+        name, size = max(self.parts.items(), key=lambda part: part[1])
+        raise UserError(
+            f"the run needs {self.total / GIB:.1f} GiB but {self.device} has {self.device_bytes / GIB:.1f} GiB; the "
+            f"largest part is {name} with {size / GIB:.1f} GiB: {self._fix(name)}"
+        )
+
+    def _fix(self, name: str) -> str:
+        return _FIXES[name]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryPlan(DevicePlan):
+    """The learner's device: also the settings that the bytes are for."""
+
+    settings: LearnerSettings  # with nothing left open
+
+    def render(self) -> str:
+        """A table to print, and how micro-batches are cut."""
+        return f"{super(MemoryPlan, self).render()}\nmicro-batches of at most {self._cut}"
 
     @property
     def summary(self) -> str:
@@ -67,20 +94,10 @@ class MemoryPlan:
         how = "activations recomputed" if self.settings.gradient_checkpointing else "activations kept"
         return f"{self.settings.micro_batch} rows and {self.settings.max_tokens_per_micro_batch} tokens, {how}"
 
-    def check(self) -> None:
-        """Raise UserError, with the numbers and the fix, when the plan does not fit."""
-        if self.total <= self.device_bytes:
-            return
-        name, size = max(self.parts.items(), key=lambda part: part[1])
-        raise UserError(
-            f"the run needs {self.total / GIB:.1f} GiB but the device has {self.device_bytes / GIB:.1f} GiB; the "
-            f"largest part is {name} with {size / GIB:.1f} GiB: {self._fix(name)}"
-        )
-
     def _fix(self, name: str) -> str:
         if name == "activations" and not self.settings.gradient_checkpointing:
             return "set learner.gradient_checkpointing=true, or lower sampler.max_tokens"
-        return _FIXES[name]
+        return super(MemoryPlan, self)._fix(name)
 
     def check_free(self, free_bytes: int) -> None:
         """Raise UserError when others hold so much of the device that the plan does not fit into the rest."""
@@ -100,6 +117,7 @@ _FIXES = {
     "logits chunk": "lower learner.logits_chunk",
     "sampler": "lower sampler.gpu_memory_utilization or sampler.kv_cache_gb (experiment=single_40gb shows how a 7B "
     "model fits 40 GB), or choose a smaller model",
+    "other processes": "end them, or give the run another card (learner.device, sampler.device, CUDA_VISIBLE_DEVICES)",
     "reserve": "use a larger device",
 }
 
@@ -113,8 +131,12 @@ def memory_plan(
     dtype: str,
     device_bytes: int,
     sampler_bytes: int,
+    taken_bytes: int = 0,
+    device: str = "the device",
 ) -> MemoryPlan:
     """Plan a run whose sampler holds `sampler_bytes` (its own weights and cache) of the same device's memory.
+
+    taken_bytes: what other processes have of it.
 
     What the settings leave open is chosen here: activations are recomputed where keeping them would leave less than
     `ENOUGH_TOKENS` for a micro-batch, and a micro-batch takes what there is room for, at most `ENOUGH_TOKENS`.
@@ -131,10 +153,19 @@ def memory_plan(
         "logits chunk": logits,
         "sampler": sampler_bytes,
         "reserve": int(RESERVE * device_bytes),
+        **({"other processes": taken_bytes} if taken_bytes else {}),
     }
     room = device_bytes - sum(parts.values())
     settings, parts["activations"] = _cut(shape, lora, settings, load, size, room)
-    return MemoryPlan(parts=parts, device_bytes=device_bytes, settings=settings)
+    return MemoryPlan(parts=parts, device_bytes=device_bytes, settings=settings, device=device)
+
+
+def sampler_plan(*, sampler_bytes: int, device_bytes: int, taken_bytes: int, device: str) -> DevicePlan:
+    """Plan the device of a sampler that shares it with no learner."""
+    parts = {"sampler": sampler_bytes, "reserve": int(RESERVE * device_bytes)}
+    if taken_bytes:
+        parts["other processes"] = taken_bytes
+    return DevicePlan(parts=parts, device_bytes=device_bytes, device=device)
 
 
 def _cut(
@@ -173,12 +204,8 @@ def free_memory(device: str) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def device_memory(device: str) -> int:
-    """Bytes of memory that `device` has in all: a card's, or the machine's for "cpu"."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[1])
+def device_memory() -> int:
+    """Bytes of memory that the machine has in all."""
     import psutil
 
     return int(psutil.virtual_memory().total)

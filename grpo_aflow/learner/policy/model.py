@@ -17,18 +17,18 @@ from typing import cast
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.model_folder import BASE_FILE, content_id
 from grpo_aflow.learner.policy.adapter import adapter_parameters, attach, load_adapter
-from grpo_aflow.learner.policy.base import fingerprint, load_base, use_checkpointing
+from grpo_aflow.learner.policy.base import DTYPES, fingerprint, load_base, use_checkpointing
 from grpo_aflow.learner.policy.head import Scores, Truncation, token_scores
 from grpo_aflow.learner.policy.kernel_check import check_kernels
 from grpo_aflow.learner.policy.packing import Layout, PaddedRows, SharedPrefix
-from grpo_aflow.learner.policy.rows import Limits, TokenRow, micro_batches, token_mask, unweighted
+from grpo_aflow.learner.policy.rows import Limits, TokenRow, micro_batches, on_device, spread, token_places, unweighted
 from grpo_aflow.learner.settings import LearnerSettings, Packing
+from grpo_aflow.run.cards import float32_products
 
 POLICY, REFERENCE, BASE = "default", "reference", "base"  # which weights score; the first two are adapters' names
 
@@ -57,6 +57,7 @@ class PolicyModel:
         """
         base = load_base(path, device=device, dtype=dtype, packing=settings.packing)
         if device != "cpu":
+            torch.set_float32_matmul_precision(float32_products(tf32=settings.tf32))
             _check_kernels(base)
         self.base_id = fingerprint(base)
         self.model, self.dropout = attach(base, lora, seed=seed)
@@ -99,15 +100,15 @@ class PolicyModel:
         self,
         layout: Layout,
         rows: Sequence[TokenRow],
-        mask: Tensor,
         *,
         temperature: float,
         truncation: Truncation | None,
         entropy_gradient: bool = False,
     ) -> Scores:
-        """Scores of the rows' tokens under mask [B, T]: [B, T] each, zero where masked."""
-        hidden = layout.hidden([row.token_ids for row in rows])[mask]  # [N, H]
-        targets = torch.tensor([token for row in rows for token in row.token_ids], device=self.device)
+        """Scores of the rows' tokens: [B, T] each, zero behind a row's end."""
+        states = layout.hidden([row.token_ids for row in rows])  # [B, T, H]
+        hidden = states.flatten(0, 1).index_select(0, token_places(rows, self.device))  # [N, H]
+        targets = on_device([token for row in rows for token in row.token_ids], torch.long, self.device)
         flat = token_scores(
             hidden,
             self._head,
@@ -117,13 +118,18 @@ class PolicyModel:
             entropy_gradient=entropy_gradient,
             truncation=truncation,
         )
-        return Scores(*(spread(values, mask) for values in flat))
+        return Scores(*(spread(values, rows) for values in flat))
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, *, dtype: str = "float32") -> None:
         """Write the adapter in PEFT's own format, and beside it which base it is of. Raises OSError."""
+        state = {name: parameter.detach().to(DTYPES[dtype]) for name, parameter in self.parameters.items()}
         try:
             self.model.save_pretrained(
-                str(folder), safe_serialization=True, selected_adapters=[POLICY], save_embedding_layers=False
+                str(folder),
+                safe_serialization=True,
+                selected_adapters=[POLICY],
+                save_embedding_layers=False,
+                state_dict=state,
             )
         except SafetensorError as error:  # it bears the message of the OSError
             raise OSError(str(error)) from error
@@ -148,8 +154,7 @@ class PolicyModel:
         with torch.no_grad(), self._weights(self._reference if under == REFERENCE else under):
             layout = self.layout(prompt_ids)
             for batch in batches:
-                mask = token_mask(batch, self.device)
-                scores = self.scores(layout, batch, mask, temperature=temperature, truncation=truncation)
+                scores = self.scores(layout, batch, temperature=temperature, truncation=truncation)
                 for i, row in enumerate(batch):
                     found[row.member] = Scores(*(values[i, : len(row.token_ids)] for values in scores))
         return found
@@ -191,8 +196,3 @@ def _check_kernels(base: PreTrainedModel) -> None:
         num_kv_heads=config.num_key_value_heads,
         head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
     )
-
-
-def spread(values: Tensor, mask: Tensor) -> Tensor:
-    """Values [N] of the unmasked tokens, row by row, as [B, T] with zeros elsewhere."""
-    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).index_put((mask,), values)

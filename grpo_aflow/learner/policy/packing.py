@@ -24,6 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from grpo_aflow.learner.policy.attention import Prefix
+from grpo_aflow.learner.policy.rows import on_device
 from grpo_aflow.types import UserError
 
 TokenIds = Sequence[int]
@@ -52,8 +53,9 @@ class PaddedRows:
         width = max(map(len, rows))
         # The last token predicts nothing that is trained on. Padding stands behind every token, where causal
         # attention never looks.
-        ids = torch.tensor([self._prompt + [*row, *[0] * (width - len(row))][:-1] for row in rows])
-        output = self._backbone(input_ids=ids.to(self._backbone.device), use_cache=False)
+        device = self._backbone.device
+        ids = on_device([self._prompt + [*row, *[0] * (width - len(row))][:-1] for row in rows], torch.long, device)
+        output = self._backbone(input_ids=ids, use_cache=False)
         return output.last_hidden_state[:, len(self._prompt) - 1 :]
 
     def close(self) -> None:
@@ -76,7 +78,7 @@ class SharedPrefix:
             # A checkpointed layer is left by its end alone.
             reading = Prefix(backbone.config.num_hidden_layers, ends_forward=not backbone.is_gradient_checkpointing)
             with reading.to_the_last_layer():
-                backbone(input_ids=torch.tensor([before], device=backbone.device), use_cache=False, record=reading)
+                backbone(input_ids=on_device([before], torch.long, backbone.device), use_cache=False, record=reading)
             self._check(reading.is_whole)
             self._states = [*reading.keys, *reading.values]
         # The rows' graphs end here: their gradients gather in the leaves until `close`.
@@ -84,7 +86,7 @@ class SharedPrefix:
 
     def hidden(self, rows: Sequence[TokenIds]) -> Tensor:
         width, device = max(map(len, rows)), self._backbone.device
-        ids = torch.tensor([[self._last, *row[:-1], *[0] * (width - len(row))] for row in rows], device=device)
+        ids = on_device([[self._last, *row[:-1], *[0] * (width - len(row))] for row in rows], torch.long, device)
         positions = torch.arange(self._num_before, self._num_before + width, device=device)[None]
         prefix = Prefix.of(self._leaves) if self._leaves else None
         output = self._backbone(input_ids=ids, position_ids=positions, use_cache=False, prefix=prefix)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,10 +65,30 @@ def _size(part: Sequence[TokenRow], num_carried: int) -> int:
 def padded(values: Sequence[Sequence[float]], dtype: torch.dtype, device: torch.device) -> Tensor:
     """[B, T] with zeros behind each row's end."""
     width = max(map(len, values))
-    return torch.tensor([[*row, *[0] * (width - len(row))] for row in values], dtype=dtype, device=device)
+    return on_device([[*row, *[0] * (width - len(row))] for row in values], dtype, device)
 
 
 def token_mask(rows: Sequence[TokenRow], device: torch.device) -> Tensor:
     """[B, T] bool, True = a sampled token."""
-    lengths = torch.tensor([len(row.token_ids) for row in rows], device=device)
-    return torch.arange(int(lengths.max()), device=device) < lengths[:, None]
+    return padded([[1] * len(row.token_ids) for row in rows], torch.bool, device)
+
+
+def token_places(rows: Sequence[TokenRow], device: torch.device) -> Tensor:
+    """Where the N tokens of all rows stand in [B T]: [N], row by row. Worked out here: a mask as an index would make
+    the host wait for the device."""
+    width = max(len(row.token_ids) for row in rows)
+    places = [i * width + t for i, row in enumerate(rows) for t in range(len(row.token_ids))]
+    return on_device(places, torch.long, device)
+
+
+def spread(values: Tensor, rows: Sequence[TokenRow]) -> Tensor:
+    """Values [N] of the rows' tokens, row by row, as [B, T] with zeros elsewhere."""
+    width = max(len(row.token_ids) for row in rows)
+    flat = torch.zeros(len(rows) * width, dtype=values.dtype, device=values.device)
+    return flat.index_copy(0, token_places(rows, values.device), values).view(len(rows), width)
+
+
+def on_device(values: Sequence[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A list of numbers, nested or not, as a tensor; a card takes it from pinned memory, and the host does not wait."""
+    pinned = device.type == "cuda" and torch.cuda.is_available()
+    return torch.tensor(values, dtype=dtype, pin_memory=pinned).to(device, non_blocking=True)

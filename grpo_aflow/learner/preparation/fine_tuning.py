@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from grpo_aflow.learner.model_folder import ReportProgress
 from grpo_aflow.learner.policy.model import PolicyModel
-from grpo_aflow.learner.policy.rows import token_mask, unweighted
+from grpo_aflow.learner.policy.rows import unweighted
 from grpo_aflow.learner.preparation.examples import EncodedExamples, PromptRows
 from grpo_aflow.learner.storage.checkpoint import save_state
 from grpo_aflow.learner.warmstart import ReferenceWorkflows
@@ -127,8 +127,7 @@ def _adapter_step(
                 layout = policy.layout(group.prompt_ids)
             for number, part in enumerate(policy.micro_batches(rows, group.prompt_ids)):
                 with policy.dropout.active(*identity, number):
-                    mask = token_mask(part, policy.device)
-                    logprobs = policy.scores(layout, part, mask, temperature=1.0, truncation=None).logprobs  # [B, T]
+                    logprobs = policy.scores(layout, part, temperature=1.0, truncation=None).logprobs  # [B, T]
                     counts = torch.tensor([float(group.counts[row.member]) for row in part], device=policy.device)
                     loss = -(counts @ logprobs.sum(dim=1)) / num_tokens
                     loss.backward()

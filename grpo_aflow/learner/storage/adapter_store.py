@@ -14,7 +14,7 @@ from pathlib import Path
 from grpo_aflow.types import Adapter, InfrastructureError
 
 SHARED_MEMORY = Path("/dev/shm")
-NEEDED_BYTES = 1 << 30  # free space from which shared memory is used: five rank-128 adapters of a 7B model
+NEEDED_BYTES = 1 << 30  # free space from which shared memory is used, where the caller does not say
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from grpo_aflow.learner.objectives import Objective, OldLogprobs
 from grpo_aflow.learner.policy.head import Scores, Truncation
-from grpo_aflow.learner.policy.model import PolicyModel, spread
-from grpo_aflow.learner.policy.rows import TokenRow, padded, token_mask
+from grpo_aflow.learner.policy.model import PolicyModel
+from grpo_aflow.learner.policy.rows import TokenRow, on_device, padded, spread, token_mask
 from grpo_aflow.learner.update.groups import row_weights, totals_of
 from grpo_aflow.learner.update.losses import token_losses, weighted_sum
 from grpo_aflow.learner.update.step_stats import StepSums
@@ -69,7 +69,6 @@ class GroupGradients:
                     scores = policy.scores(
                         layout,
                         part,
-                        mask,
                         temperature=group.temperature,
                         truncation=truncation,
                         entropy_gradient=self.objective.entropy_coef > 0,
@@ -87,20 +86,20 @@ class GroupGradients:
     def _token_batch(self, rows: Sequence[TokenRow], mask: Tensor, scores: Scores, reused: Reused) -> TokenBatch:
         dtype, device = scores.logprobs.dtype, self.policy.device
         sampled = padded([row.logprobs for row in rows], dtype, device)
-        learner = scores.sampler_logprobs if reused.evaluated is None else _of(rows, reused.evaluated, mask)
+        learner = scores.sampler_logprobs if reused.evaluated is None else _of(rows, reused.evaluated)
         on_policy = self.objective.old_logprobs == OldLogprobs.learner
         return TokenBatch(
             logprobs=scores.logprobs,
             old=scores.logprobs.detach() if on_policy else sampled,
             log_mismatch=learner - sampled,
-            reference=None if reused.reference is None else _of(rows, reused.reference, mask),
+            reference=None if reused.reference is None else _of(rows, reused.reference),
             entropy=scores.entropy,
             mask=mask.to(dtype),
-            advantages=torch.tensor([row.advantage for row in rows], dtype=dtype, device=device),
+            advantages=on_device([row.advantage for row in rows], dtype, device),
         )
 
     def _on_device(self, values: Sequence[Sequence[float]], rows: Sequence[TokenRow]) -> dict[int, Tensor]:
-        return {row.member: torch.tensor(values[row.member], device=self.policy.device) for row in rows}
+        return {row.member: on_device(values[row.member], torch.float32, self.policy.device) for row in rows}
 
     def _without_dropout(
         self, group: TrainingGroup, rows: Sequence[TokenRow], truncation: Truncation | None
@@ -117,6 +116,6 @@ def _truncation(group: TrainingGroup) -> Truncation | None:
     return Truncation(top_p=group.top_p, top_k=group.top_k)
 
 
-def _of(rows: Sequence[TokenRow], values: dict[int, Tensor], mask: Tensor) -> Tensor:
+def _of(rows: Sequence[TokenRow], values: dict[int, Tensor]) -> Tensor:
     """The rows' values [T_i], by member, as [B, T]."""
-    return spread(torch.cat([values[row.member] for row in rows]), mask)
+    return spread(torch.cat([values[row.member] for row in rows]), rows)

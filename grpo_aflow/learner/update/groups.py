@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from grpo_aflow.learner.objectives import Aggregation, Totals
-from grpo_aflow.learner.policy.rows import TokenRow
+from grpo_aflow.learner.policy.rows import TokenRow, on_device
 from grpo_aflow.types import TrainingGroup, UserError
 
 
@@ -58,4 +57,4 @@ def totals_of(rows: Sequence[TokenRow]) -> Totals:
 def row_weights(rows: Sequence[TokenRow], aggregation: Aggregation, num_group_tokens: int, like: Tensor) -> Tensor:
     """The aggregation's factor of each row's summed loss: [B]."""
     weights = [Aggregation(aggregation).weight(len(row.token_ids), num_group_tokens) for row in rows]
-    return torch.tensor(weights, dtype=like.dtype, device=like.device)
+    return on_device(weights, like.dtype, like.device)

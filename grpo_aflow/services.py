@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from grpo_aflow.cluster.local import Here
+from grpo_aflow.cluster.placement import Cluster
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
 from grpo_aflow.learner.model_folder import ReportProgress
 from grpo_aflow.learner.models import Preparation
 from grpo_aflow.learner.preparation.cache import default_cache
-from grpo_aflow.protocols import CodeRunner, Executor, PreparedModel, Sampler, ServedModel
+from grpo_aflow.protocols import CodeRunner, Executor, PreparedModel, ServedModel
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.timing import Timeline
 from grpo_aflow.run.watchdog import Watchdog
-from grpo_aflow.sampler.restarting import RestartingSampler
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.tasks import GraderReading
@@ -189,14 +190,12 @@ async def serve(
     watchdog: Watchdog,
     progress: Progress,
     adapters: AdapterLimits,
+    cluster: Cluster | None = None,
 ) -> AsyncIterator[ServedModel]:
-    """Start the sampler on a prepared model."""
+    """Start the sampler on a prepared model; `cluster` says where, None is here."""
     progress.status(f"starting the sampler ({type(config.sampler).__name__})")
-
-    async def start() -> Sampler:
-        return await config.sampler.start(model, adapters, watchdog=watchdog, seed=config.seed)
-
-    sampler = RestartingSampler(await start(), start, progress.say)
+    place = cluster or Here(progress.say)
+    sampler = await place.start_sampler(config.sampler, model, adapters, watchdog=watchdog, seed=config.seed)
     try:
         yield ServedModel(model=model, sampler=sampler)
     finally:

@@ -187,7 +187,9 @@ def faults(died: type[EngineDied | RankDied], what: str) -> Iterator[None]:
     except RayActorError as error:
         raise died(f"{what}: its process is gone") from error
     except RayTaskError as error:
-        raise error.cause if isinstance(error.cause, Exception) else error
+        if isinstance(error.cause, Exception):
+            raise error.cause from error
+        raise
 
 
 @dataclass(frozen=True, slots=True)

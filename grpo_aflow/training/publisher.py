@@ -1,8 +1,8 @@
 """A policy version's way from the learner to the sampler, and the log-prob check behind it.
 
 Each optimizer step's adapter goes to a new folder, is registered under its number, and is then probed: each of the
-sampler's engines and the learner score the same short text and must agree, with and without the adapter. A sampler that serves an old
-adapter, or none, stops the run with both numbers.
+sampler's engines and the learner score the same short text and must agree, with the adapter and without it. An engine
+that serves an old adapter, or none, stops the run with both numbers.
 """
 
 from __future__ import annotations

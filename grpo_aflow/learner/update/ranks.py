@@ -23,7 +23,8 @@ def reduce_sums(
 ) -> tuple[Totals, float]:
     """Sum counts, loss and gradients (in place) over the ranks of `process_group`; None = one rank.
 
-    All ranks must call it once per optimizer step, also those without a single group. Raises RankDied where one is gone.
+    All ranks must call it once per optimizer step, also those without a single group. Raises RankDied where one is
+    gone.
     """
     if process_group is None:
         return totals, loss

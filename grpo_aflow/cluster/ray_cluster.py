@@ -10,14 +10,15 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grpo_aflow.cluster.needs import Need, Node, described, missing
-from grpo_aflow.types import UserError
+from grpo_aflow.types import InfrastructureError, UserError
 
 if TYPE_CHECKING:
     from grpo_aflow.cluster.placement import Cluster
 
+START_MS = 120_000  # for Ray's own processes to come up on a machine that is busy; by itself it gives them 15 s
 OBJECT_STORE_BYTES = 512 << 20  # of a Ray on this machine: what is sent between its processes at a time
 
 
@@ -82,14 +83,23 @@ def _connect(address: str | None) -> list[Node]:
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    own = {} if address else {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    own: dict[str, Any] = {}
+    if address is None:
+        own = {
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_system_config": {"agent_register_timeout_ms": START_MS},
+        }
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        ray.init(
-            address=address or "local", log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **own
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+    except Exception as error:  # Ray raises a bare one when its processes do not come up
+        ray.shutdown()
         first = next(iter(str(error).splitlines()), type(error).__name__)
+        if address is None:
+            raise InfrastructureError(
+                f"cluster=ray: Ray does not start here ({first}); its logs are in /tmp/ray/session_latest/logs"
+            ) from error
         raise UserError(
             f"cluster=ray: no Ray answers at cluster.address={address} ({first}); start one there (ray start --head), "
             "or give cluster.address=null for one on this machine"

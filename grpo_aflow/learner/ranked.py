@@ -256,37 +256,41 @@ class RankedWorker:
                 await self._recover(before, died)
 
     async def _recover(self, before: int, died: RankDied) -> None:
-        """Replace the dead, bring all to the state of the newest that lives, and give out the step's groups again.
+        """Go on without what died, unless another caller has seen to it; before: how many recoveries the caller knew of.
 
-        before: how many recoveries the caller knew of; one more has solved it since. The step is made where one rank
-        has made it. Raises InfrastructureError where no rank lives, or too many died before.
+        Raises InfrastructureError where no rank lives, or too many died.
         """
         async with self._mending:
-            if self.num_recoveries != before:
-                return
-            await asyncio.gather(*self._step.running, return_exceptions=True)
-            asked = await asyncio.gather(*(rank.version() for rank in self._ranks), return_exceptions=True)
-            versions = {
-                number: version for number, version in enumerate(asked) if not isinstance(version, BaseException)
-            }
-            alive = list(versions)
-            if not alive or before >= MAX_RECOVERIES:
-                raise InfrastructureError(f"{died}; no learner rank is left to go on from: resume the run") from died
-            dead = [number for number in range(len(self._ranks)) if number not in alive]
-            self._say(f"learner rank {', '.join(map(str, dead)) or '(a connection)'} has died; it is started anew")
-            newest = max(alive, key=lambda number: versions[number])
-            copy = await self._ranks[newest].copy()
-            for number in dead:
-                self._ranks[number].kill()
-                self._ranks[number] = await self._start(number)
-            await asyncio.gather(*(rank.load(copy.state) for rank in self._ranks))
-            await _meet(self._ranks)
-            given, self._step = self._step.given, _Step([0] * len(self._ranks))
-            self.num_recoveries += 1
-            if versions[newest] == self._version:
-                self._step.given = given
-                for one in given:
-                    self._give(one)
+            while self.num_recoveries == before:
+                try:
+                    await self._mend(died)
+                except RankDied as another:
+                    before, died = self.num_recoveries, another
+
+    async def _mend(self, died: RankDied) -> None:
+        """Replace the dead, bring all to the state of the newest that lives, and give out the step's groups again.
+
+        The step is made where one rank has made it.
+        """
+        self.num_recoveries += 1
+        await asyncio.gather(*self._step.running, return_exceptions=True)
+        asked = await asyncio.gather(*(rank.version() for rank in self._ranks), return_exceptions=True)
+        versions = {number: found for number, found in enumerate(asked) if not isinstance(found, BaseException)}
+        if not versions or self.num_recoveries > MAX_RECOVERIES:
+            raise InfrastructureError(f"{died}; no learner rank is left to go on from: resume the run") from died
+        dead = [number for number in range(len(self._ranks)) if number not in versions]
+        self._say(f"learner rank {', '.join(map(str, dead)) or '(a connection)'} has died; it is started anew")
+        newest = max(versions, key=lambda number: versions[number])
+        copy = await self._ranks[newest].copy()
+        for number in dead:
+            self._ranks[number].kill()
+            self._ranks[number] = await self._start(number)
+        await asyncio.gather(*(rank.load(copy.state) for rank in self._ranks))
+        await _meet(self._ranks)
+        given = self._step.given if versions[newest] == self._version else []
+        self._step = _Step([0] * len(self._ranks), given)
+        for one in given:
+            self._give(one)
 
 
 def _sorted_out(made: Sequence[StepStats | BaseException]) -> tuple[RankDied | None, list[StepStats]]:

@@ -256,9 +256,10 @@ class RankedWorker:
                 await self._recover(before, died)
 
     async def _recover(self, before: int, died: RankDied) -> None:
-        """Go on without what died, unless another caller has seen to it; before: how many recoveries the caller knew of.
+        """Go on without what died, unless another caller has seen to it.
 
-        Raises InfrastructureError where no rank lives, or too many died.
+        before: how many recoveries the caller knew of. Raises InfrastructureError where no rank lives, or too many
+        died.
         """
         async with self._mending:
             while self.num_recoveries == before:

@@ -134,15 +134,17 @@ def test_every_group_counts_once_whoever_dies(lives, steps):
     """Or the run ends, where nobody is left."""
 
     async def run():
-        worker, said = await opened(lives)
+        worker, _ = await opened(lives)
+        nobody_is_left = False
         try:
             for number in steps:
                 for place in range(number):
                     await worker.backward(of_tokens(place + 1), None, place)
                 await worker.step(1.0)
-        except InfrastructureError as error:
-            assert not isinstance(error, RankDied) or all(life is not None for life in lives)
-            assert all(life is not None for life in lives) or "gone" in str(error)
+        except InfrastructureError:
+            nobody_is_left = True
+        if nobody_is_left:
+            assert all(life is not None for life in lives)
             return
         expected = sum((Counter(range(number)) for number in steps), Counter())
         assert worker.version == len(steps)
@@ -152,8 +154,8 @@ def test_every_group_counts_once_whoever_dies(lives, steps):
 
 
 async def test_the_last_rank_that_dies_ends_the_run():
-    worker, _ = await opened([4])
+    worker, _ = await opened([5])
+    for place in range(2):
+        await worker.backward(of_tokens(3), None, place)
     with pytest.raises(InfrastructureError, match="no learner rank is left to go on from: resume the run"):
-        for place in range(4):
-            await worker.backward(of_tokens(3), None, place)
         await worker.step(1.0)

@@ -125,7 +125,7 @@ async def test_where_none_comes_back_the_run_ends(tmp_path):
 
 
 async def test_one_that_keeps_dying_is_left_out(tmp_path):
-    sampler, made, said = await routed(tmp_path, 0, 10**9, later=[0] * MAX_RESTARTS)
+    sampler, made, _ = await routed(tmp_path, 0, 10**9, later=[0] * MAX_RESTARTS)
     for _ in range(MAX_RESTARTS + 2):
         made[-1].lives = min(made[-1].lives, 10**9)
         await sampler.scores((1, 2), version=1)

@@ -96,6 +96,10 @@ class Sampler(Protocol):
         """Log-probabilities at temperature 1 of token_ids[1:] given what stands before; None = the base model."""
         ...
 
+    async def scores(self, token_ids: Sequence[int], *, version: int | None) -> Mapping[str, tuple[float, ...]]:
+        """The same from every engine behind this sampler, by the engine's name; one started anew has a new name."""
+        ...
+
     async def close(self) -> None: ...
 
 

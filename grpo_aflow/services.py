@@ -15,17 +15,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from grpo_aflow.cluster.local import Here
+from grpo_aflow.cluster.placement import Cluster
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
-from grpo_aflow.learner.hardware import read_hardware, release_cached
+from grpo_aflow.learner.hardware import read_hardware
 from grpo_aflow.learner.model_folder import ReportProgress
 from grpo_aflow.learner.models import Preparation
 from grpo_aflow.learner.preparation.cache import default_cache
-from grpo_aflow.protocols import CodeRunner, Executor, PreparedModel, Sampler, ServedModel
+from grpo_aflow.protocols import CodeRunner, Executor, PreparedModel, ServedModel
 from grpo_aflow.run.cards import CPU, Hardware, Placement, place
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.timing import Timeline
 from grpo_aflow.run.watchdog import Watchdog
-from grpo_aflow.sampler.restarting import RestartingSampler
 from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.tasks import GraderReading
@@ -215,16 +216,13 @@ async def serve(
     watchdog: Watchdog,
     progress: Progress,
     adapters: AdapterLimits,
+    cluster: Cluster | None = None,
 ) -> AsyncIterator[ServedModel]:
-    """Start the sampler on a prepared model, on the device that it is to have."""
-    sampled = replace(model, device=model.sampler_device)
+    """Start the sampler on a prepared model, on the device that it is to have; `cluster` says where, None is here."""
     progress.status(f"starting the sampler ({type(config.sampler).__name__})")
-
-    async def start() -> Sampler:
-        await asyncio.to_thread(release_cached)
-        return await config.sampler.start(sampled, adapters, watchdog=watchdog, seed=config.seed)
-
-    sampler = RestartingSampler(await start(), start, progress.say)
+    sampled = replace(model, device=model.sampler_device)
+    where = cluster or Here(progress.say)
+    sampler = await where.start_sampler(config.sampler, sampled, adapters, watchdog=watchdog, seed=config.seed)
     try:
         yield ServedModel(model=model, sampler=sampler)
     finally:

@@ -50,6 +50,10 @@ class Pruned(UserError):
     code = 0
 
 
+class RankDied(InfrastructureError):
+    """A learner rank's process is gone, or another's end broke what it was computing with it; both can be replaced."""
+
+
 class EngineDied(InfrastructureError):
     """The sampler's engine process is gone; another one may be started."""
 

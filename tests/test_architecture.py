@@ -26,6 +26,7 @@ TOWER = (
     ("simulation",),
     ("sweep",),
     ("config",),
+    ("cluster",),
     APART,
     ("run", "syntax", "thinking"),
     ("protocols",),

@@ -23,6 +23,7 @@ from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
 from grpo_aflow.types import UserError
 
 LOGGER = "logger"
+NEW_GROUPS = ("cluster",)  # that runs of earlier versions do not have at all
 
 
 @overload
@@ -56,7 +57,7 @@ def with_defaults(saved: Mapping[str, Any], composed: Mapping[str, Any], config_
 
     composed: this version's config. The defaults of a group are those of the option that makes the same object.
     """
-    own = {key: value for key, value in composed.items() if not isinstance(value, Mapping)}
+    own = {key: value for key, value in composed.items() if not isinstance(value, Mapping) or key in NEW_GROUPS}
     filled = own | dict(saved) | {key: {**composed[key], **(saved.get(key) or {})} for key in SECTIONS}
     for group, node in saved.items():
         if group == LOGGER:

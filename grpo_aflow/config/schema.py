@@ -6,11 +6,12 @@ it: any dataclass that has this can be named by an option's `_target_`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from grpo_aflow.cluster.placement import Cluster
 from grpo_aflow.config.groups import Evaluation, Paths, Schedule, Sweep
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.models import ModelSource
@@ -33,6 +34,14 @@ class DataMixConfig(Protocol):
 
     def load(self, *, evaluated: Sequence[Task]) -> TaskStream:
         """The tasks in their order; none of `evaluated` may be among them."""
+        ...
+
+
+class ClusterConfig(Protocol):
+    """Config group `cluster`: where engines and learner ranks run."""
+
+    def open(self, say: Callable[[str], None]) -> AbstractAsyncContextManager[Cluster]:
+        """Reach the machines, and refuse what does not fit on them; UserError names the fix."""
         ...
 
 
@@ -87,6 +96,7 @@ class TrainConfig:
     learner: LearnerSettings
     sampler: Sampling
     schedule: Schedule
+    cluster: ClusterConfig
     data_mix: DataMixConfig
     prompt: TaskPrompt
     workflow: WorkflowRules

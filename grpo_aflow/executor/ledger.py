@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -41,8 +41,15 @@ class Spend:
     cached: int = 0  # calls answered without a request
 
     def __add__(self, other: Spend) -> Spend:
-        mine, theirs = asdict(self), asdict(other)
-        return Spend(**{name: mine[name] + theirs[name] for name in mine})
+        return Spend(
+            usd=self.usd + other.usd,
+            at_most_usd=self.at_most_usd + other.at_most_usd,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            attempts=self.attempts + other.attempts,
+            ok=self.ok + other.ok,
+            cached=self.cached + other.cached,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,13 +138,18 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        past = list(_lines(path))
-        self._next = 1 + max((line.attempt for line in past if isinstance(line, Intent | Outcome)), default=0)
+        self._next = 1
+        unclosed: dict[int, float] = {}  # attempt -> at most USD
+        for line in _lines(path):
+            if isinstance(line, Intent | Outcome):
+                self._next = max(self._next, 1 + line.attempt)
+            if isinstance(line, Intent):
+                unclosed[line.attempt] = line.at_most_usd
+            elif isinstance(line, Outcome):
+                unclosed.pop(line.attempt, None)
         self._file = open_lines(path)
-        closed = {line.attempt for line in past if isinstance(line, Outcome)}
-        for line in past:
-            if isinstance(line, Intent) and line.attempt not in closed:
-                self.unknown(line.attempt, "interrupted", line.at_most_usd)
+        for attempt, at_most_usd in unclosed.items():
+            self.unknown(attempt, "interrupted", at_most_usd)
 
     def intent(self, key: bytes, context: CallContext, *, at_most_usd: float) -> int:
         """An attempt is about to be sent; returns its number."""

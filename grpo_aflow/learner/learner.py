@@ -26,7 +26,7 @@ from grpo_aflow.learner.update.accumulation import GradientAccumulator, GroupSum
 from grpo_aflow.learner.update.gradients import GroupGradients
 from grpo_aflow.learner.update.groups import contributing_rows, totals_of
 from grpo_aflow.learner.update.optimizer import AdapterOptimizer
-from grpo_aflow.learner.update.ranks import reduce_sums
+from grpo_aflow.learner.update.ranks import merged_sums, reduce_sums
 from grpo_aflow.learner.update.step_stats import StepStats, StepSums
 from grpo_aflow.types import Completion, SelfTestFailed, TrainingGroup, UserError
 
@@ -110,6 +110,11 @@ class Learner:
         self._published_dtype = published_dtype
         self._lock = RLock()
 
+    def join(self, process_group: ProcessGroup | None) -> None:
+        """From now on the groups of a step are spread over the ranks of `process_group`; None: there is this one."""
+        with self._lock:
+            self._process_group = process_group
+
     # --- an optimizer step --------------------------------------------------------------------------------------------
 
     def backward(
@@ -129,14 +134,16 @@ class Learner:
             rows = contributing_rows(
                 group, mask_truncated=self.objective.mask_truncated, max_length=self.policy.max_length
             )
-            place = self._accumulator.next_place(place)
+            # Over several ranks a rank sees a part of the places: it adds up in the order of the calls.
+            order = self._accumulator.next_place(place if self._process_group is None else None)
+            place = order if place is None else place
             part = GroupSums()
             if any(row.advantage != 0 or self.objective.regularises_all for row in rows):
                 part = GroupSums(totals=totals_of(rows), groups=[group])
                 if any(row.token_ids for row in rows):
                     part.sums = self._backward_rows(group, rows, place, reference)
                     part.gradients = self._optimizer.take_gradients()
-            self._accumulator.put(place, part)
+            self._accumulator.put(order, part)
             self._accumulator.busy_s += time.perf_counter() - started
 
     def step(self, lr: float) -> StepStats:
@@ -150,6 +157,7 @@ class Learner:
             whole, busy_s = self._accumulator.whole(), self._accumulator.busy_s
             gradients = whole.gradients or self._optimizer.zeros()  # other ranks may have some
             totals, loss = reduce_sums(whole.totals, whole.sums.total_loss(), gradients, self._process_group)
+            sums = merged_sums(whole.sums, self._process_group)
             stats: StepStats = {
                 "update/made": 0.0,
                 "update/refused": 0.0,
@@ -160,7 +168,7 @@ class Learner:
             }
             try:
                 if totals.num_tokens > 0:
-                    stats |= whole.sums.metrics(self.objective, whole.totals)
+                    stats |= sums.metrics(self.objective, totals)
                     stats |= self._apply(gradients, totals, loss, lr, whole.groups)
             finally:
                 self.discard()

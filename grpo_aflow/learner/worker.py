@@ -1,6 +1,7 @@
-"""The learner with its one thread: all work on it happens there, one piece at a time and in order.
+"""The learner as a run sees it: awaitable methods, whatever stands behind them.
 
-Callers await; none of them knows the thread. Several ranks would stand behind the same methods.
+`LocalWorker` is a learner in this process with its one thread: all work on it happens there, one piece at a time and in
+order. `ranked.RankedWorker` is several, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple
 
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.learner.storage.checkpoints import Checkpoints
@@ -23,15 +24,52 @@ T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 
-class LearnerWorker:
+class LearnerWorker(Protocol):
     """A `Learner` behind awaitable methods; see there for what each of them does and raises."""
+
+    @property
+    def version(self) -> int:
+        """The policy version that the learner is."""
+        ...
+
+    async def backward(
+        self, group: TrainingGroup, reference: Sequence[Sequence[float]] | None, place: int | None = None
+    ) -> None: ...
+
+    async def step(self, lr: float) -> StepStats: ...
+
+    async def score(self, token_ids: Sequence[int], *, adapter: bool) -> tuple[float, ...]: ...
+
+    async def reference_logprobs(
+        self, prompt_ids: Sequence[int], completions: Sequence[Completion], temperature: float
+    ) -> tuple[tuple[float, ...], ...]: ...
+
+    async def publish(self, store: AdapterStore) -> Adapter:
+        """Write the present version's adapter to `store`."""
+        ...
+
+    async def save(self, checkpoints: Checkpoints, step: int, extra: Mapping[str, Any]) -> Path:
+        """Write the checkpoint of `step`; see `Checkpoints.save`."""
+        ...
+
+    async def load(self, checkpoints: Checkpoints, step: int) -> Mapping[str, Any]:
+        """Go to the checkpoint of `step`; see `Checkpoints.load`."""
+        ...
+
+    def close(self) -> None:
+        """Wait for what is under way, then end what does the work."""
+        ...
+
+
+class LocalWorker:
+    """Implements `LearnerWorker` in this process."""
 
     def __init__(self, learner: Learner, thread: ThreadPoolExecutor) -> None:
         self._learner = learner
         self._thread = thread
 
     @classmethod
-    async def start(cls, make: Callable[[], Learner]) -> LearnerWorker:
+    async def start(cls, make: Callable[[], Learner]) -> LocalWorker:
         """Make the learner on its own thread."""
         thread = ThreadPoolExecutor(1, "learner")
         try:
@@ -43,7 +81,6 @@ class LearnerWorker:
 
     @property
     def version(self) -> int:
-        """The policy version that the learner is."""
         return self._learner.version
 
     async def backward(
@@ -63,19 +100,15 @@ class LearnerWorker:
         return await self._run(self._learner.reference_logprobs, prompt_ids, completions, temperature)
 
     async def publish(self, store: AdapterStore) -> Adapter:
-        """Write the present version's adapter to `store`."""
         return await self._run(lambda: store.publish(self._learner.publish_adapter, self._learner.version))
 
     async def save(self, checkpoints: Checkpoints, step: int, extra: Mapping[str, Any]) -> Path:
-        """Write the checkpoint of `step`; see `Checkpoints.save`."""
         return await self._run(checkpoints.save, step, self._learner, extra)
 
     async def load(self, checkpoints: Checkpoints, step: int) -> Mapping[str, Any]:
-        """Go to the checkpoint of `step`; see `Checkpoints.load`."""
         return await self._run(checkpoints.load, self._learner, step)
 
     def close(self) -> None:
-        """Wait for what is under way, then end the thread."""
         self._thread.shutdown()
 
     async def _run(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:

@@ -37,6 +37,9 @@ def open_lines(path: Path) -> int:
     return file
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
 def append(file: int, path: Path, line: bytes) -> None:
     """Write one line, newline included, to the descriptor `file` of `path`, which is open for appending.
 
@@ -89,7 +92,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
     Raises UserError, naming file and line, for any other line that cannot be read.
     """
-    for line, _ in numbered_lines(path):
+    for line, _, _ in numbered_lines(path):
         yield line
 
 
@@ -151,6 +154,15 @@ def _told(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     name = ".".join(map(str, first["loc"]))
     return f"it has no {name}" if first["type"] == "missing" else f"{name}: {first['msg']}"
+
+
+def json_line(line: Mapping[str, Any]) -> bytes:
+    """A line of JSON, newline included; NaN and infinities as null."""
+    try:
+        text = _ENCODER.encode(line)
+    except ValueError:  # it has one: looked for only then, since lines hold thousands of numbers
+        text = _ENCODER.encode(finite(line))
+    return text.encode() + b"\n"
 
 
 def finite(value: Any) -> Any:

@@ -27,7 +27,7 @@ import yaml
 from grpo_aflow.run.files import (
     append,
     as_type,
-    finite,
+    json_line,
     numbered_lines,
     open_lines,
     replace,
@@ -154,7 +154,7 @@ class RunDirectory:
 
     def log(self, text: str) -> None:
         stamp = dt.datetime.now().astimezone().isoformat(timespec="seconds")
-        self._write_line("run.log", f"{stamp} {text}\n")
+        self._write_line("run.log", f"{stamp} {text}\n".encode())
 
     # --- resuming ---
 
@@ -223,12 +223,12 @@ class RunDirectory:
         os.close(self._lock)
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
-        self._write_line(name, json.dumps(finite(line), ensure_ascii=False, allow_nan=False) + "\n")
+        self._write_line(name, json_line(line))
 
-    def _write_line(self, name: str, text: str) -> None:
+    def _write_line(self, name: str, line: bytes) -> None:
         if name not in self._files:
             self._files[name] = open_lines(self.path / name)
-        append(self._files[name], self.path / name, text.encode())
+        append(self._files[name], self.path / name, line)
 
 
 def lock_folder(path: Path) -> int:

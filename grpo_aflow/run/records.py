@@ -39,7 +39,15 @@ def completion_line(
     """A completion as plain data, token ids included."""
     step, index, member = key
     line = {"kind": "completion", "step": step, "group": index, "member": member, "task": task_id}
-    return {**line, "prompt_ids": prompt_ids, **dataclasses.asdict(completion)}
+    return {
+        **line,
+        "prompt_ids": prompt_ids,
+        "token_ids": completion.token_ids,  # as they are: dataclasses.asdict copies them one by one
+        "logprobs": completion.logprobs,
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "version": completion.version,
+    }
 
 
 def read_completion(line: Mapping[str, Any]) -> Completion:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar, TypeVarTuple, cast
 
@@ -173,6 +173,9 @@ class HfSampler:
     async def score(self, token_ids: Sequence[int], *, version: int | None) -> tuple[float, ...]:
         with self._versions.hold(version) as name:
             return await self._run(self._score, tuple(token_ids), name)
+
+    async def scores(self, token_ids: Sequence[int], *, version: int | None) -> Mapping[str, tuple[float, ...]]:
+        return {"": await self.score(token_ids, version=version)}
 
     async def close(self) -> None:
         await asyncio.to_thread(self._thread.close)

@@ -7,7 +7,7 @@ the same version; those that had arrived are kept. A second death ends the run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 
 from grpo_aflow.protocols import Sampler
@@ -75,6 +75,9 @@ class RestartingSampler:
         except EngineDied as error:
             await self._recover(sampler, error)
             return await self._sampler.score(token_ids, version=version)
+
+    async def scores(self, token_ids: Sequence[int], *, version: int | None) -> Mapping[str, tuple[float, ...]]:
+        return {f"engine {self.num_restarts}": await self.score(token_ids, version=version)}
 
     async def close(self) -> None:
         await self._sampler.close()

@@ -113,6 +113,9 @@ class VllmSampler:
             output = await self._request(tuple(token_ids), params, lora, version)
         return _logprobs(output.prompt_logprobs, token_ids)
 
+    async def scores(self, token_ids: Sequence[int], *, version: int | None) -> Mapping[str, tuple[float, ...]]:
+        return {"": await self.score(token_ids, version=version)}
+
     async def close(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,15 +136,34 @@ class Pipeline:
 async def _arrivals(groups: Sequence[Running], left_s: Callable[[], float | None]) -> AsyncGenerator[Placed]:
     """Each group with its place, the moment it is in; when no time is left only those that are already there."""
     places = {running: place for place, running in enumerate(groups)}
-    waiting = set(groups)
-    while waiting:
-        left = left_s()
-        timeout = left if left is None or left > RECHECK_S else RECHECK_S * (left > 0)
-        done, waiting = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if not done and left is not None and left <= 0:
-            return
-        for running in sorted(done, key=places.__getitem__):
-            yield places[running], running.result()
+    ended: asyncio.Queue[Running] = asyncio.Queue()
+    for running in groups:  # told once each: waiting for the first of n would go through all n every time
+        running.add_done_callback(ended.put_nowait)
+    missing = len(groups)
+    try:
+        while missing:
+            left = left_s()
+            done = await _taken(ended, left if left is None or left > RECHECK_S else RECHECK_S * (left > 0))
+            if not done and left is not None and left <= 0:
+                return
+            missing -= len(done)
+            for running in sorted(done, key=places.__getitem__):
+                yield places[running], running.result()
+    finally:
+        for running in groups:
+            running.remove_done_callback(ended.put_nowait)
+
+
+async def _taken(ended: asyncio.Queue[Running], timeout_s: float | None) -> list[Running]:
+    """All that has ended by now; if nothing has, what ends first, or nothing within `timeout_s`."""
+    await asyncio.sleep(0)  # callbacks of what is done already are run by the loop
+    done = []
+    if ended.empty():
+        with suppress(TimeoutError):
+            done.append(await asyncio.wait_for(ended.get(), timeout_s))
+    while not ended.empty():
+        done.append(ended.get_nowait())
+    return done
 
 
 async def _cancel(running: Sequence[Running]) -> None:

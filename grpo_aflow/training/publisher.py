@@ -1,8 +1,8 @@
 """A policy version's way from the learner to the sampler, and the log-prob check behind it.
 
-Each optimizer step's adapter goes to a new folder, is registered under its number, and is then probed: sampler and
-learner score the same short text and must agree, with the adapter and without it. A sampler that serves an old
-adapter, or none, stops the run with both numbers.
+Each optimizer step's adapter goes to a new folder, is registered under its number, and is then probed: each of the
+sampler's engines and the learner score the same short text and must agree, with the adapter and without it. An engine
+that serves an old adapter, or none, stops the run with both numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.learner.worker import LearnerWorker
 from grpo_aflow.protocols import Sampler
 from grpo_aflow.run.timing import Timeline
-from grpo_aflow.types import SelfTestFailed
+from grpo_aflow.types import InfrastructureError, SelfTestFailed
 
 CHECK_TOKENS = 256  # of the probe, at every publish
 
@@ -51,8 +51,8 @@ class Publisher:
         self._timeline = timeline
         self._live: list[int] = []
         self._trained_limit = trained_limit
-        self._base: Scored | None = None
-        self._previous: Scored | None = None
+        self._base: dict[str, Scored] = {}  # by engine
+        self._previous: dict[str, Scored] = {}
 
     @property
     def version(self) -> int:
@@ -108,19 +108,27 @@ class Publisher:
 
     async def _checked(self, version: int) -> dict[str, float]:
         short = self._probe[: CHECK_TOKENS + 1]
-        if self._base is None:
-            base = await self._scored(self._probe if self._check.calibration is None else short, None)
-            if self._check.calibration is None:
-                self._check.calibrate(base)
-            self._base = base[: len(short) - 1]
         new = await self._scored(short, version)
-        if not all(map(math.isfinite, new.learner)):
+        if not new.keys() <= self._base.keys():  # a new engine
+            measured = self._check.calibration is not None
+            base = await self._scored(short if measured else self._probe, None)
+            if not measured:
+                self._check.calibrate(next(iter(base.values())))
+            self._base = {engine: scored[: len(short) - 1] for engine, scored in base.items()}
+        if not all(math.isfinite(value) for scored in new.values() for value in scored.learner):
             raise SelfTestFailed(
                 f"training has diverged: the learner's own log-probabilities under version {version} are not finite; "
                 "lower schedule.learning_rate and resume"
             )
-        report = self._check.check(new, self._base, self._previous)
+        reports = [
+            self._check.check(scored, self._base[engine], self._previous.get(engine))
+            for engine, scored in new.items()
+            if engine in self._base  # else it died in between
+        ]
+        if not reports:
+            raise InfrastructureError(f"no engine lived long enough to be checked under version {version}; resume")
         self._previous = new
+        report = max(reports, key=lambda report: report.disagreement)
         moves = {"base": report.from_base, "previous": report.from_previous}
         return {
             "gate/disagreement": report.disagreement,
@@ -129,13 +137,13 @@ class Publisher:
             **{f"gate/slope_from_{name}": move.slope for name, move in moves.items() if move and move.is_known},
         }
 
-    async def _scored(self, probe: tuple[int, ...], version: int | None) -> Scored:
-        """The probe under a version, which must be the learner's present one, or under the base (None)."""
-        sampler, learner = await asyncio.gather(
-            self._sampler.score(probe, version=version),
+    async def _scored(self, probe: tuple[int, ...], version: int | None) -> dict[str, Scored]:
+        """The probe under a version, which must be the learner's present one, or the base (None), on every engine."""
+        sampled, learner = await asyncio.gather(
+            self._sampler.scores(probe, version=version),
             self._worker.score(probe, adapter=version is not None),
         )
-        return Scored(sampler=sampler, learner=learner)
+        return {engine: Scored(sampler=sampler, learner=learner) for engine, sampler in sampled.items()}
 
     async def _retire(self) -> None:
         while self._live[0] < self._live[-1] - self._max_staleness:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grpo_aflow.cluster.placement import Cluster
 from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.evaluation.results import task_hash
 from grpo_aflow.learner.log_prob_check import Calibration, LogProbCheck
@@ -24,7 +25,6 @@ from grpo_aflow.learner.preparation.reference_workflows import corpus
 from grpo_aflow.learner.preparation.tokenization import check_context, num_prompt_tokens
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.learner.storage.checkpoints import Checkpoints
-from grpo_aflow.learner.worker import LearnerWorker
 from grpo_aflow.protocols import PreparedModel, ServedModel, TaskPrompt
 from grpo_aflow.rollout.group import make_rollouter
 from grpo_aflow.rollout.policies import sampled
@@ -66,13 +66,15 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     train_tasks = [task for tasks in stream.tasks.values() for task in tasks]
     log_to = _loggers(config, run, begin, progress)
     stack.push_async_exit(partial(_close, log_to, progress))
-    engine = partial(_open_engine, config, run, train_tasks, eval_tasks, progress)
+    progress.status("reaching the cluster")
+    cluster = await stack.enter_async_context(config.cluster.open(progress.say))
+    engine = partial(_open_engine, config, run, train_tasks, eval_tasks, progress, cluster)
     services, opened = await stack.enter_async_context(
         open_services(config, run.path, [*train_tasks, *eval_tasks], progress, engine)
     )
     model = opened.served.model
     progress.status("loading the learner")
-    worker = await LearnerWorker.start(partial(_learner, config, model, run, opened.plan))
+    worker = await cluster.start_learner(partial(_learner, config, model, run.path / "refused", opened.plan), model)
     stack.callback(worker.close)
     state = await worker.load(checkpoints, begin)
     if run.resumed:
@@ -195,6 +197,7 @@ async def _open_engine(
     tasks: Sequence[Task],
     eval_tasks: Sequence[Task],
     progress: Progress,
+    cluster: Cluster,
     watchdog: Watchdog,
 ) -> AsyncIterator[_Engine]:
     """The policy's model, planned for its device before anything is loaded, and its sampler."""
@@ -208,7 +211,7 @@ async def _open_engine(
         num_versions=config.schedule.max_staleness + 2,
         layers=await asyncio.to_thread(_adapted_layers, config.lora, model.path),
     )
-    async with serve(config, model, watchdog, progress, limits) as served:
+    async with serve(config, model, watchdog, progress, limits, cluster) as served:
         yield _Engine(served=served, plan=planned.learner, devices=_described(config, model, hardware))
 
 
@@ -300,7 +303,7 @@ def plan_memory(config: TrainConfig, model: PreparedModel, tasks: Sequence[Task]
     return planned
 
 
-def _learner(config: TrainConfig, model: PreparedModel, run: RunDirectory, plan: MemoryPlan) -> Learner:
+def _learner(config: TrainConfig, model: PreparedModel, dump_dir: Path, plan: MemoryPlan) -> Learner:
     from grpo_aflow.learner.learner import Learner
 
     return Learner(
@@ -314,7 +317,7 @@ def _learner(config: TrainConfig, model: PreparedModel, run: RunDirectory, plan:
         start=model.adapter,
         base_name=model.name,
         num_sequences=config.schedule.prompts_per_step * config.schedule.group_size,
-        dump_dir=run.path / "refused",
+        dump_dir=dump_dir,
         published_dtype=_published_dtype(config, model.dtype),
         planned=plan.summary,
     )

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.learner.storage.checkpoints import Checkpoints
-from grpo_aflow.learner.worker import LearnerWorker
+from grpo_aflow.learner.worker import LocalWorker
 
 GROUPS = [group(seed=0), group((3, 12), (0.4, -0.4), seed=1), group((8, 4, 6), (-1.0, 1.0, 0.2), seed=2)]
 TOKENS = (3, 14, 15, 9, 26, 5)
@@ -25,7 +25,7 @@ async def started(base):
         made.append(learner(base))
         return made[0]
 
-    worker = await LearnerWorker.start(make)
+    worker = await LocalWorker.start(make)
     with closing(worker):
         yield worker, made[0]
 
@@ -112,7 +112,7 @@ async def test_a_learner_that_cannot_be_made_leaves_no_thread(tmp_path):
         raise ValueError("no such model")
 
     with pytest.raises(ValueError, match="no such model"):
-        await LearnerWorker.start(make)
+        await LocalWorker.start(make)
     left = [thread for thread in threading.enumerate() if thread.name.startswith("learner")]
     for thread in left:
         thread.join(10)

@@ -18,16 +18,31 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from grpo_aflow.run.faults import cannot_write
 from grpo_aflow.types import UserError
 
 if TYPE_CHECKING:
-    from grpo_aflow.learner.learner import Learner
+    from grpo_aflow.learner.learner import LearnerState
+    from grpo_aflow.learner.lora import LoraSpec
 
 MANIFEST = "checkpoint.json"
 FOR_PEOPLE = ".md"
+
+
+class Saveable(Protocol):
+    """A learner, as far as checkpoints go; see `Learner`."""
+
+    lora: LoraSpec
+    version: int
+    base_id: str
+    start_id: str | None
+
+    def save_adapter(self, folder: Path) -> None: ...
+    def state_dict(self) -> LearnerState: ...
+    def load_state_dict(self, state: LearnerState) -> None: ...
+    def discard(self) -> None: ...
 
 
 class Damaged(UserError):
@@ -38,7 +53,7 @@ class Damaged(UserError):
         self.reason = reason
 
 
-def save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
+def save(folder: Path, learner: Saveable, extra: Mapping[str, Any]) -> None:
     """Write the learner's state and `extra` (JSON values) to `folder`, atomically, replacing what is there.
 
     Raises InfrastructureError when the disk does not take it; nothing is changed then.
@@ -49,7 +64,7 @@ def save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
         raise cannot_write(f"the checkpoint {folder}", error) from error
 
 
-def _save(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
+def _save(folder: Path, learner: Saveable, extra: Mapping[str, Any]) -> None:
     folder.parent.mkdir(exist_ok=True)  # not what is above it: a run folder that was moved is not begun anew
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -86,7 +101,7 @@ def save_state(state: Mapping[str, Any], path: Path) -> None:
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
-def load(folder: Path, learner: Learner) -> dict[str, Any]:
+def load(folder: Path, learner: Saveable) -> dict[str, Any]:
     """Put the learner where the checkpoint was and return its `extra`.
 
     Raises UserError when the checkpoint is missing, damaged, or of another base or rank (both are named).

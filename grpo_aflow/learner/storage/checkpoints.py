@@ -10,15 +10,12 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grpo_aflow.learner.storage import checkpoint
 from grpo_aflow.run.saved import read_manifest
 from grpo_aflow.run.weights import ADAPTER_CONFIG, check_safetensors, missing_file
 from grpo_aflow.types import UserError
-
-if TYPE_CHECKING:
-    from grpo_aflow.learner.learner import Learner
 
 SET_ASIDE = "set_aside"
 
@@ -31,7 +28,7 @@ class Checkpoints:
         self._keep = keep
         self.best: tuple[float, int] | None = None  # (accuracy, step)
 
-    def save(self, step: int, learner: Learner, extra: Mapping[str, Any]) -> Path:
+    def save(self, step: int, learner: checkpoint.Saveable, extra: Mapping[str, Any]) -> Path:
         """Write a checkpoint, whole or not at all, and drop what need not be kept. Blocking."""
         path = self._path(step)
         learner.discard()  # an interrupted step's gradients: it is done again, from what was recorded
@@ -76,7 +73,7 @@ class Checkpoints:
             "one of them from a copy, or train again from the beginning with resume_from=0"
         )
 
-    def load(self, learner: Learner, step: int) -> dict[str, Any]:
+    def load(self, learner: checkpoint.Saveable, step: int) -> dict[str, Any]:
         """Bring the learner to the checkpoint of `step`; 0: nothing to do. Returns what was saved with it. Blocking."""
         if not step:
             return {"step": 0}

@@ -62,6 +62,13 @@ class StepSums:
             known = self._max_abs_logp
             self._max_abs_logp = later._max_abs_logp if known is None else torch.maximum(known, later._max_abs_logp)
 
+    def on_cpu(self) -> StepSums:
+        """The same, to be sent to another process."""
+        copy = StepSums()
+        copy._sums = {name: value.cpu() for name, value in self._sums.items()}
+        copy._max_abs_logp = None if self._max_abs_logp is None else self._max_abs_logp.cpu()
+        return copy
+
     def total_loss(self) -> float:
         """The unnormalised loss of the step so far."""
         return float(self._sums["total"]) if self._sums else 0.0

@@ -1,0 +1,118 @@
+"""`cluster=ray`: engines and learner ranks as processes that Ray places. Ray is imported when the cluster is opened."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from grpo_aflow.cluster.needs import Need, Node, described, missing
+from grpo_aflow.types import InfrastructureError, UserError
+
+if TYPE_CHECKING:
+    from grpo_aflow.cluster.placement import Cluster
+
+START_MS = 120_000  # for Ray's own processes to come up on a machine that is busy; by itself it gives them 15 s
+OBJECT_STORE_BYTES = 512 << 20  # of a Ray on this machine: what is sent between its processes at a time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ray:
+    """The option. Numbers of CPUs and GPUs are what Ray sets aside for each process."""
+
+    address: str | None
+    num_engines: int
+    num_ranks: int
+    engine_cpus: float
+    engine_gpus: float
+    rank_cpus: float
+    rank_gpus: float
+    start_timeout_s: float
+    rank_timeout_s: float
+
+    def __post_init__(self) -> None:
+        for name in ("num_engines", "num_ranks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        for name in ("engine_cpus", "engine_gpus", "rank_cpus", "rank_gpus"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
+        for name in ("start_timeout_s", "rank_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
+
+    @property
+    def needs(self) -> tuple[Need, Need]:
+        return (
+            Need(what="engines", number=self.num_engines, cpus=self.engine_cpus, gpus=self.engine_gpus),
+            Need(what="ranks", number=self.num_ranks, cpus=self.rank_cpus, gpus=self.rank_gpus),
+        )
+
+    @asynccontextmanager
+    async def open(self, say: Callable[[str], None]) -> AsyncIterator[Cluster]:
+        """Start Ray here, or connect to the one at `address`; what was started is ended with the run."""
+        if importlib.util.find_spec("ray") is None:
+            raise UserError("cluster=ray needs Ray, which is not installed: pip install 'grpo-aflow[ray]'")
+        nodes = _connect(self.address)
+        from grpo_aflow.cluster.ray_actors import RayCluster, disconnect
+
+        try:
+            if short := missing(self.needs, nodes):
+                raise UserError(
+                    f"cluster=ray: there is room for {short} only ({described(nodes)}); lower cluster.num_engines, "
+                    "cluster.num_ranks or what each of them takes, or add nodes"
+                )
+            cluster = RayCluster(self, say)
+            try:
+                yield cluster
+            finally:
+                cluster.close()
+        finally:
+            await asyncio.to_thread(disconnect)
+
+
+def _connect(address: str | None) -> list[Node]:
+    """Connect this process, and return the nodes that live."""
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    own: dict[str, Any] = {}
+    if address is None:
+        own = {
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_system_config": {"agent_register_timeout_ms": START_MS},
+        }
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+    except Exception as error:  # Ray raises a bare one when its processes do not come up
+        ray.shutdown()
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        if address is None:
+            raise InfrastructureError(
+                f"cluster=ray: Ray does not start here ({first}); its logs are in /tmp/ray/session_latest/logs"
+            ) from error
+        raise UserError(
+            f"cluster=ray: no Ray answers at cluster.address={address} ({first}); start one there (ray start --head), "
+            "or give cluster.address=null for one on this machine"
+        ) from error
+    finally:  # Ray puts its own in their place
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return [
+        Node(
+            name=node["NodeManagerAddress"],
+            cpus=node["Resources"].get("CPU", 0.0),
+            gpus=node["Resources"].get("GPU", 0.0),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]

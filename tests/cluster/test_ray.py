@@ -1,0 +1,152 @@
+"""`cluster=ray` on a Ray of this machine: the same run as in one process, with an engine and a rank killed in it."""
+
+import contextlib
+import json
+import threading
+import time
+
+import psutil
+import pytest
+from run_cases import SMALL, metrics_of, only_run
+from safetensors.torch import load_file
+
+from grpo_aflow.config.composing import compose
+from grpo_aflow.run.files import read_jsonl
+from grpo_aflow.types import InfrastructureError, UserError
+
+pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install 'grpo-aflow[ray]'")
+RAY = ("cluster=ray", "cluster.num_ranks=2", "cluster.engine_cpus=0.25", "cluster.rank_cpus=0.25")
+SHORT = (*SMALL, "schedule.num_steps=2", "eval=none")
+PROCESSES = ("ray::", "raylet", "gcs_server")
+
+
+def of_ray():
+    """The processes of Ray below this one."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(name in " ".join(process.cmdline()) for name in PROCESSES):
+                found.append(process)
+    return found
+
+
+def lines(root, name):
+    """What a run has written so far."""
+    for path in root.rglob(name):
+        yield from read_jsonl(path)
+
+
+class Killer(threading.Thread):
+    """Kills an engine when the first completion of step 1 is there, and a rank when the first group of step 2 is."""
+
+    def __init__(self, root):
+        super().__init__(daemon=True)
+        self.root, self.killed, self.ended = root, [], threading.Event()
+
+    def run(self):
+        for kind, step, actor in (("completion", 1, "EngineActor"), ("rollout", 2, "RankActor")):
+            while not any(line["kind"] == kind and line["step"] == step for line in lines(self.root, "rollouts.jsonl")):
+                if self.ended.wait(0.02):
+                    return
+            victim = next(process for process in of_ray() if f"ray::{actor}" in " ".join(process.cmdline()))
+            victim.kill()
+            self.killed.append(actor)
+
+
+def answered(root):
+    """(task, member, ordinal) of the executor calls that were paid."""
+    calls = {line["attempt"]: line for line in lines(root, "ledger.jsonl") if line["event"] == "intent"}
+    paid = [calls[line["attempt"]] for line in lines(root, "ledger.jsonl") if line.get("outcome") == "ok"]
+    return sorted((line["step"], line["task"], line["member"], tuple(line["ordinal"])) for line in paid)
+
+
+@pytest.mark.slow
+def test_the_same_run_though_an_engine_and_a_rank_are_killed(model_cache, tmp_path):
+    from grpo_aflow.train import train
+
+    here, there = tmp_path / "here", tmp_path / "there"
+    train(compose(*SHORT, f"paths.runs={here}"))
+    killer = Killer(there)
+    killer.start()
+    train(compose(*SHORT, *RAY, f"paths.runs={there}"))
+    killer.ended.set()
+    killer.join()
+    assert killer.killed == ["EngineActor", "RankActor"]
+    for own, other in zip(metrics_of(only_run(here)), metrics_of(only_run(there)), strict=True):
+        for name in ("loss/total", "loss/policy", "reward/mean", "update/num_tokens", "update/version"):
+            assert other[name] == pytest.approx(own[name], abs=1e-5), name
+    for step in (1, 2):
+        file = f"checkpoints/step_{step:06d}/adapter/adapter_model.safetensors"
+        own, other = load_file(only_run(here) / file), load_file(only_run(there) / file)
+        assert own.keys() == other.keys()
+        assert max(float((own[name] - other[name]).abs().max()) for name in own) <= 1e-5
+    assert answered(there) == answered(here)
+    assert len(set(answered(there))) == len(answered(there))  # nothing is paid twice
+    deadline = time.monotonic() + 30  # Ray's last processes take a moment to end
+    while (left := of_ray()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+
+
+@pytest.mark.slow
+async def test_what_cannot_be_placed_is_said_at_once():
+    cluster = compose("cluster=ray", "cluster.num_ranks=3", "cluster.rank_gpus=64").cluster
+    with pytest.raises(UserError, match=r"there is room for 0 of 3 ranks \(1 CPUs and 64 GPUs each\) only"):
+        async with cluster.open(print):
+            pass
+    import ray
+
+    assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+async def test_what_does_not_come_up(model_cache, tmp_path):
+    """An engine beyond its deadline is quoted; a node without the model says so."""
+    from grpo_aflow.protocols import PreparedModel
+    from grpo_aflow.sampler.settings import AdapterLimits
+
+    config = compose("sampler=hf", *RAY, "cluster.num_engines=1", "cluster.start_timeout_s=0.01")
+    model = PreparedModel(
+        path=tmp_path / "no model", name="m", tokenizer=None, adapter=None, device="cpu", dtype="float32",
+        max_model_len=64,
+    )  # fmt: skip
+    async with config.cluster.open(print) as cluster:
+        ask = {"watchdog": None, "seed": 0}
+        with pytest.raises(
+            InfrastructureError, match=r"engine 0 did not come up within cluster.start_timeout_s=0.01 s"
+        ):
+            await cluster.start_sampler(config.sampler, model, AdapterLimits(rank=8), **ask)
+    config = compose("sampler=hf", *RAY, "cluster.num_engines=1")
+    async with config.cluster.open(print) as cluster:
+        with pytest.raises(InfrastructureError, match=r"does not have .*no model: copy it there"):
+            await cluster.start_sampler(config.sampler, model, AdapterLimits(rank=8), **ask)
+
+
+async def test_without_ray(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'grpo-aflow\[ray\]'"):
+        async with compose("cluster=ray").cluster.open(print):
+            pass
+
+
+def test_local_does_not_import_ray(tmp_path):
+    import subprocess
+    import sys
+
+    code = "import sys; from grpo_aflow.train import train; from grpo_aflow.config.composing import compose; "
+    code += "compose().cluster; import grpo_aflow.cluster.local; print(json.dumps('ray' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", "import json; " + code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) is False
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("cluster.num_engines=0", "num_engines must be at least 1; got 0"),
+        ("cluster.rank_gpus=-1", "rank_gpus must not be negative"),
+        ("cluster.start_timeout_s=0", "start_timeout_s must be positive"),
+    ],
+)
+def test_values_out_of_range(override, said):
+    with pytest.raises(UserError, match=said):
+        compose("cluster=ray", override)

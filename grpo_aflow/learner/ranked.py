@@ -241,7 +241,8 @@ class RankedWorker:
         """An interrupted step is forgotten by all ranks."""
         await asyncio.gather(*self._step.running, return_exceptions=True)
         self._step = _Step([0] * len(self._ranks))
-        copy, *_ = await asyncio.gather(self._ranks[0].copy(), *(rank.version() for rank in self._ranks[1:]))
+        others = asyncio.gather(*(rank.version() for rank in self._ranks[1:]))
+        copy, _ = await asyncio.gather(self._ranks[0].copy(), others)
         return copy
 
     # --- ranks that die -----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grpo_aflow.run.sweep import ROW
+from grpo_aflow.sweep.rows import ROW
 from grpo_aflow.types import UserError
 
 

@@ -92,7 +92,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
     Raises UserError, naming file and line, for any other line that cannot be read.
     """
-    for line, _, _ in numbered_lines(path):
+    for line, _ in numbered_lines(path):
         yield line
 
 

@@ -135,7 +135,7 @@ def validation() -> list[dict[str, float]]:
     """The sweep of step_speed: 4 groups of 8, lognormal waits.
 
     Two calibrations: by row "0/0" alone (chosen first), and by the mean stage costs of all rows at staleness 0, since
-    the machine was slower during that one row (tried second, after seeing the errors of the first). With the second
+    the sampler was busy for longer in that one row (tried second, after seeing the errors of the first). With the second
     only the rows at staleness 1 are predictions. spread_s: how far the step of a run of so few steps lies from the
     model's mean, as a standard deviation over seeds.
     """
@@ -201,7 +201,8 @@ def answers(controller_rate: float) -> list[dict[str, float | str]]:
                 found.append(
                     {
                         "card": card, "rollouts": rollouts, "latency_s": latency, "engines": engines, "ranks": ranks,
-                        "slots": slots, "simulated": simulated, "step_s": round(step_s, 1), "rollouts_per_s": round(rollouts / step_s, 1),
+                        "slots": slots, "simulated": simulated,
+                        "step_s": round(step_s, 1), "rollouts_per_s": round(rollouts / step_s, 1),
                         "controller_busy": round(rollouts / step_s / controller_rate, 3),
                         "usd_cards": round(cards_usd, 3), "usd_executor": round(rollouts * EXECUTION_USD, 3),
                     }

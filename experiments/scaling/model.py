@@ -135,7 +135,7 @@ def validation() -> list[dict[str, float]]:
     """The sweep of step_speed: 4 groups of 8, lognormal waits.
 
     Two calibrations: by row "0/0" alone (chosen first), and by the mean stage costs of all rows at staleness 0, since
-    the sampler was busy for longer in that one row (tried second, after seeing the errors of the first). With the second
+    the sampler was busy for longer in that row (tried second, after seeing the errors of the first). With the second
     only the rows at staleness 1 are predictions. spread_s: how far the step of a run of so few steps lies from the
     model's mean, as a standard deviation over seeds.
     """

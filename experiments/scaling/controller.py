@@ -215,6 +215,11 @@ async def run(folder: Path, *, steps: int, prompts: int, group_size: int, interp
     }
 
 
+def rewind(path: Path) -> None:
+    directory = RunDirectory.reopen(path)
+    directory.rewind(directory.lines_until(10**9))
+
+
 def reading(folder: Path) -> dict[str, float]:
     """Sizes of the files, and how long a resume takes to read each."""
     [path] = [manifest.parent for manifest in folder.rglob("manifest.json")]
@@ -222,7 +227,7 @@ def reading(folder: Path) -> dict[str, float]:
         f"{name}_mb": (path / name).stat().st_size / 1e6 for name in ("rollouts.jsonl", "ledger.jsonl", "cache.sqlite")
     }
     for name, read in {
-        "rewind": lambda: RunDirectory.reopen(path).rewind(10**9),
+        "rewind": lambda: rewind(path),
         "ledger_open": lambda: Ledger(path / "ledger.jsonl").close(),
         "costs": lambda: read_costs(path / "ledger.jsonl").total,
     }.items():

@@ -18,7 +18,7 @@ from pathlib import Path
 import simpy
 
 HERE = Path(__file__).parent
-QUANTUM = 0.01  # of a step's sampling or learning: after it the share of the engine or the cores is looked at anew
+QUANTUM = 0.05  # of a step's sampling or learning: after it the share of the engine or the cores is looked at anew
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +86,7 @@ class Step:
 
     def member(self, engine: int) -> Generator:
         costs, left = self.costs, self.costs.completion_tokens
-        chunk = left * max(QUANTUM, 1 / 128)
+        chunk = left * QUANTUM
         while left > 0:
             rate = min(costs.sequence_tokens_s, costs.engine_tokens_s / self.sampling[engine])
             yield self.env.timeout(min(left, chunk) / rate)
@@ -135,7 +135,7 @@ def validation() -> list[dict[str, float]]:
     """The sweep of step_speed: 4 groups of 8, lognormal waits.
 
     Two calibrations: by row "0/0" alone (chosen first), and by the mean stage costs of all rows at staleness 0, since
-    the machine was slower during that one row (tried second, after seeing the errors of the first). With the second
+    the sampler was busy for longer in that row (tried second, after seeing the errors of the first). With the second
     only the rows at staleness 1 are predictions. spread_s: how far the step of a run of so few steps lies from the
     model's mean, as a standard deviation over seeds.
     """
@@ -173,7 +173,7 @@ ADAPTER_GB, NETWORK_GB_S = 0.16, 1.25  # 10 Gbit/s to each node, engines side by
 EXECUTION_USD = (
     1.2e-4  # of a rollout: what the simulated executor's price list came to in a short run of the tiny model
 )
-SIMULATED = 4096  # rollouts of a step at most: of a larger one a part is simulated, with its part of everything
+SIMULATED = 4096  # rollouts of a step at most: for a larger one the numbers are those of the balance alone
 
 
 def answers(controller_rate: float) -> list[dict[str, float | str]]:
@@ -188,23 +188,21 @@ def answers(controller_rate: float) -> list[dict[str, float | str]]:
                 engines = max(1, -(-rollouts * COMPLETION // int(given["engine_tokens_s"] * target * 0.8)))
                 ranks = max(1, int(-(-groups * learner_s // (target * 0.8))))
                 slots = max(1, int(rollouts * latency / (target * 0.8)))
-                part = max(1, rollouts // SIMULATED)
                 costs = Costs(
                     engine_tokens_s=given["engine_tokens_s"], sequence_tokens_s=given["sequence_tokens_s"],
                     completion_tokens=COMPLETION, learner_group_s=learner_s,
                     publish_s=1.0 + ADAPTER_GB / NETWORK_GB_S, latency_s=latency, latency_sigma=0.5,
-                    controller_s=part / controller_rate, shared_cores=False,
+                    controller_s=1 / controller_rate, shared_cores=False,
                 )  # fmt: skip
-                plan = Plan(
-                    groups=groups // part, group_size=GROUP, staleness=1, engines=max(1, round(engines / part)),
-                    ranks=max(1, round(ranks / part)), slots=max(1, slots // part),
-                )  # fmt: skip
-                step_s = mean_step(costs, plan, steps=6, repeats=1)
+                plan = Plan(groups=groups, group_size=GROUP, staleness=1, engines=engines, ranks=ranks, slots=slots)
+                simulated = rollouts <= SIMULATED
+                step_s = mean_step(costs, plan, steps=5, repeats=1) if simulated else target
                 cards_usd = (engines + ranks) * given["usd_hour"] * step_s / 3600
                 found.append(
                     {
                         "card": card, "rollouts": rollouts, "latency_s": latency, "engines": engines, "ranks": ranks,
-                        "slots": slots, "step_s": round(step_s, 1), "rollouts_per_s": round(rollouts / step_s, 1),
+                        "slots": slots, "simulated": simulated,
+                        "step_s": round(step_s, 1), "rollouts_per_s": round(rollouts / step_s, 1),
                         "controller_busy": round(rollouts / step_s / controller_rate, 3),
                         "usd_cards": round(cards_usd, 3), "usd_executor": round(rollouts * EXECUTION_USD, 3),
                     }

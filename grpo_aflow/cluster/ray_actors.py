@@ -22,6 +22,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from grpo_aflow.cluster.needs import differences
 from grpo_aflow.cluster.placement import MakeLearner
+from grpo_aflow.cluster.settings import RaySettings
 from grpo_aflow.learner.ranked import Given, LearnerCopy, RankedWorker, read_files, write_files
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.learner.worker import LearnerWorker
@@ -32,7 +33,6 @@ from grpo_aflow.sampler.settings import AdapterLimits, Sampling
 from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureError, RankDied, SamplingParams, UserError
 
 if TYPE_CHECKING:
-    from grpo_aflow.cluster.ray_cluster import Ray
     from grpo_aflow.learner.learner import Learner, LearnerState
     from grpo_aflow.learner.update.step_stats import StepStats
 
@@ -299,7 +299,7 @@ class RayRank:
 class RayCluster:
     """Implements `placement.Cluster`."""
 
-    def __init__(self, settings: Ray, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: RaySettings, say: Callable[[str], None]) -> None:
         self._settings = settings
         self._say = say
         self._sent: dict[Path, asyncio.Future[object]] = {}

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from grpo_aflow.cluster.needs import Need, Node, described, missing
+from grpo_aflow.cluster.needs import Node, described, missing
+from grpo_aflow.cluster.settings import RaySettings
 from grpo_aflow.types import InfrastructureError, UserError
 
 if TYPE_CHECKING:
@@ -23,36 +24,8 @@ OBJECT_STORE_BYTES = 512 << 20  # of a Ray on this machine: what is sent between
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ray:
-    """The option. Numbers of CPUs and GPUs are what Ray sets aside for each process."""
-
-    address: str | None
-    num_engines: int
-    num_ranks: int
-    engine_cpus: float
-    engine_gpus: float
-    rank_cpus: float
-    rank_gpus: float
-    start_timeout_s: float
-    rank_timeout_s: float
-
-    def __post_init__(self) -> None:
-        for name in ("num_engines", "num_ranks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("engine_cpus", "engine_gpus", "rank_cpus", "rank_gpus"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
-        for name in ("start_timeout_s", "rank_timeout_s"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
-
-    @property
-    def needs(self) -> tuple[Need, Need]:
-        return (
-            Need(what="engines", number=self.num_engines, cpus=self.engine_cpus, gpus=self.engine_gpus),
-            Need(what="ranks", number=self.num_ranks, cpus=self.rank_cpus, gpus=self.rank_gpus),
-        )
+class Ray(RaySettings):
+    """The option."""
 
     @asynccontextmanager
     async def open(self, say: Callable[[str], None]) -> AsyncIterator[Cluster]:

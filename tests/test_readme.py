@@ -17,8 +17,11 @@ from grpo_aflow import cli
 from grpo_aflow.config.composing import compose
 
 README = Path(__file__).parent.parent / "README.md"
-SCRIPTS = {"train": cli.train, "eval": cli.evaluate, "solve": cli.solve, "export": cli.export, "compare": cli.compare}
-PLACEHOLDER = re.compile(r"(runs/)?<(date|run)>(/<[a-z]+>(-<[a-z]+>)?)?")
+SCRIPTS = {
+    "train": cli.train, "eval": cli.evaluate, "solve": cli.solve, "export": cli.export, "compare": cli.compare,
+    "report": cli.report, "watch": cli.watch, "doctor": cli.doctor,
+}  # fmt: skip
+PLACEHOLDER = re.compile(r"((runs|sweeps)/)?<(date|run)>(/<[a-z]+>(-<[a-z]+>)?)?")
 STEP = (*SMALL, "schedule.num_steps=1", "eval=none", "paths.runs=runs")
 ANSWERS = (
     "eval=smoke",
@@ -53,6 +56,11 @@ ROWS = (
     Row(r"-eval .*policy=fixed", (*ANSWERS, "sampler=hf", "warmstart=none")),
     Row(r"-eval ", ANSWERS),
     Row(r"-compare "),
+    Row(r"-report sweeps/"),
+    Row(r"-report "),
+    Row(r"-watch ", ("--once",)),
+    Row(r"-doctor .*(model=|experiment=)", run=False, why="wants what it names; tests/training/test_doctor.py"),
+    Row(r"-doctor", ("sampler=hf",)),
     Row(r"-pipeline ", run=False, why="tests/test_automation.py runs it"),
     Row(r"-solve "),
     Row(r"-export "),
@@ -78,9 +86,9 @@ def overrides_of(command):
     return [word for word in shlex.split(command)[1:] if "=" in word]
 
 
-def small_arguments(command, row, *, trained, evaluations=()):
+def small_arguments(command, row, *, trained, evaluations=(), sweeps=()):
     """The words behind the script's name, its placeholders filled in, with what makes it small."""
-    filled = {"<one>": evaluations[:1], "<other>": evaluations[1:2]}
+    filled = {"<one>": evaluations[:1], "<other>": evaluations[1:2], "<sweep>": sweeps[:1]}
     words = []
     for word in shlex.split(command)[1:]:
         folder = next((str(found[0]) for name, found in filled.items() if name in word and found), str(trained))
@@ -136,6 +144,7 @@ def test_a_command_runs(command, folder, trained_run, monkeypatch, capsys):
         assert done.returncode == 0
         return
     evaluations = [file.parent for file in sorted((folder / "runs").glob("*/*/results.json"))]
-    arguments = small_arguments(command, row_of(command), trained=trained_run, evaluations=evaluations)
+    sweeps = [table.parent for table in sorted((folder / "sweeps").glob("*/*/sweep.md"))]
+    arguments = small_arguments(command, row_of(command), trained=trained_run, evaluations=evaluations, sweeps=sweeps)
     code = call(script, arguments, monkeypatch, folder)
     assert code == 0, capsys.readouterr().err

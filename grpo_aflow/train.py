@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 
 from grpo_aflow.config.groups import due
@@ -28,7 +28,7 @@ from grpo_aflow.run.resume import open_run
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.training.setup import open_training
 from grpo_aflow.training.state import Training
-from grpo_aflow.types import RolloutGroup, UserError
+from grpo_aflow.types import InfrastructureError, RolloutGroup, UserError
 
 Stepped = Callable[[Mapping[str, float]], None]
 
@@ -75,7 +75,8 @@ async def _run(training: Training, interrupt: Interrupt, stepped: Stepped) -> fl
             error.add_note(await training.rescue(UserError("this is a fault of the program")))
             raise
         told.args = (await training.rescue(told),)
-        training.report()
+        with suppress(InfrastructureError):  # a full disk, of which the line tells already
+            training.report()
         raise told from (None if told is error else error)
     return training.report()
 

@@ -93,7 +93,7 @@ def test_a_resumed_run_takes_steps_back(run):
     follower.snapshot()
     run.close("interrupted")
     again = RunDirectory.reopen(run.path)
-    again.rewind(1)
+    again.rewind(again.lines_until(1))
     now = follower.snapshot()
     assert [line["step"] for line in now.steps] == [1]
     assert now.under_way.step == 3  # its completions are kept, to be replayed

@@ -5,6 +5,7 @@ import sys
 import pytest
 from own_example import write_sums
 
+from grpo_aflow.run.own_modules import search_working_folder
 from grpo_aflow.sandbox import open_default
 from grpo_aflow.tasks import GraderReading, grade, load_tasks
 from grpo_aflow.tasks.mix import DataMix
@@ -98,10 +99,13 @@ def test_what_is_wrong_is_one_line(tmp_path, monkeypatch, name, message):
     assert "\n" not in str(caught.value)
 
 
-def test_the_working_folder_is_searched(tmp_path, monkeypatch):
+def test_the_working_folder_is_searched_by_the_commands(tmp_path, monkeypatch):
     (tmp_path / "beside_me.py").write_text("from own_example import PARITY as HERE")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [part for part in sys.path if part])
+    with pytest.raises(UserError, match="'beside_me:HERE' cannot be imported"):
+        load_tasks("beside_me:HERE", split="train")
+    search_working_folder()
     assert len(load_tasks("beside_me:HERE", split="train")) == 2
 
 

@@ -16,7 +16,6 @@ from grpo_aflow.run.files import append, replace
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.types import ChatReply, ChatStatus, InfrastructureError
 
-KIB = "4600"  # room for one checkpoint of the small run and not for two
 TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
 # In a mount namespace of its own: $1 KiB of disk at $2; the run of $4...; then room, and it is resumed; $3 outlives it.
 ON_A_SMALL_DISK = """
@@ -75,7 +74,10 @@ def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_to_the_bit(trained_ru
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
     kept.mkdir()
-    script = ["unshare", "-rm", "bash", "-c", ON_A_SMALL_DISK, "bash", KIB, str(disk), str(kept), TRAIN, *SMALL]
+    folders = (trained_run / "base_model", trained_run / "checkpoints/step_000003")
+    base, checkpoint = (sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) >> 10 for folder in folders)
+    room = str(base + 5 * checkpoint // 2)  # the base, one checkpoint, a cache that is written; no second checkpoint
+    script = ["unshare", "-rm", "bash", "-c", ON_A_SMALL_DISK, "bash", room, str(disk), str(kept), TRAIN, *SMALL]
     try:
         done = subprocess.run(script, capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -130,7 +130,7 @@ def test_a_sweep_goes_on_behind_a_bad_job(model_cache, tmp_path):
     assert "lora.rank must be from 1 to 512" in rows[1]["reason"]
     assert rows[1]["run"] is None
     for row in (rows[0], rows[2]):
-        assert status_of(Path(row["run"])) == "done"
+        assert status_of(table.parent / row["run"]) == "done"
         assert isinstance(row["value"], float)
 
 

@@ -42,16 +42,17 @@ def parse(cfg: DictConfig, kind: type[C]) -> C:
 
     kind: TrainConfig or EvaluateConfig; the types of its fields say what each group must be.
     """
+    fields = _field_types(cast("type", kind))
+    _check_chosen(cast("Any", OmegaConf.to_container(cfg)), fields)  # before values refer to groups that are not there
     try:
         OmegaConf.set_struct(cfg, False)
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(first_line(error)) from error
     plain = _at_home(plain)
-    fields = _field_types(cast("type", kind))
     plain = {key: value for key, value in plain.items() if key in fields or key not in OF_TRAINING}  # see evaluate.yaml
     _refuse_unknown(plain, fields, "")
-    _check_common(plain, fields)
+    _check_common(plain)
     values: dict[str, Any] = {}
     for name, hint in fields.items():
         if name in SECTIONS:
@@ -115,8 +116,8 @@ def _at_home(tree: Any) -> Any:
     return os.path.expanduser(tree) if isinstance(tree, str) and (tree == "~" or tree.startswith("~/")) else tree
 
 
-def _check_common(plain: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-    """What every config needs: all groups chosen, a name that makes a folder, seeds that every library takes."""
+def _check_chosen(plain: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    """Every group is there, and one of its options."""
     for name, hint in fields.items():
         chosen = _is_group(hint) or _one_of_several(hint) is not None or name in SECTIONS
         if name not in plain or (plain[name] is None and chosen):
@@ -124,6 +125,10 @@ def _check_common(plain: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
             raise UserError(f"{name}: must be chosen; {choices}")
         if chosen and not isinstance(plain[name], Mapping):
             raise UserError(f"{name}={plain[name]}: is a group; choose {name}=<one of {', '.join(options(name))}>")
+
+
+def _check_common(plain: Mapping[str, Any]) -> None:
+    """A name that makes a folder, seeds that every library takes."""
     if not isinstance(plain["name"], str) or not NAME.fullmatch(plain["name"]):
         raise UserError(
             f"name={plain['name']!r}: is the last part of the run folder's name; give letters, digits, - and _"

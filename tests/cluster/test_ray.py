@@ -107,8 +107,8 @@ async def test_what_does_not_come_up(model_cache, tmp_path):
 
     config = compose("sampler=hf", *RAY, "cluster.num_engines=1", "cluster.start_timeout_s=0.01")
     model = PreparedModel(
-        path=tmp_path / "no model", name="m", tokenizer=None, adapter=None, device="cpu", dtype="float32",
-        max_model_len=64,
+        path=tmp_path / "no model", name="m", tokenizer=None, adapter=None, device="cpu",
+        sampler_device="cpu", dtype="float32", max_model_len=64,
     )  # fmt: skip
     async with config.cluster.open(print) as cluster:
         ask = {"watchdog": None, "seed": 0}

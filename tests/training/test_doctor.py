@@ -134,12 +134,12 @@ def test_weights_that_were_cut(one, tmp_path):
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 8192}')
     (tmp_path / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
     with pytest.raises(UserError, match="no whole safetensors file"):
-        one("model=qwen25_7b", f"model.path={tmp_path}", "model.max_model_len=4096").model()
+        one("model=qwen25_7b", "model.device=cpu", f"model.path={tmp_path}", "model.max_model_len=4096").model()
 
 
 def test_a_model_of_the_hub_that_is_not_here_yet(one, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    looking = one("model=qwen25_7b", "model.path=nobody/nothing-of-this-name")
+    looking = one("model=qwen25_7b", "model.device=cpu", "model.path=nobody/nothing-of-this-name")
     with pytest.raises(Note, match="it is downloaded from the hub when the run starts"):
         looking.model()
     with pytest.raises(Note, match="planned as soon as the model is here"):

@@ -240,5 +240,5 @@ async def test_whatever_a_user_can_correct_is_rescued(kind):
 
     training = Ended()
     with pytest.raises(kind, match="the server's words; saved step_000004; resume with: .* resume=folder"):
-        await train._run(training, interrupt=None)
+        await train._run(training, interrupt=None, stepped=lambda step, figures: None)
     assert training.reported

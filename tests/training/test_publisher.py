@@ -28,6 +28,9 @@ class Side:
     async def score(self, probe, *, version=None, adapter=False):
         return self._learner if adapter else BEFORE if version is None else self._sampler
 
+    async def scores(self, probe, *, version):
+        return {"": await self.score(probe, version=version)}
+
 
 @pytest.mark.parametrize("lost", [math.nan, -math.inf])
 async def test_weights_that_ran_away_are_called_divergence_and_no_disagreement(lost, tmp_path):

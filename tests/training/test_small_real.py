@@ -16,8 +16,16 @@ MODEL = os.environ.get("GRPO_AFLOW_REAL_MODEL", "")
 SHARED = ("model=qwen25_coder_05b", "executor=shared", "prompt=brief")
 
 
-def test_it_composes(tmp_path):
-    config = compose("experiment=small_real", f"model.path={tmp_path}", "model.device=cuda")
+@pytest.fixture
+def folder(tmp_path):
+    """As much of a model as is looked at before anything is opened."""
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 32768}')
+    (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    return tmp_path
+
+
+def test_it_composes(folder):
+    config = compose("experiment=small_real", f"model.path={folder}", "model.device=cuda")
     config.check()
     assert type(config.executor).__name__ == "SharedExecutor"
     assert type(config.prompt).__name__ == "Brief"
@@ -25,8 +33,8 @@ def test_it_composes(tmp_path):
     assert {name for name, weight in config.data_mix.datasets.items() if weight} == {"gsm8k", "squad2", "mbpp"}
 
 
-def test_the_evaluation_composes_too(tmp_path):
-    compose(*SHARED, f"model.path={tmp_path}", config_name="evaluate").check()
+def test_the_evaluation_composes_too(folder):
+    compose(*SHARED, f"model.path={folder}", config_name="evaluate").check()
 
 
 @pytest.mark.parametrize(
@@ -40,8 +48,8 @@ def test_the_evaluation_composes_too(tmp_path):
         ((*SHARED, "+executor.extra_body.x=1"), "extra_body is for servers; executor=shared reads"),
     ],
 )
-def test_bad_input_is_one_line(overrides, told, tmp_path):
-    path = [f"model.path={tmp_path}"] if overrides[0].startswith("model=") else []
+def test_bad_input_is_one_line(overrides, told, folder):
+    path = [f"model.path={folder}"] if overrides[0].startswith("model=") else []
     with pytest.raises(UserError, match=r".") as raised:
         compose(*overrides, *path, config_name="evaluate").check()
     assert told in str(raised.value)

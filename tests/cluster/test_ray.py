@@ -65,6 +65,7 @@ def test_the_same_run_though_an_engine_and_a_rank_are_killed(model_cache, tmp_pa
     from grpo_aflow.train import train
 
     here, there = tmp_path / "here", tmp_path / "there"
+    learning_rate = compose(*SHORT).schedule.learning_rate
     train(compose(*SHORT, f"paths.runs={here}"))
     killer = Killer(there)
     killer.start()
@@ -79,7 +80,8 @@ def test_the_same_run_though_an_engine_and_a_rank_are_killed(model_cache, tmp_pa
         file = f"checkpoints/step_{step:06d}/adapter/adapter_model.safetensors"
         own, other = load_file(only_run(here) / file), load_file(only_run(there) / file)
         assert own.keys() == other.keys()
-        assert max(float((own[name] - other[name]).abs().max()) for name in own) <= 1e-5
+        # Ranks add their sums in the order of arrival, and Adam makes a step of the learning rate's size of any sum.
+        assert max(float((own[name] - other[name]).abs().max()) for name in own) <= 0.01 * learning_rate
     assert answered(there) == answered(here)
     assert len(set(answered(there))) == len(answered(there))  # nothing is paid twice
     deadline = time.monotonic() + 30  # Ray's last processes take a moment to end

@@ -81,7 +81,7 @@ def test_the_same_run_though_an_engine_and_a_rank_are_killed(model_cache, tmp_pa
         own, other = load_file(only_run(here) / file), load_file(only_run(there) / file)
         assert own.keys() == other.keys()
         # Ranks add their sums in the order of arrival, and Adam makes a step of the learning rate's size of any sum.
-        assert max(float((own[name] - other[name]).abs().max()) for name in own) <= 0.01 * learning_rate
+        assert max(float((own[name] - other[name]).abs().max()) for name in own) <= 0.02 * learning_rate
     assert answered(there) == answered(here)
     assert len(set(answered(there))) == len(answered(there))  # nothing is paid twice
     deadline = time.monotonic() + 30  # Ray's last processes take a moment to end

@@ -16,7 +16,9 @@ from grpo_aflow.types import InfrastructureError, UserError
 
 pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install 'grpo-aflow[ray]'")
 RAY = ("cluster=ray", "cluster.num_ranks=2", "cluster.engine_cpus=0.25", "cluster.rank_cpus=0.25")
-SHORT = (*SMALL, "schedule.num_steps=2", "eval=none")
+# Ranks add their sums in the order of arrival, and Adam makes a step of the learning rate of any sum, however small: at
+# 5e-3 the weights of the second step differ by 3e-5.
+SHORT = (*SMALL, "schedule.num_steps=2", "schedule.learning_rate=1.0e-3", "eval=none")
 PROCESSES = ("ray::", "raylet", "gcs_server")
 
 
@@ -65,7 +67,6 @@ def test_the_same_run_though_an_engine_and_a_rank_are_killed(model_cache, tmp_pa
     from grpo_aflow.train import train
 
     here, there = tmp_path / "here", tmp_path / "there"
-    learning_rate = compose(*SHORT).schedule.learning_rate
     train(compose(*SHORT, f"paths.runs={here}"))
     killer = Killer(there)
     killer.start()
@@ -80,8 +81,7 @@ def test_the_same_run_though_an_engine_and_a_rank_are_killed(model_cache, tmp_pa
         file = f"checkpoints/step_{step:06d}/adapter/adapter_model.safetensors"
         own, other = load_file(only_run(here) / file), load_file(only_run(there) / file)
         assert own.keys() == other.keys()
-        # Ranks add their sums in the order of arrival, and Adam makes a step of the learning rate's size of any sum.
-        assert max(float((own[name] - other[name]).abs().max()) for name in own) <= 0.02 * learning_rate
+        assert max(float((own[name] - other[name]).abs().max()) for name in own) <= 1e-5
     assert answered(there) == answered(here)
     assert len(set(answered(there))) == len(answered(there))  # nothing is paid twice
     deadline = time.monotonic() + 30  # Ray's last processes take a moment to end

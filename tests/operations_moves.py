@@ -4,7 +4,13 @@ from operations import Situation, cut, edit
 from operations_folders import ONE_STEP, PRETRAINED
 from run_cases import SMALL
 
-TINIER = ("model.hidden_size=16", "model.num_heads=1", "model.num_layers=1", "model.intermediate_size=32")
+TINIER = (
+    "model.hidden_size=16",
+    "model.num_heads=1",
+    "model.num_kv_heads=1",
+    "model.num_layers=1",
+    "model.intermediate_size=32",
+)
 QUICK = (*SMALL, *ONE_STEP, *TINIER, "warmstart.num_steps=1", "paths.cache=FOLDER/cache", "paths.runs=FOLDER/runs")
 MORE = ("schedule.num_steps=4", "resume_with=[schedule.num_steps]")
 ON_MODEL = (*PRETRAINED, *SMALL, *ONE_STEP, "paths.runs=FOLDER/runs")

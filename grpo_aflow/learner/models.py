@@ -101,6 +101,7 @@ class TinyPolicy(ModelSource):
     hidden_size: int
     num_layers: int
     num_heads: int
+    num_kv_heads: int  # fewer than num_heads: grouped queries, as in the published models
     intermediate_size: int
     max_model_len: int
     seed: int
@@ -113,11 +114,13 @@ class TinyPolicy(ModelSource):
             raise ValueError(
                 f"vocab_size must be at least 300 (256 bytes and the special tokens); got {self.vocab_size}"
             )
-        for name in ("num_layers", "num_heads", "intermediate_size", "max_model_len", "cpu_threads"):
+        for name in ("num_layers", "num_heads", "num_kv_heads", "intermediate_size", "max_model_len", "cpu_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         if self.hidden_size < 1 or self.hidden_size % self.num_heads:
             raise ValueError(f"hidden_size must be a multiple of num_heads; got {self.hidden_size}, {self.num_heads}")
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads must be a multiple of num_kv_heads; got {self.num_heads}, {self.num_kv_heads}")
         _check_dtype(self.dtype)
 
     def check(self) -> None:
@@ -172,6 +175,7 @@ class TinyPolicy(ModelSource):
             hidden_size=self.hidden_size,
             num_layers=self.num_layers,
             num_heads=self.num_heads,
+            num_kv_heads=self.num_kv_heads,
             intermediate_size=self.intermediate_size,
             max_model_len=self.max_model_len,
             seed=self.seed,

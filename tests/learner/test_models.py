@@ -24,6 +24,7 @@ TINY = TinyPolicy(
     hidden_size=32,
     num_layers=1,
     num_heads=1,
+    num_kv_heads=1,
     intermediate_size=64,
     max_model_len=256,
     seed=0,
@@ -355,7 +356,14 @@ def test_the_sampler_reads_the_tokenizer_that_the_warm_start_used(tmp_path):
     texts = [workflow.source for workflow in corpus()] + ["math gsm8k\n"]
     built = tiny.build_tokenizer(texts, vocab_size=1024, max_model_len=256)
     tiny.build_model(
-        built, hidden_size=32, num_layers=1, num_heads=1, intermediate_size=64, max_model_len=256, seed=0
+        built,
+        hidden_size=32,
+        num_layers=1,
+        num_heads=1,
+        num_kv_heads=1,
+        intermediate_size=64,
+        max_model_len=256,
+        seed=0,
     ).save_pretrained(tmp_path)
     built.save_pretrained(tmp_path)
     loaded = ChatTokenizer(tmp_path)

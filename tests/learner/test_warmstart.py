@@ -26,7 +26,14 @@ pytestmark = pytest.mark.slow
 
 CONF = Path(__file__).parents[2] / "conf"
 SETTINGS = {"num_steps": 60, "batch_size": 8, "learning_rate": 3e-3, "preference": 0.2, "seed": 0}
-SIZES = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "intermediate_size": 128, "max_model_len": 128}
+SIZES = {
+    "hidden_size": 64,
+    "num_layers": 2,
+    "num_heads": 2,
+    "num_kv_heads": 1,
+    "intermediate_size": 128,
+    "max_model_len": 128,
+}
 
 
 def compact(task: Task):

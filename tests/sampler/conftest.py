@@ -25,6 +25,7 @@ def tiny_policy(tmp_path_factory) -> PreparedModel:
         hidden_size=64,
         num_layers=2,
         num_heads=2,
+        num_kv_heads=1,
         intermediate_size=128,
         max_model_len=128,
         seed=0,

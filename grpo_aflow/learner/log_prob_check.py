@@ -69,6 +69,7 @@ class LogProbReport:
     """What a passed check measured."""
 
     disagreement: float  # nats: the largest difference in fp32, the mean in lower precision
+    under_base: float  # the same under the base, now: tells weights that are not the same from a wrong adapter
     tolerance: float
     from_base: Move
     from_previous: Move | None  # None: there was no version before
@@ -115,6 +116,7 @@ class LogProbCheck:
         calibration = self.calibration or self.calibrate(base)
         report = LogProbReport(
             disagreement=self.disagreement(new),
+            under_base=self.disagreement(base),
             tolerance=calibration.tolerance,
             from_base=moved(new, base, calibration.noise),
             from_previous=None if previous is None else moved(new, previous, calibration.noise),
@@ -163,6 +165,7 @@ def mean_distance(scored: Scored) -> float:
 
 def _figures(report: LogProbReport, move: Move) -> str:
     return (
-        f"sampler against learner {report.disagreement:.2e} nats, tolerance {report.tolerance:.2e}; the sampler moves "
-        f"{move.slope:.2f} ± {move.error:.2f} times as the learner, whose largest change is {move.learner_effect:.2e}"
+        f"sampler against learner {report.disagreement:.2e} nats, {report.under_base:.2e} under the base, "
+        f"tolerance {report.tolerance:.2e}; the sampler moves {move.slope:.2f} ± {move.error:.2f} times as the "
+        f"learner, whose largest change is {move.learner_effect:.2e}"
     )

@@ -50,6 +50,24 @@ def test_answers(text: str, answer: str) -> None:
     assert replies.thought_and_answer(text)[1] == answer
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [  # as Qwen2.5-Coder-0.5B-Instruct laid them out on GSM8K, SQuAD v2 and MBPP
+        ("Thus, the short final answer is:\n<thought>Claire will eat 8.4 dozens.</thought>", "Claire will eat 8.4 dozens."),
+        ("40 + 5 = 45\n\nTherefore, the points Mike scored is <thought>45</thought>.", "45"),
+        ("21 + 12 = 33\nTherefore, the final answer is <thought>33 kittens</thought>", "33 kittens"),
+        ("It collapsed in 1629.\n<thought>1629 is the earliest year in the context.</thought>", "It collapsed in 1629."),
+        ("<answer><thought>7 DVDs</thought></answer>", "7 DVDs"), ("<answer>14 cups.</thought>", "14 cups."),
+        ("<thought>The short final answer is 1622. The text says so.</thought>", "The short final answer is 1622. The text says so."),
+        ("The shortest span is New France.\n<thought>because the text", "The shortest span is New France."),
+        ("The load it takes is <thought>100", "100"), ("The span is:\n<thought></thought>\n1562", "1562"),
+        ("```python\nresult = ''\nfor c in s:\n    result = c\n```\nThe answer: it loops.", "it loops"),
+    ],
+)  # fmt: skip
+def test_answers_beside_and_inside_a_thought(text: str, answer: str) -> None:
+    assert replies.thought_and_answer(text)[1] == answer
+
+
 @pytest.mark.parametrize("text", ['"Paris"', "Answer: Paris", "**Answer:** Paris", "The final answer is Paris.", "<answer>Paris</answer>", "Paris\n"])  # fmt: skip
 def test_short_answers(text: str) -> None:
     assert replies.short_answer(text) == "Paris"

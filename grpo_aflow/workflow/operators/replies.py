@@ -33,16 +33,18 @@ def tagged(text: str, name: str) -> str | None:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 _LABEL = re.compile(
-    r"(?:^|\n|(?<=[.!?] ))[\s*_#>-]*(?:(?:so|therefore|thus|hence)[, ]+)?(?:the\s+)?(?:(?:final|short|correct)\s+)?"
+    r"(?:^|\n|(?<=[.!?] ))[\s*_#>-]*(?:(?:so|therefore|thus|hence)[, ]+)?(?:the\s+)?(?:(?:final|short|correct)\s+)*"
     r"(?:answer|solution|result)\b[\s*_]*(?:to\b[^:\n]{0,80}?)?(?:is\s*:|:|is\b|=)[\s*_]*([^\n]+)",
     re.IGNORECASE,
 )
 _ANSWER_IS = re.compile(
-    r"^\s*(?:(?:so|thus|therefore|hence),?\s+)?the\s+(?:short\s+|final\s+|correct\s+)*answer\s*(?:is|:|=)\s*(.{1,200}?)\s*$",
+    r"^\s*(?:(?:so|thus|therefore|hence),?\s+)?the\s+(?:short\s+|final\s+|correct\s+)*answer\s*(?:is\s*:?|:|=)\s*(.{1,200}?)\s*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _TAGS = re.compile(r"</?[a-z]{1,12}>", re.IGNORECASE)
 _ONLY_THOUGHT = re.compile(r"\s*<thought>([^<\n]{1,80})</thought>\s*", re.IGNORECASE)
+_THOUGHT = re.compile(r"<thought>(.*?)(?:</thought>|\Z)", re.IGNORECASE | re.DOTALL)
+_WHOLE_SENTENCE = re.compile(r"[.!?)\]}$`\"']\s*\Z")
 
 
 def thought_and_answer(text: str) -> tuple[str, str]:
@@ -54,9 +56,24 @@ def thought_and_answer(text: str) -> tuple[str, str]:
         begin = text.lower().rfind("<answer>")
         thought = text[:begin].strip() if begin >= 0 else "" if found is None else text.strip()
     if found is None:
-        rest = text.rpartition("</thought>")[2] if "</thought>" in text else text
-        found = rest.strip() or text.strip()
-    return thought, found
+        rest = text.rpartition("</thought>")[2]
+        found = rest if re.search(r"\w", rest) else text
+    return thought, beside_thought(found)
+
+
+def beside_thought(answer: str) -> str:
+    """An answer without `<thought>`, where a reply has mixed the two up.
+
+    A thought behind whole sentences is left out; one that ends a sentence, or is all there is, holds the answer:
+    "It is 1532. <thought>The text says so.</thought>" is "It is 1532.", "The total is <thought>45</thought>." is "45".
+    """
+    parts = _THOUGHT.search(answer)
+    if parts is None:
+        return re.sub("</?thought>", "", answer, flags=re.IGNORECASE).strip()
+    before, after = answer[: parts.start()], answer[parts.end() :]
+    if _WHOLE_SENTENCE.search(before) and re.search(r"\w", before):
+        return before.strip()
+    return (parts[1] if re.search(r"\w", parts[1]) else f"{before} {after}").strip()
 
 
 def answer_in(text: str) -> str | None:
@@ -72,11 +89,13 @@ def answer_in(text: str) -> str | None:
         value = fields.get(name)
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             return str(value)
-    labels = _LABEL.findall(text)
-    if labels:
-        return _bare(labels[-1])
-    if stated := _ANSWER_IS.findall(text):
-        return _bare(_TAGS.sub("", stated[-1]))
+    prose = FENCE.sub("\n", text)  # a program's `result = …` is no label
+    for label in reversed(_LABEL.findall(prose)):
+        if bare := _bare(label):
+            return bare
+    for stated in reversed(_ANSWER_IS.findall(prose)):
+        if bare := _bare(_TAGS.sub("", stated)):
+            return bare
     if alone := _ONLY_THOUGHT.fullmatch(text):  # the answer in the wrong tag
         return alone[1].strip()
     bold = re.findall(r"\*\*([^*\n]{1,80})\*\*", text)
@@ -91,11 +110,11 @@ def short_answer(text: str) -> str:
     for name in ("solution", "answer"):
         inner = tagged(text, name)
         if inner is not None:
-            return inner
+            return beside_thought(inner)
     marked = answer_in(text)
     if marked is not None:
-        return marked
-    text = text.strip()
+        return beside_thought(marked)
+    text = beside_thought(text)
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`" and text.count(text[0]) == 2:
         text = text[1:-1]
     return text.strip()

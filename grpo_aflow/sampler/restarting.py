@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 
 from grpo_aflow.protocols import Sampler
+from grpo_aflow.sampler.redraw import draw_missing
 from grpo_aflow.types import Adapter, Completion, EngineDied, SamplingParams
 
 
@@ -55,16 +56,13 @@ class RestartingSampler:
         missing = list(range(len(seeds)))
         while missing:
             sampler = self._sampler
-            # The engine numbers the members of this call; `missing` says which ones of the group they are.
-            asked = tuple(missing)
-            stream = sampler.sample(
-                prompt_ids, seeds=[seeds[m] for m in asked], params=params, version=version, priority=priority
+            stream = draw_missing(
+                sampler, missing, prompt_ids, seeds=seeds, params=params, version=version, priority=priority
             )
             try:
                 async with aclosing(stream):
-                    async for place, completion in stream:
-                        missing.remove(asked[place])
-                        yield asked[place], completion
+                    async for drawn in stream:
+                        yield drawn
             except EngineDied as error:
                 await self._recover(sampler, error)
 

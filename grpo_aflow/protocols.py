@@ -22,6 +22,7 @@ from grpo_aflow.types import (
     Grade,
     Message,
     Price,
+    Rollout,
     SamplingParams,
     Task,
 )
@@ -305,6 +306,14 @@ class AnswerReader(Protocol):
 
     def program(self, answer: str, task: Task) -> str:
         """The program that an answer to a code task is read as."""
+        ...
+
+
+class Environment(Protocol):
+    """From a completion to a rollout, without its reward."""
+
+    async def rollout(self, task: Task, completion: Completion, *, step: int, member: int) -> Rollout:
+        """Never raises for anything that the completion does."""
         ...
 
 

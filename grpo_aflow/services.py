@@ -29,10 +29,9 @@ from grpo_aflow.run.timing import Timeline
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
-from grpo_aflow.tasks import GraderReading
 from grpo_aflow.tasks.selftest.quick import self_test
 from grpo_aflow.types import Task
-from grpo_aflow.workflow import Interpreter, WorkflowRules, system_prompts
+from grpo_aflow.workflow import WorkflowRules, system_prompts
 
 SHOW_EVERY_S = 1.0
 BLOCKING_CALLS = 32  # sandbox calls and grades under way at once; each only waits
@@ -47,18 +46,7 @@ class Services:
     watchdog: Watchdog
     timeline: Timeline
 
-    def interpreter(self, rules: WorkflowRules) -> Interpreter:
-        """Runs workflows on these services, within `rules` and their bound on what one may cost."""
-        return Interpreter(
-            rules=self._priced(rules),
-            chat=self.executor,
-            runner=self.runner,
-            reader=GraderReading(),
-            temperature=self.executor.temperature,
-            max_tokens=self.executor.max_tokens,
-        )
-
-    def _priced(self, rules: WorkflowRules) -> WorkflowRules:
+    def priced(self, rules: WorkflowRules) -> WorkflowRules:
         """The rules with the prices of the executor that will be paid; a replay, which is paid nothing, has none."""
         price = self.executor.price
         if price is None:

@@ -58,6 +58,10 @@ class EngineDied(InfrastructureError):
     """The sampler's engine process is gone; another one may be started."""
 
 
+class WorkerDied(InfrastructureError):
+    """An execution worker's process is gone; its executions are run again elsewhere, and another one is started."""
+
+
 # --- the task ---------------------------------------------------------------------------------------------------------
 
 

@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
+from grpo_aflow.cluster.executions import OpenEnvironments
 from grpo_aflow.cluster.placement import MakeLearner
 from grpo_aflow.learner.hardware import release_cached
 from grpo_aflow.learner.worker import LearnerWorker, LocalWorker
-from grpo_aflow.protocols import PreparedModel, Sampler
+from grpo_aflow.protocols import ChatModel, Environment, PreparedModel, Sampler
+from grpo_aflow.run.timing import Timeline
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.sampler.restarting import RestartingSampler
 from grpo_aflow.sampler.settings import AdapterLimits, Sampling
@@ -22,6 +25,10 @@ class Here:
 
     say: Callable[[str], None]
 
+    @property
+    def num_places(self) -> int:
+        return 1
+
     async def start_sampler(
         self, sampling: Sampling, model: PreparedModel, adapters: AdapterLimits, *, watchdog: Watchdog, seed: int
     ) -> Sampler:
@@ -32,7 +39,12 @@ class Here:
         return RestartingSampler(await start(), start, self.say)
 
     async def start_learner(self, make: MakeLearner, model: PreparedModel) -> LearnerWorker:
-        return await LocalWorker.start(make)
+        return await LocalWorker.start(partial(make, model))
+
+    async def start_environment(
+        self, here: Environment, elsewhere: OpenEnvironments, *, chat: ChatModel, timeline: Timeline
+    ) -> Environment:
+        return here
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,3 +54,7 @@ class Local:
     @asynccontextmanager
     async def open(self, say: Callable[[str], None]) -> AsyncIterator[Here]:
         yield Here(say)
+
+    def look(self) -> str:
+        """See `config.schema.ClusterConfig`."""
+        return "this process"

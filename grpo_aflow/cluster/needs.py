@@ -45,6 +45,12 @@ def missing(needs: Sequence[Need], nodes: Sequence[Node]) -> str:
     return " and ".join(short)
 
 
+def needed(needs: Sequence[Need]) -> str:
+    return ", ".join(
+        f"{need.number} {need.what} ({_amount(need.cpus, need.gpus)} each)" for need in needs if need.number
+    )
+
+
 def described(nodes: Sequence[Node]) -> str:
     return ", ".join(f"{node.name}: {_amount(node.cpus, node.gpus)}" for node in nodes) or "no node"
 

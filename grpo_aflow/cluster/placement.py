@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from grpo_aflow.cluster.executions import OpenEnvironments
 from grpo_aflow.learner.worker import LearnerWorker
-from grpo_aflow.protocols import PreparedModel, Sampler
+from grpo_aflow.protocols import ChatModel, Environment, PreparedModel, Sampler
+from grpo_aflow.run.timing import Timeline
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.sampler.settings import AdapterLimits, Sampling
 
 if TYPE_CHECKING:
     from grpo_aflow.learner.learner import Learner
 
-MakeLearner = Callable[[], "Learner"]
+MakeLearner = Callable[[PreparedModel], "Learner"]
 
 
 class Cluster(Protocol):
     """Open machines."""
+
+    @property
+    def num_places(self) -> int:
+        """In how many places workflows run; `executor.concurrency` and the size of the sandbox hold for each."""
+        ...
 
     async def start_sampler(
         self, sampling: Sampling, model: PreparedModel, adapters: AdapterLimits, *, watchdog: Watchdog, seed: int
@@ -26,5 +33,11 @@ class Cluster(Protocol):
         ...
 
     async def start_learner(self, make: MakeLearner, model: PreparedModel) -> LearnerWorker:
-        """Learners, as one; `make` is called where each is to be."""
+        """Learners, as one; `make` is called where each is to be, with the model as that process knows it."""
+        ...
+
+    async def start_environment(
+        self, here: Environment, elsewhere: OpenEnvironments, *, chat: ChatModel, timeline: Timeline
+    ) -> Environment:
+        """Where workflows run: `here`, or in processes that open `elsewhere` and whose calls `chat` answers."""
         ...

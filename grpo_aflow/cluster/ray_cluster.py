@@ -1,18 +1,21 @@
-"""`cluster=ray`: engines and learner ranks as processes that Ray places. Ray is imported when the cluster is opened."""
+"""`cluster=ray`: engines, learner ranks and execution workers as processes that Ray places.
+
+Ray is imported when the cluster is opened.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from grpo_aflow.cluster.needs import Node, described, missing
+from grpo_aflow.cluster.needs import Node, described, missing, needed
 from grpo_aflow.cluster.settings import RaySettings
 from grpo_aflow.types import InfrastructureError, UserError
 
@@ -30,24 +33,36 @@ class Ray(RaySettings):
     @asynccontextmanager
     async def open(self, say: Callable[[str], None]) -> AsyncIterator[Cluster]:
         """Start Ray here, or connect to the one at `address`; what was started is ended with the run."""
-        if importlib.util.find_spec("ray") is None:
-            raise UserError("cluster=ray needs Ray, which is not installed: pip install 'grpo-aflow[ray]'")
-        nodes = _connect(self.address)
-        from grpo_aflow.cluster.ray_actors import RayCluster, disconnect
+        with connected(self):
+            from grpo_aflow.cluster.ray_placement import RayCluster
 
-        try:
-            if short := missing(self.needs, nodes):
-                raise UserError(
-                    f"cluster=ray: there is room for {short} only ({described(nodes)}); lower cluster.num_engines, "
-                    "cluster.num_ranks or what each of them takes, or add nodes"
-                )
             cluster = RayCluster(self, say)
             try:
                 yield cluster
             finally:
-                cluster.close()
-        finally:
-            await asyncio.to_thread(disconnect)
+                await cluster.close()
+
+    def look(self) -> str:
+        """See `config.schema.ClusterConfig`."""
+        with connected(self) as nodes:
+            return f"needs {needed(self.needs)}; nodes: {described(nodes)}"
+
+
+@contextmanager
+def connected(settings: RaySettings) -> Iterator[list[Node]]:
+    """Within the block this process is part of the cluster, whose nodes have room for what is needed."""
+    if importlib.util.find_spec("ray") is None:
+        raise UserError("cluster=ray needs Ray, which is not installed: pip install 'grpo-aflow[ray]'")
+    nodes = _connect(settings.address)
+    try:
+        if short := missing(settings.needs, nodes):
+            raise UserError(
+                f"cluster=ray: there is room for {short} only ({described(nodes)}); lower cluster.num_engines, "
+                "cluster.num_ranks, cluster.num_workers or what each of them takes, or add nodes"
+            )
+        yield nodes
+    finally:
+        _disconnect()
 
 
 def _connect(address: str | None) -> list[Node]:
@@ -68,7 +83,11 @@ def _connect(address: str | None) -> list[Node]:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
     except Exception as error:  # Ray raises a bare one when its processes do not come up
         ray.shutdown()
-        first = next(iter(str(error).splitlines()), type(error).__name__)
+        first = " ".join(str(error).split()) or type(error).__name__
+        if "Version mismatch" in first:
+            raise UserError(
+                f"cluster=ray: {first}; install the same versions of Ray and Python here and on all nodes"
+            ) from error
         if address is None:
             raise InfrastructureError(
                 f"cluster=ray: Ray does not start here ({first}); its logs are in /tmp/ray/session_latest/logs"
@@ -77,9 +96,10 @@ def _connect(address: str | None) -> list[Node]:
             f"cluster=ray: no Ray answers at cluster.address={address} ({first}); start one there (ray start --head), "
             "or give cluster.address=null for one on this machine"
         ) from error
-    finally:  # Ray puts its own in their place
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    finally:  # Ray puts its own in their place, where it can: in the main thread
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     return [
         Node(
             name=node["NodeManagerAddress"],
@@ -89,3 +109,10 @@ def _connect(address: str | None) -> list[Node]:
         for node in ray.nodes()
         if node["Alive"]
     ]
+
+
+def _disconnect() -> None:
+    """Leave the cluster; one that was started here ends."""
+    import ray
+
+    ray.shutdown()

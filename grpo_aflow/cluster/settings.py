@@ -14,10 +14,12 @@ class RaySettings:
     address: str | None
     num_engines: int
     num_ranks: int
+    num_workers: int
     engine_cpus: float
     engine_gpus: float
     rank_cpus: float
     rank_gpus: float
+    worker_cpus: float
     start_timeout_s: float
     rank_timeout_s: float
 
@@ -25,7 +27,7 @@ class RaySettings:
         for name in ("num_engines", "num_ranks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("engine_cpus", "engine_gpus", "rank_cpus", "rank_gpus"):
+        for name in ("num_workers", "engine_cpus", "engine_gpus", "rank_cpus", "rank_gpus", "worker_cpus"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
         for name in ("start_timeout_s", "rank_timeout_s"):
@@ -33,8 +35,9 @@ class RaySettings:
                 raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
 
     @property
-    def needs(self) -> tuple[Need, Need]:
+    def needs(self) -> tuple[Need, ...]:
         return (
             Need(what="engines", number=self.num_engines, cpus=self.engine_cpus, gpus=self.engine_gpus),
             Need(what="ranks", number=self.num_ranks, cpus=self.rank_cpus, gpus=self.rank_gpus),
+            Need(what="execution workers", number=self.num_workers, cpus=self.worker_cpus, gpus=0.0),
         )

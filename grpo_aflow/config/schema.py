@@ -44,6 +44,10 @@ class ClusterConfig(Protocol):
         """Reach the machines, and refuse what does not fit on them; UserError names the fix."""
         ...
 
+    def look(self) -> str:
+        """The machines in words, against what is needed of them; refuses as `open` does. Blocking."""
+        ...
+
 
 class SandboxConfig(Protocol):
     """Config group `sandbox`: how generated code is confined."""

@@ -1,28 +1,24 @@
 """What a completion meets: it is checked, run as a workflow on its task, and its answer is graded.
 
-`Environment` is the seam: `group` asks it for a rollout and knows nothing of workflows. `WorkflowEnvironment` is the
-one that training and evaluation use.
+`protocols.Environment` is the seam: `group` asks it for a rollout and knows nothing of workflows. `WorkflowEnvironment`
+is the one that training and evaluation use; `EnvironmentSpec` makes the same one in another process.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
 
+from grpo_aflow.config.schema import SandboxConfig
+from grpo_aflow.protocols import ChatModel, CodeRunner, Environment
 from grpo_aflow.run.timing import Timeline
-from grpo_aflow.tasks import is_masked
+from grpo_aflow.tasks import GraderReading, grade, is_masked
+from grpo_aflow.tasks.graders.tiers import Tiers
 from grpo_aflow.types import Completion, Execution, ExecutionStatus, Grade, Rollout, RolloutStatus, Task
-from grpo_aflow.workflow import Interpreter, check_text
-
-
-class Environment(Protocol):
-    """From a completion to a rollout, without its reward."""
-
-    async def rollout(self, task: Task, completion: Completion, *, step: int, member: int) -> Rollout:
-        """Never raises for anything that the completion does."""
-        ...
+from grpo_aflow.workflow import Interpreter, WorkflowRules, check_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +54,35 @@ class WorkflowEnvironment:
             execution=execution,
             grade=grade,
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentSpec:
+    """What a `WorkflowEnvironment` is made of, as plain values that can be sent to another machine."""
+
+    rules: WorkflowRules
+    temperature: float  # of executor calls
+    max_tokens: int
+    tiers: Tiers | None  # of the reward; None: the grader's own
+    sandbox: SandboxConfig
+
+    def environment(self, chat: ChatModel, runner: CodeRunner, timeline: Timeline) -> WorkflowEnvironment:
+        interpreter = Interpreter(
+            rules=self.rules,
+            chat=chat,
+            runner=runner,
+            reader=GraderReading(),
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+        )
+        grading = partial(grade, runner=runner, tiers=self.tiers)
+        return WorkflowEnvironment(interpreter=interpreter, grade=grading, timeline=timeline)
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[ChatModel], Environment]]:
+        """A sandbox of its own; within the block there is an environment for each executor. Blocking."""
+        with closing(self.sandbox.open()) as runner:
+            yield partial(self.environment, runner=runner, timeline=Timeline())
 
 
 def _status(execution: Execution) -> RolloutStatus:

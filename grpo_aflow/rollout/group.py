@@ -10,17 +10,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import partial
 
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
-from grpo_aflow.protocols import Policy, Rubric
-from grpo_aflow.rollout.environment import Environment, WorkflowEnvironment
+from grpo_aflow.protocols import Environment, Policy, Rubric
+from grpo_aflow.rollout.environment import EnvironmentSpec
 from grpo_aflow.rollout.reward import score, tiers_of
 from grpo_aflow.rollout.seeds import derive_seed
 from grpo_aflow.run.records import RolloutKey
 from grpo_aflow.run.timing import Timeline
 from grpo_aflow.services import Services
-from grpo_aflow.tasks import grade
 from grpo_aflow.types import Completion, Rollout, RolloutGroup, SamplingParams, Task
 
 EVALUATION = -1  # the step number of rollouts that are not trained on
@@ -99,23 +97,39 @@ class Rollouter:
                 yield member, completion
 
 
+def environment_spec(services: Services, config: TrainConfig | EvaluateConfig) -> EnvironmentSpec:
+    """What completions meet with this config and the executor that is open."""
+    return EnvironmentSpec(
+        rules=services.priced(config.workflow),
+        temperature=services.executor.temperature,
+        max_tokens=services.executor.max_tokens,
+        tiers=tiers_of(config.reward),
+        sandbox=config.sandbox,
+    )
+
+
+def make_environment(services: Services, config: TrainConfig | EvaluateConfig) -> Environment:
+    """The environment in this process, on open services."""
+    return environment_spec(services, config).environment(services.executor, services.runner, services.timeline)
+
+
 def make_rollouter(
     services: Services,
     config: TrainConfig | EvaluateConfig,
     policy: Policy,
     *,
+    environment: Environment | None = None,
     record_ahead: Recorded | None = None,
     recorded: Mapping[RolloutKey, Completion] | None = None,
     on_sampled: Sampled | None = None,
 ) -> Rollouter:
-    """Policy and rubric of `config` on open services: the rollouts of training and evaluation alike."""
+    """Policy and rubric of `config` on open services: the rollouts of training and evaluation alike.
+
+    environment: where workflows run; None is this process.
+    """
     return Rollouter(
         policy=policy,
-        environment=WorkflowEnvironment(
-            interpreter=services.interpreter(config.workflow),
-            grade=partial(grade, runner=services.runner, tiers=tiers_of(config.reward)),
-            timeline=services.timeline,
-        ),
+        environment=environment or make_environment(services, config),
         rubric=config.reward,
         seed=config.seed,
         timeline=services.timeline,

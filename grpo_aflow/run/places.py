@@ -1,4 +1,4 @@
-"""Processes of one kind that stand in for each other: work goes to the one with the least to do, a dead one is replaced.
+"""Processes of one kind: work goes to the one with the least to do, and one that dies is started anew.
 
 Behind engines (`sampler.routed`) and execution workers (`cluster.executions`), wherever these run.
 """

@@ -6,6 +6,7 @@ reference, the best known workflow of each domain, is measured once, beside the 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from grpo_aflow.evaluation.composition import Composition, composition
 from grpo_aflow.evaluation.evaluate import Result, Scores, evaluate
 from grpo_aflow.learner.preparation.reference_workflows import best
 from grpo_aflow.rollout import metrics
-from grpo_aflow.rollout.group import Rollouter, make_rollouter
+from grpo_aflow.rollout.group import Rollouter
 from grpo_aflow.rollout.policies import FixedPolicy
 from grpo_aflow.run.background import Logs
 from grpo_aflow.run.files import finite, read_object, replace
@@ -121,7 +122,7 @@ class HeldOut:
 
     def _best_reference(self) -> Rollouter:
         policy = FixedPolicy(sources={domain: best(domain) for domain in DOMAINS})
-        return make_rollouter(self._services, self._config, policy)
+        return dataclasses.replace(self._rollouter, policy=policy)
 
 
 def read_record(file: Path) -> dict[str, Any]:

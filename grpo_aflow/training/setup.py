@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from grpo_aflow.cluster.placement import Cluster
 from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.evaluation.results import task_hash
+from grpo_aflow.executor.settings import EndpointSettings
 from grpo_aflow.learner.log_prob_check import Calibration, LogProbCheck
 from grpo_aflow.learner.lora import ALL_LINEAR, LoraSpec
 from grpo_aflow.learner.memory.plan import NUM_BYTES, MemoryPlan
@@ -26,7 +27,7 @@ from grpo_aflow.learner.preparation.tokenization import check_context, num_promp
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.learner.storage.checkpoints import Checkpoints
 from grpo_aflow.protocols import PreparedModel, ServedModel, TaskPrompt
-from grpo_aflow.rollout.group import make_rollouter
+from grpo_aflow.rollout.group import environment_spec, make_environment, make_rollouter
 from grpo_aflow.rollout.policies import sampled
 from grpo_aflow.rollout.seeds import derive_seed
 from grpo_aflow.run.background import Logs
@@ -68,13 +69,14 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     stack.push_async_exit(partial(_close, log_to, progress))
     progress.status("reaching the cluster")
     cluster = await stack.enter_async_context(config.cluster.open(progress.say))
+    config = per_place(config, cluster.num_places)
     engine = partial(_open_engine, config, run, train_tasks, eval_tasks, progress, cluster)
     services, opened = await stack.enter_async_context(
         open_services(config, run.path, [*train_tasks, *eval_tasks], progress, engine)
     )
     model = opened.served.model
     progress.status("loading the learner")
-    worker = await cluster.start_learner(partial(_learner, config, model, run.path / "refused", opened.plan), model)
+    worker = await cluster.start_learner(partial(_learner, config, run.path / "refused", opened.plan), model)
     stack.callback(worker.close)
     state = await worker.load(checkpoints, begin)
     if run.resumed:
@@ -83,6 +85,10 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     store = stack.enter_context(closing(AdapterStore(needed_bytes=_published_bytes(config, model))))
     services.watchdog.watch_path(store.folder)
     policy = sampled(opened.served, config.prompt)
+    spec = environment_spec(services, config)
+    environment = await cluster.start_environment(
+        make_environment(services, config), spec.open, chat=services.executor, timeline=services.timeline
+    )
     references = References(
         worker,
         services.timeline,
@@ -102,6 +108,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
             services,
             config,
             policy,
+            environment=environment,
             record_ahead=run.completion,
             recorded=replayed(lines.recorded, worker.version, config.schedule.group_size),
             on_sampled=references.refer,
@@ -124,7 +131,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
             config,
             eval_tasks,
             services,
-            make_rollouter(services, config, policy),
+            make_rollouter(services, config, policy, environment=environment),
             run=run,
             log_to=log_to,
             progress=progress,
@@ -145,6 +152,15 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
         run.note_resumed(begin, config.plain)
     progress.status("")
     return training
+
+
+def per_place(config: TrainConfig, num_places: int) -> TrainConfig:
+    """The config with as many executor calls under way at once as `executor.concurrency` gives to each place."""
+    executor = config.executor
+    if num_places == 1 or not isinstance(executor, EndpointSettings):
+        return config
+    scaled = dataclasses.replace(executor, concurrency=executor.concurrency * num_places)
+    return dataclasses.replace(config, executor=scaled)
 
 
 def _loggers(config: TrainConfig, run: RunDirectory, begin: int, progress: Progress) -> Logs:
@@ -303,7 +319,7 @@ def plan_memory(config: TrainConfig, model: PreparedModel, tasks: Sequence[Task]
     return planned
 
 
-def _learner(config: TrainConfig, model: PreparedModel, dump_dir: Path, plan: MemoryPlan) -> Learner:
+def _learner(config: TrainConfig, dump_dir: Path, plan: MemoryPlan, model: PreparedModel) -> Learner:
     from grpo_aflow.learner.learner import Learner
 
     return Learner(

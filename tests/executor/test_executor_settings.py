@@ -83,7 +83,7 @@ async def test_the_worst_case_of_a_workflow_is_priced_as_its_executor(tmp_path, 
 
     def codes(price):
         services = Services(runner=None, executor=Priced(price), watchdog=None, timeline=Timeline())
-        rules = services._priced(default_rules())
+        rules = services.priced(default_rules())
         return [finding.code for finding in check_text(source, domain="math", rules=rules).findings]
 
     assert codes(Price(input_usd=0.15e-6, output_usd=0.6e-6)) == []

@@ -46,12 +46,14 @@ def missing(needs: Sequence[Need], nodes: Sequence[Node]) -> str:
 
 
 def needed(needs: Sequence[Need]) -> str:
+    """What is to be placed, in words."""
     return ", ".join(
         f"{need.number} {need.what} ({_amount(need.cpus, need.gpus)} each)" for need in needs if need.number
     )
 
 
 def described(nodes: Sequence[Node]) -> str:
+    """What the nodes have, in words."""
     return ", ".join(f"{node.name}: {_amount(node.cpus, node.gpus)}" for node in nodes) or "no node"
 
 

@@ -87,11 +87,10 @@ class RayEngine:
     ) -> AsyncGenerator[tuple[int, Completion], None]:
         call = self.actor.sample.options(num_returns="streaming")
         with faults(EngineDied, self.name):
-            async with aclosing(
-                streamed(call.remote(tuple(prompt_ids), tuple(seeds), params, version, priority))
-            ) as drawn:
-                async for member_and_completion in drawn:
-                    yield member_and_completion
+            stream = call.remote(tuple(prompt_ids), tuple(seeds), params, version, priority)
+            async with aclosing(streamed(stream)) as drawn:
+                async for completion in drawn:
+                    yield completion
 
     async def score(self, token_ids: Sequence[int], *, version: int | None) -> tuple[float, ...]:
         with faults(EngineDied, self.name):

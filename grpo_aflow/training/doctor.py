@@ -142,6 +142,10 @@ class Doctor:
     def uses_vllm(self) -> bool:
         return isinstance(self.config.sampler, VllmSettings)
 
+    def cluster(self) -> str:
+        """The machines, with what the run needs of them."""
+        return self.config.cluster.look()
+
     # --- data, model, memory ---
 
     def load_tasks(self) -> str:
@@ -241,6 +245,7 @@ async def rows_of(config: TrainConfig, progress: Progress, *, call: bool) -> Seq
     await doctor.look("driver", doctor.driver)
     await doctor.look("vLLM and torch", doctor.builds)
     await doctor.look("/dev/shm", doctor.shared_memory)
+    await doctor.look("cluster", doctor.cluster)
     await doctor.look("data", doctor.load_tasks)
     doctor.rows += doctor.hashes() if doctor.rows[-1].state is State.ok else []
     await doctor.look("model files", doctor.model)

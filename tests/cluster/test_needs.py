@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpo_aflow.cluster.needs import Need, Node, described, differences, missing
+from grpo_aflow.cluster.needs import Need, Node, described, differences, missing, needed
 
 NODES = [Node(name="a", cpus=4, gpus=1), Node(name="b", cpus=2, gpus=0)]
 
@@ -29,6 +29,9 @@ def test_a_process_lives_on_one_node():
 def test_a_cluster_in_words():
     assert described(NODES) == "a: 4 CPUs and 1 GPUs, b: 2 CPUs"
     assert described([]) == "no node"
+    assert needed([need("engines", 2, 4, 1), need("ranks", 1, 0.5), need("execution workers", 0, 1)]) == (
+        "2 engines (4 CPUs and 1 GPUs each), 1 ranks (0.5 CPUs each)"
+    )
 
 
 def test_other_versions_are_named():

@@ -1,9 +1,10 @@
-"""`cluster=ray` on a Ray of this machine: the same run as in one process, with an engine and a rank killed in it."""
+"""`cluster=ray` on a Ray of this machine: the same run as in one process, though one of each kind is killed in it."""
 
 import contextlib
 import json
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -12,10 +13,12 @@ from safetensors.torch import load_file
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.run.files import read_jsonl
+from grpo_aflow.sandbox import launcher as launching
 from grpo_aflow.types import InfrastructureError, UserError
 
 pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install 'grpo-aflow[ray]'")
-RAY = ("cluster=ray", "cluster.num_ranks=2", "cluster.engine_cpus=0.25", "cluster.rank_cpus=0.25")
+SHARES = ("cluster.engine_cpus=0.25", "cluster.rank_cpus=0.25", "cluster.worker_cpus=0.25")
+RAY = ("cluster=ray", "cluster.num_ranks=2", "cluster.num_workers=2", *SHARES)
 # Ranks add their sums in the order of arrival, and Adam makes a step of the learning rate of any sum, however small: at
 # 5e-3 the weights of the second step differ by 3e-5.
 SHORT = (*SMALL, "schedule.num_steps=2", "schedule.learning_rate=1.0e-3", "eval=none")
@@ -32,6 +35,16 @@ def of_ray():
     return found
 
 
+def orphaned_sandboxes():
+    """Sandboxes whose own process was killed."""
+    launcher = str(Path(launching.__file__))
+    found = []
+    for process in psutil.process_iter(["ppid", "cmdline"]):
+        if process.info["ppid"] == 1 and launcher in (process.info["cmdline"] or []):
+            found.append(process)
+    return found
+
+
 def lines(root, name):
     """What a run has written so far."""
     for path in root.rglob(name):
@@ -39,15 +52,25 @@ def lines(root, name):
 
 
 class Killer(threading.Thread):
-    """Kills an engine when the first completion of step 1 is there, and a rank when the first group of step 2 is."""
+    """Kills one of each kind in the middle of its work.
+
+    An engine when the first completion of step 1 is there, a worker when the first executor call is under way, a rank
+    when the first group of step 2 is done.
+    """
+
+    MOMENTS = (
+        ("EngineActor", "rollouts.jsonl", {"kind": "completion", "step": 1}),
+        ("WorkerActor", "ledger.jsonl", {"event": "intent", "step": 1}),
+        ("RankActor", "rollouts.jsonl", {"kind": "rollout", "step": 2}),
+    )
 
     def __init__(self, root):
         super().__init__(daemon=True)
         self.root, self.killed, self.ended = root, [], threading.Event()
 
     def run(self):
-        for kind, step, actor in (("completion", 1, "EngineActor"), ("rollout", 2, "RankActor")):
-            while not any(line["kind"] == kind and line["step"] == step for line in lines(self.root, "rollouts.jsonl")):
+        for actor, file, wanted in self.MOMENTS:
+            while not any(wanted.items() <= line.items() for line in lines(self.root, file)):
                 if self.ended.wait(0.02):
                     return
             victim = next(process for process in of_ray() if f"ray::{actor}" in " ".join(process.cmdline()))
@@ -63,7 +86,7 @@ def answered(root):
 
 
 @pytest.mark.slow
-def test_the_same_run_though_an_engine_and_a_rank_are_killed(model_cache, tmp_path):
+def test_the_same_run_though_an_engine_a_worker_and_a_rank_are_killed(model_cache, tmp_path):
     from grpo_aflow.train import train
 
     here, there = tmp_path / "here", tmp_path / "there"
@@ -73,7 +96,7 @@ def test_the_same_run_though_an_engine_and_a_rank_are_killed(model_cache, tmp_pa
     train(compose(*SHORT, *RAY, f"paths.runs={there}"))
     killer.ended.set()
     killer.join()
-    assert killer.killed == ["EngineActor", "RankActor"]
+    assert killer.killed == ["EngineActor", "WorkerActor", "RankActor"]
     for own, other in zip(metrics_of(only_run(here)), metrics_of(only_run(there)), strict=True):
         for name in ("loss/total", "loss/policy", "reward/mean", "update/num_tokens", "update/version"):
             assert other[name] == pytest.approx(own[name], abs=1e-5), name
@@ -85,7 +108,7 @@ def test_the_same_run_though_an_engine_and_a_rank_are_killed(model_cache, tmp_pa
     assert answered(there) == answered(here)
     assert len(set(answered(there))) == len(answered(there))  # nothing is paid twice
     deadline = time.monotonic() + 30  # Ray's last processes take a moment to end
-    while (left := of_ray()) and time.monotonic() < deadline:
+    while (left := of_ray() + orphaned_sandboxes()) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left
 
@@ -103,7 +126,7 @@ async def test_what_cannot_be_placed_is_said_at_once():
 
 @pytest.mark.slow
 async def test_what_does_not_come_up(model_cache, tmp_path):
-    """An engine beyond its deadline is quoted; a node without the model says so."""
+    """An engine beyond its deadline is named; a node without the model says so."""
     from grpo_aflow.protocols import PreparedModel
     from grpo_aflow.sampler.settings import AdapterLimits
 
@@ -120,7 +143,7 @@ async def test_what_does_not_come_up(model_cache, tmp_path):
             await cluster.start_sampler(config.sampler, model, AdapterLimits(rank=8), **ask)
     config = compose("sampler=hf", *RAY, "cluster.num_engines=1")
     async with config.cluster.open(print) as cluster:
-        with pytest.raises(InfrastructureError, match=r"does not have .*no model: copy it there"):
+        with pytest.raises(InfrastructureError, match=r"engine 0 on [\d.]+: there is no .*no model: copy it there"):
             await cluster.start_sampler(config.sampler, model, AdapterLimits(rank=8), **ask)
 
 
@@ -152,3 +175,25 @@ def test_local_does_not_import_ray(tmp_path):
 def test_values_out_of_range(override, said):
     with pytest.raises(UserError, match=said):
         compose("cluster=ray", override)
+
+
+@pytest.mark.parametrize(
+    ("raised", "address", "kind", "said"),
+    [
+        (
+            RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.50.0\nThis process with 2.60.0"),
+            "auto",
+            UserError,
+            "Ray: 2.50.0 This process with 2.60.0; install the same versions of Ray and Python",
+        ),
+        (ConnectionError("Could not find any running Ray instance"), "auto", UserError, "ray start --head"),
+        (Exception("timed out"), "null", InfrastructureError, r"Ray does not start here \(timed out\)"),
+    ],
+)
+def test_a_ray_that_cannot_be_reached(monkeypatch, raised, address, kind, said):
+    def init(**given):
+        raise raised
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(kind, match=said):
+        compose("cluster=ray", f"cluster.address={address}").cluster.look()

@@ -1,0 +1,67 @@
+"""Two vLLM engines as processes of Ray behind one sampler: adapters by the object store, every engine checked."""
+
+import asyncio
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sampler_cases import MESSAGES, draw
+
+from grpo_aflow.config.composing import compose
+from grpo_aflow.learner.log_prob_check import LogProbCheck, Scored
+from grpo_aflow.learner.storage.adapter_store import SHARED_MEMORY
+from grpo_aflow.run.watchdog import Watchdog
+from grpo_aflow.sampler.settings import AdapterLimits
+from grpo_aflow.types import Adapter
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("vllm", reason="vLLM is not installed")
+pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install 'grpo-aflow[ray]'")
+
+OVERRIDES = (
+    "sampler=vllm",
+    "sampler.kv_cache_gb=0.1",
+    "cluster=ray",
+    "cluster.engine_cpus=0.25",
+    "cluster.rank_cpus=0.25",
+)
+
+
+def published(before: set[Path]) -> list[list[str]]:
+    """What lies in each engine's memory-backed folder."""
+    folders = set(SHARED_MEMORY.glob("grpo-aflow-adapters-*")) - before
+    return sorted(sorted(version.name for version in folder.iterdir()) for folder in folders)
+
+
+async def test_two_engines_serve_the_same_versions(tiny_policy, make_adapter, peft_scores):
+    config = compose(*OVERRIDES)
+    adapter, before = Adapter(version=1, path=make_adapter(1)), set(SHARED_MEMORY.glob("grpo-aflow-adapters-*"))
+    prompt = tiny_policy.tokenizer.encode_chat(MESSAGES)
+    with closing(Watchdog.start()) as watchdog:
+        async with config.cluster.open(print) as cluster:
+            sampler = await cluster.start_sampler(
+                config.sampler, tiny_policy, AdapterLimits(rank=4, num_versions=2), watchdog=watchdog, seed=0
+            )
+            try:
+                await sampler.publish(adapter)
+                assert published(before) == [["v1"], ["v1"]]
+                groups = await asyncio.gather(*(draw(sampler, prompt, 1, n=4) for _ in range(2)))  # one on each engine
+                assert [len(group) for group in groups] == [4, 4]
+                text = (*prompt, *groups[0][0].token_ids)
+                new, base = await sampler.scores(text, version=1), await sampler.scores(text, version=None)
+                assert set(new) == set(base) == {"engine 0.0", "engine 1.0"}
+                for engine in new:
+                    report = LogProbCheck(dtype="float32").check(
+                        Scored(sampler=new[engine], learner=peft_scores(text, adapter.path)),
+                        Scored(sampler=base[engine], learner=peft_scores(text, None)),
+                    )
+                    assert report.from_base.slope == pytest.approx(1.0, abs=1e-2)
+                for group in groups:
+                    for completion in group.values():
+                        own = peft_scores((*prompt, *completion.token_ids), adapter.path)[len(prompt) - 1 :]
+                        assert completion.logprobs == pytest.approx(own, abs=1e-4)
+                await sampler.retire(1)
+                assert published(before) == [[], []]
+            finally:
+                await sampler.close()
+    assert published(before) == []

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,9 +31,9 @@ from grpo_aflow.config.composing import compose
 from grpo_aflow.executor.cache import AnswerCache
 from grpo_aflow.executor.ledger import Ledger, read_costs
 from grpo_aflow.learner.preparation.reference_workflows import corpus
-from grpo_aflow.protocols import ChatModel
+from grpo_aflow.protocols import ChatModel, Environment, Policy
 from grpo_aflow.rollout.batches import batched
-from grpo_aflow.rollout.environment import Environment, WorkflowEnvironment
+from grpo_aflow.rollout.environment import WorkflowEnvironment
 from grpo_aflow.rollout.group import Rollouter
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.timing import Timeline
@@ -67,9 +67,9 @@ SOURCE = next(w.source for w in corpus() if "self.custom(" in w.source and "for 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstantPolicy:
-    """Every completion is there at once."""
+    """Every completion is there at once; implements `protocols.Policy`."""
 
-    completion: Completion
+    completion: Callable[[int], Completion]  # of a member
     prompt: tuple[int, ...]
 
     def prompt_ids(self, task: Task) -> tuple[int, ...]:
@@ -86,12 +86,12 @@ class InstantPolicy:
         version: int,
     ) -> AsyncGenerator[tuple[int, Completion]]:
         for member in members:
-            yield member, self.completion
+            yield member, self.completion(member)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstantChat:
-    """Every call is answered at once, and written down as the client writes it."""
+    """Every call is answered at once, and written down as the client writes it; implements `protocols.ChatModel`."""
 
     ledger: Ledger
     cache: AnswerCache
@@ -116,7 +116,7 @@ class InstantChat:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstantEnvironment:
-    """One call, and the verdict of a coin."""
+    """One call, and the verdict of a coin; implements `protocols.Environment`."""
 
     chat: ChatModel
 
@@ -142,6 +142,24 @@ class InstantEnvironment:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WaitingEnvironment:
+    """Every execution takes until it is told to end; implements `protocols.Environment`."""
+
+    until: asyncio.Event
+
+    async def rollout(self, task: Task, completion: Completion, *, step: int, member: int) -> Rollout:
+        await self.until.wait()
+        return Rollout(task=task, member=member, completion=completion, status=RolloutStatus.INVALID)
+
+
+def sampled(draw: random.Random, text: str) -> Completion:
+    """A completion of random tokens."""
+    ids = tuple(draw.randrange(30000) for _ in range(COMPLETION_TOKENS))
+    logprobs = tuple(-draw.random() for _ in ids)
+    return Completion(token_ids=ids, logprobs=logprobs, text=text, finish_reason="stop", version=0)
+
+
 class NoSandbox:
     """Mathematical answers are graded without one."""
 
@@ -155,15 +173,9 @@ async def run(folder: Path, *, steps: int, prompts: int, group_size: int, interp
     ledger, cache = Ledger(directory.path / "ledger.jsonl"), AnswerCache(directory.path / "cache.sqlite")
     chat, timeline = InstantChat(ledger=ledger, cache=cache), Timeline()
     draw = random.Random(0)
-    policy = InstantPolicy(
-        prompt=tuple(draw.randrange(30000) for _ in range(PROMPT_TOKENS)),
-        completion=Completion(
-            token_ids=tuple(draw.randrange(30000) for _ in range(COMPLETION_TOKENS)),
-            logprobs=tuple(-draw.random() for _ in range(COMPLETION_TOKENS)),
-            text=SOURCE,
-            finish_reason="stop",
-            version=0,
-        ),
+    completion = sampled(draw, SOURCE)
+    policy: Policy = InstantPolicy(
+        prompt=tuple(draw.randrange(30000) for _ in range(PROMPT_TOKENS)), completion=lambda member: completion
     )
     environment: Environment = InstantEnvironment(chat=chat)
     if interpreted:
@@ -240,31 +252,12 @@ def reading(folder: Path) -> dict[str, float]:
 
 async def in_flight(number: int) -> float:
     """Bytes of the controller for each rollout that waits for its execution."""
-    config, timeline, waiting = compose(), Timeline(), asyncio.Event()
-
-    class Waits:
-        async def rollout(self, task: Task, completion: Completion, *, step: int, member: int) -> Rollout:
-            await waiting.wait()
-            return Rollout(task=task, member=member, completion=completion, status=RolloutStatus.INVALID)
-
-    class Fresh(InstantPolicy):
-        async def draw(self, task, prompt_ids, *, seeds, members, params, version):
-            for member in members:
-                ids = tuple(random.randrange(30000) for _ in range(COMPLETION_TOKENS))
-                logprobs = tuple(-random.random() for _ in ids)
-                yield (
-                    member,
-                    Completion(
-                        token_ids=ids, logprobs=logprobs, text=SOURCE + str(member), finish_reason="stop", version=0
-                    ),
-                )
-
-    prompt = tuple(range(PROMPT_TOKENS))
-    policy = Fresh(
-        prompt=prompt,
-        completion=Completion(token_ids=(), logprobs=(), text="", finish_reason="stop", version=0),
+    config, waiting = compose(), asyncio.Event()
+    policy: Policy = InstantPolicy(
+        prompt=tuple(range(PROMPT_TOKENS)), completion=lambda member: sampled(random.Random(), SOURCE + str(member))
     )
-    rollouter = Rollouter(policy=policy, environment=Waits(), rubric=config.reward, seed=0, timeline=timeline)
+    environment: Environment = WaitingEnvironment(until=waiting)
+    rollouter = Rollouter(policy=policy, environment=environment, rubric=config.reward, seed=0, timeline=Timeline())
     tracemalloc.start()
     groups = [
         asyncio.create_task(rollouter.group(TASKS[i % 1000], step=1, index=i, size=16, params=PARAMS, version=0))

@@ -5,7 +5,7 @@
 The way is that of a run with `cluster=ray`: the run's process reads the files and puts them into Ray's object store;
 each engine's process takes them from there, writes them to its own memory-backed folder, and its engine reads them.
 The engine is no vLLM: it reads the adapter's tensors, which is what every engine has to do, and stops there. Processor
-seconds are of all processes together, so that they say something on a busy machine, too; wall seconds do on an idle one.
+seconds are of all processes together: they say something on a busy machine, too, wall seconds on an idle one.
 """
 
 from __future__ import annotations

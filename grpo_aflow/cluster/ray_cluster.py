@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from grpo_aflow.cluster.placement import Cluster
 
 START_MS = 120_000  # for Ray's own processes to come up on a machine that is busy; by itself it gives them 15 s
-OBJECT_STORE_BYTES = 512 << 20  # of a Ray on this machine: what is sent between its processes at a time
+OBJECT_STORE_BYTES = 2 << 30  # of a Ray on this machine: an adapter of a 7B model, and the one before; taken when used
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -105,13 +105,10 @@ class RayCluster:
     async def _send(self, adapter: Adapter) -> object:
         """A reference to the adapter's files in the object store, put there once for all engines."""
         if adapter.path not in self._sent:
-            for old in list(self._sent)[: -self._settings.num_engines - 3]:
-                del self._sent[old]
-
-            async def put() -> object:
-                return ray.put(await asyncio.to_thread(read_files, adapter.path))
-
-            self._sent[adapter.path] = asyncio.ensure_future(put())
+            for old in list(self._sent)[:-1]:
+                del self._sent[old]  # an engine that still needs it later has it read again
+            put = asyncio.to_thread(lambda: ray.put(read_files(adapter.path)))
+            self._sent[adapter.path] = asyncio.ensure_future(put)
         return await asyncio.shield(self._sent[adapter.path])
 
     async def _up(self, actor: Remote, name: str, start: Callable[[], Awaitable[None]]) -> None:

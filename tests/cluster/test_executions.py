@@ -6,7 +6,9 @@ from contextlib import aclosing
 import pytest
 
 from grpo_aflow.cluster.executions import Asked, Executing, Workers
+from grpo_aflow.config.composing import compose
 from grpo_aflow.run.timing import Timeline
+from grpo_aflow.training.setup import per_place
 from grpo_aflow.types import (
     BudgetReached,
     CallContext,
@@ -155,3 +157,9 @@ async def test_an_execution_that_is_cancelled_asks_no_more():
     assert len(chat.paid) <= 2
     await workers.close()
     assert made[0].closed
+
+
+def test_the_executor_is_given_its_concurrency_for_each_place():
+    config = compose("executor.concurrency=8")
+    assert per_place(config, 1) is config
+    assert per_place(config, 3).executor.concurrency == 24

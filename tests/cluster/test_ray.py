@@ -197,3 +197,18 @@ def test_a_ray_that_cannot_be_reached(monkeypatch, raised, address, kind, said):
     monkeypatch.setattr("ray.init", init)
     with pytest.raises(kind, match=said):
         compose("cluster=ray", f"cluster.address={address}").cluster.look()
+
+
+def test_the_doctor_shows_what_there_is_beside_what_is_needed(monkeypatch):
+    from grpo_aflow.cluster import ray_cluster
+    from grpo_aflow.cluster.needs import Node
+
+    monkeypatch.setattr(ray_cluster, "_connect", lambda address: [Node(name="10.0.0.7", cpus=8, gpus=2)])
+    monkeypatch.setattr(ray_cluster, "_disconnect", lambda: None)
+    shown = compose("cluster=ray", "cluster.engine_gpus=1", "cluster.num_workers=1").cluster.look()
+    assert shown == (
+        "needs 2 engines (1 CPUs and 1 GPUs each), 1 ranks (1 CPUs each), 1 execution workers (1 CPUs each); "
+        "nodes: 10.0.0.7: 8 CPUs and 2 GPUs"
+    )
+    with pytest.raises(UserError, match=r"room for 2 of 3 engines \(1 CPUs and 1 GPUs each\) only \(10.0.0.7: 8 CPUs"):
+        compose("cluster=ray", "cluster.num_engines=3", "cluster.engine_gpus=1").cluster.look()

@@ -142,8 +142,8 @@ def fitted(rows: Sequence[Mapping[str, float]], name: str) -> tuple[float, float
 def extrapolated(once_s: float, each_s: float, engines: int) -> dict[str, float]:
     """Seconds of a publish to engines on machines of 8, which work side by side.
 
-    Each machine takes the adapter once, at 1.25 GB/s (assumed): `at_best` all at the same time, `at_worst` one after the
-    other from the run's own machine.
+    Each machine takes the adapter once, at 1.25 GB/s (assumed): `at_best` all at the same time, `at_worst` one after
+    the other from the run's own machine.
     """
     machines = math.ceil(engines / ENGINES_PER_MACHINE)
     local = once_s + each_s * min(engines, ENGINES_PER_MACHINE)

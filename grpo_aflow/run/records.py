@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from grpo_aflow.run.files import as_type
-from grpo_aflow.types import Completion, Rollout
+from grpo_aflow.types import Completion, Finding, Grade, OperatorCall, Rollout
 
 RolloutKey = tuple[int, int, int]  # (step, group index, member)
 
@@ -72,19 +72,24 @@ def rollout_line(key: RolloutKey, rollout: Rollout, advantage: float | None) -> 
         "text": rollout.completion.text,
         "source": rollout.source,
         "repairs": list(rollout.repairs),
-        "findings": [dataclasses.asdict(finding) for finding in rollout.findings],
+        "findings": [_fields(finding) for finding in rollout.findings],
         "answer": execution.answer if execution else "",
         "execution": execution.status.value if execution else None,
         "reason": execution.reason if execution else "",
-        "trace": [dataclasses.asdict(call) for call in execution.trace] if execution else [],
+        "trace": [_fields(call) for call in execution.trace] if execution else [],
         "num_calls": execution.num_calls if execution else 0,
         "num_tokens": execution.num_tokens if execution else 0,
         "cost_usd": execution.cost_usd if execution else 0.0,
-        "grade": dataclasses.asdict(rollout.grade) if rollout.grade else None,
+        "grade": _fields(rollout.grade) if rollout.grade else None,
         "reward": rollout.reward,
         "reward_terms": dict(rollout.reward_terms),
         "advantage": advantage,
     }
+
+
+def _fields(record: Finding | OperatorCall | Grade) -> dict[str, Any]:
+    """A record as plain data; its values are that already, and are not copied one by one."""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
 def replayed(recorded: Mapping[RolloutKey, Completion], version: int, group_size: int) -> dict[RolloutKey, Completion]:

@@ -1,6 +1,6 @@
 """How long does it take to bring a new adapter of 160 MB to 1, 2 and 4 engines on one machine?
 
-    python experiments/scaling/fanout.py          writes fanout.json
+    python experiments/scaling/fanout.py          writes fanout.json, which model.py extrapolates
 
 The way is that of a run with `cluster=ray`: the run's process reads the files and puts them into Ray's object store;
 each engine's process takes them from there, writes them to its own memory-backed folder, and its engine reads them.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import statistics
 import tempfile
 import time
@@ -35,7 +34,6 @@ from grpo_aflow.types import Adapter, Completion, SamplingParams
 HERE = Path(__file__).parent
 MEGABYTES, TENSORS, VERSIONS = 160, 392, 4  # 392: two for each of the seven linear layers of 28 blocks
 WEIGHTS = "adapter_model.safetensors"
-ENGINES_PER_MACHINE, NETWORK_GB_S = 8, 1.25  # of a cluster that nobody has measured
 
 
 @dataclass(slots=True)
@@ -133,32 +131,12 @@ async def measured(num_engines: int, folder: Path) -> dict[str, float]:
     return {"engines": num_engines, "wall_s": statistics.median(wall[1:]), "cpu_s": statistics.median(cpu[1:])}
 
 
-def fitted(rows: Sequence[Mapping[str, float]], name: str) -> tuple[float, float]:
-    """Least squares: what a publish takes once, and for each engine."""
-    slope, once = statistics.linear_regression([row["engines"] for row in rows], [row[name] for row in rows])
-    return once, slope
-
-
-def extrapolated(once_s: float, each_s: float, engines: int) -> dict[str, float]:
-    """Seconds of a publish to engines on machines of 8, which work side by side.
-
-    Each machine takes the adapter once, at 1.25 GB/s (assumed): `at_best` all at the same time, `at_worst` one after
-    the other from the run's own machine.
-    """
-    machines = math.ceil(engines / ENGINES_PER_MACHINE)
-    local = once_s + each_s * min(engines, ENGINES_PER_MACHINE)
-    transfer = MEGABYTES / 1000 / NETWORK_GB_S if machines > 1 else 0.0
-    return {"engines": engines, "at_best_s": local + transfer, "at_worst_s": local + transfer * (machines - 1)}
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         rows = [asyncio.run(measured(number, Path(name))) for number in (1, 2, 4)]
-    once_s, each_s = fitted(rows, "cpu_s")
-    model = [extrapolated(once_s, each_s, engines) for engines in (1, 8, 16, 41, 64)]
-    (HERE / "fanout.json").write_text(json.dumps({"measured": rows, "extrapolated": model}, indent=1) + "\n")
-    for row in (*rows, *model):
+    for row in rows:
         print(row)
+    (HERE / "fanout.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python experiments/scaling/model.py        validate against measured steps, then answer for 7B; writes results.json
 
-Measured costs come from `experiments/step_speed/sweep.json` and from `controller.json`. What stands in ASSUMED
-was not measured by anybody here; every answer built on it is the model's.
+Measured costs come from `experiments/step_speed/sweep.json`, `controller.json` and `fanout.json`. What stands in
+ASSUMED was not measured by anybody here; every answer built on it is the model's.
 """
 
 from __future__ import annotations
@@ -169,11 +169,23 @@ ASSUMED = {  # not measured: orders of magnitude for Qwen2.5-7B in bf16 with LoR
     "H200": {"engine_tokens_s": 14_000, "sequence_tokens_s": 125, "learner_tokens_s": 8_000, "usd_hour": 3.5},
 }
 PROMPT, COMPLETION, GROUP = 1000, 300, 16  # tokens, tokens, members
-ADAPTER_GB, NETWORK_GB_S = 0.16, 1.25  # 10 Gbit/s to each node, engines side by side
+ADAPTER_GB, NETWORK_GB_S = 0.16, 1.25  # 10 Gbit/s
+ENGINES_PER_MACHINE = 8
 EXECUTION_USD = (
     1.2e-4  # of a rollout: what the simulated executor's price list came to in a short run of the tiny model
 )
 SIMULATED = 4096  # rollouts of a step at most: for a larger one the numbers are those of the balance alone
+
+
+def fan_out_s(engines: int) -> float:
+    """Of an adapter, to engines on machines of 8 which take it one after the other: what fanout.py measured on one.
+
+    Its processor seconds are fitted by a line: what a publish takes once, and for each engine of a machine.
+    """
+    rows = json.loads((HERE / "fanout.json").read_text())
+    each, once = statistics.linear_regression([row["engines"] for row in rows], [row["cpu_s"] for row in rows])
+    others = -(-engines // ENGINES_PER_MACHINE) - 1
+    return once + each * min(engines, ENGINES_PER_MACHINE) + others * ADAPTER_GB / NETWORK_GB_S
 
 
 def answers(controller_rate: float) -> list[dict[str, float | str]]:
@@ -191,7 +203,7 @@ def answers(controller_rate: float) -> list[dict[str, float | str]]:
                 costs = Costs(
                     engine_tokens_s=given["engine_tokens_s"], sequence_tokens_s=given["sequence_tokens_s"],
                     completion_tokens=COMPLETION, learner_group_s=learner_s,
-                    publish_s=1.0 + ADAPTER_GB / NETWORK_GB_S, latency_s=latency, latency_sigma=0.5,
+                    publish_s=1.0 + fan_out_s(engines), latency_s=latency, latency_sigma=0.5,
                     controller_s=1 / controller_rate, shared_cores=False,
                 )  # fmt: skip
                 plan = Plan(groups=groups, group_size=GROUP, staleness=1, engines=engines, ranks=ranks, slots=slots)
@@ -203,6 +215,7 @@ def answers(controller_rate: float) -> list[dict[str, float | str]]:
                         "card": card, "rollouts": rollouts, "latency_s": latency, "engines": engines, "ranks": ranks,
                         "slots": slots, "simulated": simulated,
                         "step_s": round(step_s, 1), "rollouts_per_s": round(rollouts / step_s, 1),
+                        "fan_out_s": round(fan_out_s(engines), 2),
                         "controller_busy": round(rollouts / step_s / controller_rate, 3),
                         "usd_cards": round(cards_usd, 3), "usd_executor": round(rollouts * EXECUTION_USD, 3),
                     }

@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Sequence
 from importlib import metadata
 
+import psutil
+
 from grpo_aflow.run.cards import Card, Hardware
 
 
@@ -43,6 +45,7 @@ def read_hardware(*, cards: bool = True) -> Hardware:
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         torch_has_cuda=torch.version.cuda is not None,
         vllm_build=_vllm_build(),
+        free_memory=int(psutil.virtual_memory().available),
     )
 
 

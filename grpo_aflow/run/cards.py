@@ -43,6 +43,7 @@ class Hardware:
     visible: str | None = None  # CUDA_VISIBLE_DEVICES
     torch_has_cuda: bool = True  # False: the CPU build of torch
     vllm_build: str | None = None  # "cpu", "cuda", or None: not installed
+    free_memory: int | None = None  # of the machine itself, in bytes; None: not looked at
 
     def card(self, device: str) -> Card | None:
         """The card behind a device's name; None for the CPU."""

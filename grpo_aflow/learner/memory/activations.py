@@ -42,6 +42,25 @@ def activation_bytes(
     return held + longest * moment + states
 
 
+def scoring_bytes(
+    shape: ModelShape,
+    lora: LoraSpec,
+    settings: LearnerSettings,
+    *,
+    num_tokens: int,
+    num_prompt: int,
+    element_size: int,
+) -> int:
+    """Bytes at the peak of a forward alone, of the same micro-batch: one layer's at a time, and the prompt's cache."""
+    is_shared = settings.packing == Packing.shared_prefix
+    layer = kept_per_token(shape, lora, element_size, is_shared=is_shared) + _moment_per_token(
+        shape, lora, element_size
+    )
+    prompt = num_prompt if is_shared else 0
+    cache = prompt * shape.num_layers * 2 * shape.kv_width * element_size
+    return max(num_tokens, prompt) * (layer + 4 * shape.hidden_size * element_size) + cache
+
+
 def kept_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, *, is_shared: bool) -> int:
     """Bytes per token that the backward of one decoder layer needs."""
     q, kv, inner = shape.q_width, shape.kv_width, shape.intermediate_size

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from grpo_aflow.learner.lora import LoraSpec
-from grpo_aflow.learner.memory.activations import activation_bytes
+from grpo_aflow.learner.memory.activations import activation_bytes, scoring_bytes
 from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 from grpo_aflow.types import UserError
@@ -158,6 +158,28 @@ def memory_plan(
     room = device_bytes - sum(parts.values())
     settings, parts["activations"] = _cut(shape, lora, settings, load, size, room)
     return MemoryPlan(parts=parts, device_bytes=device_bytes, settings=settings, device=device)
+
+
+def sampling_plan(
+    learning: MemoryPlan, shape: ModelShape, lora: LoraSpec, load: Load, *, dtype: str, sampler_bytes: int, device: str
+) -> DevicePlan:
+    """Plan the other half of a step in which learner and sampler take turns: all of the sampler, awake, beside a learner
+    that holds its weights and scores now and then (the reference, the log-prob check).
+
+    learning: the plan of its own turn.
+    """
+    settings = learning.settings
+    assert settings.max_tokens_per_micro_batch is not None  # the plan has chosen
+    scoring = scoring_bytes(
+        shape,
+        lora,
+        settings,
+        num_tokens=settings.max_tokens_per_micro_batch,
+        num_prompt=load.prompt_tokens,
+        element_size=NUM_BYTES[dtype],
+    )
+    parts = {**learning.parts, "activations": scoring, "sampler": sampler_bytes}
+    return DevicePlan(parts=parts, device_bytes=learning.device_bytes, device=device)
 
 
 def sampler_plan(*, sampler_bytes: int, device_bytes: int, taken_bytes: int, device: str) -> DevicePlan:

@@ -1,7 +1,7 @@
 """How an engine and a learner live on one card: the choices of `sampler.colocate`, by how large the card is.
 
 A choice says what of the engine's memory stays on the card while the learner works, and by which calls of vLLM the rest
-is given back and taken again. Stands below `settings`, whose memory figures it splits, and `vllm`, which makes the calls.
+is given back and taken again. Stands below `settings`, whose memory figures it splits, and `vllm`, which makes them.
 
 vLLM 0.32: both ways of releasing want `enable_sleep_mode`, which takes a card. Level 2 of its sleep throws weights away
 that LoRA has wrapped and cannot load again, so level 1 alone is used.

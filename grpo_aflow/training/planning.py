@@ -92,6 +92,7 @@ def _learner_plan(
 ) -> MemoryPlan:
     """The learner's device while it works."""
     name = hardware.name(placement.learner)
+    kept = config.sampler.colocation.kept(held) if placement.is_shared else 0
     return memory_plan(
         shape,
         config.lora,
@@ -99,7 +100,8 @@ def _learner_plan(
         load,
         dtype=config.model.dtype,
         device_bytes=_total(hardware, placement.learner),
-        sampler_bytes=config.sampler.colocation.kept(held) if placement.is_shared else 0,
+        sampler_bytes=kept,
+        taken_again=held.total - kept if placement.is_shared else 0,
         taken_bytes=_taken(hardware, placement.learner),
         device=f"{name} while it learns" if _in_turns(config, placement) else name,
     )

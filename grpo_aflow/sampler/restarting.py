@@ -10,13 +10,16 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 
-from grpo_aflow.protocols import Sampler
+from grpo_aflow.protocols import Sampler, SleepingSampler
 from grpo_aflow.sampler.redraw import draw_missing
 from grpo_aflow.types import Adapter, Completion, EngineDied, SamplingParams
 
 
 class RestartingSampler:
-    """Implements `protocols.Sampler` on top of `start`, which makes a fresh engine each time it is called."""
+    """Implements `protocols.Sampler` on top of `start`, which makes a fresh engine each time it is called.
+
+    Where the engines can sleep, it is a `protocols.SleepingSampler`, too.
+    """
 
     def __init__(self, sampler: Sampler, start: Callable[[], Awaitable[Sampler]], say: Callable[[str], None]) -> None:
         self._sampler = sampler
@@ -77,6 +80,22 @@ class RestartingSampler:
     async def scores(self, token_ids: Sequence[int], *, version: int | None) -> Mapping[str, tuple[float, ...]]:
         return {f"engine {self.num_restarts}": await self.score(token_ids, version=version)}
 
+    async def sleep(self) -> None:
+        sampler = self._sampler
+        try:
+            await _sleeping(sampler).sleep()
+        except EngineDied as error:
+            await self._recover(sampler, error)
+            await _sleeping(self._sampler).sleep()
+
+    async def wake(self) -> None:
+        """In place of an engine that died in its sleep another one starts, which is awake."""
+        sampler = self._sampler
+        try:
+            await _sleeping(sampler).wake()
+        except EngineDied as error:
+            await self._recover(sampler, error)
+
     async def close(self) -> None:
         await self._sampler.close()
 
@@ -99,3 +118,9 @@ class RestartingSampler:
                 raise
             self._sampler = sampler
             self._say(f"the engine is back; it serves versions {sorted(self._adapters)}")
+
+
+def _sleeping(sampler: Sampler) -> SleepingSampler:
+    if not isinstance(sampler, SleepingSampler):
+        raise TypeError(f"{type(sampler).__name__} cannot sleep")
+    return sampler

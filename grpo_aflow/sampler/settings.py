@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from grpo_aflow.protocols import PreparedModel, Sampler
+from grpo_aflow.sampler.colocation import COLOCATIONS, Colocate, Colocation, EngineBytes, Resident
 from grpo_aflow.types import SamplingParams, UserError
 
 if TYPE_CHECKING:
@@ -79,9 +80,18 @@ class Sampling(ABC):
             temperature += (self.final_temperature - self.temperature) * done
         return SamplingParams(temperature=temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=self.max_tokens)
 
+    @property
+    def colocation(self) -> Colocation:
+        """How it lives on a device that it shares with the learner."""
+        return Resident()
+
+    def apart(self) -> Sampling:
+        """The same for a sampler that has its device for itself."""
+        return self
+
     @abstractmethod
-    def memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> int:
-        """Bytes that the sampler holds for itself."""
+    def memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> EngineBytes:
+        """What the sampler holds for itself."""
 
     @abstractmethod
     def check_memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> None:
@@ -104,6 +114,7 @@ class VllmSettings(Sampling):
     enforce_eager: bool  # no compilation and no CUDA graphs: starts faster, decodes slower; always so on the CPU
     cpu_threads: int  # of the engine, on the CPU
     lm_head_fp32: bool  # logits in fp32 also over a bf16 or fp16 base, as the learner's
+    colocate: Colocate  # on a card that the learner shares; without effect where each has its own
 
     def __post_init__(self) -> None:
         super(VllmSettings, self).__post_init__()
@@ -115,12 +126,21 @@ class VllmSettings(Sampling):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
 
-    def memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> int:
-        """Bytes that the engine holds for itself: its share of a card; else weights, slots of adapters and KV cache."""
+    @property
+    def colocation(self) -> Colocation:
+        return COLOCATIONS[self.colocate]
+
+    def apart(self) -> Sampling:
+        return replace(self, colocate=Colocate.resident)
+
+    def memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> EngineBytes:
+        """What the engine holds for itself: its share of a card; else weights, slots of adapters and KV cache."""
+        held = _without_cache(weights, on_card=on_card)
         if on_card and self.kv_cache_gb is None:
-            return max(int(self.gpu_memory_utilization * device_bytes), _least(weights, on_card=on_card))
+            share = int(self.gpu_memory_utilization * device_bytes)
+            return replace(held, kv_cache=max(share - held.total, _sequence(weights)))
         kv_cache_gb = CPU_KV_CACHE_GB if self.kv_cache_gb is None else self.kv_cache_gb
-        return _without_cache(weights, on_card=on_card) + int(kv_cache_gb * 2**30)
+        return replace(held, kv_cache=int(kv_cache_gb * 2**30))
 
     def check_memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> None:
         """Raise UserError where a share of a card, or the KV cache, is too small for one sequence of full length."""
@@ -138,10 +158,12 @@ class VllmSettings(Sampling):
             )
 
 
-def _without_cache(weights: ServedWeights, *, on_card: bool) -> int:
-    """Bytes of an engine besides its KV cache: the base, a slot for each adapter, on a card an engine's own share."""
+def _without_cache(weights: ServedWeights, *, on_card: bool) -> EngineBytes:
+    """An engine besides its KV cache: the base, a slot for each adapter, on a card an engine's own share."""
     slots = weights.num_versions * vllm_rank(weights.rank) * weights.adapter_weights
-    return (weights.num_base + slots) * weights.size + (CARD_OVERHEAD if on_card else 0)
+    return EngineBytes(
+        weights=(weights.num_base + slots) * weights.size, kv_cache=0, overhead=CARD_OVERHEAD if on_card else 0
+    )
 
 
 def _sequence(weights: ServedWeights) -> int:
@@ -151,7 +173,7 @@ def _sequence(weights: ServedWeights) -> int:
 
 def _least(weights: ServedWeights, *, on_card: bool) -> int:
     """Bytes without which vLLM does not start."""
-    return _without_cache(weights, on_card=on_card) + _sequence(weights)
+    return _without_cache(weights, on_card=on_card).total + _sequence(weights)
 
 
 def vllm_rank(rank: int) -> int:

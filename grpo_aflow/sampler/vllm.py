@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from grpo_aflow.protocols import PreparedModel, Tokenizer
+from grpo_aflow.sampler.colocation import Colocation
 from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings, fit
 from grpo_aflow.sampler.versions import ServedVersions, check_whole
 from grpo_aflow.sampler.vllm_engine import first_line, start_engine
@@ -37,8 +38,10 @@ WATCH_EVERY_S = 0.5  # while the engine starts: its processes are recorded as th
 class VllmSampler:
     """Implements `protocols.Sampler`. Make one with `start`; after the engine has died, make another."""
 
-    def __init__(self, engine: AsyncLLM, tokenizer: Tokenizer, *, max_model_len: int) -> None:
+    def __init__(self, engine: AsyncLLM, tokenizer: Tokenizer, *, max_model_len: int, colocation: Colocation) -> None:
         self._engine: AsyncLLM | None = engine
+        self._colocation = colocation
+        self._asleep = False
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
         self._versions: ServedVersions[LoRARequest] = ServedVersions()
@@ -60,9 +63,24 @@ class VllmSampler:
             await asyncio.wait([starting], timeout=WATCH_EVERY_S)
             if watchdog is not None:
                 await asyncio.to_thread(watchdog.watch_children)
-        sampler = cls(starting.result(), model.tokenizer, max_model_len=model.max_model_len)
+        engine = starting.result()
+        sampler = cls(engine, model.tokenizer, max_model_len=model.max_model_len, colocation=settings.colocation)
         await sampler.score([model.tokenizer.end_id] * 2, version=None)  # the first call compiles
         return sampler
+
+    async def sleep(self) -> None:
+        with self._engine_or_fault("cannot give its memory back") as engine:
+            self._asleep = True  # from here on nobody may ask it for anything
+            await self._colocation.release(engine)
+
+    async def wake(self) -> None:
+        if not self._asleep:
+            return
+        self._asleep = False
+        with self._engine_or_fault("cannot take its memory again") as engine:
+            awake = await self._colocation.restore(engine)
+        if not awake:
+            raise InfrastructureError("vLLM: the engine has been woken, and a part of it still sleeps; resume the run")
 
     async def publish(self, adapter: Adapter) -> None:
         from vllm.lora.request import LoRARequest
@@ -186,6 +204,8 @@ class VllmSampler:
 
         if self._engine is None:
             raise InfrastructureError("the sampler is closed")
+        if self._asleep:  # an adapter would go to memory that is not there, and a request would wait for ever
+            raise RuntimeError(f"vLLM: {what}: the engine sleeps; wake() comes first")
         try:
             yield self._engine
         except (EngineDeadError, EngineGenerateError) as error:

@@ -3,8 +3,9 @@
     python -m grpo_aflow.training.gpu_check [--only STEP] [--device cuda:1]
 
 Each step is a process of its own under its own time limit, so that one that hangs or crashes ends alone; its line is
-printed as it ends. The learner's steps need torch, transformers and peft alone; the last step is a short training run
-with vLLM, where that is installed. Without a card it says so and ends with 0. A step that fails makes the exit code 1.
+printed as it ends. The learner's steps need torch, transformers and peft alone; the last ones are short training runs
+with vLLM, where that is installed: side by side, then by turns (`sampler.colocate`). Without a card it says so and ends
+with 0. A step that fails makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 
 from grpo_aflow.learner.memory.plan import Load
 from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B
+from grpo_aflow.sampler.colocation import Colocate
 from grpo_aflow.training.gpu_steps import about_card, kernels, learner_step, out_of_memory, with_vllm
 
 
@@ -46,15 +48,17 @@ STEPS = (
     Step(name="kernels", limit_s=90, run=kernels),
     Step(name="learner 0.5B", limit_s=120, run=partial(learner_step, QWEN25_05B, SHORT), expected=SHORT_05B),
     Step(name="out of memory", limit_s=120, run=out_of_memory),
-    Step(name="learner 7B", limit_s=240, run=partial(learner_step, QWEN25_7B, SHORT), expected=SHORT_7B),
+    Step(name="learner 7B", limit_s=180, run=partial(learner_step, QWEN25_7B, SHORT), expected=SHORT_7B),
     Step(
         name="learner 7B, TF32",
         limit_s=120,
         run=partial(learner_step, QWEN25_7B, SHORT, tf32=True),
         expected=SHORT_7B_TF32,
     ),
-    Step(name="learner 7B, long", limit_s=240, run=partial(learner_step, QWEN25_7B, LONG), expected=LONG_7B),
-    Step(name="run with vLLM", limit_s=240, run=with_vllm),
+    Step(name="learner 7B, long", limit_s=180, run=partial(learner_step, QWEN25_7B, LONG), expected=LONG_7B),
+    Step(name="run with vLLM", limit_s=120, run=with_vllm),
+    Step(name="run, share", limit_s=120, run=partial(with_vllm, colocate=Colocate.share)),
+    Step(name="run, sleep", limit_s=120, run=partial(with_vllm, colocate=Colocate.sleep)),
 )
 
 

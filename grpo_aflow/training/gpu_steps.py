@@ -28,6 +28,8 @@ from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogpro
 from grpo_aflow.learner.policy.kernel_check import check_kernels
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 from grpo_aflow.learner.update.step_stats import StepStats
+from grpo_aflow.run.files import read_jsonl
+from grpo_aflow.sampler.colocation import Colocate
 from grpo_aflow.types import AdvantageKind, Completion, TrainingGroup, UserError
 
 # Dense bf16 operations a second, from the makers' data sheets, by a part of the card's name.
@@ -142,21 +144,25 @@ def out_of_memory(device: str) -> str:
     return f"{found}, and the next step went through"
 
 
-def with_vllm(device: str) -> str:
-    """A short run of the tiny policy on the card: sampler, publishing, log-prob check and learner side by side."""
+def with_vllm(device: str, *, colocate: Colocate = Colocate.resident) -> str:
+    """A short run of the tiny policy on the card: sampler, publishing, log-prob check and learner side by side.
+
+    Or by turns: then each version is published to an engine that has just woken, and checked against the learner.
+    """
     missing = [name for name in ("vllm", "hydra") if importlib.util.find_spec(name) is None]
     if missing:
         return f"left out: {', '.join(missing)} is not installed here; the learner's half stands above"
     overrides = ["model=tiny", f"model.device={device}", "model.dtype=bfloat16", "sampler.kv_cache_gb=1"]
-    overrides += ["schedule.num_steps=3", "eval=none", "logger=none"]
+    overrides += ["schedule.num_steps=3", "eval=none", "logger=none", f"sampler.colocate={colocate.value}"]
     with tempfile.TemporaryDirectory() as runs:
         command = [sys.executable, "-c", "from grpo_aflow.cli import train; train()", *overrides, f"paths.runs={runs}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"exit code {done.returncode}: {' '.join(done.stderr.split()[-60:])}")
         [metrics] = Path(runs).rglob("metrics.jsonl")
-        number = len(metrics.read_text(encoding="utf-8").splitlines())
-    return f"{number} steps of the tiny policy in bf16, every published version checked"
+        lines = list(read_jsonl(metrics))
+    took = max(line["time/publish_busy_s"] for line in lines)
+    return f"{len(lines)} steps of the tiny policy in bf16, every published version checked; publishing {took:.2f} s"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

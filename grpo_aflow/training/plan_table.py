@@ -16,6 +16,7 @@ from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.learner.memory.plan import GIB
 from grpo_aflow.learner.memory.shapes import QWEN3_8B, QWEN25_05B, QWEN25_7B, ModelShape
 from grpo_aflow.run.cards import BF16_CAPABILITY, Card, Hardware, place
+from grpo_aflow.sampler.colocation import Colocate
 from grpo_aflow.training.planning import RunPlan, plan_run
 
 CARDS = {24: 23.5, 40: 39.4, 48: 44.4, 80: 79.1, 141: 139.7}  # GiB that cards of so many GB have (48: an L40S)
@@ -59,9 +60,16 @@ COMMANDS = (
 )
 _SMALL_ENGINE = ("sampler.kv_cache_gb=1.5", "sampler.max_num_seqs=32", "sampler.enforce_eager=true")
 _SMALL_ADAPTER = ("lora.rank=64", "lora.target_modules=[q_proj,k_proj,v_proj,o_proj]")
+# Sampler and learner by turns on their card, which wants strictly on-policy steps.
+TURNS = {
+    choice.value: (f"sampler.colocate={choice.value}", "schedule.max_staleness=0")
+    for choice in (Colocate.share, Colocate.sleep)
+}
 # What makes a refused command fit: number of cards, overrides; the first one that does is shown.
 FIXES: Sequence[tuple[int, Sequence[str]]] = (
     (1, ("sampler.kv_cache_gb=4",)),
+    (1, TURNS["share"]),
+    (1, TURNS["sleep"]),
     (1, _SMALL_ENGINE),
     (1, (*_SMALL_ENGINE, *_SMALL_ADAPTER)),
     (2, ()),
@@ -112,7 +120,7 @@ def readme_table() -> str:
 
 
 def lines() -> Iterator[str]:
-    """What `make plan` prints: by command and card what the learner's device holds, or what to set."""
+    """What `make plan` prints: by command and card what the learner's device holds, also by turns, or what to set."""
     for command in COMMANDS:
         yield command.label.replace("`", "")
         for size in CARDS:
@@ -125,6 +133,19 @@ def lines() -> Iterator[str]:
                 yield f"  {size:>4} GB  fits     {need}  micro-batches of {tokens} tokens, activations {how}"
             else:
                 yield f"  {size:>4} GB  refused  {need}  fits with {fix(command, size)}"
+            yield from (_turns_line(command, size, choice) for choice in TURNS)
+
+
+def _turns_line(command: Command, size: int, choice: str) -> str:
+    """The two halves of a step in which one sleeps while the other works."""
+    plan = planned(command, size, *TURNS[choice])
+    assert plan.sampler is not None
+    verdict = "fits" if plan.fits else "refused"
+    return (
+        f"           {choice:<9}{verdict:<8} {plan.learner.total / GIB:5.1f} GiB while it learns, "
+        f"{plan.sampler.total / GIB:5.1f} while it samples; micro-batches of "
+        f"{plan.learner.settings.max_tokens_per_micro_batch} tokens"
+    )
 
 
 if __name__ == "__main__":

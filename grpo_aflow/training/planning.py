@@ -11,6 +11,7 @@ from functools import partial
 
 from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.learner.memory.plan import (
+    GIB,
     NUM_BYTES,
     DevicePlan,
     Load,
@@ -18,20 +19,25 @@ from grpo_aflow.learner.memory.plan import (
     device_memory,
     memory_plan,
     sampler_plan,
+    sampling_plan,
 )
 from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.run.cards import CPU, Hardware, Placement
+from grpo_aflow.sampler.colocation import EngineBytes
 from grpo_aflow.sampler.settings import ServedWeights
 from grpo_aflow.types import UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunPlan:
-    """One plan for each device of a run."""
+    """One plan for each device of a run; two of a device that sampler and learner use in turns."""
 
     learner: MemoryPlan
-    sampler: DevicePlan | None  # None: it is on the learner's device, and in its plan
+    # Of the sampler's own device, or of its turn on the learner's; None: it is there all the time, and in that plan.
+    sampler: DevicePlan | None
     check_sampler: Callable[[], None]  # raises UserError where its settings leave the engine too little
+    host_bytes: int  # of the machine's memory that a sleeping engine's weights take
+    host_free: int | None  # None: not known
 
     @property
     def fits(self) -> bool:
@@ -47,6 +53,11 @@ class RunPlan:
         if self.sampler is not None:
             self.sampler.check()
         self.check_sampler()
+        if self.host_free is not None and self.host_bytes > self.host_free:
+            raise UserError(
+                f"an engine that sleeps keeps {self.host_bytes / GIB:.1f} GiB of weights in the machine's memory, of "
+                f"which {self.host_free / GIB:.1f} GiB are free: set sampler.colocate=share"
+            )
 
     def render(self) -> str:
         """The plans as text, each under its device."""
@@ -58,36 +69,77 @@ def plan_run(
     config: TrainConfig, shape: ModelShape, *, prompt_tokens: int, hardware: Hardware, placement: Placement
 ) -> RunPlan:
     """Plan a run of `config` on a model of this shape, with prompts of at most `prompt_tokens`."""
-    dtype = config.model.dtype
-    device_bytes = _total(hardware, placement.sampler)
+    load = Load(
+        prompt_tokens=prompt_tokens,
+        completion_tokens=config.sampler.max_tokens,
+        group_size=config.schedule.group_size,
+    )
     weights = served_weights(config, shape)
-    on_card = placement.sampler != CPU
-    sampler_bytes = config.sampler.memory(weights, device_bytes=device_bytes, on_card=on_card)
-    check_sampler = partial(config.sampler.check_memory, weights, device_bytes=device_bytes, on_card=on_card)
-    learner = memory_plan(
+    device_bytes, on_card = _total(hardware, placement.sampler), placement.sampler != CPU
+    held = config.sampler.memory(weights, device_bytes=device_bytes, on_card=on_card)
+    learner = _learner_plan(config, shape, load, hardware, placement, held)
+    return RunPlan(
+        learner=learner,
+        sampler=_sampler_plan(config, shape, load, hardware, placement, held, learner),
+        check_sampler=partial(config.sampler.check_memory, weights, device_bytes=device_bytes, on_card=on_card),
+        host_bytes=config.sampler.colocation.on_host(held) if placement.is_shared else 0,
+        host_free=hardware.free_memory,
+    )
+
+
+def _learner_plan(
+    config: TrainConfig, shape: ModelShape, load: Load, hardware: Hardware, placement: Placement, held: EngineBytes
+) -> MemoryPlan:
+    """The learner's device while it works."""
+    name = hardware.name(placement.learner)
+    kept = config.sampler.colocation.kept(held) if placement.is_shared else 0
+    return memory_plan(
         shape,
         config.lora,
         config.learner,
-        Load(
-            prompt_tokens=prompt_tokens,
-            completion_tokens=config.sampler.max_tokens,
-            group_size=config.schedule.group_size,
-        ),
-        dtype=dtype,
+        load,
+        dtype=config.model.dtype,
         device_bytes=_total(hardware, placement.learner),
-        sampler_bytes=sampler_bytes if placement.is_shared else 0,
+        sampler_bytes=kept,
+        taken_again=held.total - kept if placement.is_shared else 0,
         taken_bytes=_taken(hardware, placement.learner),
-        device=hardware.name(placement.learner),
+        device=f"{name} while it learns" if _in_turns(config, placement) else name,
     )
+
+
+def _sampler_plan(
+    config: TrainConfig,
+    shape: ModelShape,
+    load: Load,
+    hardware: Hardware,
+    placement: Placement,
+    held: EngineBytes,
+    learner: MemoryPlan,
+) -> DevicePlan | None:
+    """The sampler's own device, or its turn on the learner's; None where all of it is in the learner's plan."""
+    name = hardware.name(placement.sampler)
+    if _in_turns(config, placement):
+        return sampling_plan(
+            learner,
+            shape,
+            config.lora,
+            load,
+            dtype=config.model.dtype,
+            sampler_bytes=held.total,
+            device=f"{name} while it samples",
+        )
     if placement.is_shared:
-        return RunPlan(learner=learner, sampler=None, check_sampler=check_sampler)
-    own = sampler_plan(
-        sampler_bytes=sampler_bytes,
-        device_bytes=device_bytes,
+        return None
+    return sampler_plan(
+        sampler_bytes=held.total,
+        device_bytes=_total(hardware, placement.sampler),
         taken_bytes=_taken(hardware, placement.sampler),
-        device=hardware.name(placement.sampler),
+        device=name,
     )
-    return RunPlan(learner=learner, sampler=own, check_sampler=check_sampler)
+
+
+def _in_turns(config: TrainConfig, placement: Placement) -> bool:
+    return placement.is_shared and config.sampler.colocation.takes_turns
 
 
 def served_weights(config: TrainConfig, shape: ModelShape) -> ServedWeights:

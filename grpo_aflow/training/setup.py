@@ -45,6 +45,7 @@ from grpo_aflow.training.planning import RunPlan, plan_run
 from grpo_aflow.training.publisher import Publisher
 from grpo_aflow.training.references import References
 from grpo_aflow.training.state import Training
+from grpo_aflow.training.turns import turns
 from grpo_aflow.types import Task, UserError
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
             max_staleness=config.schedule.max_staleness,
             timeline=services.timeline,
         ),
+        turns=turns(config.sampler, opened.served, services.timeline),
         checkpoints=checkpoints,
         stream=stream,
         held_out=HeldOut(

@@ -6,7 +6,8 @@ Stands between `train`, which says in which order things happen, and the parts, 
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine, Mapping, Sized
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sized
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.learner.storage.checkpoints import Checkpoints
 from grpo_aflow.learner.worker import LearnerWorker
 from grpo_aflow.protocols import ServedModel, TaskStream
+from grpo_aflow.rollout.batches import Batched
 from grpo_aflow.rollout.group import Rollouter
 from grpo_aflow.run.background import Logs
 from grpo_aflow.run.folder import RunDirectory
@@ -27,6 +29,7 @@ from grpo_aflow.training.pipeline import Pipeline
 from grpo_aflow.training.publisher import Publisher
 from grpo_aflow.training.references import References
 from grpo_aflow.training.summary import last_lines
+from grpo_aflow.training.turns import Turns
 from grpo_aflow.types import (
     InfrastructureError,
     RolloutGroup,
@@ -54,6 +57,7 @@ class Training:
     worker: LearnerWorker
     references: References
     publisher: Publisher
+    turns: Turns
     checkpoints: Checkpoints
     stream: TaskStream
     held_out: HeldOut
@@ -97,10 +101,19 @@ class Training:
 
         self.progress.watch(describe)
 
+    async def recorded(
+        self, batches: AsyncGenerator[Batched], arrived: dict[int, RolloutGroup]
+    ) -> AsyncGenerator[Batched]:
+        """The same groups, each recorded and put into `arrived` the moment it is in."""
+        async with aclosing(batches):
+            async for place, group, batch in batches:
+                arrived[place] = group
+                for rollout, advantage in zip(group.rollouts, batch.advantages, strict=True):
+                    self.lines.append(self.run.rollout((group.step, group.index, rollout.member), rollout, advantage))
+                yield place, group, batch
+
     async def learn(self, place: int, group: RolloutGroup, batch: TrainingGroup) -> None:
-        """Record a group, then forward and backward of it; one without a signal costs nothing."""
-        for rollout, advantage in zip(group.rollouts, batch.advantages, strict=True):
-            self.lines.append(self.run.rollout((group.step, group.index, rollout.member), rollout, advantage))
+        """Forward and backward of a group; one without a signal costs nothing."""
         reference = await self.references.take(group)
         with self.services.timeline.busy("learner"):
             await self.worker.backward(batch, reference, place)

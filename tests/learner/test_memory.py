@@ -4,7 +4,7 @@ import pytest
 from learner_cases import group, learner, settings, spec
 from live_bytes import LiveBytes
 
-from grpo_aflow.learner.memory.activations import activation_bytes
+from grpo_aflow.learner.memory.activations import activation_bytes, scoring_bytes
 from grpo_aflow.learner.memory.plan import ENOUGH_TOKENS, GIB, Load, device_memory, memory_plan
 from grpo_aflow.learner.memory.shapes import QWEN25_7B, model_shape
 from grpo_aflow.learner.settings import Packing
@@ -69,6 +69,21 @@ def test_activations_are_those_that_live_in_a_real_step(wide_base, packing, chec
     )
     logits = 16 * 1024 * 12
     assert 1.0 <= (estimate + logits) / (counted.peak - gradients) <= 1.2
+
+
+@pytest.mark.parametrize("packing", list(Packing))
+@pytest.mark.parametrize("targets", [["all-linear"], ["q_proj", "k_proj", "v_proj", "o_proj"]])
+def test_scoring_takes_what_lives_in_a_real_forward(wide_base, packing, targets):
+    lora = spec(rank=16, target_modules=targets)
+    made_settings = settings(packing=packing, logits_chunk=16)
+    made = learner(wide_base, lora=lora, settings_=made_settings, dtype="bfloat16", warm=False)
+    scored = group((256, 256), (1.0, -1.0), num_prompt=128)
+    with LiveBytes() as counted:
+        made.policy.evaluate(scored.prompt_ids, [c.token_ids for c in scored.completions], temperature=1.0)
+    num_tokens = 2 * (256 + (128 if packing == Packing.padded else 0))
+    shape = model_shape(wide_base)
+    estimate = scoring_bytes(shape, lora, made_settings, num_tokens=num_tokens, num_prompt=128, element_size=2)
+    assert 1.0 <= (estimate + 16 * 1024 * 12) / counted.peak <= 1.3
 
 
 def plan(*, lora=None, load=LOAD, dtype="bfloat16", device=80 * GIB, sampler=0, **changes):

@@ -17,6 +17,7 @@ from sampler_cases import MESSAGES, PLAIN, draw
 from grpo_aflow.learner.log_prob_check import LogProbCheck, Scored
 from grpo_aflow.protocols import Sampler
 from grpo_aflow.run.watchdog import descendants
+from grpo_aflow.sampler.colocation import COLOCATIONS, Colocate
 from grpo_aflow.sampler.opening import Vllm
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
@@ -39,6 +40,7 @@ SETTINGS = Vllm(
     cpu_threads=1,
     lm_head_fp32=False,
     device=None,
+    colocate=Colocate.resident,
 )
 PROBE = tuple(range(5, 69))
 TOLERANCE = 1e-4
@@ -238,6 +240,29 @@ async def test_an_architecture_that_vllm_does_not_serve_is_refused(tiny_policy, 
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="vLLM cannot serve .*NobodysForCausalLM.*; choose another model or sampler=hf"):
         await start(replace(tiny_policy, path=folder))
+
+
+async def test_the_real_engine_sleeps_and_wakes_in_our_order(sampler, adapters, prompt, monkeypatch):
+    """vLLM's CPU build pauses, drops its cache and counts what sleeps, as on a card; it gives no memory back."""
+    await sampler.publish(Adapter(version=60, path=adapters[1]))
+    before = await sampler.score(PROBE, version=60)
+    monkeypatch.setattr(sampler, "_colocation", COLOCATIONS[Colocate.sleep])
+    await sampler.sleep()
+    assert await sampler._engine.is_sleeping()
+    with pytest.raises(RuntimeError, match=r"the engine sleeps; wake\(\) comes first"):
+        await sampler.publish(Adapter(version=61, path=adapters[2]))
+    await sampler.wake()
+    assert not await sampler._engine.is_sleeping()
+    await sampler.publish(Adapter(version=61, path=adapters[2]))
+    assert await sampler.score(PROBE, version=60) == pytest.approx(before, abs=TOLERANCE)
+    assert len(await draw(sampler, prompt, 61)) == 8
+    monkeypatch.setattr(sampler, "_colocation", COLOCATIONS[Colocate.share])
+    with pytest.raises(InfrastructureError, match="cannot give its memory back: .*discard is not supported on CPU"):
+        await sampler.sleep()  # the config refuses it before; on a card it goes
+    await sampler.wake()
+    assert len(await draw(sampler, prompt, 61)) == 8
+    await sampler.retire(60)
+    await sampler.retire(61)
 
 
 async def test_a_dead_engine_is_reported_and_another_can_be_started(sampler, prompt, tiny_policy):

@@ -1,7 +1,7 @@
 """At staleness 0 the streaming loop equals the plain one to the bit: sample all, run all, learn all."""
 
 import dataclasses
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,10 @@ from grpo_aflow.rollout.advantage import group_advantages
 from grpo_aflow.rollout.batches import training_group
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.progress import Progress
+from grpo_aflow.train import train
+from grpo_aflow.training import setup
 from grpo_aflow.training.setup import open_training
+from grpo_aflow.training.turns import InTurns
 
 pytestmark = pytest.mark.slow
 
@@ -48,3 +51,46 @@ async def test_the_streaming_loop_is_the_plain_loop(trained_run, tmp_path):
         await plain(compose(*SMALL, "eval=none", f"paths.runs={tmp_path}"))
         == (last / "adapter" / "adapter_model.safetensors").read_bytes()
     )
+
+
+class Napping:
+    """A real sampler that is asked for nothing while it sleeps."""
+
+    def __init__(self, sampler):
+        self.sampler, self.asleep, self.naps = sampler, False, 0
+
+    async def sleep(self):
+        self.asleep = True
+
+    async def wake(self):
+        self.asleep, self.naps = False, self.naps + self.asleep
+
+    def __getattr__(self, name):
+        assert not self.asleep, f"{name} of a sampler that sleeps"
+        return getattr(self.sampler, name)
+
+
+def test_in_turns_the_same_adapter_is_learned(trained_run, tmp_path, monkeypatch):
+    """Every request of a real run falls into the sampler's turn, and the bits are those of a run side by side."""
+    config = compose(*SMALL, "eval=none", f"paths.runs={tmp_path}")
+    naps = []
+
+    def napping(sampling, served, timeline):
+        naps.append(served.sampler)
+        return InTurns(served.sampler, timeline)
+
+    original = setup.serve
+
+    @asynccontextmanager
+    async def serve(*arguments):
+        async with original(*arguments) as served:
+            yield dataclasses.replace(served, sampler=Napping(served.sampler))
+
+    monkeypatch.setattr(setup, "serve", serve)
+    monkeypatch.setattr(setup, "turns", napping)
+    train(config)
+    assert naps[0].naps == config.schedule.num_steps
+    [run] = [path.parent for path in tmp_path.rglob("manifest.json")]
+    last, expected = (sorted((path / "checkpoints").iterdir())[-1] for path in (run, trained_run))
+    file = "adapter/adapter_model.safetensors"
+    assert (last / file).read_bytes() == (expected / file).read_bytes()

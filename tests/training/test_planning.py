@@ -11,7 +11,7 @@ from grpo_aflow.learner.memory.plan import GIB
 from grpo_aflow.learner.memory.shapes import QWEN25_7B
 from grpo_aflow.run.cards import Card, Hardware, Placement
 from grpo_aflow.services import place_on
-from grpo_aflow.training.plan_table import CARDS, COMMANDS, GPU, Command, fix, planned, readme_table
+from grpo_aflow.training.plan_table import CARDS, COMMANDS, GPU, TURNS, Command, fix, planned, readme_table
 from grpo_aflow.training.planning import plan_run
 from grpo_aflow.types import UserError
 
@@ -106,3 +106,73 @@ def test_a_share_or_a_cache_that_vllm_cannot_start_with_is_refused():
         plan(hardware((140, 140)), gpu_memory_utilization=0.1).check()
     with pytest.raises(UserError, match=r"kv_cache_gb=0\.5 holds no sequence of model\.max_model_len=16384 tokens"):
         plan(hardware((140, 140)), kv_cache_gb=0.5).check()
+
+
+def turns(choice, *further):
+    return compose(*COMMANDS[0].overrides, f"sampler.colocate={choice}", *further)
+
+
+@pytest.mark.parametrize("choice", ["share", "sleep"])
+def test_by_turns_each_half_of_a_step_is_planned(choice):
+    resident = planned(BY_NAME["README"], 80)
+    plan = planned(BY_NAME["README"], 80, *TURNS[choice])
+    plan.check()
+    assert [line for line in plan.render().splitlines() if line.endswith(":")] == [
+        "cuda:0 (80 GB) while it learns:",
+        "cuda:0 (80 GB) while it samples:",
+    ]
+    assert plan.learner.total < resident.learner.total - 20 * GIB  # the cache is not there
+    held = plan.sampler.parts["sampler"] - plan.learner.parts["sampler"]
+    weights = 2 * QWEN25_7B.num_weights
+    assert held > weights if choice == "sleep" else plan.learner.parts["sampler"] > weights
+
+
+def test_a_7b_model_on_40_gb_by_turns():
+    """What both together do not fit, they do one after the other."""
+    assert not planned(BY_NAME["README"], 40).fits
+    assert planned(BY_NAME["README"], 40, *TURNS["share"]).fits
+    assert planned(BY_NAME["README"], 40, *TURNS["sleep"]).fits
+
+
+def test_a_half_that_does_not_fit_is_named():
+    with pytest.raises(UserError, match=r"but cuda:0 \(24 GB\) while it (learns|samples) has 23\.5 GiB"):
+        planned(BY_NAME["README"], 24, *TURNS["sleep"]).check()
+
+
+def test_weights_that_wait_need_memory_of_the_machine():
+    small = replace(hardware((140, 140)), free_memory=8 * GIB)
+    one = Placement(learner="cuda:0", sampler="cuda:0")
+    planning = {"prompt_tokens": 3000, "hardware": small, "placement": one}
+    plan_run(turns("share", "schedule.max_staleness=0"), QWEN25_7B, **planning).check()
+    asleep = turns("sleep", "schedule.max_staleness=0")
+    with pytest.raises(UserError, match=r"keeps 14\.3 GiB of weights in the machine's memory, of which 8\.0 .*=share"):
+        plan_run(asleep, QWEN25_7B, **planning).check()
+    apart = Placement(learner="cuda:0", sampler="cuda:1")
+    both = replace(hardware((140, 140), (140, 140)), free_memory=8 * GIB)
+    plan_run(asleep, QWEN25_7B, prompt_tokens=3000, hardware=both, placement=apart).check()
+
+
+@pytest.mark.parametrize("choice", ["share", "sleep"])
+@pytest.mark.parametrize(
+    ("overrides", "refused"),
+    [
+        (
+            ("schedule.max_staleness=1",),
+            r"max_staleness=1 samples while the learner works.*max_staleness=0, or set samp",
+        ),
+        (("schedule.max_staleness=0", "schedule.group_deadline_s=60"), r"group_deadline_s=60 leaves groups under way"),
+        (("schedule.max_staleness=0", "cluster=ray"), r"cluster=ray gives engines .*set cluster=local, or set sampler"),
+        (("schedule.max_staleness=0", "model.device=cpu"), r"both on the CPU: choose a card .*colocate=resident"),
+    ],
+)
+def test_what_samples_while_the_engine_sleeps_is_refused(choice, overrides, refused):
+    machine = hardware((140, 140))
+    with pytest.raises(UserError, match=refused):
+        place_on(machine, turns(choice, *overrides))
+    place_on(machine, turns("resident", *overrides))
+
+
+def test_on_cards_of_their_own_nobody_waits_for_the_other():
+    machine = replace(hardware((80, 80), (80, 80)), vllm_build="cuda")
+    assert place_on(machine, turns("sleep")).sampler == "cuda:1"  # at staleness 1
+    assert turns("sleep").sampler.apart() == turns("resident").sampler

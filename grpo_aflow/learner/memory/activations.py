@@ -42,6 +42,28 @@ def activation_bytes(
     return held + longest * moment + states
 
 
+def scoring_bytes(
+    shape: ModelShape,
+    lora: LoraSpec,
+    settings: LearnerSettings,
+    *,
+    num_tokens: int,
+    num_prompt: int,
+    element_size: int,
+) -> int:
+    """Bytes at the peak of a forward alone, of the same micro-batch: the widest moment of a layer, the prompt's cache.
+
+    Besides the layer's own numbers, an adapter's result exists in fp32, twice for a moment.
+    """
+    prompt = num_prompt if settings.packing == Packing.shared_prefix else 0
+    adapted = {"gate_proj", "up_proj", "down_proj"} & set(shape.adapted(lora))
+    inner = (8 + 2 * element_size if adapted else 3 * element_size) * shape.intermediate_size
+    feed_forward = inner + (8 + 2 * element_size) * shape.hidden_size
+    attention = (12 + 9 * element_size) * max(shape.hidden_size, shape.q_width)
+    cache = prompt * shape.num_layers * 2 * shape.kv_width * element_size
+    return max(num_tokens, prompt) * max(feed_forward, attention) + cache
+
+
 def kept_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, *, is_shared: bool) -> int:
     """Bytes per token that the backward of one decoder layer needs."""
     q, kv, inner = shape.q_width, shape.kv_width, shape.intermediate_size

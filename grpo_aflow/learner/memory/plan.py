@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from grpo_aflow.learner.lora import LoraSpec
-from grpo_aflow.learner.memory.activations import activation_bytes
+from grpo_aflow.learner.memory.activations import activation_bytes, scoring_bytes
 from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 from grpo_aflow.types import UserError
@@ -100,13 +100,15 @@ class MemoryPlan(DevicePlan):
         return super(MemoryPlan, self)._fix(name)
 
     def check_free(self, free_bytes: int) -> None:
-        """Raise UserError when others hold so much of the device that the plan does not fit into the rest."""
+        """Raise UserError when others hold so much of the machine's memory that the plan does not fit into the rest.
+
+        Not part of the plan there: micro-batches are cut by it, and on the CPU a run is to be the same to the bit.
+        """
         needed = self.total - self.parts["reserve"]
         if needed > free_bytes:
             raise UserError(
                 f"the run needs {needed / GIB:.1f} GiB and only {free_bytes / GIB:.1f} of "
-                f"{self.device_bytes / GIB:.1f} GiB are free: end what else runs on the device, or choose another with "
-                "model.device"
+                f"{self.device_bytes / GIB:.1f} GiB are free: end what else runs on this machine"
             )
 
 
@@ -131,12 +133,14 @@ def memory_plan(
     dtype: str,
     device_bytes: int,
     sampler_bytes: int,
+    taken_again: int = 0,
     taken_bytes: int = 0,
     device: str = "the device",
 ) -> MemoryPlan:
     """Plan a run whose sampler holds `sampler_bytes` (its own weights and cache) of the same device's memory.
 
-    taken_bytes: what other processes have of it.
+    taken_again: what it takes besides when the learner's turn is over, and only scores. taken_bytes: what other
+    processes have of the device.
 
     What the settings leave open is chosen here: activations are recomputed where keeping them would leave less than
     `ENOUGH_TOKENS` for a micro-batch, and a micro-batch takes what there is room for, at most `ENOUGH_TOKENS`.
@@ -156,8 +160,32 @@ def memory_plan(
         **({"other processes": taken_bytes} if taken_bytes else {}),
     }
     room = device_bytes - sum(parts.values())
-    settings, parts["activations"] = _cut(shape, lora, settings, load, size, room)
+    settings, parts["activations"] = _cut(shape, lora, settings, load, size, room, taken_again)
     return MemoryPlan(parts=parts, device_bytes=device_bytes, settings=settings, device=device)
+
+
+def sampling_plan(
+    learning: MemoryPlan, shape: ModelShape, lora: LoraSpec, load: Load, *, dtype: str, sampler_bytes: int, device: str
+) -> DevicePlan:
+    """Plan the other half of a step in which learner and sampler take turns: all of the sampler, beside a learner that
+    holds its weights and scores now and then (the reference, the log-prob check).
+
+    learning: the plan of its own turn.
+    """
+    settings = learning.settings
+    assert settings.max_tokens_per_micro_batch is not None  # the plan has chosen
+    one_row = load.completion_tokens + (load.prompt_tokens if settings.packing == Packing.padded else 0)
+    whole = min(settings.micro_batch, load.group_size) * one_row
+    scoring = scoring_bytes(
+        shape,
+        lora,
+        settings,
+        num_tokens=max(one_row, min(settings.max_tokens_per_micro_batch, whole)),
+        num_prompt=load.prompt_tokens,
+        element_size=NUM_BYTES[dtype],
+    )
+    parts = {**learning.parts, "activations": scoring, "sampler": sampler_bytes}
+    return DevicePlan(parts=parts, device_bytes=learning.device_bytes, device=device)
 
 
 def sampler_plan(*, sampler_bytes: int, device_bytes: int, taken_bytes: int, device: str) -> DevicePlan:
@@ -169,7 +197,13 @@ def sampler_plan(*, sampler_bytes: int, device_bytes: int, taken_bytes: int, dev
 
 
 def _cut(
-    shape: ModelShape, lora: LoraSpec, settings: LearnerSettings, load: Load, size: int, room: int
+    shape: ModelShape,
+    lora: LoraSpec,
+    settings: LearnerSettings,
+    load: Load,
+    size: int,
+    room: int,
+    taken_again: int,
 ) -> tuple[LearnerSettings, int]:
     """Settings with nothing left open, and the bytes of their activations."""
     carried = load.prompt_tokens if settings.packing == Packing.padded else 0
@@ -182,15 +216,27 @@ def _cut(
         settings = replace(settings, gradient_checkpointing=checkpointing)
 
         def needed(tokens: int, settings: LearnerSettings = settings) -> int:
-            return activation_bytes(
-                shape, lora, settings, num_tokens=tokens, num_prompt=load.prompt_tokens, element_size=size
+            return max(
+                _activations(shape, lora, settings, load, tokens, size),
+                scoring_bytes(
+                    shape, lora, settings, num_tokens=tokens, num_prompt=load.prompt_tokens, element_size=size
+                )
+                + taken_again,
             )
 
         fitting = bisect_right(range(0, most + STEP_TOKENS, STEP_TOKENS), room, key=needed) - 1
         tokens = max(one_row, min(most, whole, STEP_TOKENS * fitting)) if is_open else max(one_row, min(most, whole))
         if tokens >= min(most, whole) and needed(tokens) <= room:
             break
-    return replace(settings, max_tokens_per_micro_batch=tokens if is_open else most), needed(tokens)
+    return replace(settings, max_tokens_per_micro_batch=tokens if is_open else most), _activations(
+        shape, lora, settings, load, tokens, size
+    )
+
+
+def _activations(
+    shape: ModelShape, lora: LoraSpec, settings: LearnerSettings, load: Load, tokens: int, size: int
+) -> int:
+    return activation_bytes(shape, lora, settings, num_tokens=tokens, num_prompt=load.prompt_tokens, element_size=size)
 
 
 def free_memory(device: str) -> int:

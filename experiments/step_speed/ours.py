@@ -1,7 +1,7 @@
 """Our side of the step benchmark: the shipped loop, sampler, learner and publisher on workload W1.
 
-`python ours.py FOLDER STALENESS [MEAN_WAIT_S [OVERRIDE ...]]` reads `block N` from stdin, trains N steps and answers with
-a line of JSON.
+`python ours.py FOLDER STALENESS [MEAN_WAIT_S [OVERRIDE ...]]` reads `block N` from stdin, trains N steps and answers
+with a line of JSON.
 One thing is not the shipped one: a rollout's execution is a wait (lognormal, sigma 0.5), its reward a coin.
 """
 

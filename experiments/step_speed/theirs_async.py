@@ -156,6 +156,8 @@ def train(trainer, server):
         trainer.train()
     except BaseException:
         traceback.print_exc()
+        raise
+    finally:
         end(server)
 
 
@@ -191,6 +193,7 @@ def main():
             print(json.dumps({"time/step_s": step_s, "steps": number, "cpu_s": used / whole * step_s}), flush=True)
     except BaseException:
         traceback.print_exc()
+        raise
     finally:
         end(server)
 

@@ -110,7 +110,7 @@ def split(results: Results) -> str:
     ours = present(results, lambda side: side.ours)
     swapped = theirs + median(b["time/sampler_busy_s"] for b in results["sides"][ours[0].name])
     factors = ", ".join(f"{swapped / median(steps(results, side)):.1f}" for side in ours)
-    return f"GRPOTrainer with our sampling time in place of its own takes {swapped:.1f} s: {factors} times as long as ours."
+    return f"GRPOTrainer with our sampling in place of its own takes {swapped:.1f} s: {factors} times as long as ours."
 
 
 def claim(results: Results) -> str:
@@ -121,6 +121,6 @@ def claim(results: Results) -> str:
         peer_name = "`" + peer.name.split()[1].rstrip(",") + "`"
         parts.append(f"{times(results, peer, ours):.1f} times at staleness {ours.staleness} ({peer_name})")
     return (
-        "Rollouts a second beside the strongest of TRL 1.16.0's trainers on the same two cores, one run, executions of\n"
-        f"1.5 s on average: {', '.join(parts[:-1])} and {parts[-1]}."
+        "Rollouts a second beside the strongest of TRL 1.16.0's trainers on the same two cores, one run, executions\n"
+        f"of 1.5 s on average: {', '.join(parts[:-1])} and {parts[-1]}."
     )

@@ -64,7 +64,7 @@ def compare(rounds: int, minutes: float, chosen: list[Contender]) -> Results:
         for process in sides.values():
             process.close()
     measured = {"date": str(date.today()), "turns": turns, "cores_of_others": cores}
-    return {**measured, "slowest_wait_s": slowest_wait_s(), "sides": found}
+    return {**measured, "slowest_wait_s": round(slowest_wait_s(), 3), "sides": found}
 
 
 def sweep() -> dict:

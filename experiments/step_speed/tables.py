@@ -6,6 +6,7 @@ Pure: a test holds both READMEs to it.
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,18 +66,22 @@ def times(results: Results, theirs: Contender, ours: Contender) -> float:
     return median(their / our for their, our in pairs)
 
 
-def limit_s(results: Results, side: Contender) -> float:
-    """What the machine allows this side: its own work spread over both cores, and its waits over its versions."""
-    return max(processor_s(results, side) / CORES, results["slowest_wait_s"] / (side.staleness + 1))
+def limits(results: Results, side: Contender) -> list[str]:
+    """What the machine allows this side, what share of it the step is, and how many cores were at work.
 
-
-def processor_s(results: Results, side: Contender) -> float:
-    """Of a step, all processes of the side together."""
-    return median(block["cpu_s"] for block in results["sides"][side.name])
+    The limit is the side's own work spread over both cores, or the slowest wait spread over its versions. Empty where
+    the side's processor time was not taken.
+    """
+    blocks, step = results["sides"][side.name], median(steps(results, side))
+    if any("cpu_s" not in block for block in blocks):
+        return ["", "", ""]
+    work_s = median(block["cpu_s"] for block in blocks)
+    limit = max(work_s / CORES, results["slowest_wait_s"] / (side.staleness + 1))
+    return [f"{limit:.1f}", f"{limit / step:.0%}", f"{work_s / step:.1f}"]
 
 
 def row(results: Results, side: Contender) -> str:
-    found, limit = steps(results, side), limit_s(results, side)
+    found = steps(results, side)
     step = median(found)
     beside = "" if not side.ours else f"{times(results, strongest(results, side.staleness), side):.1f}"
     first = "" if not side.ours else f"{times(results, CONTENDERS[0], side):.1f}"
@@ -86,9 +91,7 @@ def row(results: Results, side: Contender) -> str:
         f"{ROLLOUTS / step:.2f}",
         first,
         beside,
-        f"{limit:.1f}",
-        f"{limit / step:.0%}",
-        f"{processor_s(results, side) / step:.1f}",
+        *limits(results, side),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -114,13 +117,19 @@ def split(results: Results) -> str:
 
 
 def claim(results: Results) -> str:
-    """The main README's sentence: beside the strongest peer, at each staleness."""
+    """The main README's sentence: beside the strongest peer that was measured, at each staleness."""
     parts = []
     for ours in present(results, lambda side: side.ours):
         peer = strongest(results, ours.staleness)
-        peer_name = "`" + peer.name.split()[1].rstrip(",") + "`"
-        parts.append(f"{times(results, peer, ours):.1f} times at staleness {ours.staleness} ({peer_name})")
-    return (
-        "Rollouts a second beside the strongest of TRL 1.16.0's trainers on the same two cores, one run, executions\n"
-        f"of 1.5 s on average: {', '.join(parts[:-1])} and {parts[-1]}."
+        parts.append(f"{times(results, peer, ours):.1f} times at staleness {ours.staleness} ({short_name(peer)})")
+    names = sorted({short_name(side) for side in peers(results, staleness=2)})
+    beside = names[0] if len(names) == 1 else f"the faster of {' and '.join(names)}"
+    sentence = (
+        f"Rollouts a second beside {beside} of TRL 1.16.0 on the same two cores, one run, executions of 1.5 s on average: "
+        f"{', '.join(parts[:-1])} and {parts[-1]}"
     )
+    return textwrap.fill(sentence, 120)
+
+
+def short_name(peer: Contender) -> str:
+    return f"`{peer.name.split()[1].rstrip(',')}`"

@@ -118,15 +118,16 @@ def split(results: Results) -> str:
 
 def claim(results: Results) -> str:
     """The main README's sentence: beside the strongest peer that was measured, at each staleness."""
+    names = sorted({short_name(side) for side in peers(results, staleness=2)})
     parts = []
     for ours in present(results, lambda side: side.ours):
         peer = strongest(results, ours.staleness)
-        parts.append(f"{times(results, peer, ours):.1f} times at staleness {ours.staleness} ({short_name(peer)})")
-    names = sorted({short_name(side) for side in peers(results, staleness=2)})
+        which = f" ({short_name(peer)})" if len(names) > 1 else ""
+        parts.append(f"{times(results, peer, ours):.1f} times at staleness {ours.staleness}{which}")
     beside = names[0] if len(names) == 1 else f"the faster of {' and '.join(names)}"
     sentence = (
-        f"Rollouts a second beside {beside} of TRL 1.16.0 on the same two cores, one run, executions of 1.5 s on average: "
-        f"{', '.join(parts[:-1])} and {parts[-1]}"
+        f"Rollouts a second beside {beside} of TRL 1.16.0 on the same two cores, one run, executions of 1.5 s on "
+        f"average: {', '.join(parts[:-1])} and {parts[-1]}"
     )
     return textwrap.fill(sentence, 120)
 

@@ -40,7 +40,7 @@ from trl.experimental.async_grpo.async_rollout_worker import AsyncRolloutWorker,
 from workload import COMPLETION_TOKENS, GROUP, PROMPTS, text_of, wait_s
 
 WARM_UP = 1  # steps of a block that are left out besides those in which the pipeline fills
-PATIENCE_S = 3600  # between blocks everything stands still
+PATIENCE_S = 3600  # between blocks everything stands still, and a busy machine starts processes slowly
 DRAW = random.Random(0)
 
 
@@ -95,6 +95,7 @@ def start_server(python, base, port, staleness, our_kernels, log):
 def make_trainer(base, folder, port, staleness, blocks):
     trl_on_cpu.prepare()
     AsyncRolloutWorker._loop_cls = ExecutedRollouts
+    AsyncRolloutWorker.__init__.__kwdefaults__["child_ready_timeout"] = PATIENCE_S
     torch.set_num_threads(1 if staleness > 1 else 2)  # as ours
     tokenizer = AutoTokenizer.from_pretrained(base)
     template = Path(trl.__file__).with_name("chat_templates") / "qwen2_5.jinja"  # it takes known templates alone

@@ -58,6 +58,10 @@ class ExecutedRollouts(_AsyncRolloutLoop):
         await asyncio.sleep(wait_s(DRAW))
         return *rollout, float(DRAW.random() < 0.5)
 
+    async def _post(self, path, payload, *args, **kwargs):
+        """Without the request's seed: vLLM rewinds a seeded generator after half a prompt, which none on a CPU can."""
+        return await super()._post(path, {key: payload[key] for key in payload if key != "seed"}, *args, **kwargs)
+
 
 def conversation(tokenizer, seed):
     """A user's message which the chat template makes exactly PROMPT_TOKENS tokens of."""

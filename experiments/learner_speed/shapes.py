@@ -115,7 +115,7 @@ def check(found: list[dict]) -> None:
 
 def line(row: dict) -> str:
     ours, *others = (row["sides"][side] for side in SIDES)
-    times = [statistics.median(t / o for t, o in zip(o_["seconds"], ours["seconds"], strict=True)) for o_ in others]
+    times = [median_ratio(other["seconds"], ours["seconds"]) for other in others]
     memory = [other["peak_bytes"] / ours["peak_bytes"] for other in others]
     cells = [
         row["ratio"],
@@ -129,13 +129,31 @@ def line(row: dict) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def summary(found: dict) -> str:
+    """The range of each of the others over all shapes."""
+    parts = []
+    for side, name in list(SIDES.items())[1:]:
+        pairs = [(row["sides"][side], row["sides"]["ours"]) for row in found["cases"]]
+        times = [median_ratio(theirs["seconds"], ours["seconds"]) for theirs, ours in pairs]
+        memory = [theirs["peak_bytes"] / ours["peak_bytes"] for theirs, ours in pairs]
+        parts.append(f"{name} {min(times):.2f}–{max(times):.2f} and {min(memory):.2f}–{max(memory):.2f}")
+    return f"Times of our time and of our memory over all shapes: {'; '.join(parts)}."
+
+
+def median_ratio(theirs: list[float], ours: list[float]) -> float:
+    """Median of the ratios of neighbouring measurements."""
+    return statistics.median(t / o for t, o in zip(theirs, ours, strict=True))
+
+
 def table(found: dict) -> str:
     names = list(SIDES.values())[1:]
     heads = ["P:C", "G", "ours, s", *(f"{name} / ours, time" for name in names)]
     heads += ["ours, MiB", *(f"{name} / ours, memory" for name in names), "gradients differ by"]
     rows = [f"| {' | '.join(heads)} |", "|---" + "|--:" * (len(heads) - 1) + "|", *map(line, found["cases"])]
-    threads = f"{found['threads']} threads a side, one process each, by turns."
-    return f"{note(found['date'], found['cores_of_others'])} {threads}\n\n" + "\n".join(rows)
+    rounds = len(found["cases"][0]["sides"]["ours"]["seconds"])
+    threads = f"{found['threads']} threads a side, one process each, by turns; rounds: {rounds}."
+    head, body = f"{note(found['date'], found['cores_of_others'])} {threads}", "\n".join(rows)
+    return f"{head}\n\n{body}\n\n{summary(found)}"
 
 
 def main() -> None:

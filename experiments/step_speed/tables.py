@@ -102,9 +102,14 @@ def table(results: Results) -> str:
     rows = [f"| {' | '.join(heads)} |", "|---" + "|--:" * (len(heads) - 1) + "|"]
     rows += [row(results, side) for side in present(results)]
     turns = f"{results['turns']} turn{'s' if results['turns'] > 1 else ''}."
-    return (
-        f"{note(results['date'], results['cores_of_others'])} {turns}\n\n" + "\n".join(rows) + f"\n\n{split(results)}"
-    )
+    head, body = f"{note(results['date'], results['cores_of_others'])} {turns}", "\n".join(rows)
+    return f"{head}\n\n{body}\n\n{split(results)}{missing(results)}"
+
+
+def missing(results: Results) -> str:
+    """The sides that were not measured, if there are any."""
+    names = [side.name for side in CONTENDERS if side.name not in results["sides"]]
+    return f"\n\nNot measured yet: {'; '.join(names)}." if names else ""
 
 
 def split(results: Results) -> str:

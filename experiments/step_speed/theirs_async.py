@@ -91,6 +91,7 @@ def start_server(python, base, port, staleness, our_kernels, log):
     environment = os.environ | {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1",
+        "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": str(PATIENCE_S), "VLLM_ENGINE_READY_TIMEOUT_S": str(PATIENCE_S),
         **({"GRPO_AFLOW_CPU_LORA": "1"} if our_kernels else {"VLLM_PLUGINS": "none"}),
     }  # fmt: skip
     return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)

@@ -77,8 +77,10 @@ class OtherWork:
         return time.monotonic(), sum(whole) - whole.idle - whole.iowait, sum(t.user + t.system for t in times)
 
 
-def note(date: str, cores: float) -> str:
-    """When figures were taken, and whether the machine was theirs alone."""
+def note(date: str, cores: float | None) -> str:
+    """When figures were taken, and whether the machine was theirs alone. cores: of others; None where not measured."""
+    if cores is None:
+        return f"{date}, two cores without other work that we know of (it was not measured)."
     if cores < QUIET:
         return f"{date}, two idle cores."
     return f"{date}, **beside other work** that took {cores:.1f} of the two cores: no claim is made from these figures."

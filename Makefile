@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-fast lint types selftest pipeline fixture-runs mutants bench plan gpu-check clean
+.PHONY: help install run test test-fast lint types selftest pipeline fixture-runs mutants bench bench-step plan gpu-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ bench: $(STAMP) ## the speed benchmarks, one after another (about an hour; resul
 	$(BIN)/python experiments/step_speed/bench.py
 	$(BIN)/python experiments/sandbox_speed/bench.py
 	$(BIN)/python experiments/executor_speed/bench.py
+
+bench-step: $(STAMP) ## a training step beside TRL's trainers (25 minutes; writes its own tables)
+	$(BIN)/python experiments/step_speed/bench.py
 
 plan: $(STAMP) ## which documented GPU command fits which card by the memory plan, and what makes the others fit
 	$(BIN)/python -m grpo_aflow.training.plan_table

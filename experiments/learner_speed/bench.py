@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -19,9 +18,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 from ratios import compare as compare_with_kept  # noqa: E402
+from turns import Side, trl_python  # noqa: E402
 
-TRL_VENV = HERE / ".venv-trl"
-TRL_PACKAGES = ("trl==1.16.0", "torch==2.13.0", "transformers==5.19.0", "peft==0.21.2")
 SIDES = ("ours", "trl", "trl_as_on_gpu")
 
 # Width and depth of the question; feed-forward and heads in the proportions of Qwen2.5-0.5B.
@@ -31,15 +29,6 @@ CASES = {
     "V=8,192": {"model": SMALL | {"vocab_size": 8192}, "prompt": 1024, "completion": 192, "group": 8},
     "V=151,936": {"model": SMALL | {"vocab_size": 151936}, "prompt": 512, "completion": 128, "group": 4},
 }
-
-
-def trl_python():
-    """The interpreter of TRL's own virtual environment, made when it is not there."""
-    python = TRL_VENV / "bin/python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(TRL_VENV)], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *TRL_PACKAGES], check=True)
-    return str(python)
 
 
 def make_case(folder, case):
@@ -56,42 +45,18 @@ def make_case(folder, case):
         "completions": torch.randint(2, vocab, (size, length)).tolist(),
         "advantages": [1.0 - 1.5 * i / (size - 1) for i in range(size)],
     }
-    (folder / "case.json").write_text(json.dumps(batch))
+    (folder / "cases.json").write_text(json.dumps([batch]))
 
 
-class Side:
-    """A process that makes a step whenever it is asked to."""
-
-    def __init__(self, side, folder, threads):
-        python = sys.executable if side == "ours" else trl_python()
-        self._process = subprocess.Popen(
-            [python, str(HERE / "sides.py"), side, str(folder), str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=os.environ | {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"},
-        )
-        self._answer()
-
-    def ask(self, command):
-        print(command, file=self._process.stdin, flush=True)
-        return self._answer()
-
-    def _answer(self):
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
-        raise RuntimeError(f"{self._process.args} ended with {self._process.wait()}")
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait()
+def start(side, folder, threads):
+    python = sys.executable if side == "ours" else trl_python()
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
+    return Side(python, str(HERE / "sides.py"), side, str(folder), str(threads), environment=environment)
 
 
 @contextmanager
 def running(side, folder, threads):
-    process = Side(side, folder, threads)
+    process = start(side, folder, threads)
     try:
         yield process
     finally:
@@ -107,13 +72,13 @@ def compare(case, rounds, memory_rounds, threads):
         for _ in range(memory_rounds):
             for side in SIDES:
                 with running(side, folder, threads) as process:
-                    answer = process.ask("memory")
+                    answer = process.ask("memory 0")
                 found[side]["peak_bytes"].append(answer["peak_bytes"])
                 print(f"{side}: memory {answer}", file=sys.stderr, flush=True)
-        processes = {side: Side(side, folder, threads) for side in SIDES}
+        processes = {side: start(side, folder, threads) for side in SIDES}
         for number in range(rounds + 1):
             for side, process in processes.items():
-                answer = process.ask("step")
+                answer = process.ask("step 0")
                 print(f"{side}: {answer}", file=sys.stderr, flush=True)
                 if number == 0:  # warm-up; here all sides still have the same adapter
                     found[side] |= {"loss": answer["loss"], "grad_norm": answer["grad_norm"]}

@@ -1,10 +1,12 @@
-"""One side of the benchmark in a process of its own: ours, or TRL's `_compute_loss`, on the same model and batch.
+"""One side of the learner's benchmarks in a process of its own: ours, or one of theirs, on the same model and batches.
 
-`python sides.py SIDE FOLDER THREADS` reads commands from stdin and answers each with a line of JSON:
-    step     forward, loss, backward and optimizer: seconds, CPU seconds of all threads, loss, gradient norm
-    memory   the same, with the peak of resident memory above what was resident before, in bytes
-    end
-TRL runs in a virtual environment of its own, so this file imports neither side at its top.
+`python sides.py SIDE FOLDER THREADS` reads commands from stdin and answers each with a line of JSON. N is a place in
+FOLDER/cases.json, each case one group:
+    step N           forward, loss, backward and optimizer: seconds, CPU seconds of all threads, loss, gradient norm
+    memory N         the same, with the peak of resident memory above what was resident before, in bytes
+    tensors N        the same, with the peak of the step's own tensors, in bytes, as the allocator was asked for them
+    gradient N FILE  writes the gradient of the case's loss under the adapter on file
+The others run in a virtual environment of their own (`theirs.py`), so this file imports neither side at its top.
 """
 
 import json
@@ -12,105 +14,49 @@ import sys
 import time
 from pathlib import Path
 
-MAX_GRAD_NORM = 1.0  # of TRL's side: that of conf/learner/default.yaml
 
+class Ours:
+    """The shipped learner with the settings it is shipped with; KL off and no correction, as on the other sides."""
 
-def ours(folder):
-    """The shipped learner with the settings it is shipped with; KL off and no correction, as on the other side."""
-    from grpo_aflow.config.composing import compose
-    from grpo_aflow.learner.learner import Learner
-    from grpo_aflow.types import Completion, TrainingGroup
+    def __init__(self, folder):
+        from grpo_aflow.config.composing import compose
+        from grpo_aflow.learner.learner import Learner
 
-    case = json.loads((folder / "case.json").read_text())
-    config = compose("objective=grpo", "objective.kl=none", "objective.kl_coef=0", "objective.correction=none")
-    learner = Learner(folder / "base", config.lora, config.objective, config.learner, seed=0)
-    if not (folder / "adapter").exists():
-        warm(learner.policy.model)
-        learner.save_adapter(folder / "adapter")
-    load_adapter(learner.policy.model, folder)
-    group = TrainingGroup(
-        prompt_ids=tuple(case["prompt"]),
-        completions=tuple(
+        config = compose("objective=grpo", "objective.kl=none", "objective.kl_coef=0", "objective.correction=none")
+        self.learner = Learner(folder / "base", config.lora, config.objective, config.learner, seed=0)
+        self.model = self.learner.policy.model
+        if not (folder / "adapter").exists():
+            warm(self.model)
+            self.learner.save_adapter(folder / "adapter")
+
+    def backward(self, case):
+        from grpo_aflow.types import Completion, TrainingGroup
+
+        completions = (
             Completion(token_ids=tuple(ids), logprobs=(-1.0,) * len(ids), text="", finish_reason="stop", version=0)
             for ids in case["completions"]
-        ),
-        advantages=tuple(case["advantages"]),
-        temperature=1.0,
-    )
+        )
+        group = TrainingGroup(
+            prompt_ids=tuple(case["prompt"]),
+            completions=tuple(completions),
+            advantages=tuple(case["advantages"]),
+            temperature=1.0,
+        )
+        self.learner.backward(group)
 
-    def step():
-        learner.backward(group)
-        stats = learner.step(1e-6)
+    def step(self, case):
+        self.backward(case)
+        stats = self.learner.step(1e-6)
         return stats["loss/policy"], stats["update/grad_norm"]
 
-    return step, learner.policy.model
-
-
-def trl(folder, *, as_on_gpu):
-    """TRL's own loss on a GRPOTrainer, then clip and AdamW. as_on_gpu: score completion positions only."""
-    import torch
-    import trl.trainer.utils
-    from datasets import Dataset
-    from peft import LoraConfig
-    from tokenizers import Tokenizer, models
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
-    from trl import GRPOConfig, GRPOTrainer
-
-    if as_on_gpu:
-        # Whether positions are compacted is decided by this name; the kernel decides for itself, and stays in torch.
-        trl.trainer.utils._use_triton = lambda device: True
-    case = json.loads((folder / "case.json").read_text())
-    size = len(case["completions"])
-    words = {"<pad>": 0, "<eos>": 1, "word": 2}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="word")), pad_token="<pad>", eos_token="<eos>"
-    )
-    config = GRPOConfig(
-        output_dir=str(folder / "trl"),
-        per_device_train_batch_size=size,
-        num_generations=size,
-        max_completion_length=len(case["completions"][0]),
-        temperature=1.0,
-        beta=0.0,
-        loss_type="grpo",
-        bf16=False,
-        gradient_checkpointing=False,
-        use_cpu=True,
-        report_to=[],
-    )
-    trainer = GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32, attn_implementation="sdpa"),
-        reward_funcs=lambda completions, **_: [0.0] * len(completions),
-        args=config,
-        train_dataset=Dataset.from_dict({"prompt": ["word"] * size}),
-        processing_class=tokenizer,
-        peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
-    )
-    model = trainer.model.train()
-    load_adapter(model, folder)
-    trainer.current_gradient_accumulation_steps = 1
-    prompt = torch.tensor([case["prompt"]] * size)
-    completion = torch.tensor(case["completions"])
-    inputs = {
-        "prompt_ids": prompt,
-        "prompt_mask": torch.ones_like(prompt),
-        "completion_ids": completion,
-        "completion_mask": torch.ones_like(completion),
-        "advantages": torch.tensor(case["advantages"]),
-        "num_items_in_batch": torch.tensor(completion.numel()),
-    }
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-6, weight_decay=0.01)
-
-    def step():
-        loss = trainer._compute_loss(model, inputs)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return float(loss), float(norm)
-
-    return step, model
+    def gradient(self, case):
+        self.backward(case)
+        whole, objective = self.learner._accumulator.whole(), self.learner.objective
+        denominator = objective.aggregation.denominator(whole.totals, max_length=objective.max_length)
+        names = self.learner.policy.parameters
+        found = {name: part / denominator for name, part in zip(names, whole.gradients, strict=True)}
+        self.learner.discard()
+        return found
 
 
 def warm(model):
@@ -138,28 +84,68 @@ def resident(field):
     raise RuntimeError(f"no {field} in /proc/self/status")
 
 
-def main(side, folder, threads):
+def timed(step, case):
+    started, cpu_started = time.perf_counter(), time.process_time()
+    loss, norm = step(case)
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "loss": loss, "grad_norm": norm}
+
+
+def with_resident_peak(step, case):
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again at what is resident now
+    before = resident("VmRSS")
+    return timed(step, case) | {"peak_bytes": resident("VmHWM") - before}
+
+
+def with_tensor_peak(step, case):
+    """What the allocator was asked for moves neither with other work on the machine nor with what malloc keeps."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        answer = timed(step, case)
+    events = (event for event in record.profiler.kineto_results.events() if event.name() == "[memory]")
+    now = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return answer | {"peak_bytes": peak}
+
+
+def save_gradient(side, case, file):
+    from safetensors.torch import save_file
+
+    side.model.train()
+    found = side.gradient(case)
+    short = {name[name.index("layers.") :].replace(".default", ""): part for name, part in found.items()}
+    save_file({name: part.detach().clone().contiguous() for name, part in short.items()}, file)
+    return {"parameters": len(short)}
+
+
+def main(name, folder, threads):
     import torch
 
     torch.set_num_threads(int(threads))
     folder = Path(folder)
-    step, model = ours(folder) if side == "ours" else trl(folder, as_on_gpu=side == "trl_as_on_gpu")
-    for parameter in model.parameters():  # weights are mapped from their file: have all of them resident beforehand
+    if name == "ours":
+        side = Ours(folder)
+    else:
+        sys.path.insert(0, str(Path(__file__).parent.parent))
+        from theirs import SIDES
+
+        side = SIDES[name](folder)
+    load_adapter(side.model, folder)
+    cases = json.loads((folder / "cases.json").read_text())
+    for parameter in side.model.parameters():  # weights are mapped from their file: have all of them resident first
         parameter.detach().sum()
-    print(json.dumps({"ready": side}), flush=True)
+    print(json.dumps({"ready": name}), flush=True)
+    measures = {"step": timed, "memory": with_resident_peak, "tensors": with_tensor_peak}
     for line in sys.stdin:
-        command = line.strip()
-        if command == "end":
-            return
-        if command == "memory":
-            Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again at what is resident now
-            before = resident("VmRSS")
-        started, cpu_started = time.perf_counter(), time.process_time()
-        loss, norm = step()
-        times = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu_started}
-        answer = times | {"loss": loss, "grad_norm": norm}
-        if command == "memory":
-            answer["peak_bytes"] = resident("VmHWM") - before
+        command, number, *file = line.split()
+        case = cases[int(number)]
+        if command == "gradient":
+            answer = save_gradient(side, case, *file)
+        else:
+            answer = measures[command](side.step, case)
         print(json.dumps(answer), flush=True)
 
 

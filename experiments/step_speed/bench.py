@@ -1,81 +1,70 @@
-"""How long does a training step take? Ours at staleness 0, 1 and 2 beside TRL 1.16.0's GRPOTrainer, on workload W1.
+"""How long does a training step take? Ours at staleness 0, 1 and 2 beside TRL 1.16.0's two trainers, on workload W1.
 
-    python experiments/step_speed/bench.py             # about a quarter of an hour on two CPU cores
+    python experiments/step_speed/bench.py             # make bench-step: at most 25 minutes on two CPU cores
     python experiments/step_speed/bench.py --sweep     # ours at staleness 0 and 1 over the executor's latency
-    python experiments/step_speed/bench.py --draw      # tables and plot from the results on file
+    python experiments/step_speed/bench.py --draw      # READMEs and plot from the results on file
 
 W1: a random Qwen2 of 3.5 M parameters, 4 prompts of 768 tokens x 8 completions of 128 tokens, LoRA r16 on q, k, v, o,
-KL 0.02, every execution a lognormal wait of mean 1.5 s (sigma 0.5). The sides take turns in one run; a side that does
-not have its turn waits without work. TRL lives in the virtual environment that learner_speed made.
+KL 0.02 (AsyncGRPOTrainer has none), every execution a lognormal wait of mean 1.5 s (sigma 0.5). The sides take turns in
+one run; a side that does not have its turn waits without work. Writes results.json and what both READMEs quote of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
+import re
 import sys
 import tempfile
+import time
+from datetime import date
 from pathlib import Path
 
-from workload import make_base
+from workload import make_base, slowest_wait_s
 
 HERE = Path(__file__).parent
-RESULTS, SWEEP = HERE / "results.json", HERE / "sweep.json"
-sys.path.insert(0, str(HERE.parent / "learner_speed"))
 sys.path.insert(0, str(HERE.parent))
+from ratios import compare as compare_with_kept  # noqa: E402
+from readme import write_part  # noqa: E402
+from tables import CONTENDERS, Contender, Results, claim, present, strongest, table, times  # noqa: E402
+from turns import OtherWork, Side, trl_python  # noqa: E402
+
+RESULTS, SWEEP = HERE / "results.json", HERE / "sweep.json"
+GRPO_TRAINER = CONTENDERS[0].name
 LATENCIES_S = (0.0, 0.5, 2.0, 8.0, 30.0)
 COLOURS = {"sampler": "#4393c3", "executor": "#d9a05b", "learner": "#7a9a6b"}
 
 
-class Side:
-    """A process that trains a block of steps whenever it is asked to."""
-
-    def __init__(self, python: str, script: str, *arguments: str) -> None:
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        command = [python, str(HERE / script), *arguments]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
-        )
-        self._answer()
-
-    def block(self, number: int) -> dict:
-        assert self._process.stdin is not None
-        print(f"block {number}", file=self._process.stdin, flush=True)
-        return self._answer()
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
-
-    def _answer(self) -> dict:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
-        self._log.seek(0)
-        raise RuntimeError(f"{self._process.args} ended:\n{self._log.read()[-3000:]}")
+def start(side: Contender, folder: str) -> Side:
+    if side.ours:
+        return Side(sys.executable, str(HERE / "ours.py"), folder, str(side.staleness))
+    if side.staleness == 0:
+        return Side(trl_python(), str(HERE / "theirs.py"), folder)
+    kernels = ["our_kernels"] if side.part_of_ours else []
+    return Side(trl_python(), str(HERE / "theirs_async.py"), folder, str(side.staleness), sys.executable, *kernels)
 
 
-def compare(rounds: int) -> dict:
-    from bench import trl_python  # of learner_speed
-
+def compare(rounds: int, minutes: float, chosen: list[Contender]) -> Results:
+    """Turns of all sides, as many as there is time for, one at least."""
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        make_base(folder)
-        sides = {"TRL": Side(trl_python(), "theirs.py", name)}
-        sides |= {f"ours, staleness {s}": Side(sys.executable, "ours.py", name, str(s)) for s in (0, 1, 2)}
+        make_base(Path(name))
+        sides = {side.name: start(side, name) for side in chosen}
+        if GRPO_TRAINER in sides:
+            sides[GRPO_TRAINER].ask("block 1")  # warm-up; the others drop the steps in which the pipeline fills
         found: dict[str, list[dict]] = {side: [] for side in sides}
-        sides["TRL"].block(1)  # warm-up; ours drop the steps in which the pipeline fills
-        for _ in range(rounds):
+        others, turn_s, turns = OtherWork(), 0.0, 0
+        while turns < rounds and (not turns or time.monotonic() - began + turn_s < 60 * minutes):
+            turn_began = time.monotonic()
             for side, process in sides.items():
-                found[side].append(process.block(3 if side == "TRL" else 5))
+                found[side].append(process.ask(f"block {3 if side == GRPO_TRAINER else 5}"))
                 print(side, json.dumps(found[side][-1]), flush=True)
+            turns, turn_s = turns + 1, time.monotonic() - turn_began
+        cores = others.cores()
         for process in sides.values():
             process.close()
-    return found
+    measured = {"date": str(date.today()), "turns": turns, "cores_of_others": cores}
+    return {**measured, "slowest_wait_s": round(slowest_wait_s(), 3), "sides": found}
 
 
 def sweep() -> dict:
@@ -84,39 +73,12 @@ def sweep() -> dict:
         found = {}
         for staleness in (0, 1):
             for latency in LATENCIES_S:
-                side = Side(sys.executable, "ours.py", name, str(staleness), str(latency))
-                found[f"{staleness}/{latency:g}"] = side.block(4 if latency < 8 else 3 if latency < 30 else 2)
+                side = Side(sys.executable, str(HERE / "ours.py"), name, str(staleness), str(latency))
+                number = 4 if latency < 8 else 3 if latency < 30 else 2
+                found[f"{staleness}/{latency:g}"] = side.ask(f"block {number}")
                 print(staleness, latency, json.dumps(found[f"{staleness}/{latency:g}"]), flush=True)
                 side.close()
     return found
-
-
-def mean(blocks: list[dict], key: str) -> float:
-    return statistics.median(block[key] for block in blocks)
-
-
-def comparison_table(found: dict) -> str:
-    theirs = mean(found["TRL"], "time/step_s")
-    ours = mean(found["ours, staleness 0"], "time/sampler_busy_s")
-    swapped = theirs - mean(found["TRL"], "generate_s") + ours
-    lines = [
-        "| side | step, s | rollouts/s | TRL / it | TRL with our sampling / it | bound, s | step / bound |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-        f"| TRL 1.16.0 | {theirs:.1f} | {32 / theirs:.2f} | 1.0 | | | |",
-        f"| TRL with our sampling time | {swapped:.1f} | {32 / swapped:.2f} | {theirs / swapped:.1f} | 1.0 | | |",
-    ]
-    alone = mean(found["ours, staleness 0"], "time/step_s")
-    for side, blocks in found.items():
-        if side == "TRL":
-            continue
-        step, staleness = mean(blocks, "time/step_s"), int(side[-1])
-        serial = max(mean(blocks, f"time/{r}_busy_s") for r in ("sampler", "learner")) if staleness else 0.0
-        bound = max(mean(blocks, "cpu_s") / 2, serial, alone / (staleness + 1))
-        lines.append(
-            f"| {side} | {step:.1f} | {32 / step:.2f} | {theirs / step:.1f} | {swapped / step:.1f} | {bound:.1f} "
-            f"| {step / bound:.2f} |"
-        )
-    return "\n".join(lines)
 
 
 def sweep_table(found: dict) -> str:
@@ -160,27 +122,40 @@ def draw(found: dict, file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
+def show(results: Results) -> None:
+    """Both READMEs and the ratios from the results."""
+    write_part(HERE / "README.md", "results", table(results))
+    write_part(HERE.parent.parent / "README.md", "step_speed", claim(results))
+    print(table(results), claim(results), sep="\n\n")
+    ours = present(results, lambda side: side.ours)
+    ratios = {f"TRL's step / {side.name}": times(results, CONTENDERS[0], side) for side in ours}
+    ratios |= {
+        f"the strongest peer's step / {s.name}": times(results, strongest(results, s.staleness), s) for s in ours
+    }
+    compare_with_kept("step_speed", ratios)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sweep", action="store_true")
-    parser.add_argument("--draw", action="store_true")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sweep", action="store_true", help="ours at staleness 0 and 1 over the executor's latency")
+    parser.add_argument(
+        "--draw", action="store_true", help="measure nothing: READMEs and plot from the results on file"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="turns of all sides, at most")
+    parser.add_argument("--minutes", type=float, default=24, help="no turn begins that would end later")
+    parser.add_argument("--only", default="", help="sides whose name matches this; prints, and keeps nothing")
     arguments = parser.parse_args()
     if arguments.sweep:
         SWEEP.write_text(json.dumps(sweep(), indent=1) + "\n")
     elif not arguments.draw:
-        RESULTS.write_text(json.dumps(compare(arguments.rounds), indent=1) + "\n")
-    if RESULTS.exists():
-        found = json.loads(RESULTS.read_text())
-        print(comparison_table(found))
-        theirs = mean(found["TRL"], "time/step_s")
-        ours = {side: mean(blocks, "time/step_s") for side, blocks in found.items() if side != "TRL"}
-        from ratios import compare as compare_with_kept
-
-        compare_with_kept("step_speed", {f"TRL's step / {side}": theirs / step for side, step in ours.items()})
-    if SWEEP.exists():
-        print(sweep_table(json.loads(SWEEP.read_text())))
-        draw(json.loads(SWEEP.read_text()), HERE / "latency.png")
+        chosen = [side for side in CONTENDERS if re.search(arguments.only, side.name)]
+        results = compare(arguments.rounds, arguments.minutes, chosen)
+        if arguments.only:
+            return
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    show(json.loads(RESULTS.read_text()))
+    print(sweep_table(json.loads(SWEEP.read_text())))
+    draw(json.loads(SWEEP.read_text()), HERE / "latency.png")
 
 
 if __name__ == "__main__":

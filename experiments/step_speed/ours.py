@@ -1,6 +1,7 @@
 """Our side of the step benchmark: the shipped loop, sampler, learner and publisher on workload W1.
 
-`python ours.py FOLDER STALENESS [MEAN_WAIT_S]` reads `block N` from stdin, trains N steps, answers with a line of JSON.
+`python ours.py FOLDER STALENESS [MEAN_WAIT_S [OVERRIDE ...]]` reads `block N` from stdin, trains N steps and answers
+with a line of JSON.
 One thing is not the shipped one: a rollout's execution is a wait (lognormal, sigma 0.5), its reward a coin.
 """
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from workload import COMPLETION_TOKENS, GROUP, PROMPT_TOKENS, PROMPTS, WAIT_S, wait_s
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.rollout.policies import SampledPolicy
@@ -29,8 +31,6 @@ from grpo_aflow.train import run_loop
 from grpo_aflow.training.setup import open_training
 from grpo_aflow.training.state import Training
 from grpo_aflow.types import Completion, Execution, ExecutionStatus, Grade, Rollout, RolloutStatus, Task
-
-PROMPTS, GROUP, PROMPT_TOKENS, COMPLETION_TOKENS = 4, 8, 768, 128
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +54,7 @@ class Waiting:
     async def rollout(self, task: Task, completion: Completion, *, step: int, member: int) -> Rollout:
         draw = random.Random(f"{task.id}/{step}/{member}")
         with self.timeline.busy("executor"):
-            await asyncio.sleep(self.mean_s * draw.lognormvariate(-0.125, 0.5))  # mean 1 at sigma 0.5
+            await asyncio.sleep(wait_s(draw, self.mean_s))
         right = draw.random() < 0.5
         return Rollout(
             task=task,
@@ -90,8 +90,8 @@ def configuration(folder: Path, staleness: int) -> list[str]:
 
 async def main() -> None:
     folder, staleness = Path(sys.argv[1]), int(sys.argv[2])
-    mean_s = float(sys.argv[3]) if len(sys.argv) > 3 else 1.5
-    config = compose(*configuration(folder, staleness))
+    mean_s = float(sys.argv[3]) if len(sys.argv) > 3 else WAIT_S
+    config = compose(*configuration(folder, staleness), *sys.argv[4:])
     run = RunDirectory.create(Path(config.paths.runs), config.name, config.plain)
     quiet = Meter(num_steps=1, log_every=10**9)
     quiet.console.quiet, quiet.used = True, {}

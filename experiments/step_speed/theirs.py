@@ -19,17 +19,18 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
+from workload import COMPLETION_TOKENS, GROUP, PROMPTS, text_of, wait_s
 
-PROMPTS, GROUP, PROMPT_TOKENS, COMPLETION_TOKENS, WAIT_S = 4, 8, 768, 128, 1.5
+DRAW = random.Random(0)
 spent = {"generate_s": 0.0, "wait_s": 0.0}
 
 
 def wait_and_toss(prompts, **_):
     """The reward function: waits as long as the slowest of the executions, and tosses a coin for each."""
-    slowest = max(WAIT_S * random.lognormvariate(-0.125, 0.5) for _ in prompts)
+    slowest = max(wait_s(DRAW) for _ in prompts)
     time.sleep(slowest)
     spent["wait_s"] += slowest
-    return [float(random.random() < 0.5) for _ in prompts]
+    return [float(DRAW.random() < 0.5) for _ in prompts]
 
 
 class Blocks(TrainerCallback):
@@ -48,21 +49,12 @@ class Blocks(TrainerCallback):
         self.left -= 1
 
 
-def text_of(tokenizer, seed):
-    """A text that the tokenizer makes exactly PROMPT_TOKENS tokens of."""
-    draw, text = random.Random(seed), ""
-    while len(tokenizer(text)["input_ids"]) < PROMPT_TOKENS:
-        text += draw.choice("0123456789@#$%&*")
-    while len(tokenizer(text)["input_ids"]) > PROMPT_TOKENS:
-        text = text[:-1]
-    return text
-
-
 def main():
     folder = Path(sys.argv[1])
     torch.set_num_threads(2)
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
-    dataset = Dataset.from_dict({"prompt": [text_of(tokenizer, seed) for seed in range(64)]})
+    prompts = [text_of(lambda text: len(tokenizer(text)["input_ids"]), seed) for seed in range(64)]
+    dataset = Dataset.from_dict({"prompt": prompts})
     blocks = Blocks()
     arguments = GRPOConfig(
         output_dir=str(folder / "trl"),
@@ -106,10 +98,11 @@ def main():
     for line in iter(sys.stdin.readline, ""):
         number = int(line.split()[1])
         spent.update(generate_s=0.0, wait_s=0.0)
-        blocks.left, started = number, time.perf_counter()
+        blocks.left, started, used = number, time.perf_counter(), time.process_time()
         blocks.go.release()
         blocks.done.acquire()
         answer = {"time/step_s": (blocks.times[-1] - started) / number, "steps": number}
+        answer["cpu_s"] = (time.process_time() - used) / number
         answer |= {key: value / number for key, value in spent.items()}
         print(json.dumps(answer), flush=True)
     os._exit(0)

@@ -1,8 +1,38 @@
-"""The model of workload W1."""
+"""Workload W1: its sizes, its model, the texts of its prompts, and how long its executions wait.
+
+Imported by all sides, each in its own environment: nothing heavy at the top.
+"""
 
 from __future__ import annotations
 
+import random
+import statistics
+from collections.abc import Callable
 from pathlib import Path
+
+PROMPTS, GROUP, PROMPT_TOKENS, COMPLETION_TOKENS = 4, 8, 768, 128
+WAIT_S, SIGMA = 1.5, 0.5  # of an execution: lognormal
+
+
+def wait_s(draw: random.Random, mean_s: float = WAIT_S) -> float:
+    """How long an execution takes."""
+    return mean_s * draw.lognormvariate(-(SIGMA**2) / 2, SIGMA)
+
+
+def slowest_wait_s(number: int = PROMPTS * GROUP) -> float:
+    """The slowest of `number` executions, in the mean."""
+    draw = random.Random(0)
+    return statistics.fmean(max(wait_s(draw) for _ in range(number)) for _ in range(10_000))
+
+
+def text_of(num_tokens: Callable[[str], int], seed: int) -> str:
+    """A text that is exactly PROMPT_TOKENS long."""
+    draw, text = random.Random(seed), ""
+    while num_tokens(text) < PROMPT_TOKENS:
+        text += draw.choice("0123456789@#$%&*")
+    while num_tokens(text) > PROMPT_TOKENS:
+        text = text[:-1]
+    return text
 
 
 def make_base(folder: Path) -> None:

@@ -90,7 +90,7 @@ def test_a_step_fits_a_card_of_8_gb(tmp_path):
     from grpo_aflow.training.planning import served_weights
 
     config = compose("experiment=small_real", f"model.path={tmp_path}", "model.device=cuda")
-    sampler = config.sampler.memory(served_weights(config, shape), device_bytes=8 << 30, on_card=True)
+    sampler = config.sampler.memory(served_weights(config, shape), device_bytes=8 << 30, on_card=True).total
     load = Load(prompt_tokens=800, completion_tokens=config.sampler.max_tokens, group_size=config.schedule.group_size)
     memory_plan(
         shape, config.lora, config.learner, load, dtype="bfloat16", device_bytes=8 << 30, sampler_bytes=sampler

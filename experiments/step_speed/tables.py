@@ -1,0 +1,141 @@
+"""What `results.json` of the step benchmark says: the README's table and the sentence that the main README quotes.
+
+Pure: a test holds both READMEs to it.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from turns import note
+
+Results = dict[str, Any]  # {"date", "turns", "cores_of_others", "slowest_wait_s", "sides": {name: [block, ...]}}
+ROLLOUTS, CORES = 32, 2
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A side of the benchmark as its rows name it."""
+
+    name: str
+    staleness: int
+    ours: bool = False
+    part_of_ours: bool = False  # theirs with a part of ours: no peer, but it says of what a difference is the merit
+
+
+CONTENDERS = (
+    Contender("TRL GRPOTrainer", 0),
+    Contender("TRL AsyncGRPOTrainer, staleness 1", 1),
+    Contender("TRL AsyncGRPOTrainer, staleness 2", 2),
+    Contender("TRL AsyncGRPOTrainer with our LoRA products, staleness 1", 1, part_of_ours=True),
+    Contender("TRL AsyncGRPOTrainer with our LoRA products, staleness 2", 2, part_of_ours=True),
+    Contender("ours, staleness 0", 0, ours=True),
+    Contender("ours, staleness 1", 1, ours=True),
+    Contender("ours, staleness 2", 2, ours=True),
+)
+
+
+def steps(results: Results, side: Contender) -> list[float]:
+    """Seconds of a step, turn by turn."""
+    return [block["time/step_s"] for block in results["sides"][side.name]]
+
+
+def present(results: Results, which: Callable[[Contender], bool] = lambda _: True) -> list[Contender]:
+    return [side for side in CONTENDERS if side.name in results["sides"] and which(side)]
+
+
+def peers(results: Results, staleness: int) -> list[Contender]:
+    """Those that are at most as far off the policy: who accepts staleness may as well train without."""
+    return present(results, lambda side: not side.ours and not side.part_of_ours and side.staleness <= staleness)
+
+
+def strongest(results: Results, staleness: int) -> Contender:
+    return min(peers(results, staleness), key=lambda side: median(steps(results, side)))
+
+
+def times(results: Results, theirs: Contender, ours: Contender) -> float:
+    """How many of our steps fit into one of theirs: the median over turns, in which both had the same machine."""
+    pairs = zip(steps(results, theirs), steps(results, ours), strict=True)
+    return median(their / our for their, our in pairs)
+
+
+def limits(results: Results, side: Contender) -> list[str]:
+    """What the machine allows this side, what share of it the step is, and how many cores were at work.
+
+    The limit is the side's own work spread over both cores, or the slowest wait spread over its versions. Empty where
+    the side's processor time was not taken.
+    """
+    blocks, step = results["sides"][side.name], median(steps(results, side))
+    if any("cpu_s" not in block for block in blocks):
+        return ["", "", ""]
+    work_s = median(block["cpu_s"] for block in blocks)
+    limit = max(work_s / CORES, results["slowest_wait_s"] / (side.staleness + 1))
+    return [f"{limit:.1f}", f"{limit / step:.0%}", f"{work_s / step:.1f}"]
+
+
+def row(results: Results, side: Contender) -> str:
+    found = steps(results, side)
+    step = median(found)
+    beside = "" if not side.ours else f"{times(results, strongest(results, side.staleness), side):.1f}"
+    first = "" if not side.ours else f"{times(results, CONTENDERS[0], side):.1f}"
+    cells = [
+        side.name,
+        f"{step:.1f} ({min(found):.1f}–{max(found):.1f})",
+        f"{ROLLOUTS / step:.2f}",
+        first,
+        beside,
+        *limits(results, side),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def table(results: Results) -> str:
+    heads = ["side", "step, s (range)", "rollouts/s", "GRPOTrainer / it", "strongest peer / it"]
+    heads += ["limit, s", "limit / step", "cores at work"]
+    rows = [f"| {' | '.join(heads)} |", "|---" + "|--:" * (len(heads) - 1) + "|"]
+    rows += [row(results, side) for side in present(results)]
+    turns = f"{results['turns']} turn{'s' if results['turns'] > 1 else ''}."
+    head, body = f"{note(results['date'], results['cores_of_others'])} {turns}", "\n".join(rows)
+    return f"{head}\n\n{body}\n\n{split(results)}{missing(results)}"
+
+
+def missing(results: Results) -> str:
+    """The sides that were not measured, if there are any."""
+    names = [side.name for side in CONTENDERS if side.name not in results["sides"]]
+    return f"\n\nNot measured yet: {'; '.join(names)}." if names else ""
+
+
+def split(results: Results) -> str:
+    """What of the difference is the sampler's merit: GRPOTrainer's step with its generation replaced by ours."""
+    theirs = median(b["time/step_s"] - b["generate_s"] for b in results["sides"][CONTENDERS[0].name])
+    ours = present(results, lambda side: side.ours)
+    swapped = theirs + median(b["time/sampler_busy_s"] for b in results["sides"][ours[0].name])
+    factors = ", ".join(f"{swapped / median(steps(results, side)):.1f}" for side in ours)
+    return f"GRPOTrainer with our sampling in place of its own takes {swapped:.1f} s: {factors} times as long as ours."
+
+
+def claim(results: Results) -> str:
+    """The main README's sentence: beside the strongest peer that was measured, at each staleness."""
+    names = sorted({short_name(side) for side in peers(results, staleness=2)})
+    parts = []
+    for ours in present(results, lambda side: side.ours):
+        peer = strongest(results, ours.staleness)
+        which = f" ({short_name(peer)})" if len(names) > 1 else ""
+        parts.append(f"{times(results, peer, ours):.1f} times at staleness {ours.staleness}{which}")
+    beside = names[0] if len(names) == 1 else f"the faster of {' and '.join(names)}"
+    sentence = (
+        f"Rollouts a second beside {beside} of TRL 1.16.0 on the same two cores, one run, executions of 1.5 s on "
+        f"average: {', '.join(parts[:-1])} and {parts[-1]}"
+    )
+    return textwrap.fill(sentence, 120)
+
+
+def short_name(peer: Contender) -> str:
+    return f"`{peer.name.split()[1].rstrip(',')}`"

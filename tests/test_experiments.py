@@ -1,0 +1,75 @@
+"""What the READMEs quote of the speed benchmarks is what their results say."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = ROOT / "experiments"
+
+
+def load(path, monkeypatch):
+    """A module of an experiment, which is no package."""
+    monkeypatch.setattr(sys, "path", [str(EXPERIMENTS), *sys.path])
+    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    return load(EXPERIMENTS / "step_speed/tables.py", monkeypatch)
+
+
+@pytest.fixture
+def readme(monkeypatch):
+    return load(EXPERIMENTS / "readme.py", monkeypatch)
+
+
+@pytest.fixture
+def results():
+    return json.loads((EXPERIMENTS / "step_speed/results.json").read_text())
+
+
+def test_the_table_of_the_step_benchmark_is_that_of_its_results(tables, readme, results):
+    assert readme.part(EXPERIMENTS / "step_speed/README.md", "results") == tables.table(results)
+
+
+def test_the_main_readme_quotes_the_strongest_peer_of_the_results(tables, readme, results):
+    assert readme.part(ROOT / "README.md", "step_speed") == tables.claim(results)
+
+
+def test_the_table_over_shapes_is_that_of_its_results(monkeypatch, readme):
+    shapes = load(EXPERIMENTS / "learner_speed/shapes.py", monkeypatch)
+    found = json.loads(shapes.RESULTS.read_text())
+    assert readme.part(shapes.README, "shapes") == shapes.table(found)
+
+
+def test_a_peer_that_is_faster_is_the_one_that_is_quoted(tables):
+    def blocks(*seconds):
+        return [{"time/step_s": s, "cpu_s": 1.0, "generate_s": 1.0, "time/sampler_busy_s": 1.0} for s in seconds]
+
+    found = {
+        "date": "2026-01-01", "turns": 2, "cores_of_others": 0.0, "slowest_wait_s": 4.0,
+        "sides": {
+            "TRL GRPOTrainer": blocks(12.0, 30.0),
+            "TRL AsyncGRPOTrainer, staleness 1": blocks(6.0, 12.0),
+            "ours, staleness 0": blocks(6.0, 10.0),
+            "ours, staleness 1": blocks(3.0, 4.0),
+        },
+    }  # fmt: skip
+    text = " ".join(tables.claim(found).split())
+    assert "2.5 times at staleness 0 (`GRPOTrainer`)" in text  # of 12/6 and 30/10: turns are compared, not medians
+    assert "2.5 times at staleness 1 (`AsyncGRPOTrainer`)" in text
+    assert "| ours, staleness 1 | 3.5 (3.0–4.0) |" in tables.table(found)
+
+
+def test_figures_of_a_busy_machine_say_so(monkeypatch):
+    turns = load(EXPERIMENTS / "turns.py", monkeypatch)
+    assert "idle" in turns.note("2026-01-01", 0.0)
+    assert "no claim" in turns.note("2026-01-01", 0.5)

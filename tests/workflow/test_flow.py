@@ -226,3 +226,8 @@ def test_nesting(body: str, deepest: int) -> None:
 def test_blocks_that_are_nested_too_deep_are_reported_once() -> None:
     body = "if problem:\n    if problem:\n        x = 1\n    if problem:\n        x = 1\nreturn 'a'"
     assert found(body, max_nesting=1) == [("E402", 3)]
+
+
+@pytest.mark.parametrize("jump", ["break", "continue"])
+def test_a_jump_outside_of_loops(jump: str) -> None:
+    assert ("E101", 2) in found(f"a = 1\n{jump}\nreturn a")

@@ -64,6 +64,7 @@ def _run(script, arguments, folder, environment, out, err, ignored):
     os.setsid()
     import signal
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a server may ignore, as jobs in the background do
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
     os.chdir(folder)

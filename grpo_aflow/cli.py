@@ -27,7 +27,7 @@ from grpo_aflow.config.outcome import outcome
 from grpo_aflow.config.parsing import build, parse
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
 from grpo_aflow.sweep import rows
-from grpo_aflow.sweep.jobs import Watch, run_job, sweep_settings
+from grpo_aflow.sweep.jobs import Watch, check_first_job, run_job, sweep_settings
 from grpo_aflow.types import UserError
 
 HOME = re.compile(r"^([^=]+=)~(?=/|$)")  # Hydra's grammar has no ~ in values, and a shell leaves it as it is here
@@ -49,7 +49,9 @@ class SweepFolder(Callback):
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        code, self.lock, _ = outcome(lambda: rows.hold(folder, sweep_settings(config)))
+        code, _, _ = outcome(lambda: check_first_job(config))
+        if code == 0:
+            code, self.lock, _ = outcome(lambda: rows.hold(folder, sweep_settings(config)))
         if code:
             raise SystemExit(code)
         print(f"sweep folder: {folder} (hydra.sweep.dir={folder} takes it up again)", flush=True)

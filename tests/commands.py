@@ -6,14 +6,15 @@ interpreter is left to the tests that are about that.
 
 import multiprocessing
 import os
+import shutil
 import sys
-import time
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from grpo_aflow import cli
 
-SCRIPTS = {"train": cli.train, "eval": cli.evaluate}
+SCRIPTS = {"train": cli.train, "eval": cli.evaluate, "export": cli.export, "doctor": cli.doctor}
 PRELOADED = ["grpo_aflow.train", "grpo_aflow.evaluation.command", "grpo_aflow.learner.learner", "grpo_aflow.sampler.hf"]
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload([*PRELOADED, "grpo_aflow.executor.client", "transformers.models.qwen2.modeling_qwen2"])
@@ -33,8 +34,8 @@ class Command:
 
     def __init__(self, script, arguments, folder, *, ignored=(), stdout=None):
         """folder: its working folder. ignored: signals. stdout: a path to write to."""
-        place = Path(folder) / f".command-{time.monotonic_ns()}"
-        self._out, self._err = Path(stdout or f"{place}.out"), Path(f"{place}.err")
+        self._place = Path(tempfile.mkdtemp(prefix="command-"))
+        self._out, self._err = Path(stdout or self._place / "out"), self._place / "err"
         orders = (script, [str(argument) for argument in arguments], str(folder), dict(os.environ))
         self._process = FORKING.Process(target=_run, args=(*orders, str(self._out), str(self._err), tuple(ignored)))
         self._process.start()
@@ -49,9 +50,10 @@ class Command:
     def end(self, *, timeout_s=300):
         """Wait for it."""
         self._process.join(timeout_s)
-        assert self.has_ended(), f"still running after {timeout_s} s: {self._err.read_text()}"
-        out = self._out.read_text(errors="replace") if self._out.is_file() else ""
-        return Done(self._process.exitcode, out, self._err.read_text(errors="replace"))
+        out, err = (file.read_text(errors="replace") if file.is_file() else "" for file in (self._out, self._err))
+        assert self.has_ended(), f"still running after {timeout_s} s: {err}"
+        shutil.rmtree(self._place)
+        return Done(self._process.exitcode, out, err)
 
 
 def finished(script, arguments, folder):
@@ -62,6 +64,7 @@ def _run(script, arguments, folder, environment, out, err, ignored):
     os.setsid()
     import signal
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a server may ignore, as jobs in the background do
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
     os.chdir(folder)

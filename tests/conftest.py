@@ -58,16 +58,28 @@ def trained_run(model_cache, workers_folder):
 
 # A worker takes whole files, in this order first, so that no long one is left for the end when the other has none.
 LONGEST_FILES = (
-    "test_train.py",
+    "test_train.py",  # which makes what the others share, beside one that needs nothing of it
     "test_sandbox_attacks.py",
-    "test_vllm_sampler.py",
+    "test_warm_start.py",
+    "test_ray.py",
+    "test_operations.py",
+    "test_executor_faults.py",
+    "test_processes.py",
+    "test_automation.py",
+    "test_readme.py",
     "test_seed_7b.py",
+    "test_executor_mix.py",
+    "test_vllm_sampler.py",
+    "test_early_ends.py",
     "test_vllm_killed.py",
+    "test_real_data.py",
+    "test_parsing.py",
+    "test_your_own.py",
+    "test_tpe.py",
     "test_policies.py",
     "test_disk_full.py",
-    "test_executor_faults.py",
-    "test_real_data.py",
     "test_budget.py",
+    "test_workflow_fuzz.py",
 )
 
 

@@ -1,6 +1,7 @@
 """Rubrics as users may write them, each wrong in its own way."""
 
 import math
+from dataclasses import dataclass
 
 from grpo_aflow.rollout.reward import GradeRubric
 
@@ -33,3 +34,11 @@ class Fails(GradeRubric):
 class Sound(GradeRubric):
     def base(self, grade):
         return grade.exact
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithBonus(GradeRubric):
+    bonus: float = 0.0
+
+    def base(self, grade):
+        return grade.exact + self.bonus

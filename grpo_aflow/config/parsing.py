@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 from hydra.errors import HydraException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from grpo_aflow import CONF_DIR
 from grpo_aflow.config.groups import Paths, Sweep
@@ -98,6 +98,8 @@ def options(group: str) -> list[str]:
 
 def first_line(error: BaseException) -> str:
     """What a user needs of an exception's text, in one line: for Hydra and OmegaConf, all but where they looked."""
+    if told := _told_of_key(error.__cause__):
+        return told
     told = str(error).split("Config search path:")[0]
     lines = [
         line for line in told.splitlines() if line.strip() and "full_key:" not in line and "object_type=" not in line
@@ -230,9 +232,55 @@ def _dotted(value: Any) -> Any:
 def _refuse_unknown(values: Mapping[str, Any], known: Collection[str], prefix: str) -> None:
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(str(key), list(known), n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
-            raise UserError(f"{prefix}{key}: unknown key; {hint}")
+            raise UserError(_unknown(str(key), known, prefix))
+
+
+def _unknown(key: str, known: Collection[str], prefix: str) -> str:
+    near = difflib.get_close_matches(key, list(known), n=1)
+    listed = ", ".join(sorted(name for name in known if name != "_target_"))
+    where = prefix.removesuffix(".")
+    if not listed:
+        of_others = ", ".join(options(where))
+        return f"{prefix}{key}: unknown key; {where} has no keys" + (f"; its options: {of_others}" if of_others else "")
+    hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {listed}"
+    return f"{prefix}{key}: unknown key; {hint}"
+
+
+def _told_of_key(error: BaseException | None) -> str:
+    """What to say of an override of a key that a composed config does not have; Hydra's own advice is to add it.
+
+    Empty where that advice is right, as for a field that has a default in its class and no value in the yaml.
+    """
+    if not isinstance(error, ConfigAttributeError | ConfigKeyError) or not isinstance(error.parent_node, DictConfig):
+        return ""
+    node, key = error.parent_node, str(error.key)
+    prefix = str(error.full_key).removesuffix(key)
+    if key in _optional_of(node):
+        return ""
+    told = _unknown(key, [str(name) for name in node], prefix)
+    return f"{told} (+{prefix}{key}=... adds it)" if _is_table(node) else told
+
+
+def _optional_of(node: DictConfig) -> set[str]:
+    cls = _class_of(node)
+    return _optional(cls) if cls else set()
+
+
+def _is_table(node: DictConfig) -> bool:
+    """Whether this is a field of a group that holds whatever names a user gives."""
+    parent = node._get_parent()
+    cls = _class_of(parent) if isinstance(parent, DictConfig) else None
+    hint = _field_types(cls).get(str(node._key())) if cls else None
+    return typing.get_origin(hint) in (dict, Mapping)
+
+
+def _class_of(node: DictConfig) -> type | None:
+    """The dataclass that a composed group names; None where it names none."""
+    try:
+        cls = get_class(node["_target_"])
+    except (ImportError, ValueError, AttributeError, TypeError, HydraException, OmegaConfBaseException):
+        return None
+    return cls if dataclasses.is_dataclass(cls) else None
 
 
 @cache

@@ -10,9 +10,12 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
 from grpo_aflow.config.outcome import outcome
@@ -44,6 +47,23 @@ def sweep_settings(config: DictConfig) -> dict[str, Any]:
         "direction": sweeper.get("direction", "maximize"),
         "config": OmegaConf.to_container(groups),
     }
+
+
+def check_first_job(config: DictConfig) -> None:
+    """Compose the first job of a sweep, so that what no job can be composed from is refused before anything is written.
+
+    config: the one under the sweep, before any job; raises Hydra's errors.
+    """
+    given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    GlobalHydra.instance().config_loader().load_sweep_config(config, [_first_value(one) for one in given])
+
+
+def _first_value(override: Override) -> str:
+    if override.is_interval_sweep():
+        return f"{override.get_key_element()}={cast('IntervalSweep', override.value()).start}"
+    if override.is_discrete_sweep():
+        return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+    return str(override.input_line)
 
 
 def run_job(cfg: DictConfig, task: Callable[[DictConfig, Watch], Any]) -> float:

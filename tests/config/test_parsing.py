@@ -1,3 +1,4 @@
+import re
 import sys
 
 import pytest
@@ -82,7 +83,6 @@ def test_the_defaults_are_sound_and_light():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("lora.rnak=8", "rnak"),
         ("+lora.rnak=8", r"lora\.rnak: unknown key; did you mean lora\.rank\?"),
         ("+schedul.num_steps=8", r"schedul: unknown key; did you mean schedule\?"),
         ("lora.rank=-1", r"lora\.rank must be from 1 to 512"),
@@ -102,6 +102,50 @@ def test_what_is_wrong_is_one_line_that_names_the_mend(override, message):
         compose(override).check()
     assert "\n" not in str(caught.value)
     assert caught.value.code == 2
+
+
+MISSPELT = {
+    "config": {
+        "lora.rnak": "lora.rank", "lroa": "lora", "lroa.rank": "lora", "sed": "seed", "paths.rnus": "paths.runs",
+        "sampler.tmperature": "sampler.temperature", "executor.max_us": "executor.max_usd",
+        "reward.tires.exact": "reward.tiers", "objective.clip_lo": "objective.clip_low",
+        "sweep.stop_on_eror": "sweep.stop_on_error", "hydra.swep.dir": "hydra.sweep",
+    },
+    "evaluate": {"eval.smaples": "eval.samples", "policy.paht": "policy.path", "solve_sa": "solve_as"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config_name", "key", "meant"),
+    [(name, key, meant) for name, keys in MISSPELT.items() for key, meant in keys.items()],
+)
+def test_a_misspelt_key_is_told_with_the_one_that_was_meant(config_name, key, meant):
+    given = ".".join(key.split(".")[: meant.count(".") + 1])
+    chosen = ["policy=checkpoint"] if key.startswith("policy.") else []
+    with pytest.raises(UserError, match=rf"^{given}: unknown key; did you mean {meant}\?$"):
+        compose(*chosen, f"{key}=1", config_name=config_name)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("foo=1", "foo: unknown key; known keys: cluster, data_mix, eval, executor, "),
+        ("sweep.x=1", "sweep.x: unknown key; known keys: stop_on_error"),
+        ("logger.wandb.x=1", "logger.wandb: unknown key; logger has no keys; its options: none, tensorboard, wandb"),
+        ("cluster.num_ranks=2", "cluster.num_ranks: unknown key; cluster has no keys; its options: local, ray"),
+        ("lora.rank.x=1", "lora.rank.x: unknown key; lora.rank has no keys"),
+        ("data_mix.ratios.mathh=1", "did you mean data_mix.ratios.math? (+data_mix.ratios.mathh=... adds it)"),
+    ],
+)
+def test_a_key_that_is_like_no_other_is_told_with_those_that_there_are(override, told):
+    with pytest.raises(UserError, match=re.escape(told)):
+        compose(override)
+
+
+def test_a_field_with_a_default_of_its_class_may_be_added():
+    own = "reward._target_=own_rubrics.WithBonus"
+    with pytest.raises(UserError, match=r"To append to your config use \+reward\.bonus=0\.1"):
+        compose("reward=binary", own, "reward.bonus=0.1")
 
 
 def test_combinations_that_cannot_work_are_refused():

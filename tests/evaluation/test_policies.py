@@ -3,23 +3,19 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from commands import finished
 
 from grpo_aflow.evaluation.policies import adapter_config, check_base
 from grpo_aflow.learner.lora import plain_layers
 from grpo_aflow.learner.storage.checkpoints import newest_adapter
 from grpo_aflow.types import UserError
 
-EVAL = str(Path(sys.executable).parent / "grpo-aflow-eval")
-
 
 def evaluate(path, *overrides, cwd):
     arguments = ["policy=checkpoint", f"policy.path={path}", "eval.max_tasks_per_dataset=1", "eval.samples=1"]
-    return subprocess.run([EVAL, *arguments, *overrides], cwd=cwd, capture_output=True, text=True, check=False)
+    return finished("eval", [*arguments, *overrides], cwd)
 
 
 def refused(done, cwd):

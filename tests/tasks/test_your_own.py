@@ -3,18 +3,16 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import finished
 from run_cases import SMALL, metrics_of, only_run
 
 from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.tasks import grade, load_tasks
 
 ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 COUNTDOWN = "mine.dataset:COUNTDOWN"
 WORKFLOW = """
 class Workflow:
@@ -43,13 +41,7 @@ def home(tmp_path):
 
 
 def run(command, home, *arguments):
-    done = subprocess.run(
-        [str(BIN / f"grpo-aflow-{command}"), "--config-dir", "mine/conf", *arguments],
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = finished(command, ["--config-dir", "mine/conf", *arguments], home)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -2,21 +2,16 @@
 
 import itertools
 import json
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from commands import finished
 from run_cases import SMALL, adapter_of, metrics_of, only_run
 
 from grpo_aflow.executor.ledger import read_costs
 from grpo_aflow.run.files import read_jsonl
 
 pytestmark = pytest.mark.slow
-
-TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
-
 
 KEY = "executor.max_usd"
 ONE_CALL = 0.00065  # the worst case of one call, which is set aside before it is sent
@@ -36,9 +31,7 @@ def spent_until_the_middle_of(step, run):
 
 def test_a_cap_stops_the_run_within_the_step_and_a_higher_one_goes_on(trained_run, tmp_path):
     cap = spent_until_the_middle_of(2, trained_run) + ONE_CALL
-    stopped = subprocess.run(
-        [TRAIN, *SMALL, f"{KEY}={cap}", f"paths.runs={tmp_path}"], capture_output=True, text=True, check=False
-    )
+    stopped = finished("train", [*SMALL, f"{KEY}={cap}", f"paths.runs={tmp_path}"], tmp_path)
     run = only_run(tmp_path)
     assert stopped.returncode == 3, stopped.stderr
     [line] = [line for line in stopped.stderr.splitlines() if line.startswith("error:")]
@@ -64,7 +57,7 @@ def test_a_cap_stops_the_run_within_the_step_and_a_higher_one_goes_on(trained_ru
     assert kinds["rollout", 2] < 12
 
     raised = [f"resume={run}", f"{KEY}={100 * cap}", f"resume_with=[{KEY}]"]
-    resumed = subprocess.run([TRAIN, *raised], cwd=tmp_path, capture_output=True, text=True, check=False)
+    resumed = finished("train", raised, tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads((run / "manifest.json").read_text())["status"] == "done"
     assert metrics_of(run) == metrics_of(trained_run)

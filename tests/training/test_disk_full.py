@@ -3,27 +3,36 @@
 The unit tests have the kernel refuse writes beyond a file size; the runs are on a real file system that is too small.
 """
 
+import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from run_cases import SMALL, file_size_limit
+from run_cases import file_size_limit
 
 from grpo_aflow.executor.cache import AnswerCache
 from grpo_aflow.run.files import append, replace
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.types import ChatReply, ChatStatus, InfrastructureError
 
-TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
-# In a mount namespace of its own: $1 KiB of disk at $2; the run of $4...; then room, and it is resumed; $3 outlives it.
+# In a mount namespace of its own: a small disk; a run on it; then room, and it is resumed; `kept` outlives the disk.
 ON_A_SMALL_DISK = """
-mount -t tmpfs -o size=$1k tmpfs $2 || exit 77
-"${@:4}" paths.runs=$2 2> $3/first.log; echo $? > $3/first.code
-mount -o remount,size=64m $2
-"$4" resume=$(echo $2/*/*) 2> $3/second.log; echo $? > $3/second.code
-cp $2/*/*/checkpoints/step_000003/adapter/adapter_model.safetensors $3
+import json, shutil, subprocess, sys
+from pathlib import Path
+from commands import finished
+from run_cases import SMALL, only_run
+
+size, disk, kept = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+if subprocess.call(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", disk]):
+    sys.exit(77)
+first = finished("train", [*SMALL, f"paths.runs={disk}"], kept)
+subprocess.check_call(["mount", "-o", "remount,size=64m", disk])
+run = only_run(disk)
+second = finished("train", [f"resume={run}"], kept)
+(kept / "ended.json").write_text(json.dumps([[done.returncode, done.stderr] for done in (first, second)]))
+if second.returncode == 0:
+    shutil.copy(run / "checkpoints/step_000003/adapter/adapter_model.safetensors", kept)
 """
 
 
@@ -69,27 +78,34 @@ def test_an_answer_that_cannot_be_kept_is_told(tmp_path):
     cache.close()
 
 
+def kib(folder):
+    """What a folder takes on a disk."""
+    return sum(file.stat().st_blocks for file in folder.rglob("*")) // 2
+
+
 @pytest.mark.slow
 def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_to_the_bit(trained_run, tmp_path):
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
     kept.mkdir()
-    folders = (trained_run / "base_model", trained_run / "checkpoints/step_000003")
-    base, checkpoint = (sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) >> 10 for folder in folders)
-    room = str(base + 5 * checkpoint // 2)  # the base, one checkpoint, a cache that is written; no second checkpoint
-    script = ["unshare", "-rm", "bash", "-c", ON_A_SMALL_DISK, "bash", room, str(disk), str(kept), TRAIN, *SMALL]
+    checkpoint = kib(trained_run / "checkpoints/step_000003")
+    rest = kib(trained_run) - kib(trained_run / "checkpoints")
+    room = str(rest + 3 * checkpoint // 2)  # all but the checkpoints, and one of them; no second one
+    script = ["unshare", "-rm", sys.executable, "-c", ON_A_SMALL_DISK, room, str(disk), str(kept)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
-        done = subprocess.run(script, capture_output=True, text=True, check=False)
+        done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         pytest.skip("no unshare here")
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip("file systems cannot be mounted here")
-    assert (kept / "first.code").read_text().strip() == "5"
-    log = (kept / "first.log").read_text()
+    assert done.returncode == 0, done.stderr
+    (code, log), (second_code, second_log) = json.loads((kept / "ended.json").read_text())
+    assert code == 5, log
     [line] = [line for line in log.splitlines() if line.startswith("error:")]
     assert "Traceback" not in log
-    assert f"cannot write the checkpoint {disk}" in line
+    assert f"cannot write the checkpoint {disk}" in line, line
     assert f"make room on its disk; saved step_000001; resume with: grpo-aflow-train resume={disk}" in line
-    assert (kept / "second.code").read_text().strip() == "0", (kept / "second.log").read_text()
+    assert second_code == 0, second_log
     expected = trained_run / "checkpoints/step_000003/adapter/adapter_model.safetensors"
     assert (kept / "adapter_model.safetensors").read_bytes() == expected.read_bytes()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from commands import finished
 from rich.console import Console
 
 from grpo_aflow.config.composing import compose
@@ -186,11 +187,11 @@ def test_the_command(tmp_path):
     assert done.returncode == 2, done.stderr
     assert done.stdout.splitlines()[-1] == "missing: executor"
     assert "Traceback" not in done.stderr
-    refused = command("-m", "seed=0,1", cwd=tmp_path)
+    refused = finished("doctor", ["-m", "seed=0,1"], tmp_path)
     assert refused.returncode == 2
     assert "looks at one run: leave out -m" in refused.stderr
-    assert "--call" in command("--help", cwd=tmp_path).stdout
-    unknown = command("lora.rnak=8", cwd=tmp_path)
+    assert "--call" in finished("doctor", ["--help"], tmp_path).stdout
+    unknown = finished("doctor", ["lora.rnak=8"], tmp_path)
     assert unknown.returncode == 2
-    assert "rnak" in unknown.stderr
+    assert "did you mean lora.rank?" in unknown.stderr
     assert not list(tmp_path.iterdir())

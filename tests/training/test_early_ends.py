@@ -2,13 +2,11 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from commands import Command, finished
 from run_cases import SMALL, only_run
 from small_endpoint import completion, small_endpoint
 
@@ -19,7 +17,6 @@ from grpo_aflow.executor.ledger import read_costs
 from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.types import BudgetReached, InfrastructureError, UserError
 
-TRAIN, EVAL = (str(Path(sys.executable).parent / f"grpo-aflow-{name}") for name in ("train", "eval"))
 WORKFLOW = """
 class Workflow:
     def __init__(self, name, llm_config, dataset):
@@ -32,22 +29,19 @@ class Workflow:
 """
 
 
-@pytest.fixture
-def overrides(tmp_path):
-    (tmp_path / "flow.py").write_text(WORKFLOW)
+@pytest.fixture(scope="module")
+def overrides(tmp_path_factory):
+    flow = tmp_path_factory.mktemp("flow") / "flow.py"
+    flow.write_text(WORKFLOW)
     return (
         "policy=fixed",
-        f"policy.path={tmp_path / 'flow.py'}",
+        f"policy.path={flow}",
         "eval.datasets=[gsm8k]",
         "eval.samples=2",
         "eval.concurrency=2",
         "sandbox.num_servers=1",
         "executor.temperature=0.7",
     )
-
-
-def run(command, cwd):
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def answered(folder):
@@ -72,17 +66,18 @@ def check_resumed(done, folder, whole):
     assert kinds["rollout"] == kinds["completion"] == ended["num_rollouts"]
 
 
-@pytest.fixture
-def whole(overrides, tmp_path):
+@pytest.fixture(scope="module")
+def whole(overrides, tmp_path_factory):
     """The folder of the same evaluation, uninterrupted."""
-    run_evaluation(compose(*overrides, f"paths.runs={tmp_path / 'whole'}", config_name="evaluate"))
-    return only_run(tmp_path / "whole")
+    runs = tmp_path_factory.mktemp("whole")
+    run_evaluation(compose(*overrides, f"paths.runs={runs}", config_name="evaluate"))
+    return only_run(runs)
 
 
 def test_an_evaluation_at_its_cap_is_kept_and_goes_on_with_a_higher_one(overrides, whole, tmp_path):
     cap = read_costs(whole / "ledger.jsonl").total.usd / 2 + 0.00065
     runs = tmp_path / "capped"
-    done = run([EVAL, *overrides, f"executor.max_usd={cap}", f"paths.runs={runs}"], tmp_path)
+    done = finished("eval", [*overrides, f"executor.max_usd={cap}", f"paths.runs={runs}"], tmp_path)
     assert done.returncode == 3, done.stderr
     folder = only_run(runs)
     assert f"resume with: grpo-aflow-eval resume={folder}" in the_error(done)
@@ -90,27 +85,26 @@ def test_an_evaluation_at_its_cap_is_kept_and_goes_on_with_a_higher_one(override
     costs = read_costs(folder / "ledger.jsonl").total
     assert 0 < costs.usd + costs.at_most_usd <= cap
     key = "executor.max_usd"
-    check_resumed(run([EVAL, f"resume={folder}", f"{key}=1", f"resume_with=[{key}]"], tmp_path), folder, whole)
+    check_resumed(finished("eval", [f"resume={folder}", f"{key}=1", f"resume_with=[{key}]"], tmp_path), folder, whole)
 
 
 def test_an_interrupted_evaluation_is_kept(overrides, whole, tmp_path):
     runs = tmp_path / "interrupted"
-    command = [EVAL, *overrides, "executor.median_latency_s=0.2", f"paths.runs={runs}"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    slow = "executor.median_latency_s=0.2"
+    command = Command("eval", [*overrides, slow, f"paths.runs={runs}"], tmp_path)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and not command.has_ended():
         if any(b'"kind": "rollout"' in file.read_bytes() for file in runs.rglob("rollouts.jsonl")):
             break
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    done = subprocess.CompletedProcess(command, process.returncode, out, err)
-    assert done.returncode == 130, err
+    command.send(signal.SIGINT)
+    done = command.end()
+    assert done.returncode == 130, done.stderr
     folder = only_run(runs)
     assert f"resume with: grpo-aflow-eval resume={folder}" in the_error(done)
     assert json.loads((folder / "manifest.json").read_text())["status"] == "interrupted"
     assert answered(folder)
-    check_resumed(run([EVAL, f"resume={folder}"], tmp_path), folder, whole)
+    check_resumed(finished("eval", [f"resume={folder}"], tmp_path), folder, whole)
 
 
 def test_an_evaluation_whose_key_is_refused_says_so_and_goes_on(overrides, tmp_path):
@@ -124,7 +118,7 @@ def test_an_evaluation_whose_key_is_refused_says_so_and_goes_on(overrides, tmp_p
 
     with small_endpoint(answer) as endpoint:
         runs = tmp_path / "refused"
-        done = run([EVAL, *overrides, *endpoint.overrides, f"paths.runs={runs}"], tmp_path)
+        done = finished("eval", [*overrides, *endpoint.overrides, f"paths.runs={runs}"], tmp_path)
         assert done.returncode == 2, done.stderr
         folder = only_run(runs)
         error = the_error(done)
@@ -132,7 +126,7 @@ def test_an_evaluation_whose_key_is_refused_says_so_and_goes_on(overrides, tmp_p
         assert f"resume with: grpo-aflow-eval resume={folder}" in error
         assert 1 <= len(answered(folder)) <= 5
         broken = False
-        resumed = run([EVAL, f"resume={folder}"], tmp_path)
+        resumed = finished("eval", [f"resume={folder}"], tmp_path)
         assert resumed.returncode == 0, resumed.stderr
         assert set(answered(folder).values()) == {1}
 
@@ -206,7 +200,7 @@ def test_a_training_whose_key_is_refused_is_saved(model_cache, tmp_path):
 
     with small_endpoint(answer) as endpoint:
         long = ("schedule.num_steps=40", "schedule.save_every=50", "eval=none")
-        done = run([TRAIN, *SMALL, *endpoint.overrides, *long, f"paths.runs={tmp_path}"], tmp_path)
+        done = finished("train", [*SMALL, *endpoint.overrides, *long, f"paths.runs={tmp_path}"], tmp_path)
         assert done.returncode == 2, done.stderr
         folder = only_run(tmp_path)
         steps = len(list(read_jsonl(folder / "metrics.jsonl")))
@@ -217,7 +211,7 @@ def test_a_training_whose_key_is_refused_is_saved(model_cache, tmp_path):
         assert (folder / f"checkpoints/step_{steps:06d}").is_dir()
         broken = False
         more = ["schedule.num_steps=" + str(steps + 1), "resume_with=[schedule.num_steps]"]
-        resumed = run([TRAIN, f"resume={folder}", *more], tmp_path)
+        resumed = finished("train", [f"resume={folder}", *more], tmp_path)
         assert resumed.returncode == 0, resumed.stderr
         assert set(answered(folder).values()) == {1}
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -63,15 +64,15 @@ ON_ITS_OWN_MACHINE = {
     "warmstart._target_": "grpo_aflow.learner.warmstart.NoWarmStart",
     "prompt._target_": "grpo_aflow.workflow.prompt.Full",
 }
-# What a machine without a card, a key and a network forces. The tiny policy reads the short prompt that it is warm
-# started on; its context must hold answers of 8,192 tokens. Refills, since the rewards of so few small groups may all
-# be equal, and then there is no second version.
+# What a machine without a card, a key and a network forces. The tiny policy stands for the published model and needs no
+# warm start; it reads the short prompt that it knows, and its context must hold answers of 8,192 tokens. Refills, since
+# the rewards of so few small groups may all be equal, and then there is no second version.
 HERE = (
     "experiment=seed_7b",
-    "model=tiny",
+    "model.device=cpu",
+    "model.cpu_threads=1",
     "model.dtype=float16",
     "prompt=compact",
-    "warmstart=reference_workflows",
     "executor=simulated",
     "data_mix.source=bundled",
     "schedule.num_steps=2",
@@ -91,13 +92,23 @@ def differing(config, expected):
 
 
 @pytest.fixture(scope="module")
-def seed_run(model_cache, tmp_path_factory):
+def published(trained_run, tmp_path_factory):
+    """The tiny policy's folder with a context as long as a published model's."""
+    folder = tmp_path_factory.mktemp("hub") / "published"
+    shutil.copytree(trained_run / "base_model", folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8448}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def seed_run(published, tmp_path_factory):
     pytest.importorskip("vllm", reason="vLLM is not installed")
     pytest.importorskip("wandb", reason="W&B is not installed")
     from grpo_aflow.train import train
 
     root = tmp_path_factory.mktemp("seed_7b")
-    config = compose(*HERE, f"paths.runs={root}")
+    config = compose(*HERE, f"model.path={published}", f"paths.runs={root}")
     config.check()
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("WANDB_MODE", "offline")

@@ -2,16 +2,14 @@
 
 import hashlib
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from commands import Command, finished
 from run_cases import SMALL, adapter_of, metrics_of, only_run
 
 from grpo_aflow.config.composing import compose
@@ -20,7 +18,6 @@ from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.train import train
 
 pytestmark = pytest.mark.slow
-TRAIN = str(Path(sys.executable).parent / "grpo-aflow-train")
 
 
 def test_what_a_run_leaves_behind(trained_run):
@@ -68,13 +65,12 @@ def test_advantages_of_a_group_sum_to_zero(trained_run):
     assert all(abs(total) < 1e-5 for total in sums.values())
 
 
-def test_no_key_is_written_anywhere(model_cache, tmp_path):
+def test_no_key_is_written_anywhere(model_cache, tmp_path, monkeypatch):
     """The key is read and sent with every call."""
     secret = "sk-" + hashlib.sha256(b"not a key").hexdigest()
     keyed = ("executor.api_key_env=OPENAI_API_KEY", "schedule.num_steps=1", "eval=none")
-    environment = {**os.environ, "OPENAI_API_KEY": secret}
-    arguments = [*SMALL, *keyed, f"paths.runs={tmp_path}"]
-    done = subprocess.run([TRAIN, *arguments], env=environment, capture_output=True, text=True, check=False)
+    monkeypatch.setenv("OPENAI_API_KEY", secret)
+    done = finished("train", [*SMALL, *keyed, f"paths.runs={tmp_path}"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert secret not in done.stdout + done.stderr
     for path in tmp_path.rglob("*"):
@@ -91,15 +87,12 @@ def test_same_seed_same_bits(trained_run, tmp_path):
 @pytest.mark.parametrize("lines", [20, 45])
 def test_killed_and_resumed_to_the_bit(trained_run, tmp_path, lines):
     """SIGKILL once so many lines of rollouts stand; resumed, the run ends as the uninterrupted one did."""
-    arguments = [*SMALL, f"paths.runs={tmp_path}"]
-    process = subprocess.Popen([TRAIN, *arguments], stdout=subprocess.DEVNULL)
-    wait_for(tmp_path, lines, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = Command("train", [*SMALL, f"paths.runs={tmp_path}"], tmp_path)
+    wait_for(tmp_path, lines, command)
+    command.send(signal.SIGKILL)
+    assert command.end().returncode == -signal.SIGKILL
     run = only_run(tmp_path)
-    done = subprocess.run(
-        [TRAIN, f"resume={run}", f"paths.runs={tmp_path}"], capture_output=True, text=True, check=False
-    )
+    done = finished("train", [f"resume={run}", f"paths.runs={tmp_path}"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert only_run(tmp_path) == run
     assert metrics_of(run) == metrics_of(trained_run)
@@ -109,14 +102,12 @@ def test_killed_and_resumed_to_the_bit(trained_run, tmp_path, lines):
 
 
 def test_sigterm_saves_and_says_how_to_resume(model_cache, tmp_path):
-    process = subprocess.Popen(
-        [TRAIN, *SMALL, f"paths.runs={tmp_path}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    wait_for(tmp_path, 20, process)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 143
-    [line] = [line for line in stderr.splitlines() if line.startswith("error:")]
+    command = Command("train", [*SMALL, f"paths.runs={tmp_path}"], tmp_path)
+    wait_for(tmp_path, 20, command)
+    command.send(signal.SIGTERM)
+    done = command.end()
+    assert done.returncode == 143
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert "resume with: grpo-aflow-train resume=" in line
     run = only_run(tmp_path)
     assert json.loads((run / "manifest.json").read_text())["status"] == "interrupted"
@@ -128,7 +119,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(trained_run, tmp_path
     shutil.copytree(trained_run, run)
     weights = run / "checkpoints/step_000003/adapter/adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
-    done = subprocess.run([TRAIN, f"resume={run}"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = finished("train", [f"resume={run}"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "passed over, not whole: step_000003" in done.stdout
     assert "going on from step_000002" in done.stdout
@@ -145,19 +136,17 @@ def test_replay_reproduces_the_recorded_rewards_offline(trained_run, tmp_path):
     assert rewards == [[line[name] for name in names] for line in metrics_of(trained_run)]
 
 
-def wait_for(root, lines, process):
+def wait_for(root, lines, command):
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and not command.has_ended():
         files = list(root.rglob("rollouts.jsonl"))
         if files and files[0].read_bytes().count(b"\n") >= lines:
             return
         time.sleep(0.02)
-    raise AssertionError(f"the run ended with {process.poll()} before it had {lines} lines")
+    raise AssertionError(f"the run ended before it had {lines} lines: {command.end(timeout_s=0)}")
 
 
 def test_resuming_under_another_config_is_refused(trained_run, tmp_path):
-    done = subprocess.run(
-        [TRAIN, f"resume={trained_run}", "lora=r8"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = finished("train", [f"resume={trained_run}", "lora=r8"], tmp_path)
     assert done.returncode == 2
     assert "lora.rank (was 16, now 8)" in done.stderr

@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from commands import Command, finished
 from run_cases import SMALL, adapter_of, metrics_of, only_run
 
 from grpo_aflow.config.composing import compose
@@ -20,7 +20,6 @@ from grpo_aflow.train import train
 from grpo_aflow.types import UserError
 
 pytestmark = pytest.mark.slow
-SCRIPTS = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +67,9 @@ def weights_of(adapter):
     return (adapter / "adapter_model.safetensors").read_bytes()
 
 
-def command(name, *arguments):
-    done = subprocess.run([SCRIPTS / name, *arguments], capture_output=True, text=True, check=False)
+def told(name, arguments, folder):
+    """How a command ended, of which a user may expect to be told."""
+    done = finished(name, arguments, folder)
     assert "Traceback" not in done.stderr
     return done
 
@@ -94,15 +94,15 @@ def test_training_begins_at_the_warm_start_and_its_divergence_from_it_grows_from
 def test_a_killed_run_resumes_to_the_bit_without_the_cache(run, overrides, tmp_path):
     cache = tmp_path / "cache"
     arguments = [*overrides, f"paths.runs={tmp_path}", f"paths.cache={cache}"]
-    process = subprocess.Popen([SCRIPTS / "grpo-aflow-train", *arguments], stdout=subprocess.DEVNULL)
+    command = Command("train", arguments, tmp_path)
     while not [*tmp_path.rglob("checkpoints/step_000001")]:
-        assert process.poll() is None
+        assert not command.has_ended(), command.end()
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command.send(signal.SIGKILL)
+    assert command.end().returncode == -signal.SIGKILL
     shutil.rmtree(cache)
     resumed = only_run(tmp_path)
-    done = command("grpo-aflow-train", f"resume={resumed}", f"paths.runs={tmp_path}", f"paths.cache={cache}")
+    done = told("train", [f"resume={resumed}", f"paths.runs={tmp_path}", f"paths.cache={cache}"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert not cache.exists()  # the warm start is the run's own
     assert metrics_of(resumed) == metrics_of(run)
@@ -113,7 +113,8 @@ def test_a_changed_warm_start_stops_the_resumption(run, tmp_path):
     copied = tmp_path / "run"
     shutil.copytree(run, copied)
     shutil.copy(copied / "checkpoints/step_000003/adapter/adapter_model.safetensors", copied / "warm_start")
-    done = command("grpo-aflow-train", f"resume={copied}", "resume_with=[schedule.num_steps]", "schedule.num_steps=4")
+    longer = ["resume_with=[schedule.num_steps]", "schedule.num_steps=4"]
+    done = told("train", [f"resume={copied}", *longer], tmp_path)
     assert done.returncode == 2
     assert "was trained from another warm start than this run's" in done.stderr
 
@@ -125,7 +126,7 @@ def test_before_and_after_are_evaluated_on_the_same_base(run, overrides, tmp_pat
     for number, policy in enumerate(policies):
         settings = [o for o in same if not (o.startswith("warmstart.") and "warmstart=none" in policy)]
         root = tmp_path / str(number)
-        done = command("grpo-aflow-eval", *settings, *policy, f"paths.runs={root}")
+        done = told("eval", [*settings, *policy, f"paths.runs={root}"], tmp_path)
         assert done.returncode == 0, done.stderr
         assert json.loads(next(root.rglob("evaluation.json")).read_text())["num_rollouts"] == 12
 
@@ -179,6 +180,7 @@ def test_an_exported_adapter_loads_on_the_published_model_with_plain_vllm(run, p
     environment = {
         **os.environ,
         **{"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "ERROR"},
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process that imports everything, not two
     }
     done = subprocess.run(
         [sys.executable, script, str(published), str(tmp_path / "adapter"), json.dumps(ids)],
@@ -208,14 +210,14 @@ def test_a_damaged_adapter_is_not_exported(run, tmp_path, damage):
         file.unlink()
     else:
         file.write_bytes(whole[:-50] if damage == "cut" else whole[:-1] + b"x")
-    done = command("grpo-aflow-export", str(copied), str(tmp_path / "out"))
+    done = told("export", [copied, tmp_path / "out"], tmp_path)
     assert done.returncode == 2
     assert "step_000003" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_answers_beyond_the_context_are_refused_before_anything_is_started(overrides, tmp_path):
-    done = command("grpo-aflow-train", *overrides, f"paths.runs={tmp_path}/runs", "sampler.max_tokens=600")
+    done = told("train", [*overrides, f"paths.runs={tmp_path}/runs", "sampler.max_tokens=600"], tmp_path)
     assert done.returncode == 2
     assert "sampler.max_tokens=600 are " in done.stderr
     assert "tokens more than model.max_model_len=512" in done.stderr

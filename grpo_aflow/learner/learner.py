@@ -19,7 +19,7 @@ from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.objectives import Objective, Totals
 from grpo_aflow.learner.policy.adapter import adapter_id, check_shapes, copy_weights
 from grpo_aflow.learner.policy.model import BASE, POLICY, REFERENCE, PolicyModel
-from grpo_aflow.learner.policy.out_of_memory import within_memory
+from grpo_aflow.learner.policy.out_of_memory import give_back, within_memory
 from grpo_aflow.learner.policy.rows import Limits, TokenRow, unweighted
 from grpo_aflow.learner.settings import LearnerSettings
 from grpo_aflow.learner.update.accumulation import GradientAccumulator, GroupSums
@@ -143,6 +143,7 @@ class Learner:
                 if any(row.token_ids for row in rows):
                     part.sums = self._backward_rows(group, rows, place, reference)
                     part.gradients = self._optimizer.take_gradients()
+                    give_back(self.policy.device)
             self._accumulator.put(order, part)
             self._accumulator.busy_s += time.perf_counter() - started
 

@@ -1,7 +1,10 @@
-"""When a card's memory runs out in spite of the plan: once more, with micro-batches of half the size."""
+"""Memory between the learner and what else is on the machine: halved micro-batches where a card's runs out in spite of
+the plan, and what a processor's allocator has kept goes back to the system."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -38,3 +41,14 @@ def within_memory(
             f"{policy.limits.tokens} tokens ({planned}): lower learner.max_tokens_per_micro_batch, "
             "learner.logits_chunk or sampler.gpu_memory_utilization, or set learner.gradient_checkpointing=true"
         ) from error
+
+
+def give_back(device: torch.device) -> None:
+    """On a processor, return what the C library's allocator keeps of freed activations; nothing elsewhere.
+
+    The engine on the same machine needs it: a 0.5 B model's learner kept 6 GB behind 3 GB in use between two groups.
+    """
+    if device.type == "cpu" and sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+        if trim is not None:
+            trim(0)

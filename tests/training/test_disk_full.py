@@ -88,9 +88,8 @@ def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_to_the_bit(trained_ru
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
     kept.mkdir()
-    checkpoint = kib(trained_run / "checkpoints/step_000003")
-    rest = kib(trained_run) - kib(trained_run / "checkpoints")
-    room = str(rest + 3 * checkpoint // 2)  # all but the checkpoints, and one of them; no second one
+    base, checkpoint = kib(trained_run / "base_model"), kib(trained_run / "checkpoints/step_000003")
+    room = str(base + 3 * checkpoint)  # the base, a cache that is written, one checkpoint; no second checkpoint
     script = ["unshare", "-rm", sys.executable, "-c", ON_A_SMALL_DISK, room, str(disk), str(kept)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:

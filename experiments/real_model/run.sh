@@ -15,8 +15,8 @@ read -ra more <<<"${OVERRIDES:-}"
 real=(model.path="$model" paths.runs="$runs")
 evaluation=(
   model=qwen25_coder_05b executor=shared prompt=brief "${real[@]}"
-  executor.max_tokens=256 sampler.max_tokens=256 sampler.kv_cache_gb=2 sampler.max_num_seqs=32 sampler.cpu_threads=2
-  workflow.deadline_s=900 eval.source="$source" eval.split=test eval.samples=1
+  executor.max_tokens=256 sampler.max_tokens=256 sampler.kv_cache_gb=2 sampler.max_num_seqs=96 sampler.cpu_threads=2
+  workflow.deadline_s=900 eval.source="$source" eval.split=test eval.samples=1 eval.concurrency=96
 )
 
 fixed() {

@@ -280,7 +280,7 @@ def _class_of(node: DictConfig) -> type | None:
         cls = get_class(node["_target_"])
     except (ImportError, ValueError, AttributeError, TypeError, HydraException, OmegaConfBaseException):
         return None
-    return cls if dataclasses.is_dataclass(cls) else None
+    return cls if isinstance(cls, type) and dataclasses.is_dataclass(cls) else None
 
 
 @cache

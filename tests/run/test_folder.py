@@ -1,11 +1,14 @@
 import json
 import math
+import os
+import resource
+import subprocess
 
 import pytest
 from rollouts import completion, rollout
 
 from grpo_aflow.run.files import read_jsonl
-from grpo_aflow.run.folder import RunDirectory
+from grpo_aflow.run.folder import RunDirectory, git_state
 from grpo_aflow.run.saved import saved_config
 from grpo_aflow.types import UserError
 
@@ -71,3 +74,30 @@ def test_a_root_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"choose another: paths\.runs="):
         RunDirectory.create(tmp_path / "file", "x", {})
+
+
+def test_the_state_of_a_checkout_is_read_without_writing(tmp_path):
+    """Also under a file-size limit, which once left git's lock in the user's repository."""
+
+    def git(*arguments):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        return subprocess.run(
+            ["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout
+
+    (tmp_path / "file").write_text("x")
+    git("init", "-q")
+    git("add", "file")
+    git("commit", "-q", "-m", "first")
+    commit = git("rev-parse", "HEAD").strip()
+    os.utime(tmp_path / "file", (1, 1))  # the index does not know its content any more
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        assert git_state(tmp_path) == commit
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / ".git").glob("*.lock"))
+    (tmp_path / "file").write_text("y")
+    assert git_state(tmp_path) == f"{commit}-dirty"
+    assert git_state(tmp_path / ".git" / "refs") is None

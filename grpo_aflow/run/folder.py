@@ -262,7 +262,7 @@ def _environment() -> dict[str, Any]:
 
 
 def git_state(root: Path) -> str | None:
-    """The commit of a checkout, with `-dirty` where tracked files differ; None where it is none. Writes nothing there."""
+    """The commit of a checkout, with `-dirty` where tracked files differ; None where it is none. It writes nothing."""
     if not (root / ".git").exists():
         return None
     commit = _answer_of_git(root, "rev-parse", "HEAD")

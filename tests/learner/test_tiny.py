@@ -8,7 +8,14 @@ from grpo_aflow.learner.preparation import tiny
 from grpo_aflow.learner.preparation.reference_workflows import corpus
 
 PROMPTS = [f"{domain}\n" for domain in ("math gsm8k", "qa squad2", "code mbpp")]
-SIZES = {"hidden_size": 32, "num_layers": 1, "num_heads": 1, "intermediate_size": 64, "max_model_len": 64}
+SIZES = {
+    "hidden_size": 32,
+    "num_layers": 1,
+    "num_heads": 1,
+    "num_kv_heads": 1,
+    "intermediate_size": 64,
+    "max_model_len": 64,
+}
 
 
 @pytest.fixture(scope="module")

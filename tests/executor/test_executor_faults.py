@@ -38,8 +38,8 @@ async def test_two_thousand_workflows_through_faults(
     """One to three calls one after another per workflow; it ends at the first call that masks it."""
     limits = {"requests_per_minute": 900, "tokens_per_minute": 200_000, "window_s": 2.0, "concurrency": 100}
     pace = {
-        "timeout_s": 3.0,
-        "hang_s": 8.0,
+        "timeout_s": 1.5,
+        "hang_s": 4.0,
         "retries": 6,
         "breaker_pause_s": 0.5,
         "backoff_s": 0.02,

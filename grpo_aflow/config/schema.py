@@ -76,6 +76,10 @@ class LoggerConfig(Protocol):
 class PolicyConfig(Protocol):
     """Config group `policy`: which policy is evaluated."""
 
+    def check(self) -> None:
+        """Refuse what is not there, before anything is opened or written; UserError names the fix."""
+        ...
+
     def resolve(
         self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
     ) -> AbstractAsyncContextManager[ResolvedPolicy]:

@@ -40,6 +40,7 @@ def run_evaluation(config: EvaluateConfig, opened: Callable[[Path], None] = lamb
 
 
 async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
+    config.policy.check()
     baselines = in_order(config.baselines)
     tasks = config.eval.load()
     if not tasks:

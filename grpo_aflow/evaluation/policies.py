@@ -40,6 +40,9 @@ class Resolved:
 class Base:
     """The policy before training: the base model with its warm start, or as it is with `warmstart=none`."""
 
+    def check(self) -> None:
+        pass
+
     @asynccontextmanager
     async def resolve(
         self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
@@ -59,6 +62,9 @@ class Checkpoint:
     """A trained adapter on the base model that it was trained on."""
 
     path: str
+
+    def check(self) -> None:
+        adapter_config(newest_adapter(Path(self.path)))
 
     @asynccontextmanager
     async def resolve(
@@ -80,6 +86,9 @@ class Fixed:
     """A workflow written by hand or by another system, used for every task of its evaluation."""
 
     path: str
+
+    def check(self) -> None:
+        load_fixed(Path(self.path))
 
     @asynccontextmanager
     async def resolve(
@@ -118,6 +127,9 @@ class RandomPolicy:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RandomValid:
     """Valid workflows by chance, another one for every rollout: what writing alone is worth."""
+
+    def check(self) -> None:
+        pass
 
     @asynccontextmanager
     async def resolve(

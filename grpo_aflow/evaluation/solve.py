@@ -24,6 +24,7 @@ def solve(config: EvaluateConfig, question: str) -> None:
 
 
 async def _solve(config: EvaluateConfig, question: str) -> None:
+    config.policy.check()
     domain, dataset = _kind(config)
     known = {task.problem: task for task in config.eval.load()}
     task = known.get(question) or Task(id="question", dataset=dataset, domain=domain, problem=question, answers=("",))

@@ -128,6 +128,8 @@ def newest_adapter(path: Path) -> Path:
             "(schedule.save_every), resume the run, or evaluate the policy before training: policy=base settings_of="
             f"{path}"
         )
+    if not path.exists():
+        raise UserError(f"policy.path={path}: there is no such folder; give a run folder, a checkpoint, or an adapter")
     raise UserError(
         f"policy.path={path}: holds no adapter; give a run folder, a checkpoint of it, or a PEFT adapter folder"
     )

@@ -40,6 +40,12 @@ def test_the_table_of_the_step_benchmark_is_that_of_its_results(tables, readme, 
     assert readme.part(EXPERIMENTS / "step_speed/README.md", "results") == tables.table(results)
 
 
+def test_the_table_of_the_real_model_is_that_of_its_results(tables, readme):
+    file = EXPERIMENTS / "step_speed/results_real.json"
+    said = readme.part(EXPERIMENTS / "step_speed/README.md", "real")
+    assert said == (tables.table(json.loads(file.read_text())) if file.exists() else "not measured yet")
+
+
 def test_the_main_readme_quotes_the_strongest_peer_of_the_results(tables, readme, results):
     assert readme.part(ROOT / "README.md", "step_speed") == tables.claim(results)
 
@@ -55,7 +61,7 @@ def test_a_peer_that_is_faster_is_the_one_that_is_quoted(tables):
         return [{"time/step_s": s, "cpu_s": 1.0, "generate_s": 1.0, "time/sampler_busy_s": 1.0} for s in seconds]
 
     found = {
-        "date": "2026-01-01", "turns": 2, "cores_of_others": 0.0, "slowest_wait_s": 4.0,
+        "date": "2026-01-01", "turns": 2, "cores_of_others": 0.0, "rollouts": 32, "slowest_wait_s": 4.0,
         "sides": {
             "TRL GRPOTrainer": blocks(12.0, 30.0),
             "TRL AsyncGRPOTrainer, staleness 1": blocks(6.0, 12.0),

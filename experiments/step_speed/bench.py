@@ -2,11 +2,14 @@
 
     python experiments/step_speed/bench.py             # make bench-step: at most 25 minutes on two CPU cores
     python experiments/step_speed/bench.py --sweep     # ours at staleness 0 and 1 over the executor's latency
+    python experiments/step_speed/bench.py --model MODEL   # the same for a real model's folder, at staleness 0 and 1
     python experiments/step_speed/bench.py --draw      # READMEs and plot from the results on file
 
 W1: a random Qwen2 of 3.5 M parameters, 4 prompts of 768 tokens x 8 completions of 128 tokens, LoRA r16 on q, k, v, o,
 KL 0.02 (AsyncGRPOTrainer has none), every execution a lognormal wait of mean 1.5 s (sigma 0.5). The sides take turns in
 one run; a side that does not have its turn waits without work. Writes results.json and what both READMEs quote of it.
+With a real model (2 prompts of 192 tokens x 4 completions of at most 48) memory does not hold all sides: each is
+started for its turn and ended after it, and results_real.json is written.
 """
 
 from __future__ import annotations
@@ -20,17 +23,26 @@ import time
 from datetime import date
 from pathlib import Path
 
-from workload import make_base, slowest_wait_s
+from workload import REAL, W1, Workload, make_base, slowest_wait_s
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 from ratios import compare as compare_with_kept  # noqa: E402
 from readme import write_part  # noqa: E402
-from tables import CONTENDERS, Contender, Results, claim, present, strongest, table, times  # noqa: E402
+from tables import (  # noqa: E402
+    CONTENDERS,
+    GRPO_TRAINER,
+    Contender,
+    Results,
+    claim,
+    present,
+    strongest,
+    table,
+    times,
+)
 from turns import OtherWork, Side, trl_python  # noqa: E402
 
-RESULTS, SWEEP = HERE / "results.json", HERE / "sweep.json"
-GRPO_TRAINER = CONTENDERS[0].name
+RESULTS, RESULTS_REAL, SWEEP = HERE / "results.json", HERE / "results_real.json", HERE / "sweep.json"
 LATENCIES_S = (0.0, 0.5, 2.0, 8.0, 30.0)
 COLOURS = {"sampler": "#4393c3", "executor": "#d9a05b", "learner": "#7a9a6b"}
 
@@ -44,32 +56,51 @@ def start(side: Contender, folder: str) -> Side:
     return Side(trl_python(), str(HERE / "theirs_async.py"), folder, str(side.staleness), sys.executable, *kernels)
 
 
-def compare(rounds: int, minutes: float, chosen: list[Contender]) -> Results:
-    """Turns of all sides, as many as there is time for, one at least."""
+def compare(workload: Workload, model: str | None, rounds: int, minutes: float, chosen: list[Contender]) -> Results:
+    """Turns of all sides, as many as there is time for, one at least. model: a folder; None: W1's random one."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        make_base(Path(name))
-        sides = {side.name: start(side, name) for side in chosen}
-        if GRPO_TRAINER in sides:
-            sides[GRPO_TRAINER].ask("block 1")  # warm-up; the others drop the steps in which the pipeline fills
-        found: dict[str, list[dict]] = {side: [] for side in sides}
-        others, turn_s, turns = OtherWork(), 0.0, 0
+        prepare(Path(name), workload, model)
+        found: dict[str, list[dict]] = {side.name: [] for side in chosen}
+        others, turn_s, turns, kept = OtherWork(), 0.0, 0, dict[str, Side]()
         while turns < rounds and (not turns or time.monotonic() - began + turn_s < 60 * minutes):
             turn_began = time.monotonic()
-            for side, process in sides.items():
-                found[side].append(process.ask(f"block {3 if side == GRPO_TRAINER else 5}"))
-                print(side, json.dumps(found[side][-1]), flush=True)
+            for side in chosen:
+                process = kept.pop(side.name, None) or started(side, name)
+                found[side.name].append(process.ask(f"block {workload.steps}"))
+                print(side.name, json.dumps(found[side.name][-1]), flush=True)
+                if workload.side_by_side:
+                    kept[side.name] = process
+                else:
+                    process.close()
             turns, turn_s = turns + 1, time.monotonic() - turn_began
         cores = others.cores()
-        for process in sides.values():
+        for process in kept.values():
             process.close()
-    measured = {"date": str(date.today()), "turns": turns, "cores_of_others": cores}
-    return {**measured, "slowest_wait_s": round(slowest_wait_s(), 3), "sides": found}
+    measured = {"date": str(date.today()), "turns": turns, "cores_of_others": cores, "rollouts": workload.rollouts}
+    return {**measured, "slowest_wait_s": round(slowest_wait_s(workload.rollouts), 3), "sides": found}
+
+
+def prepare(folder: Path, workload: Workload, model: str | None = None) -> None:
+    """What the sides share."""
+    workload.write(folder)
+    if model is None:
+        make_base(folder)
+    else:
+        (folder / "base").symlink_to(Path(model).resolve(), target_is_directory=True)
+
+
+def started(side: Contender, folder: str) -> Side:
+    """A side that is warm: GRPOTrainer after one step; the others leave out those in which their pipeline fills."""
+    process = start(side, folder)
+    if side.name == GRPO_TRAINER:
+        process.ask("block 1")
+    return process
 
 
 def sweep() -> dict:
     with tempfile.TemporaryDirectory() as name:
-        make_base(Path(name))
+        prepare(Path(name), W1)
         found = {}
         for staleness in (0, 1):
             for latency in LATENCIES_S:
@@ -135,24 +166,44 @@ def show(results: Results) -> None:
     compare_with_kept("step_speed", ratios)
 
 
-def main() -> None:
+def show_real(results: Results) -> None:
+    write_part(HERE / "README.md", "real", table(results))
+    print(table(results))
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweep", action="store_true", help="ours at staleness 0 and 1 over the executor's latency")
-    parser.add_argument(
-        "--draw", action="store_true", help="measure nothing: READMEs and plot from the results on file"
-    )
+    parser.add_argument("--draw", action="store_true", help="measure nothing: READMEs and plot from results on file")
+    parser.add_argument("--model", help="the folder of a real model: measures that instead of W1")
     parser.add_argument("--rounds", type=int, default=3, help="turns of all sides, at most")
     parser.add_argument("--minutes", type=float, default=24, help="no turn begins that would end later")
     parser.add_argument("--only", default="", help="sides whose name matches this; prints, and keeps nothing")
-    arguments = parser.parse_args()
-    if arguments.sweep:
+    return parser.parse_args()
+
+
+def measure(asked: argparse.Namespace) -> None:
+    """What was asked for, kept in its file unless only some sides were measured."""
+    if asked.sweep:
         SWEEP.write_text(json.dumps(sweep(), indent=1) + "\n")
-    elif not arguments.draw:
-        chosen = [side for side in CONTENDERS if re.search(arguments.only, side.name)]
-        results = compare(arguments.rounds, arguments.minutes, chosen)
-        if arguments.only:
-            return
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        return
+    workload = REAL if asked.model else W1
+    chosen = [side for side in CONTENDERS if re.search(asked.only, side.name)]
+    if asked.model:
+        chosen = [side for side in chosen if side.staleness <= 1 and not side.part_of_ours]
+    results = compare(workload, asked.model, asked.rounds, asked.minutes, chosen)
+    if not asked.only:
+        (RESULTS_REAL if asked.model else RESULTS).write_text(json.dumps(results, indent=1) + "\n")
+
+
+def main() -> None:
+    asked = arguments()
+    if not asked.draw:
+        measure(asked)
+    if asked.only:
+        return
+    if RESULTS_REAL.exists():
+        show_real(json.loads(RESULTS_REAL.read_text()))
     show(json.loads(RESULTS.read_text()))
     print(sweep_table(json.loads(SWEEP.read_text())))
     draw(json.loads(SWEEP.read_text()), HERE / "latency.png")

@@ -1,4 +1,4 @@
-"""Our side of the step benchmark: the shipped loop, sampler, learner and publisher on workload W1.
+"""Our side of the step benchmark: the shipped loop, sampler, learner and publisher on a workload.
 
 `python ours.py FOLDER STALENESS [MEAN_WAIT_S [OVERRIDE ...]]` reads `block N` from stdin, trains N steps and answers
 with a line of JSON.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from workload import COMPLETION_TOKENS, GROUP, PROMPT_TOKENS, PROMPTS, WAIT_S, wait_s
+from workload import WAIT_S, Workload, wait_s
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.rollout.policies import SampledPolicy
@@ -35,13 +35,19 @@ from grpo_aflow.types import Completion, Execution, ExecutionStatus, Grade, Roll
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RandomPrompts(SampledPolicy):
-    """Prompts of random tokens, a function of the task."""
+    """Prompts of random tokens, or of the workload's text; a function of the task."""
 
-    vocabulary: int
+    workload: Workload
+    vocabulary: int = 2048
 
     def prompt_ids(self, task: Task) -> tuple[int, ...]:
         draw = random.Random(task.id)
-        return tuple(draw.randrange(300, self.vocabulary) for _ in range(PROMPT_TOKENS))
+        if not self.workload.instruction:
+            return tuple(draw.randrange(300, self.vocabulary) for _ in range(self.workload.prompt_tokens))
+        return self._chat(self.workload.text(lambda text: len(self._chat(text)), draw.randrange(2**32)))
+
+    def _chat(self, text: str) -> tuple[int, ...]:
+        return self.tokenizer.encode_chat([{"role": "user", "content": text}])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,13 +80,14 @@ class Meter(Progress):
         self.used[int(figures["step"])] = cpu_seconds()
 
 
-def configuration(folder: Path, staleness: int) -> list[str]:
+def configuration(folder: Path, workload: Workload, staleness: int) -> list[str]:
     return [
         "model=qwen25_7b", f"model.path={folder / 'base'}", "model.device=cpu", "model.dtype=float32",
         "model.max_model_len=1024", "warmstart=none", "eval=none", "lora=r16",
         "lora.target_modules=[q_proj,k_proj,v_proj,o_proj]", "objective.kl_coef=0.02",
-        f"sampler.max_tokens={COMPLETION_TOKENS}",
-        f"schedule.prompts_per_step={PROMPTS}", f"schedule.group_size={GROUP}", f"schedule.max_staleness={staleness}",
+        f"sampler.max_tokens={workload.completion_tokens}",
+        f"schedule.prompts_per_step={workload.prompts}", f"schedule.group_size={workload.group}",
+        f"schedule.max_staleness={staleness}",
         "schedule.num_steps=1000000", "schedule.save_every=1000000", "schedule.learning_rate=1e-5",
         # At staleness 2 sampler and learner are both at work all the time, and each has a core; below, one often rests.
         "sampler.cpu_threads=1", f"model.cpu_threads={1 if staleness > 1 else 2}",
@@ -91,7 +98,8 @@ def configuration(folder: Path, staleness: int) -> list[str]:
 async def main() -> None:
     folder, staleness = Path(sys.argv[1]), int(sys.argv[2])
     mean_s = float(sys.argv[3]) if len(sys.argv) > 3 else WAIT_S
-    config = compose(*configuration(folder, staleness), *sys.argv[4:])
+    workload = Workload.read(folder)
+    config = compose(*configuration(folder, workload, staleness), *sys.argv[4:])
     run = RunDirectory.create(Path(config.paths.runs), config.name, config.plain)
     quiet = Meter(num_steps=1, log_every=10**9)
     quiet.console.quiet, quiet.used = True, {}
@@ -99,7 +107,7 @@ async def main() -> None:
         training = await open_training(config, run, stack, quiet)
         served = training.served
         policy = RandomPrompts(
-            sampler=served.sampler, tokenizer=served.model.tokenizer, prompt=config.prompt, vocabulary=2048
+            sampler=served.sampler, tokenizer=served.model.tokenizer, prompt=config.prompt, workload=workload
         )
         waiting = Waiting(timeline=training.services.timeline, mean_s=mean_s)
         training.rollouter = dataclasses.replace(training.rollouter, policy=policy, environment=waiting)
@@ -123,7 +131,13 @@ async def block(training: Training, number: int, staleness: int) -> dict:
     keys = ["time/step_s", *(f"time/{r}_busy_s" for r in ("sampler", "executor", "learner", "publish", "gate"))]
     keys += ["completion/mean_tokens", "staleness/mean"]
     figures = {key: sum(line[key] for line in lines) / len(lines) for key in keys}
-    return {**figures, "steps": len(lines), "cpu_s": cpu_s, "rollouts_per_s": PROMPTS * GROUP / figures["time/step_s"]}
+    return {**figures, "steps": len(lines), "cpu_s": cpu_s, "memory_gib": memory_gib()}
+
+
+def memory_gib() -> float:
+    """Resident now, of this process and its children."""
+    own = psutil.Process()
+    return sum(process.memory_info().rss for process in (own, *own.children(recursive=True))) / 2**30
 
 
 def cpu_seconds() -> float:

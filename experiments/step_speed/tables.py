@@ -16,8 +16,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from turns import note
 
-Results = dict[str, Any]  # {"date", "turns", "cores_of_others", "slowest_wait_s", "sides": {name: [block, ...]}}
-ROLLOUTS, CORES = 32, 2
+# {"date", "turns", "cores_of_others", "rollouts" of a step, "slowest_wait_s", "sides": {name: [block, ...]}}
+Results = dict[str, Any]
+CORES = 2
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ CONTENDERS = (
     Contender("ours, staleness 1", 1, ours=True),
     Contender("ours, staleness 2", 2, ours=True),
 )
+
+GRPO_TRAINER = CONTENDERS[0].name
 
 
 def steps(results: Results, side: Contender) -> list[float]:
@@ -88,7 +91,7 @@ def row(results: Results, side: Contender) -> str:
     cells = [
         side.name,
         f"{step:.1f} ({min(found):.1f}–{max(found):.1f})",
-        f"{ROLLOUTS / step:.2f}",
+        f"{results['rollouts'] / step:.2f}",
         first,
         beside,
         *limits(results, side),
@@ -114,7 +117,7 @@ def missing(results: Results) -> str:
 
 def split(results: Results) -> str:
     """What of the difference is the sampler's merit: GRPOTrainer's step with its generation replaced by ours."""
-    theirs = median(b["time/step_s"] - b["generate_s"] for b in results["sides"][CONTENDERS[0].name])
+    theirs = median(b["time/step_s"] - b["generate_s"] for b in results["sides"][GRPO_TRAINER])
     ours = present(results, lambda side: side.ours)
     swapped = theirs + median(b["time/sampler_busy_s"] for b in results["sides"][ours[0].name])
     factors = ", ".join(f"{swapped / median(steps(results, side)):.1f}" for side in ours)

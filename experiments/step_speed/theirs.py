@@ -1,7 +1,7 @@
-"""TRL's side of the step benchmark: its GRPOTrainer on workload W1, with transformers generation.
+"""TRL's side of the step benchmark: its GRPOTrainer on a workload, with transformers generation.
 
 `python theirs.py FOLDER` reads `block N` from stdin, trains N steps and answers with a line of JSON. Runs in a virtual
-environment of TRL's own. Its 32 executions of a step are awaited at once, as ours are: the wait is that of the slowest.
+environment of TRL's own. The executions of a step are awaited at once, as ours are: the wait is that of the slowest.
 """
 
 import json
@@ -14,12 +14,13 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import psutil
 import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
-from workload import COMPLETION_TOKENS, GROUP, PROMPTS, text_of, wait_s
+from workload import Workload, wait_s
 
 DRAW = random.Random(0)
 spent = {"generate_s": 0.0, "wait_s": 0.0}
@@ -49,11 +50,33 @@ class Blocks(TrainerCallback):
         self.left -= 1
 
 
+def conversation(tokenizer, workload, seed):
+    """A user's message which the chat template makes as many tokens of as the workload says."""
+
+    def messages(text):
+        return [{"role": "user", "content": text}]
+
+    def length(text):
+        return len(tokenizer.apply_chat_template(messages(text), add_generation_prompt=True, return_dict=False))
+
+    return messages(workload.text(length, seed))
+
+
+def memory_gib():
+    """Resident now, of this process and its children."""
+    own = psutil.Process()
+    return sum(process.memory_info().rss for process in (own, *own.children(recursive=True))) / 2**30
+
+
 def main():
     folder = Path(sys.argv[1])
     torch.set_num_threads(2)
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
-    prompts = [text_of(lambda text: len(tokenizer(text)["input_ids"]), seed) for seed in range(64)]
+    workload = Workload.read(folder)
+    if workload.instruction:
+        prompts = [conversation(tokenizer, workload, seed) for seed in range(64)]
+    else:
+        prompts = [workload.text(lambda text: len(tokenizer(text)["input_ids"]), seed) for seed in range(64)]
     dataset = Dataset.from_dict({"prompt": prompts})
     blocks = Blocks()
     arguments = GRPOConfig(
@@ -61,10 +84,10 @@ def main():
         use_cpu=True,
         bf16=False,
         gradient_checkpointing=False,
-        per_device_train_batch_size=GROUP,
-        gradient_accumulation_steps=PROMPTS,
-        num_generations=GROUP,
-        max_completion_length=COMPLETION_TOKENS,
+        per_device_train_batch_size=workload.group,
+        gradient_accumulation_steps=workload.prompts,
+        num_generations=workload.group,
+        max_completion_length=workload.completion_tokens,
         beta=0.02,
         learning_rate=1e-5,
         max_steps=100_000,
@@ -104,6 +127,8 @@ def main():
         answer = {"time/step_s": (blocks.times[-1] - started) / number, "steps": number}
         answer["cpu_s"] = (time.process_time() - used) / number
         answer |= {key: value / number for key, value in spent.items()}
+        answer["completion/mean_tokens"] = trainer._metrics["train"]["completions/mean_length"][-1]
+        answer["memory_gib"] = memory_gib()
         print(json.dumps(answer), flush=True)
     os._exit(0)
 

@@ -1,4 +1,4 @@
-"""TRL's asynchronous side of the step benchmark: its AsyncGRPOTrainer with LoRA on workload W1, beside a vLLM server.
+"""TRL's asynchronous side of the step benchmark: its AsyncGRPOTrainer with LoRA on a workload, beside a vLLM server.
 
 `python theirs_async.py FOLDER STALENESS PYTHON_WITH_VLLM [OUR_KERNELS]` reads `block N` from stdin, trains N steps and
 answers with a line of JSON. Runs in a virtual environment of TRL's own; the server is vLLM's CPU build without any
@@ -33,11 +33,11 @@ import trl
 import trl_on_cpu
 from datasets import Dataset
 from peft import LoraConfig
-from theirs import Blocks
+from theirs import Blocks, conversation, memory_gib
 from transformers import AutoTokenizer
 from trl.experimental.async_grpo import AsyncGRPOConfig, AsyncGRPOTrainer
 from trl.experimental.async_grpo.async_rollout_worker import AsyncRolloutWorker, _AsyncRolloutLoop
-from workload import COMPLETION_TOKENS, GROUP, PROMPTS, text_of, wait_s
+from workload import Workload, wait_s
 
 WARM_UP = 1  # steps of a block that are left out besides those in which the pipeline fills
 PATIENCE_S = 3600  # between blocks everything stands still, and a busy machine starts processes slowly
@@ -63,18 +63,6 @@ class ExecutedRollouts(_AsyncRolloutLoop):
         return await super()._post(path, {key: payload[key] for key in payload if key != "seed"}, *args, **kwargs)
 
 
-def conversation(tokenizer, seed):
-    """A user's message which the chat template makes exactly PROMPT_TOKENS tokens of."""
-
-    def messages(text):
-        return [{"role": "user", "content": text}]
-
-    def length(text):
-        return len(tokenizer.apply_chat_template(messages(text), add_generation_prompt=True, return_dict=False))
-
-    return messages(text_of(length, seed))
-
-
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -97,11 +85,12 @@ def start_server(python, base, port, staleness, our_kernels, log):
     return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
-def make_trainer(base, folder, port, staleness, blocks):
+def make_trainer(folder, workload, port, staleness, blocks):
     trl_on_cpu.prepare()
     AsyncRolloutWorker._loop_cls = ExecutedRollouts
     AsyncRolloutWorker.__init__.__kwdefaults__["child_ready_timeout"] = PATIENCE_S
     torch.set_num_threads(1 if staleness > 1 else 2)  # as ours
+    base = folder / "base"
     tokenizer = AutoTokenizer.from_pretrained(base)
     template = Path(trl.__file__).with_name("chat_templates") / "qwen2_5.jinja"  # it takes known templates alone
     tokenizer.chat_template = template.read_text()
@@ -111,11 +100,11 @@ def make_trainer(base, folder, port, staleness, blocks):
         bf16=False,
         dtype="float32",
         gradient_checkpointing=False,
-        per_device_train_batch_size=GROUP,
-        gradient_accumulation_steps=PROMPTS,
-        token_budget=2048,  # unique tokens: a row holds one whole group, 768 + 8 x 128
-        num_generations=GROUP,
-        max_completion_length=COMPLETION_TOKENS,
+        per_device_train_batch_size=workload.group,
+        gradient_accumulation_steps=workload.prompts,
+        token_budget=2048,  # unique tokens: a row holds one whole group at least
+        num_generations=workload.group,
+        max_completion_length=workload.completion_tokens,
         temperature=1.0,
         learning_rate=1e-5,
         max_steps=100_000,
@@ -128,13 +117,13 @@ def make_trainer(base, folder, port, staleness, blocks):
         heartbeat_stale_after_s=PATIENCE_S,
         vllm_server_base_url=f"http://127.0.0.1:{port}",
         max_staleness=staleness,
-        queue_maxsize=PROMPTS * GROUP,  # what is generated further ahead would only grow stale
+        queue_maxsize=workload.rollouts,  # what is generated further ahead would only grow stale
         weight_sync_steps=1,
     )
     return AsyncGRPOTrainer(
         model=str(base),
         args=arguments,
-        train_dataset=Dataset.from_dict({"prompt": [conversation(tokenizer, seed) for seed in range(64)]}),
+        train_dataset=Dataset.from_dict({"prompt": [conversation(tokenizer, workload, seed) for seed in range(64)]}),
         processing_class=tokenizer,
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]),
         callbacks=[blocks],
@@ -180,7 +169,7 @@ def main():
         server = start_server(python, folder / "base", port, staleness, our_kernels, log)
     try:
         blocks = Blocks()
-        trainer = make_trainer(folder / "base", folder, port, staleness, blocks)
+        trainer = make_trainer(folder, Workload.read(folder), port, staleness, blocks)
         threading.Thread(target=train, args=(trainer, server), daemon=True).start()
         blocks.done.acquire()
         tell(server, signal.SIGSTOP)
@@ -196,7 +185,9 @@ def main():
             used, whole = cpu_seconds(server) - used, time.perf_counter() - started
             tell(server, signal.SIGSTOP)
             step_s = (blocks.times[-1] - blocks.times[first]) / number
-            print(json.dumps({"time/step_s": step_s, "steps": number, "cpu_s": used / whole * step_s}), flush=True)
+            answer = {"time/step_s": step_s, "steps": number, "cpu_s": used / whole * step_s}
+            answer["memory_gib"] = memory_gib()
+            print(json.dumps(answer), flush=True)
     except BaseException:
         traceback.print_exc()
         raise

@@ -17,10 +17,11 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 
-from workload import WAIT_S, make_base
+from workload import W1, WAIT_S
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
+from bench import prepare  # noqa: E402
 from readme import write_part  # noqa: E402
 from turns import OtherWork, Side, note  # noqa: E402
 
@@ -31,7 +32,7 @@ CASES = ((0, 1, 1), (0, 1, 2), (0, 2, 2), (1, 1, 2), (1, 2, 2), (2, 1, 1), (2, 2
 def measure(rounds: int, cases: tuple[tuple[int, int, int], ...]) -> dict:
     """cases: staleness, the sampler's threads, the learner's threads."""
     with tempfile.TemporaryDirectory() as folder:
-        make_base(Path(folder))
+        prepare(Path(folder), W1)
         sides = {}
         for staleness, sampler, learner in cases:
             settings = [f"sampler.cpu_threads={sampler}", f"model.cpu_threads={learner}"]

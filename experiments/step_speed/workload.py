@@ -1,17 +1,67 @@
-"""Workload W1: its sizes, its model, the texts of its prompts, and how long its executions wait.
+"""The workloads of the step benchmark: sizes, model, the texts of prompts, and how long an execution waits.
 
-Imported by all sides, each in its own environment: nothing heavy at the top.
+Imported by all sides, each in its own environment: nothing heavy at the top. A workload lies as a file in the folder
+that the sides share, beside the model `base`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import random
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-PROMPTS, GROUP, PROMPT_TOKENS, COMPLETION_TOKENS = 4, 8, 768, 128
 WAIT_S, SIGMA = 1.5, 0.5  # of an execution: lognormal
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A step is `prompts` prompts of `prompt_tokens` with `group` completions each, of `completion_tokens` at most."""
+
+    name: str
+    prompts: int
+    group: int
+    prompt_tokens: int
+    completion_tokens: int
+    steps: int  # measured in a turn of a side; what a pipeline needs to fill and to empty comes on top
+    instruction: str = ""  # opens each prompt as a user's message; without one, prompts are random text
+    side_by_side: bool = True  # whether memory holds all sides at once; else each is started anew for its turn
+
+    @property
+    def rollouts(self) -> int:
+        return self.prompts * self.group
+
+    def write(self, folder: Path) -> None:
+        (folder / "workload.json").write_text(json.dumps(dataclasses.asdict(self)))
+
+    @staticmethod
+    def read(folder: Path) -> Workload:
+        return Workload(**json.loads((folder / "workload.json").read_text()))
+
+    def text(self, num_tokens: Callable[[str], int], seed: int) -> str:
+        """A prompt's text of exactly `prompt_tokens`. num_tokens: of a text, as the side sends it."""
+        draw, text = random.Random(seed), self.instruction
+        while num_tokens(text) < self.prompt_tokens:
+            text += draw.choice("0123456789@#$%&*")
+        while num_tokens(text) > self.prompt_tokens:
+            text = text[:-1]
+        return text
+
+
+W1 = Workload(name="W1", prompts=4, group=8, prompt_tokens=768, completion_tokens=128, steps=5)
+REAL = Workload(
+    name="real",
+    prompts=2,
+    group=4,
+    prompt_tokens=192,
+    completion_tokens=48,
+    steps=2,
+    instruction="Write a long fairy tale in which all of these signs speak: ",
+    side_by_side=False,
+)
 
 
 def wait_s(draw: random.Random, mean_s: float = WAIT_S) -> float:
@@ -19,20 +69,10 @@ def wait_s(draw: random.Random, mean_s: float = WAIT_S) -> float:
     return mean_s * draw.lognormvariate(-(SIGMA**2) / 2, SIGMA)
 
 
-def slowest_wait_s(number: int = PROMPTS * GROUP) -> float:
+def slowest_wait_s(number: int) -> float:
     """The slowest of `number` executions, in the mean."""
     draw = random.Random(0)
     return statistics.fmean(max(wait_s(draw) for _ in range(number)) for _ in range(10_000))
-
-
-def text_of(num_tokens: Callable[[str], int], seed: int) -> str:
-    """A text that is exactly PROMPT_TOKENS long."""
-    draw, text = random.Random(seed), ""
-    while num_tokens(text) < PROMPT_TOKENS:
-        text += draw.choice("0123456789@#$%&*")
-    while num_tokens(text) > PROMPT_TOKENS:
-        text = text[:-1]
-    return text
 
 
 def make_base(folder: Path) -> None:

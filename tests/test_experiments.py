@@ -56,6 +56,13 @@ def test_the_table_over_shapes_is_that_of_its_results(monkeypatch, readme):
     assert readme.part(shapes.README, "shapes") == shapes.table(found)
 
 
+def test_the_table_of_prompts_is_that_of_its_results(monkeypatch, readme):
+    prompts = load(EXPERIMENTS / "real_model/prompts.py", monkeypatch)
+    file = prompts.HERE / "prompts.json"
+    said = readme.part(prompts.HERE / "README.md", "prompts")
+    assert said == (prompts.table(json.loads(file.read_text())) if file.exists() else "not measured yet")
+
+
 def test_a_peer_that_is_faster_is_the_one_that_is_quoted(tables):
     def blocks(*seconds):
         return [{"time/step_s": s, "cpu_s": 1.0, "generate_s": 1.0, "time/sampler_busy_s": 1.0} for s in seconds]

@@ -119,7 +119,12 @@ def test_a_damaged_description_is_one_line(tmp_path, text, message):
 
 @pytest.mark.parametrize("policy", ["checkpoint", "fixed"])
 def test_a_path_that_is_not_there_is_told_before_anything_is_opened(policy, tmp_path):
-    missing = ["policy=" + policy, f"policy.path={tmp_path / 'nope'}", "executor=openai", "executor.base_url=http://127.0.0.1:9"]
+    missing = [
+        "policy=" + policy,
+        f"policy.path={tmp_path / 'nope'}",
+        "executor=openai",
+        "executor.base_url=http://127.0.0.1:9",
+    ]
     line = refused(finished("eval", missing, tmp_path), tmp_path)
     assert "nope" in line
     assert "there is no such folder" in line or "is not there" in line

@@ -1,10 +1,11 @@
 """What a real run did: curves, operators before and after, three of its workflows, and paired comparisons.
 
-python experiments/real_model/plot.py RUN [NAME=EVALUATION_RUN ...]
+python experiments/real_model/plot.py NAME RUN [NAME=EVALUATION_RUN ...]
 
 RUN is the folder of a training run, finished or not. Each NAME=EVALUATION_RUN is a folder of `grpo-aflow-eval`, for
 example untrained=runs/2026-01-01/10-00-00-policy_untrained warm=... trained=...; every later one is compared with the
-first, and with the one before it, on the tasks that both have. Writes results.json and learning.png beside this file.
+first, and with the one before it, on the tasks that both have. Writes results_NAME.json and
+learning_NAME.png beside this file.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from grpo_aflow.evaluation.statistics import estimate, paired_gain
@@ -49,11 +51,11 @@ KEYS = ("schedule", "objective", "warmstart", "prompt", "lora", "executor", "dat
 
 
 def main() -> None:
-    folder, *evaluations = sys.argv[1:]
+    name, folder, *evaluations = sys.argv[1:]
     results = summarise(Path(folder), dict(one.split("=", 1) for one in evaluations))
-    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (HERE / f"results_{name}.json").write_text(json.dumps(results, indent=1) + "\n")
     print(report(results))
-    draw(results, HERE / "learning.png")
+    draw(results, HERE / f"learning_{name}.png")
 
 
 def summarise(run: Path, evaluations: dict[str, str]) -> dict[str, Any]:
@@ -163,6 +165,7 @@ def report(results: dict[str, Any]) -> str:
             f"{line['workflow/valid_rate']:.2f} | {'' if entropy is None else f'{entropy:.2f}'} | "
             f"{line['cost/calls']} | {line['time/step_s']:.0f} |"
         )
+    lines += ["", *by_window(results["metrics"])]
     for name in ("before", "after"):
         lines += ["", f"operators {name} (steps: {results['window']}):"]
         for domain, found in results[name].items():
@@ -172,6 +175,23 @@ def report(results: dict[str, Any]) -> str:
         lines += ["", f"{domain}, step {workflow['step']}, reward {workflow['reward']:.2f}, {workflow['operators']}:"]
         lines += ["", workflow["source"].rstrip()]
     return "\n".join(lines)
+
+
+def by_window(metrics: Sequence[dict[str, Any]], size: int = 6) -> list[str]:
+    """Means over some steps, since every step has other problems."""
+    names = ("reward/mean", "accuracy/exact", "workflow/valid_rate", "workflow/pattern_entropy")
+    columns = (*names, *(f"accuracy/{domain}" for domain in DOMAINS))
+    lines = [f"| steps | reward | exact | valid | pattern entropy, nats | exact: {' | '.join(DOMAINS)} |"]
+    lines.append("|---" + "|--:" * len(columns) + "|")
+    for one in batched(metrics, size):
+        values = [[line[name] for line in one if line.get(name) is not None] for name in columns]
+        cells = [f"{fmean(found):.2f}" if found else "" for found in values]
+        lines.append(f"| {one[0]['step']}–{one[-1]['step']} | {' | '.join(cells)} |")
+    return lines
+
+
+def batched(lines: Sequence[dict[str, Any]], size: int) -> list[Sequence[dict[str, Any]]]:
+    return [lines[start : start + size] for start in range(0, len(lines), size)]
 
 
 def compared(evaluations: dict[str, dict[str, Any]]) -> list[str]:

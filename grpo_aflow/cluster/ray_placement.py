@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -44,6 +45,7 @@ class RayCluster:
         self._say = say
         self._sent: dict[Path, asyncio.Future[object]] = {}
         self._workers: Workers | None = None
+        self._grow: Callable[[], None] = lambda: None
 
     @property
     def num_places(self) -> int:
@@ -55,13 +57,16 @@ class RayCluster:
         own = self._settings
         there = _seen_there(model, own.engine_gpus)
 
-        async def start(number: int) -> Sampler:
+        async def start(number: int, *, when_there_is_room: bool = False) -> Sampler:
             actor = ray.remote(num_cpus=own.engine_cpus, num_gpus=own.engine_gpus)(EngineActor).remote()
             name = f"engine {number}"
+            if when_there_is_room:
+                await _placed(actor)
             await self._up(actor, name, lambda: actor.start.remote(sampling, there, adapters, seed + number))
             return RayEngine(actor, name, self._send)
 
         sampler = await RoutedSampler.open(own.num_engines, start, self._say)
+        self._grow = partial(sampler.grow, own.max_engines or own.num_engines, partial(start, when_there_is_room=True))
         await asyncio.to_thread(watchdog.watch_children)
         return sampler
 
@@ -82,6 +87,7 @@ class RayCluster:
     ) -> Environment:
         own = self._settings
         if not own.num_workers:
+            self._grow()
             return here
 
         async def start(number: int) -> Worker:
@@ -95,6 +101,7 @@ class RayCluster:
             return RayWorker(actor, name)
 
         self._workers = await Workers.open(own.num_workers, start, self._say, chat=chat, timeline=timeline)
+        self._grow()  # not before all that the run needs has its place
         return self._workers
 
     async def close(self) -> None:
@@ -137,6 +144,17 @@ class RayCluster:
         except BaseException:
             ray.kill(actor)
             raise
+
+
+async def _placed(actor: Remote) -> None:
+    """Wait, however long, until Ray has room for it: a cluster that grows by itself sees what is waited for."""
+    try:
+        await actor.whereabouts.remote()
+    except RayActorError as error:
+        raise InfrastructureError("it died while it started") from error
+    except BaseException:
+        ray.kill(actor)
+        raise
 
 
 def _last_words(where: Whereabouts | None) -> str:

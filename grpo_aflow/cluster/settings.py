@@ -13,6 +13,7 @@ class RaySettings:
 
     address: str | None
     num_engines: int
+    max_engines: int | None
     num_ranks: int
     num_workers: int
     engine_cpus: float
@@ -27,6 +28,8 @@ class RaySettings:
         for name in ("num_engines", "num_ranks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.max_engines is not None and self.max_engines < self.num_engines:
+            raise ValueError(f"max_engines={self.max_engines} is less than num_engines={self.num_engines}")
         for name in ("num_workers", "engine_cpus", "engine_gpus", "rank_cpus", "rank_gpus", "worker_cpus"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")

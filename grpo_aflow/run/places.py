@@ -1,4 +1,4 @@
-"""Processes of one kind: work goes to the one with the least to do, and one that dies is started anew.
+"""Processes of one kind: work goes to the one with the least to do, one that dies is started anew, others may join.
 
 Behind engines (`sampler.routed`) and execution workers (`cluster.executions`), wherever these run.
 """
@@ -6,6 +6,7 @@ Behind engines (`sampler.routed`) and execution workers (`cluster.executions`), 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -58,6 +59,9 @@ class Places(Generic[ProcessT]):
         self._start = start
         self._say = say
         self._changed = asyncio.Condition()  # a process has come back, or will not
+        self._limit, self._start_joining = 0, start
+        self._joining: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count(len(processes))  # of places to come
 
     @classmethod
     async def open(
@@ -71,6 +75,14 @@ class Places(Generic[ProcessT]):
                 await asyncio.gather(*(process.close() for process in processes))
                 raise failed
         return cls(what, lost, processes, start, say)
+
+    def grow(self, limit: int, start: Start[ProcessT]) -> None:
+        """From now on keep `limit` processes, as far as there is room: those that are missing join when they are ready.
+
+        start: makes one in a place of its own; waits, however long, until there is room.
+        """
+        self._limit, self._start_joining = limit, start
+        self._invite()
 
     @property
     def num_restarts(self) -> int:
@@ -101,6 +113,7 @@ class Places(Generic[ProcessT]):
         place.process = None
         if place.num_restarts >= MAX_RESTARTS:
             self._say(f"{self.name(place)} has died once more ({error}); the others go on without it")
+            self._invite()
             return
         self._say(f"{self.name(place)} has died ({error}); {self._lost}, another one is started")
         place.restarting = asyncio.create_task(self._restart(place, dead))
@@ -117,10 +130,33 @@ class Places(Generic[ProcessT]):
             place.restarting = None
             async with self._changed:
                 self._changed.notify_all()
+        self._invite()
+
+    def _invite(self) -> None:
+        """Begin to start as many as are missing."""
+        present = sum(place.process is not None or place.restarting is not None for place in self._places)
+        for _ in range(self._limit - present - len(self._joining)):
+            task = asyncio.create_task(self._join(next(self._numbers)))
+            self._joining.add(task)
+            task.add_done_callback(self._joining.discard)
+
+    async def _join(self, number: int) -> None:
+        try:
+            process = await self._start_joining(number)
+        except UserError as error:
+            self._limit -= 1  # what failed once would fail again
+            self._say(f"{self._what} {number} cannot join ({error}); the others go on without it")
+            return
+        place = Place(number, process)
+        self._places.append(place)
+        self._say(f"{self.name(place)} has joined: {len(self.alive())} are at work")
+        async with self._changed:
+            self._changed.notify_all()
 
     async def close(self) -> None:
-        restarting = [place.restarting for place in self._places if place.restarting is not None]
-        for task in restarting:
+        starting = [place.restarting for place in self._places if place.restarting is not None]
+        starting += self._joining
+        for task in starting:
             task.cancel()
-        await asyncio.gather(*restarting, return_exceptions=True)
+        await asyncio.gather(*starting, return_exceptions=True)
         await asyncio.gather(*(process.close() for _, process in self.alive()))

@@ -3,7 +3,7 @@
 A group stays whole, so that the engine computes its prompt once. What an engine has to do is counted in tokens: those
 that its open requests hold in its key-value cache at most. An engine that dies loses its samples, which are drawn again
 elsewhere under the same version; it is started anew in the background (`run.places`) and joins with the versions that
-are served then.
+are served then. So does an engine for which there is room only later.
 """
 
 from __future__ import annotations
@@ -77,6 +77,10 @@ class RoutedSampler:
         served = Served()
         lost = "its samples are drawn elsewhere"
         return cls(await Places.open("engine", lost, num_engines, served.starting(start), say), served)
+
+    def grow(self, limit: int, start: Start[Sampler]) -> None:
+        """Keep `limit` engines as far as there is room; see `Places.grow`."""
+        self._engines.grow(limit, self._served.starting(start))
 
     @property
     def num_restarts(self) -> int:

@@ -168,6 +168,7 @@ def test_local_does_not_import_ray(tmp_path):
     ("override", "said"),
     [
         ("cluster.num_engines=0", "num_engines must be at least 1; got 0"),
+        ("cluster.max_engines=1", "max_engines=1 is less than num_engines=2"),
         ("cluster.rank_gpus=-1", "rank_gpus must not be negative"),
         ("cluster.start_timeout_s=0", "start_timeout_s must be positive"),
     ],

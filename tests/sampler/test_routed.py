@@ -135,6 +135,70 @@ async def test_one_that_keeps_dying_is_left_out(tmp_path):
     assert len(made) <= 2 + MAX_RESTARTS
 
 
+async def test_one_joins_when_there_is_room_and_serves_what_is_served_then(tmp_path):
+    sampler, _, said = await routed(tmp_path, 10**9)
+    room, joined = asyncio.Event(), []
+
+    async def start_when_there_is_room(number):
+        await room.wait()
+        joined.append(Engine())
+        return joined[-1]
+
+    sampler.grow(2, start_when_there_is_room)
+    await asyncio.sleep(0.01)
+    assert len(await sampler.scores((1, 2), version=1)) == 1  # the run goes on without it
+    room.set()
+    await asyncio.sleep(0.01)
+    assert joined[0].published == {1}
+    assert said[-1] == "engine 1.0 has joined: 2 are at work"
+    await asyncio.gather(*(draw(sampler) for _ in range(2)))
+    assert joined[0].prompts == [((1,), 3)]
+    await sampler.close()
+    assert joined[0].closed
+
+
+async def test_in_the_place_of_one_that_is_lost_another_joins(tmp_path):
+    sampler, _, said = await routed(tmp_path, 2, 10**9)  # a third is not started: "no card"
+    room, joined = asyncio.Event(), []
+
+    async def start_when_there_is_room(number):
+        await room.wait()
+        joined.append(number)
+        return Engine()
+
+    sampler.grow(2, start_when_there_is_room)
+    await asyncio.gather(*(draw(sampler) for _ in range(2)))
+    await asyncio.sleep(0.01)
+    assert not joined
+    room.set()
+    await asyncio.sleep(0.01)
+    assert joined == [2]
+    assert set(await sampler.scores((1, 2), version=1)) == {"engine 1.0", "engine 2.0"}
+    assert "engine 2.0 has joined: 2 are at work" in said
+
+
+async def test_one_that_cannot_join_is_not_asked_again_and_one_that_waits_is_left_at_the_end(tmp_path):
+    sampler, _, said = await routed(tmp_path, 10**9)
+    asked, cancelled = [], []
+
+    async def start(number):
+        asked.append(number)
+        if number == 1:
+            raise InfrastructureError("no model there")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(number)
+            raise
+
+    sampler.grow(3, start)
+    await asyncio.sleep(0.01)
+    assert asked == [1, 2]
+    assert said == ["engine 1 cannot join (no model there); the others go on without it"]
+    await sampler.close()
+    assert cancelled == [2]
+
+
 async def test_if_one_does_not_start_none_stays(tmp_path):
     made = []
 

@@ -1,4 +1,4 @@
-"""Two vLLM engines as processes of Ray behind one sampler: adapters by the object store, every engine checked."""
+"""vLLM engines as processes of Ray behind one sampler: adapters by the object store, every engine checked, one joins."""
 
 import asyncio
 from contextlib import closing
@@ -22,6 +22,8 @@ OVERRIDES = (
     "sampler=vllm",
     "sampler.kv_cache_gb=0.1",
     "cluster=ray",
+    "cluster.num_engines=1",
+    "cluster.max_engines=2",
     "cluster.engine_cpus=0.25",
     "cluster.rank_cpus=0.25",
 )
@@ -33,7 +35,13 @@ def published(before: set[Path]) -> list[list[str]]:
     return sorted(sorted(version.name for version in folder.iterdir()) for folder in folders)
 
 
-async def test_two_engines_serve_the_same_versions(tiny_policy, make_adapter, peft_scores):
+async def joined(sampler, text):
+    """Wait until a second engine is at work."""
+    while len(await sampler.scores(text, version=None)) < 2:
+        await asyncio.sleep(0.2)
+
+
+async def test_an_engine_joins_and_serves_the_same_versions(tiny_policy, make_adapter, peft_scores):
     config = compose(*OVERRIDES)
     adapter, before = Adapter(version=1, path=make_adapter(1)), set(SHARED_MEMORY.glob("grpo-aflow-adapters-*"))
     prompt = tiny_policy.tokenizer.encode_chat(MESSAGES)
@@ -44,6 +52,10 @@ async def test_two_engines_serve_the_same_versions(tiny_policy, make_adapter, pe
             )
             try:
                 await sampler.publish(adapter)
+                assert published(before) == [["v1"]]
+                here = object()
+                assert await cluster.start_environment(here, None, chat=None, timeline=None) is here
+                await asyncio.wait_for(joined(sampler, prompt), 300)
                 assert published(before) == [["v1"], ["v1"]]
                 groups = await asyncio.gather(*(draw(sampler, prompt, 1, n=4) for _ in range(2)))  # one on each engine
                 assert [len(group) for group in groups] == [4, 4]

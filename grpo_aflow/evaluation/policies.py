@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.evaluation.baseline_workflows import random_workflow
@@ -40,6 +40,8 @@ class Resolved:
 class Base:
     """The policy before training: the base model with its warm start, or as it is with `warmstart=none`."""
 
+    is_sampled: ClassVar[bool] = True
+
     @asynccontextmanager
     async def resolve(
         self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
@@ -58,6 +60,7 @@ class Base:
 class Checkpoint:
     """A trained adapter on the base model that it was trained on."""
 
+    is_sampled: ClassVar[bool] = True
     path: str
 
     @asynccontextmanager
@@ -79,6 +82,7 @@ class Checkpoint:
 class Fixed:
     """A workflow written by hand or by another system, used for every task of its evaluation."""
 
+    is_sampled: ClassVar[bool] = False
     path: str
 
     @asynccontextmanager
@@ -118,6 +122,8 @@ class RandomPolicy:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RandomValid:
     """Valid workflows by chance, another one for every rollout: what writing alone is worth."""
+
+    is_sampled: ClassVar[bool] = False
 
     @asynccontextmanager
     async def resolve(

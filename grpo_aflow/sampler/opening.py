@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from grpo_aflow.protocols import PreparedModel, Sampler
+from grpo_aflow.run.cards import check_adapter_dtype
 from grpo_aflow.sampler.colocation import EngineBytes
 from grpo_aflow.sampler.settings import AdapterLimits, Sampling, ServedWeights, VllmSettings, vllm_rank
-from grpo_aflow.types import UserError
 
 if TYPE_CHECKING:
     from grpo_aflow.run.watchdog import Watchdog
@@ -53,10 +53,8 @@ class Vllm(VllmSettings):
             UserError: a rank above 512, fp32 on a card, or an architecture that vLLM does not serve.
             InfrastructureError: the engine does not start.
         """
-        if model.device != "cpu" and model.dtype == "float32" and adapters.num_versions:
-            raise UserError(
-                "vLLM's LoRA kernels on a card compute in 16 bit: set model.dtype=bfloat16, or sampler=hf for float32"
-            )
+        if adapters.num_versions:
+            check_adapter_dtype(model.dtype, model.device)
         adapters = replace(adapters, rank=vllm_rank(adapters.rank))
         from grpo_aflow.sampler.vllm import VllmSampler
 

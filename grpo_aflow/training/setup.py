@@ -39,7 +39,7 @@ from grpo_aflow.run.records import replayed
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.run.weights import ADAPTER_CONFIG
 from grpo_aflow.sampler.settings import FLOAT32_PRODUCTS, AdapterLimits, VllmSettings
-from grpo_aflow.services import look, open_services, place_on, prepare_model, serve
+from grpo_aflow.services import check_machine, look, open_services, prepare_model, serve
 from grpo_aflow.training.held_out import HeldOut, check_records
 from grpo_aflow.training.planning import RunPlan, plan_run
 from grpo_aflow.training.publisher import Publisher
@@ -58,7 +58,7 @@ WARM_START = "warm_start"  # in the run folder: version 0's adapter, which is al
 
 async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExitStack, progress: Progress) -> Training:
     """Open everything, cheapest first; take up the newest checkpoint when `run` is being resumed."""
-    await asyncio.to_thread(lambda: place_on(look(config), config))  # refused before anything is downloaded
+    await asyncio.to_thread(check_machine, config)  # refused before anything is downloaded
     checkpoints = Checkpoints(run.path / "checkpoints", keep=config.schedule.keep_checkpoints)
     lines = await asyncio.to_thread(_begin, config, run, checkpoints, progress)
     begin = lines.step

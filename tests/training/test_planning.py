@@ -163,7 +163,7 @@ def test_weights_that_wait_need_memory_of_the_machine():
     ],
 )
 def test_what_samples_while_the_engine_sleeps_is_refused(choice, overrides, refused):
-    machine = hardware((140, 140))
+    machine = replace(hardware((140, 140)), vllm_build="cpu" if "model.device=cpu" in overrides else "cuda")
     with pytest.raises(UserError, match=refused):
         place_on(machine, turns(choice, *overrides))
     place_on(machine, turns("resident", *overrides))

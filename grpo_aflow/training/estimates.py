@@ -171,7 +171,7 @@ def sampling_time(
     by_products = 2 * shape.num_weights * batch / (card.bf16_flops * assumed.matrix_share)
     step = max(by_memory, by_products) * assumed.lora_slowdown + assumed.decode_host_s
     prompts = 2 * shape.num_weights * num_groups * load.prompt_tokens / (card.bf16_flops * assumed.matrix_share)
-    seconds = prompts + math.ceil(number / batch) * load.completion_tokens * step
+    seconds = prompts + number / batch * load.completion_tokens * step  # a sequence that ends makes room for the next
     return SamplingTime(
         seconds=seconds,
         decode_step_s=step,

@@ -11,7 +11,8 @@ from grpo_aflow.learner.memory.plan import Load
 from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.training import gpu_check, gpu_steps
 from grpo_aflow.training.gpu_check import Step, run_all
-from grpo_aflow.training.gpu_steps import learner_step, step_flops
+from grpo_aflow.training.estimates import step_flops
+from grpo_aflow.training.gpu_steps import learner_step
 
 SHAPE = ModelShape(
     num_layers=2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.evaluation.baseline_workflows import random_workflow
 from grpo_aflow.learner.lora import plain_layers
-from grpo_aflow.learner.model_folder import BASE_FILE, content_id, kept_base
+from grpo_aflow.learner.model_folder import BASE_FILE, adapted_layers, content_id, kept_base
 from grpo_aflow.learner.storage.checkpoints import newest_adapter
 from grpo_aflow.protocols import Policy, ServedModel
 from grpo_aflow.rollout.policies import FixedPolicy, sampled
@@ -47,7 +48,8 @@ class Base:
         self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
     ) -> AsyncIterator[Resolved]:
         model = await prepare_model(config, tasks, progress)
-        limits = AdapterLimits(rank=config.lora.rank, layers=config.lora.layers)
+        layers = await asyncio.to_thread(adapted_layers, config.lora, model.path)
+        limits = AdapterLimits(rank=config.lora.rank, layers=layers)
         async with serve(config, model, watchdog, progress, limits) as served:
             version = BASE
             if model.adapter is not None:

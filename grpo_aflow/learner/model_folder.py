@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grpo_aflow.learner.lora import ALL_LINEAR, LoraSpec
 from grpo_aflow.run.weights import check_safetensors
 from grpo_aflow.types import UserError
 
@@ -128,6 +129,17 @@ def layer_names(folder: Path) -> list[str]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"model.path: transformers cannot build the model of {folder} ({reason[:200]})") from error
     return linear_layers(model)
+
+
+def adapted_layers(lora: LoraSpec, folder: Path) -> tuple[str, ...]:
+    """Plain names of the layers that have an adapter, also of "all-linear".
+
+    What is not named to vLLM it takes to have an adapter everywhere, the LM head included: a buffer as large as the
+    vocabulary for each version, and its product for every token.
+    """
+    if lora.targets != ALL_LINEAR:
+        return lora.layers
+    return tuple(dict.fromkeys(path.rpartition(".")[2] for path in layer_names(folder)))
 
 
 def linear_layers(model: PreTrainedModel) -> list[str]:

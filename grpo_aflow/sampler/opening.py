@@ -26,6 +26,9 @@ class Hf(Sampling):
     def check_memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> None:
         """It takes what it needs."""
 
+    def check_machine(self, device: str) -> None:
+        """What the learner needs is enough."""
+
     async def start(
         self, model: PreparedModel, adapters: AdapterLimits, *, watchdog: Watchdog | None, seed: int
     ) -> Sampler:

@@ -98,6 +98,7 @@ class Sampling(ABC):
     def check_memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> None:
         """Raise UserError where the settings leave the sampler less than it must have."""
 
+    @abstractmethod
     def check_machine(self, device: str) -> None:
         """Raise UserError where this machine lacks what the sampler needs on `device`. Takes no time."""
 

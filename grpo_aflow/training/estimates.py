@@ -1,8 +1,8 @@
 """How long the stages of a training step should take on a card: reckoned from shapes and data sheets, never measured.
 
-Pure arithmetic: operations and bytes from a model's shape (`learner.memory.shapes`), a card's peaks (`run.card_speeds`),
-and the shares of these peaks that are assumed to be reached (`Assumed`). Written down before any card was measured, so
-that `make gpu-check` can hold what it measures against it.
+Pure arithmetic: operations and bytes from a model's shape (`learner.memory.shapes`), a card's peaks
+(`run.card_speeds`), and the shares of these peaks that are assumed to be reached (`Assumed`). Written down before any
+card was measured, so that `make gpu-check` can hold what it measures against it.
 
 Letters: P prompt tokens, T completion tokens, G completions of a group, N groups of a step.
 """

@@ -3,9 +3,9 @@
     python -m grpo_aflow.training.gpu_check [--only STEP] [--device cuda:1]
 
 Each step is a process of its own under its own time limit, so that one that hangs or crashes ends alone; its line is
-printed as it ends. The learner's steps need torch, transformers and peft alone; the last ones are short training runs
-with vLLM, where that is installed: side by side, then by turns (`sampler.colocate`). Without a card it says so and ends
-with 0. A step that fails makes the exit code 1.
+printed as it ends. The learner's steps need torch, transformers and peft alone, and stand beside what was estimated for
+such a card (`estimates`); the last ones are short training runs with vLLM, where that is installed: side by side, then
+by turns (`sampler.colocate`). Without a card it says so and ends with 0. A step that fails makes the exit code 1.
 """
 
 from __future__ import annotations

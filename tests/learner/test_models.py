@@ -344,7 +344,9 @@ def test_a_model_of_the_hub_is_refused_by_its_configuration_before_its_weights_a
         asked.append(allow_patterns)
         folder = tmp_path / "hub"
         folder.mkdir(exist_ok=True)
-        names = ["config.json"] if allow_patterns == ["config.json"] else [p.name for p in Path(pretrained.path).iterdir()]
+        names = (
+            ["config.json"] if allow_patterns == ["config.json"] else [p.name for p in Path(pretrained.path).iterdir()]
+        )
         for name in names:
             shutil.copy(Path(pretrained.path) / name, folder / name)
         published_in(folder, "bfloat16")

@@ -76,7 +76,11 @@ def test_devices_on_machines_of_no_one_and_two_cards(hardware, asked, learner, s
         ),
         (replace(ONE, vllm_build=None), {}, "sampler=vllm needs vLLM: install the extra `cuda` .*, or set sampler=hf"),
         (replace(NONE, vllm_build=None), {"default": "cpu"}, "sampler=vllm needs vLLM: install the extra `cpu`"),
-        (ONE, {"dtype": "float32"}, r"LoRA kernels on a card compute in 16 bit: set model\.dtype=bfloat16, or sampler=hf"),
+        (
+            ONE,
+            {"dtype": "float32"},
+            r"LoRA kernels on a card compute in 16 bit: set model\.dtype=bfloat16, or sampler=hf",
+        ),
         (ONE, {"dtype": "float32", "default": "cpu", "sampler": "cuda"}, "LoRA kernels on a card compute in 16 bit"),
         (replace(ONE, vllm_build="cpu"), {}, r"sampler\.device=cuda:0, but vllm is its CPU build here: run `make inst"),
     ],

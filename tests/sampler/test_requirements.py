@@ -62,5 +62,7 @@ def test_no_shared_memory(monkeypatch):
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
 
     monkeypatch.setattr(shutil, "disk_usage", missing)
-    with pytest.raises(UserError, match=r"vLLM needs /dev/shm \(No such file or directory\); mount it, or set sampler=hf"):
+    with pytest.raises(
+        UserError, match=r"vLLM needs /dev/shm \(No such file or directory\); mount it, or set sampler=hf"
+    ):
         check_shared_memory()

@@ -117,12 +117,14 @@ def test_a_faster_card_is_faster_and_a_long_group_takes_longer():
     for load in (SHORT, LONG):
         times = [learner_time(card, QWEN25_7B, LORA_128, load, kept).seconds for card in (H200, H100, A100_80, A100_40)]
         assert times == sorted(times)
-    exact, rounded = (learner_time(H200, QWEN25_7B, LORA_128, SHORT, replace(kept, tf32=tf32)) for tf32 in (False, True))
+    exact, rounded = (
+        learner_time(H200, QWEN25_7B, LORA_128, SHORT, replace(kept, tf32=tf32)) for tf32 in (False, True)
+    )
     assert rounded.seconds < exact.seconds
 
 
 def test_a_step_of_the_predecessors_size():
-    """Goals of the first card: below 100 s on an H200, below 60 s at staleness 1; by the estimate the second is missed."""
+    """The goals for an H200 are 100 s, and 60 s at staleness 1; by the estimate the second is missed."""
     found = command_time(SEED, H200)
     assert 60 < found.staleness_1_s < found.on_policy_s < 100
     assert command_time(SEED, RTX_4090) is None

@@ -36,7 +36,7 @@ class Limits:
     tokens: int | None = None  # padding included; None: any number
 
     def halved(self, rows: Sequence[TokenRow], num_carried: int) -> Limits:
-        """Half of what the largest micro-batch of these rows takes; unchanged where each is one row, which cannot be cut.
+        """Half of what the largest micro-batch of these rows takes; the same where each is one row, which is never cut.
 
         Example: rows of 9, 3 and 3 tokens under rows=4: [9, 3, 3] took 27 with padding; rows=1, tokens=13.
         """

@@ -25,11 +25,10 @@ def activation_bytes(
     num_prompt: int,
     element_size: int,
 ) -> int:
-    """Bytes at the peak of a micro-batch besides a chunk's logits.
+    """Bytes at the peak of a micro-batch.
 
-    The peak is at the head, when all layers are kept and a chunk's logits are there, or later in the backward of a
-    layer, when these are gone. num_tokens: of its rows, padding included (with their prompts where rows are padded).
-    num_prompt: of the prompt. element_size: bytes of a number of the base.
+    num_tokens: of its rows, padding included (with their prompts where rows are padded). num_prompt: of the prompt.
+    element_size: bytes of a number of the base.
     """
     is_shared = settings.packing == Packing.shared_prefix
     kept = kept_per_token(shape, lora, element_size, is_shared=is_shared)
@@ -38,14 +37,14 @@ def activation_bytes(
     longest = max(num_tokens, prompt)  # prompt and rows go through a layer one after the other
     if settings.gradient_checkpointing:
         held = (num_tokens + prompt) * shape.num_layers * shape.hidden_size * element_size
-        moment += kept  # of the one layer that is recomputed
+        held += longest * kept  # of the one layer that is recomputed
     else:
         prompt_kept = kept_per_token(shape, lora, element_size, is_shared=False)
         held = shape.num_layers * (num_tokens * kept + prompt * prompt_kept)
     # The prompt's keys and values, and their gradients.
     held += prompt * shape.num_layers * 4 * shape.kv_width * element_size
     states = num_tokens * shape.hidden_size * element_size * 4  # the last layer's, normed, and their gradients
-    return held + states + max(0, longest * moment - logits_bytes(shape, settings))
+    return held + longest * moment + states
 
 
 def scoring_bytes(

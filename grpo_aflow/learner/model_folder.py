@@ -50,13 +50,13 @@ def locate(
 
 def locate_here(path: str, revision: str | None) -> Path | None:
     """The same without a network; None for a hub id that is not in the hub's cache yet. Raises UserError."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
     check_path(path)
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
     try:
         folder = Path(snapshot_download(path, revision=revision, allow_patterns=PATTERNS, local_files_only=True))
     except LocalEntryNotFoundError:

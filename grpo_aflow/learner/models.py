@@ -253,13 +253,18 @@ class Pretrained(ModelSource):
         return base
 
     def check(self) -> None:
-        """Refuse a folder that is not there, not whole, or not for these settings, before anything is opened.
+        """Refuse a folder that is not there or not whole, and what does not fit the settings, before anything is opened.
 
-        Of a hub id it is the copy in the hub's cache, where there is one. Raises UserError.
+        Of a hub id that is what its copy in the hub's cache says, where there is one; its download may go on. Raises
+        UserError.
         """
         folder = locate_here(self.path, self.revision)
-        if folder is not None:
+        if folder is None:
+            return
+        if Path(self.path).expanduser().is_dir():
             check_folder(folder, self.max_model_len, self.dtype)
+        else:
+            check_config(folder, self.max_model_len, self.dtype)
 
 
 def _warm_start(base: PreparedModel, cache: Path, asked: Preparation, warmstart: ReferenceWorkflows) -> Path:

@@ -13,6 +13,7 @@ from grpo_aflow.learner.memory.plan import GIB, Load
 from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B, ModelShape
 from grpo_aflow.run.card_speeds import A100_40, A100_80, CARD_SPEEDS, H100, H200, L40S, CardSpeed
 from grpo_aflow.sampler.colocation import Colocate
+from grpo_aflow.sampler.settings import VllmSettings
 from grpo_aflow.training.estimates import (
     ASSUMED,
     StepTime,
@@ -120,7 +121,7 @@ def command_time(command: Command, card: CardSpeed) -> StepTime | None:
         plan.learner.settings,
         config.sampler.memory(weights, device_bytes=int(card.memory_gib * GIB), on_card=True),
         num_groups=config.schedule.prompts_per_step,
-        most_at_once=getattr(config.sampler, "max_num_seqs", 1),
+        most_at_once=config.sampler.max_num_seqs if isinstance(config.sampler, VllmSettings) else 1,
     )
 
 

@@ -253,7 +253,7 @@ class Pretrained(ModelSource):
         return base
 
     def check(self) -> None:
-        """Refuse a folder that is not there or not whole, and what does not fit the settings, before all else is opened.
+        """Refuse a folder that is not there or not whole, and what the settings do not fit, before all else is opened.
 
         Of a hub id that is what its copy in the hub's cache says, where there is one; its download may go on. Raises
         UserError.

@@ -46,8 +46,9 @@ bench: $(STAMP) ## the speed benchmarks, one after another (about an hour; resul
 bench-step: $(STAMP) ## a training step beside TRL's trainers (25 minutes; writes its own tables)
 	$(BIN)/python experiments/step_speed/bench.py
 
-plan: $(STAMP) ## which documented GPU command fits which card by the memory plan, and what makes the others fit
+plan: $(STAMP) ## which documented GPU command fits which card, what makes the others fit, how long its stages should take
 	$(BIN)/python -m grpo_aflow.training.plan_table
+	$(BIN)/python -m grpo_aflow.training.estimate_table
 
 gpu-check: $(STAMP) ## all about a card in a quarter of an hour: kernels, learner, memory, vLLM (says so without one)
 	$(BIN)/python -m grpo_aflow.training.gpu_check

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 
 from grpo_aflow.cluster.local import Here
 from grpo_aflow.cluster.placement import Cluster
+from grpo_aflow.cluster.settings import RaySettings
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
 from grpo_aflow.learner.hardware import read_hardware
 from grpo_aflow.learner.model_folder import ReportProgress
@@ -127,13 +128,28 @@ def place_on(hardware: Hardware, config: TrainConfig | EvaluateConfig) -> Placem
         learner=config.learner.device if isinstance(config, TrainConfig) else CPU,
         sampler=config.sampler.device,
         dtype=config.model.dtype,
-        needs_vllm=isinstance(config.sampler, VllmSettings),
+        needs_vllm=isinstance(config.sampler, VllmSettings) and _samples_here(config),
+        has_adapters=isinstance(config, TrainConfig) or config.policy.is_sampled,
     )
     if not isinstance(config, TrainConfig):
         return Placement(learner=placement.sampler, sampler=placement.sampler)
     if placement.is_shared:
         config.check_shared(on_card=placement.sampler != CPU)
     return placement
+
+
+def check_machine(config: TrainConfig | EvaluateConfig) -> None:
+    """Refuse, in seconds and before anything is opened, what this machine's cards and packages cannot do. Blocking."""
+    if not isinstance(config, TrainConfig) and not config.needs_engine:
+        return
+    placement = place_on(look(config), config)
+    if _samples_here(config):
+        config.sampler.check_machine(placement.sampler)
+
+
+def _samples_here(config: TrainConfig | EvaluateConfig) -> bool:
+    """Whether engines start on this machine, and not on those that Ray has."""
+    return not (isinstance(config, TrainConfig) and isinstance(config.cluster, RaySettings))
 
 
 def preparation(

@@ -80,6 +80,9 @@ class Reading(Sampling):
     def check_memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> None:
         """It needs nothing."""
 
+    def check_machine(self, device: str) -> None:
+        """It needs nothing."""
+
     async def start(
         self, model: PreparedModel, adapters: AdapterLimits, *, watchdog: Watchdog | None, seed: int
     ) -> Sampler:

@@ -76,6 +76,11 @@ class LoggerConfig(Protocol):
 class PolicyConfig(Protocol):
     """Config group `policy`: which policy is evaluated."""
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether it draws from the model; one that does not needs an engine only where the executor wants it."""
+        ...
+
     def check(self) -> None:
         """Refuse what is not there, before anything is opened or written; UserError names the fix."""
         ...
@@ -191,6 +196,11 @@ class EvaluateConfig:
     warmstart: WarmStart
     eval: Evaluation
     plain: Mapping[str, Any]
+
+    @property
+    def needs_engine(self) -> bool:
+        """Whether anything is asked of the model: by the policy, or by an executor on the same engine."""
+        return self.policy.is_sampled or self.executor.needs_engine
 
     def check(self) -> None:
         """Refuse what cannot work, before anything is opened; UserError names the fix."""

@@ -27,7 +27,7 @@ from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.resume import open_run
 from grpo_aflow.run.signals import Interrupt
-from grpo_aflow.services import Services, open_services
+from grpo_aflow.services import Services, check_machine, open_services
 from grpo_aflow.types import BudgetReached, RolloutGroup, Task, UserError
 
 
@@ -52,6 +52,7 @@ async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
         Progress(num_steps=1, log_every=1) as progress,
         ending(run, interrupt),
     ):
+        await asyncio.to_thread(check_machine, config)
         resolve = partial(config.policy.resolve, config, tasks, progress)
         async with open_services(config, run.path, tasks, progress, resolve) as (services, resolved):
             if run.resumed:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.evaluation.baseline_workflows import random_workflow
 from grpo_aflow.learner.lora import plain_layers
-from grpo_aflow.learner.model_folder import BASE_FILE, content_id, kept_base
+from grpo_aflow.learner.model_folder import BASE_FILE, adapted_layers, content_id, kept_base
 from grpo_aflow.learner.storage.checkpoints import newest_adapter
 from grpo_aflow.protocols import Policy, ServedModel
 from grpo_aflow.rollout.policies import FixedPolicy, sampled
@@ -40,6 +41,8 @@ class Resolved:
 class Base:
     """The policy before training: the base model with its warm start, or as it is with `warmstart=none`."""
 
+    is_sampled: ClassVar[bool] = True
+
     def check(self) -> None:
         pass
 
@@ -48,7 +51,8 @@ class Base:
         self, config: EvaluateConfig, tasks: Sequence[Task], progress: Progress, watchdog: Watchdog
     ) -> AsyncIterator[Resolved]:
         model = await prepare_model(config, tasks, progress)
-        limits = AdapterLimits(rank=config.lora.rank, layers=config.lora.layers)
+        layers = await asyncio.to_thread(adapted_layers, config.lora, model.path)
+        limits = AdapterLimits(rank=config.lora.rank, layers=layers)
         async with serve(config, model, watchdog, progress, limits) as served:
             version = BASE
             if model.adapter is not None:
@@ -61,6 +65,7 @@ class Base:
 class Checkpoint:
     """A trained adapter on the base model that it was trained on."""
 
+    is_sampled: ClassVar[bool] = True
     path: str
 
     def check(self) -> None:
@@ -85,6 +90,7 @@ class Checkpoint:
 class Fixed:
     """A workflow written by hand or by another system, used for every task of its evaluation."""
 
+    is_sampled: ClassVar[bool] = False
     path: str
 
     def check(self) -> None:
@@ -127,6 +133,8 @@ class RandomPolicy:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RandomValid:
     """Valid workflows by chance, another one for every rollout: what writing alone is worth."""
+
+    is_sampled: ClassVar[bool] = False
 
     def check(self) -> None:
         pass

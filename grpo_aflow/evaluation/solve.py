@@ -14,7 +14,7 @@ from rich.table import Table
 from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.rollout.group import EVALUATION, make_rollouter
 from grpo_aflow.run.progress import Progress
-from grpo_aflow.services import open_services
+from grpo_aflow.services import check_machine, open_services
 from grpo_aflow.types import DOMAINS, Domain, Rollout, Task, UserError
 
 
@@ -30,6 +30,7 @@ async def _solve(config: EvaluateConfig, question: str) -> None:
     task = known.get(question) or Task(id="question", dataset=dataset, domain=domain, problem=question, answers=("",))
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory() as folder, Progress(num_steps=1, log_every=1) as progress:
+        await asyncio.to_thread(check_machine, config)
         tasks = list(known.values())
         resolve = partial(config.policy.resolve, config, tasks, progress)
         async with open_services(config, Path(folder), tasks, progress, resolve) as (services, resolved):

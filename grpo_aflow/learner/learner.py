@@ -188,18 +188,18 @@ class Learner:
     def score(self, token_ids: Sequence[int], adapter: bool = True) -> tuple[float, ...]:
         """Log-probabilities at temperature 1 of token_ids[1:] given what stands before, in eval mode.
 
-        adapter=False scores under the base. Raises UserError for a sequence beyond the context.
+        adapter=False scores under the base. Raises UserError for a sequence beyond the context, and when memory runs
+        out also after what the allocator kept is given back.
         """
         limit = self.policy.max_length
         if len(token_ids) > limit:
             raise UserError(f"{len(token_ids)} tokens to score, the model's context holds {limit}: shorten the probe")
         if len(token_ids) < 2:
             return ()
-        with self._lock:
-            [scores] = self.policy.evaluate(
-                token_ids[:1], [tuple(token_ids[1:])], temperature=1.0, under=POLICY if adapter else BASE
-            )
-        return tuple(scores.logprobs.tolist())
+        [scores] = self._evaluated(
+            token_ids[:1], [tuple(token_ids[1:])], temperature=1.0, under=POLICY if adapter else BASE
+        )
+        return scores
 
     def reference_logprobs(
         self, prompt_ids: Sequence[int], completions: Sequence[Completion], temperature: float
@@ -209,15 +209,7 @@ class Learner:
         The reference is the adapter that the learner started from, frozen; the base where it started from none.
         """
         token_ids = [completion.token_ids for completion in completions]
-        with self._lock:
-            scores = within_memory(
-                self.policy,
-                prompt_ids,
-                unweighted(token_ids),
-                lambda: self.policy.evaluate(prompt_ids, token_ids, temperature=temperature, under=REFERENCE),
-                planned=self._planned,
-            )
-        return tuple(tuple(score.logprobs.tolist()) for score in scores)
+        return self._evaluated(prompt_ids, token_ids, temperature=temperature, under=REFERENCE)
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -259,6 +251,20 @@ class Learner:
             self.discard()
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _evaluated(
+        self, prompt_ids: Sequence[int], token_ids: Sequence[tuple[int, ...]], *, temperature: float, under: str
+    ) -> tuple[tuple[float, ...], ...]:
+        """The completions' log-probabilities; the device may run out of memory once."""
+        with self._lock:
+            scores = within_memory(
+                self.policy,
+                prompt_ids,
+                unweighted(token_ids),
+                lambda: self.policy.evaluate(prompt_ids, token_ids, temperature=temperature, under=under),
+                planned=self._planned,
+            )
+        return tuple(tuple(score.logprobs.tolist()) for score in scores)
 
     def _backward_rows(
         self,

@@ -66,7 +66,10 @@ class LoraSpec:
 
 
 def plain_layers(target_modules: Sequence[str] | str) -> tuple[str, ...]:
-    """The names, when each is a layer's own; (), any layer, when one is a path or PEFT's text for several."""
-    if isinstance(target_modules, str) or ALL_LINEAR in target_modules or any("." in n for n in target_modules):
+    """The layers' own names, also of paths, as PEFT writes "all-linear" down; (), any layer, of its text for several.
+
+    Example: ["model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj", "q_proj"] -> ("up_proj", "q_proj")
+    """
+    if isinstance(target_modules, str) or ALL_LINEAR in target_modules:
         return ()
-    return tuple(target_modules)
+    return tuple(dict.fromkeys(name.rpartition(".")[2] for name in target_modules))

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grpo_aflow.learner.lora import ALL_LINEAR, LoraSpec
 from grpo_aflow.run.weights import check_safetensors
 from grpo_aflow.types import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 CONTENT = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # of the files that are downloaded
@@ -28,28 +30,41 @@ ReportProgress = Callable[[str, int, int], None]  # what is being done, how much
 NUM_SAMPLES, SAMPLE_BYTES = 64, 4096  # of every file, spread evenly
 
 
-def locate(path: str, revision: str | None, progress: ReportProgress) -> Path:
-    """The folder that `path` names; a hub id that is not in the hub's cache yet is downloaded. Raises UserError."""
-    check_path(path)
-    folder = Path(path).expanduser()
-    return folder if folder.is_dir() else _download(path, revision, progress)
+def locate(
+    path: str, revision: str | None, progress: ReportProgress, check: Callable[[Path], None] = lambda folder: None
+) -> Path:
+    """The folder that `path` names; a hub id that is not in the hub's cache yet is downloaded. Raises UserError.
 
-
-def locate_here(path: str, revision: str | None) -> Path | None:
-    """The same without a network; None for a hub id that is not in the hub's cache yet. Raises UserError."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
+    check: refuses a model of the hub by its configuration, which is fetched before its weights.
+    """
     check_path(path)
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
+    progress(f"model {path}", 0, 1)
+    check(_download(path, revision, [CONFIG]))
+    folder = _download(path, revision, PATTERNS)
+    progress(f"model {path}", 1, 1)
+    return folder
+
+
+def locate_here(path: str, revision: str | None) -> Path | None:
+    """The same without a network; None for a hub id that is not in the hub's cache yet. Raises UserError."""
+    check_path(path)
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
     try:
-        return Path(snapshot_download(path, revision=revision, allow_patterns=PATTERNS, local_files_only=True))
+        folder = Path(snapshot_download(path, revision=revision, allow_patterns=PATTERNS, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
     except HFValidationError as error:
         raise UserError(f"model.path: {path} is no name of a hub's model; give org/name, or a folder") from error
+    has_weights = any(any(folder.glob(name)) for name in ("*.safetensors", "*.bin"))
+    return folder if has_weights else None  # a configuration alone: its model was refused, or its download interrupted
 
 
 def check_path(path: str) -> None:
@@ -71,19 +86,34 @@ def kept_base(adapter: Path) -> Path | None:
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
-def check_folder(folder: Path, max_model_len: int) -> None:
-    """Refuse a folder whose configuration or weights are missing or not whole, or too short a context."""
-    config = _read_json(folder / "config.json", "give a folder in Hugging Face format")
+def check_folder(folder: Path, max_model_len: int, dtype: str) -> None:
+    """Refuse a folder whose configuration does not fit the settings, or whose weights are missing or not whole."""
+    check_config(folder, max_model_len, dtype)
+    for shard in _shards(folder):
+        if not shard.is_file():
+            raise UserError(f"model.path: {folder} has no {shard.name}: its weights are not whole; download it again")
+        check_safetensors(shard)
+
+
+def check_config(folder: Path, max_model_len: int, dtype: str) -> None:
+    """Refuse a model whose context is too short, or whose numbers `dtype` cannot hold. Raises UserError.
+
+    fp16 ends at 65,504 and bf16 at 3.4e38: what was trained in bf16 was free to grow beyond fp16, and Qwen2.5's
+    residual stream does. The logits are then NaN, or an overflow shows hours later.
+    """
+    config = _read_json(folder / CONFIG, "give a folder in Hugging Face format")
+    if dtype == "float16" and (config.get("dtype") or config.get("torch_dtype")) == "bfloat16":
+        raise UserError(
+            f"model.dtype=float16: {folder} was published in bfloat16 (its {CONFIG}), and its activations may exceed "
+            "65,504, where float16 ends: set model.dtype=bfloat16, or model.dtype=float32 sampler=hf on a card "
+            "without bfloat16"
+        )
     context, scaled = config.get("max_position_embeddings"), config.get("rope_scaling")
     if isinstance(context, int) and not scaled and max_model_len > context:
         raise UserError(
             f"model.max_model_len={max_model_len} is {max_model_len - context} tokens more than the context of "
             f"{folder}, {context}: set model.max_model_len={context}"
         )
-    for shard in _shards(folder):
-        if not shard.is_file():
-            raise UserError(f"model.path: {folder} has no {shard.name}: its weights are not whole; download it again")
-        check_safetensors(shard)
 
 
 def layer_names(folder: Path) -> list[str]:
@@ -99,6 +129,17 @@ def layer_names(folder: Path) -> list[str]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"model.path: transformers cannot build the model of {folder} ({reason[:200]})") from error
     return linear_layers(model)
+
+
+def adapted_layers(lora: LoraSpec, folder: Path) -> tuple[str, ...]:
+    """Plain names of the layers that have an adapter, also of "all-linear".
+
+    What is not named to vLLM it takes to have an adapter everywhere, the LM head included: a buffer as large as the
+    vocabulary for each version, and its product for every token.
+    """
+    if lora.targets != ALL_LINEAR:
+        return lora.layers
+    return tuple(dict.fromkeys(path.rpartition(".")[2] for path in layer_names(folder)))
 
 
 def linear_layers(model: PreTrainedModel) -> list[str]:
@@ -145,17 +186,14 @@ def _read_json(file: Path, remedy: str) -> dict[str, Any]:
         raise UserError(f"model.path: {file} cannot be read ({error}); {remedy}") from error
 
 
-def _download(hub_id: str, revision: str | None, progress: ReportProgress) -> Path:
+def _download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    progress(f"model {hub_id}", 0, 1)
     try:
-        folder = snapshot_download(hub_id, revision=revision, allow_patterns=PATTERNS)
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"model.path: {hub_id} is no folder here and cannot be had from the hub ({type(error).__name__}); "
             "check the name and the network, or give the folder of a downloaded copy"
         ) from error
-    progress(f"model {hub_id}", 1, 1)
-    return Path(folder)

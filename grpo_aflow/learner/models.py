@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -17,8 +18,8 @@ from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.model_folder import (
     ReportProgress,
     base_name,
+    check_config,
     check_folder,
-    check_path,
     content_id,
     layer_names,
     locate,
@@ -134,7 +135,7 @@ class TinyPolicy(ModelSource):
     def prepare(self, cache: Path, asked: Preparation) -> PreparedModel:
         """Build the model, its warm start included, under `cache` (or find it there, or where the run has kept it)."""
         path = asked.kept or self._cached(cache, asked)
-        check_folder(path, self.max_model_len)
+        check_folder(path, self.max_model_len, self.dtype)
         tokenizer = asked.read_tokenizer(path, enable_thinking=False)
         longest = num_prompt_tokens(tokenizer, asked.prompts, asked.tasks)
         check_context(longest, asked.max_tokens, self.max_model_len)
@@ -219,13 +220,18 @@ class Pretrained(ModelSource):
         """See `ModelSource.here`. Raises UserError for a folder that is not whole."""
         folder = locate_here(self.path, self.revision)
         if folder is not None:
-            check_folder(folder, self.max_model_len)
+            check_folder(folder, self.max_model_len, self.dtype)
         return folder
 
     def prepare(self, cache: Path, asked: Preparation) -> PreparedModel:
         """Find the model, check that it is whole and its tokenizer sound, and train the warm start's adapter."""
-        path = locate(self.path, self.revision, asked.progress)
-        check_folder(path, self.max_model_len)
+        path = locate(
+            self.path,
+            self.revision,
+            asked.progress,
+            check=partial(check_config, max_model_len=self.max_model_len, dtype=self.dtype),
+        )
+        check_folder(path, self.max_model_len, self.dtype)
         tokenizer = asked.read_tokenizer(path, enable_thinking=self.enable_thinking)
         check_round_trip(tokenizer, path)
         longest = num_prompt_tokens(tokenizer, asked.prompts, asked.tasks)
@@ -247,11 +253,18 @@ class Pretrained(ModelSource):
         return base
 
     def check(self) -> None:
-        """Refuse a folder that is not there or not whole, before anything is opened. Raises UserError."""
-        check_path(self.path)
-        folder = Path(self.path).expanduser()
-        if folder.is_dir():
-            check_folder(folder, self.max_model_len)
+        """Refuse a folder that is not there or not whole, and what the settings do not fit, before all else is opened.
+
+        Of a hub id that is what its copy in the hub's cache says, where there is one; its download may go on. Raises
+        UserError.
+        """
+        folder = locate_here(self.path, self.revision)
+        if folder is None:
+            return
+        if Path(self.path).expanduser().is_dir():
+            check_folder(folder, self.max_model_len, self.dtype)
+        else:
+            check_config(folder, self.max_model_len, self.dtype)
 
 
 def _warm_start(base: PreparedModel, cache: Path, asked: Preparation, warmstart: ReferenceWorkflows) -> Path:

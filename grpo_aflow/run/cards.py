@@ -69,11 +69,19 @@ class Placement:
 
 
 def place(
-    hardware: Hardware, *, default: str, learner: str | None, sampler: str | None, dtype: str, needs_vllm: bool
+    hardware: Hardware,
+    *,
+    default: str,
+    learner: str | None,
+    sampler: str | None,
+    dtype: str,
+    needs_vllm: bool,
+    has_adapters: bool = True,
 ) -> Placement:
     """Devices of learner and sampler; None takes `default` ("cpu", "cuda", "cuda:1").
 
     "cuda" is any card: where there are two, what was left open gets the card that the other does not use.
+    needs_vllm: whether it samples here. has_adapters: whether adapters are served, and not the base alone.
     Raises UserError for a device that is not here, or that cannot do what is asked of it.
     """
     asked = {"learner.device": learner or default, "sampler.device": sampler or default}
@@ -85,8 +93,10 @@ def place(
         card = hardware.card(device)
         if card is not None:
             _check_card(card, device, dtype)
-    if needs_vllm and hardware.vllm_build is not None:
+    if needs_vllm:
         check_build(hardware.vllm_build, placement.sampler)
+        if has_adapters:
+            check_adapter_dtype(dtype, placement.sampler)
     return placement
 
 
@@ -142,8 +152,20 @@ def _check_card(card: Card, device: str, dtype: str) -> None:
         )
 
 
-def check_build(build: str, device: str) -> None:
-    """Refuse a build of vLLM ("cpu", "cuda") that does not serve a device; UserError names the fix."""
+def check_adapter_dtype(dtype: str, device: str) -> None:
+    """Refuse a type in which vLLM serves no adapter on a device; UserError names the fix."""
+    if device != CPU and dtype == "float32":
+        raise UserError(
+            "vLLM's LoRA kernels on a card compute in 16 bit: set model.dtype=bfloat16, or sampler=hf for float32"
+        )
+
+
+def check_build(build: str | None, device: str) -> None:
+    """Refuse a build of vLLM ("cpu", "cuda"; None: not installed) that does not serve a device; UserError names the
+    fix."""
+    if build is None:
+        extra = "cpu" if device == CPU else "cuda"
+        raise UserError(f"sampler=vllm needs vLLM: install the extra `{extra}` (make install), or set sampler=hf")
     if device == CPU and build == "cuda":
         raise UserError(
             "sampler=vllm works on a card here (vllm is the CUDA build): set model.device=cuda model.dtype=bfloat16, "

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from grpo_aflow.protocols import PreparedModel, Sampler
+from grpo_aflow.run.cards import check_adapter_dtype
 from grpo_aflow.sampler.colocation import EngineBytes
 from grpo_aflow.sampler.settings import AdapterLimits, Sampling, ServedWeights, VllmSettings, vllm_rank
-from grpo_aflow.types import UserError
 
 if TYPE_CHECKING:
     from grpo_aflow.run.watchdog import Watchdog
@@ -25,6 +25,9 @@ class Hf(Sampling):
 
     def check_memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> None:
         """It takes what it needs."""
+
+    def check_machine(self, device: str) -> None:
+        """What the learner needs is enough."""
 
     async def start(
         self, model: PreparedModel, adapters: AdapterLimits, *, watchdog: Watchdog | None, seed: int
@@ -53,10 +56,8 @@ class Vllm(VllmSettings):
             UserError: a rank above 512, fp32 on a card, or an architecture that vLLM does not serve.
             InfrastructureError: the engine does not start.
         """
-        if model.device != "cpu" and model.dtype == "float32" and adapters.num_versions:
-            raise UserError(
-                "vLLM's LoRA kernels on a card compute in 16 bit: set model.dtype=bfloat16, or sampler=hf for float32"
-            )
+        if adapters.num_versions:
+            check_adapter_dtype(model.dtype, model.device)
         adapters = replace(adapters, rank=vllm_rank(adapters.rank))
         from grpo_aflow.sampler.vllm import VllmSampler
 

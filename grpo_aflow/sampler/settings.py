@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from grpo_aflow.protocols import PreparedModel, Sampler
 from grpo_aflow.sampler.colocation import COLOCATIONS, Colocate, Colocation, EngineBytes, Resident
+from grpo_aflow.sampler.requirements import check_builds, check_shared_memory
 from grpo_aflow.types import SamplingParams, UserError
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ class Sampling(ABC):
         """Raise UserError where the settings leave the sampler less than it must have."""
 
     @abstractmethod
+    def check_machine(self, device: str) -> None:
+        """Raise UserError where this machine lacks what the sampler needs on `device`. Takes no time."""
+
+    @abstractmethod
     async def start(
         self, model: PreparedModel, adapters: AdapterLimits, *, watchdog: Watchdog | None, seed: int
     ) -> Sampler:
@@ -132,6 +137,11 @@ class VllmSettings(Sampling):
 
     def apart(self) -> Sampling:
         return replace(self, colocate=Colocate.resident)
+
+    def check_machine(self, device: str) -> None:
+        """A build of vLLM for the device and for the installed torch, and shared memory for its queues."""
+        check_builds(device)
+        check_shared_memory()
 
     def memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> EngineBytes:
         """What the engine holds for itself: its share of a card; else weights, slots of adapters and KV cache."""

@@ -104,18 +104,16 @@ class Doctor:
     # --- device ---
 
     def card(self) -> str:
-        device = self.config.model.device
-        if device == "cpu":
+        if not self.uses_card:
             if driver_version():
                 raise Note("model.device=cpu: the NVIDIA card of this machine stays idle; model.device=cuda uses it")
             return "not needed: model.device=cpu"
-        found = about_card(place_on(look(self.config), self.config).learner)
-        if self.config.model.dtype == "bfloat16" and "NO bf16" in found:
-            raise UserError(f"{found}: the card has no bfloat16; set model.dtype=float16")
-        return found
+        placement = place_on(look(self.config), self.config)
+        cards = dict.fromkeys(device for device in (placement.learner, placement.sampler) if device != CPU)
+        return "; ".join(map(about_card, cards))
 
     def driver(self) -> str:
-        if self.config.model.device == "cpu":
+        if not self.uses_card:
             return "not needed: model.device=cpu"
         version = driver_version()
         if version is None:
@@ -125,7 +123,8 @@ class Doctor:
         return version
 
     def builds(self) -> str:
-        return check_builds(self.config.model.device) if self.uses_vllm else "not needed: no sampler=vllm"
+        device = self.config.sampler.device or self.config.model.device
+        return check_builds(device) if self.uses_vllm else "not needed: no sampler=vllm"
 
     def shared_memory(self) -> str:
         if self.uses_vllm:
@@ -137,6 +136,11 @@ class Doctor:
                 "folder, which is slower on a disk (docker: --shm-size=2g)"
             )
         return f"{free / GIB:.1f} GiB free"
+
+    @property
+    def uses_card(self) -> bool:
+        config = self.config
+        return any((own or config.model.device) != CPU for own in (config.learner.device, config.sampler.device))
 
     @property
     def uses_vllm(self) -> bool:

@@ -3,9 +3,9 @@
     python -m grpo_aflow.training.gpu_check [--only STEP] [--device cuda:1]
 
 Each step is a process of its own under its own time limit, so that one that hangs or crashes ends alone; its line is
-printed as it ends. The learner's steps need torch, transformers and peft alone; the last ones are short training runs
-with vLLM, where that is installed: side by side, then by turns (`sampler.colocate`). Without a card it says so and ends
-with 0. A step that fails makes the exit code 1.
+printed as it ends. The learner's steps need torch, transformers and peft alone, and stand beside what was estimated for
+such a card (`estimates`); the last ones are short training runs with vLLM, where that is installed: side by side, then
+by turns (`sampler.colocate`). Without a card it says so and ends with 0. A step that fails makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from functools import partial
 
 import torch
 
-from grpo_aflow.learner.memory.plan import Load
 from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B
 from grpo_aflow.sampler.colocation import Colocate
 from grpo_aflow.training.gpu_steps import about_card, kernels, learner_step, out_of_memory, with_vllm
+from grpo_aflow.training.trials import LONG, SHORT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,27 +35,16 @@ class Step:
     name: str
     limit_s: int
     run: Callable[[str], str]  # device -> what was found; raises when it does not hold
-    expected: str = ""  # on an H200; written down before any card was measured (docs/gpu.md)
 
 
-SHORT = Load(prompt_tokens=1024, completion_tokens=1024, group_size=8)
-LONG = Load(prompt_tokens=1024, completion_tokens=8192, group_size=4)
-# How long a step was expected to take on an H200, before any card was measured; docs/gpu.md says by what reckoning.
-SHORT_05B, SHORT_7B, LONG_7B = "0.25 s a step", "1.3 s a step, MFU 20 to 30 %", "5.0 s a step, MFU 20 to 30 %"
-SHORT_7B_TF32 = "0.9 s a step, MFU 30 to 35 %"
 STEPS = (
     Step(name="card", limit_s=30, run=about_card),
     Step(name="kernels", limit_s=90, run=kernels),
-    Step(name="learner 0.5B", limit_s=120, run=partial(learner_step, QWEN25_05B, SHORT), expected=SHORT_05B),
+    Step(name="learner 0.5B", limit_s=120, run=partial(learner_step, QWEN25_05B, SHORT)),
     Step(name="out of memory", limit_s=120, run=out_of_memory),
-    Step(name="learner 7B", limit_s=180, run=partial(learner_step, QWEN25_7B, SHORT), expected=SHORT_7B),
-    Step(
-        name="learner 7B, TF32",
-        limit_s=120,
-        run=partial(learner_step, QWEN25_7B, SHORT, tf32=True),
-        expected=SHORT_7B_TF32,
-    ),
-    Step(name="learner 7B, long", limit_s=180, run=partial(learner_step, QWEN25_7B, LONG), expected=LONG_7B),
+    Step(name="learner 7B", limit_s=180, run=partial(learner_step, QWEN25_7B, SHORT)),
+    Step(name="learner 7B, TF32", limit_s=120, run=partial(learner_step, QWEN25_7B, SHORT, tf32=True)),
+    Step(name="learner 7B, long", limit_s=180, run=partial(learner_step, QWEN25_7B, LONG)),
     Step(name="run with vLLM", limit_s=120, run=with_vllm),
     Step(name="run, share", limit_s=120, run=partial(with_vllm, colocate=Colocate.share)),
     Step(name="run, sleep", limit_s=120, run=partial(with_vllm, colocate=Colocate.sleep)),
@@ -85,8 +74,7 @@ def run_all(steps: Sequence[Step], command: Callable[[str], list[str]]) -> int:
         found, holds = _run(command(step.name), step.limit_s)
         failed += not holds
         verdict = "ok" if holds else "FAILED"
-        expected = f" [expected on an H200: {step.expected}]" if step.expected else ""
-        print(f"{step.name:<18}{verdict:<8}{time.monotonic() - started:>6.0f} s  {found}{expected}", flush=True)
+        print(f"{step.name:<18}{verdict:<8}{time.monotonic() - started:>6.0f} s  {found}", flush=True)
     return 1 if failed else 0
 
 

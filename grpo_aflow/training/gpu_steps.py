@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,35 +22,18 @@ from grpo_aflow.learner.hardware import about_card as card
 from grpo_aflow.learner.hardware import driver_version
 from grpo_aflow.learner.learner import Learner
 from grpo_aflow.learner.lora import LoraSpec
-from grpo_aflow.learner.memory.plan import GIB, Load, MemoryPlan, device_memory, memory_plan
+from grpo_aflow.learner.memory.plan import GIB, Load, MemoryPlan, device_memory
 from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B, ModelShape
 from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip, ZeroVariance
 from grpo_aflow.learner.policy.kernel_check import check_kernels
-from grpo_aflow.learner.settings import LearnerSettings, Packing
 from grpo_aflow.learner.update.step_stats import StepStats
+from grpo_aflow.run.card_speeds import speed_of
 from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.sampler.colocation import Colocate
+from grpo_aflow.training.estimates import LearnerTime, learner_time
+from grpo_aflow.training.trials import LORA_128, trial_plan
 from grpo_aflow.types import AdvantageKind, Completion, TrainingGroup, UserError
 
-# Dense bf16 operations a second, from the makers' data sheets, by a part of the card's name.
-PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "A6000": 155e12, "4090": 165e12}
-
-LORA_128 = LoraSpec(rank=128, alpha=256, dropout=0.0, target_modules=["all-linear"])
-SETTINGS = LearnerSettings(
-    micro_batch=1,  # of a group's size, in a trial
-    max_tokens_per_micro_batch=None,
-    accumulation=1,
-    packing=Packing.shared_prefix,
-    max_grad_norm=1.0,
-    weight_decay=0.01,
-    betas=[0.9, 0.999],
-    gradient_checkpointing=None,
-    logits_chunk=1024,
-    lm_head_fp32=False,
-    tf32=False,
-    device=None,
-    max_nonfinite_steps=1,
-)
 OBJECTIVE = TokenClip(
     aggregation=Aggregation.sequence_mean,
     max_length=8192,
@@ -92,7 +75,7 @@ def kernels(device: str) -> str:
 
 
 def learner_step(shape: ModelShape, load: Load, device: str, *, lora: LoraSpec = LORA_128, tf32: bool = False) -> str:
-    """Two optimizer steps on one group, the second timed: tokens a second, MFU, peak memory beside the plan."""
+    """Two optimizer steps on one group, the second timed: speed beside the estimate, peak memory beside the plan."""
     trial = start_trial(shape, lora, load, device, tf32=tf32)
     on_card = device != "cpu"
     for _ in range(2):
@@ -106,10 +89,10 @@ def learner_step(shape: ModelShape, load: Load, device: str, *, lora: LoraSpec =
         seconds = time.perf_counter() - started
     if stats["update/made"] != 1.0:
         raise RuntimeError(f"the step made no version: {stats}")
-    tokens = load.prompt_tokens + load.group_size * load.completion_tokens
-    utilisation = _utilisation(shape, load, seconds, device)
-    figures = [f"{seconds:.2f} s a step, {tokens / seconds:,.0f} tokens/s, {utilisation}"]
     plan = trial.plan
+    speed = speed_of(torch.cuda.get_device_name(device)) if on_card else None
+    estimated = None if speed is None else learner_time(speed, shape, lora, load, plan.settings)
+    figures = [_measured(seconds, estimated, load)]
     if on_card:
         ours = plan.total - plan.parts["reserve"]
         peak = torch.cuda.max_memory_allocated(device)
@@ -180,15 +163,8 @@ class Trial:
 
 def start_trial(shape: ModelShape, lora: LoraSpec, load: Load, device: str, *, tf32: bool = False) -> Trial:
     """Plan the learner of a model of this shape, make the model, and load it."""
-    plan = memory_plan(
-        shape,
-        lora,
-        replace(SETTINGS, micro_batch=load.group_size, tf32=tf32),
-        load,
-        dtype="bfloat16",
-        device_bytes=device_memory() if device == "cpu" else torch.cuda.mem_get_info(device)[1],
-        sampler_bytes=0,
-    )
+    device_bytes = device_memory() if device == "cpu" else torch.cuda.mem_get_info(device)[1]
+    plan = trial_plan(shape, lora, load, device_bytes=device_bytes, tf32=tf32)
     plan.check()
     with tempfile.TemporaryDirectory(dir=_roomy(2 * shape.num_weights)) as folder:
         path = random_model(shape, Path(folder), device=device)
@@ -237,25 +213,17 @@ def random_group(load: Load, vocab_size: int) -> TrainingGroup:
     )
 
 
-def step_flops(shape: ModelShape, load: Load) -> float:
-    """Operations of one step on one group, as the learner computes it: the prompt once, logits of completions alone.
-
-    Forward and the inputs' gradients; the frozen weights need none. What is computed a second time does not count.
-    """
-    prompt, completion, group = load.prompt_tokens, load.completion_tokens, load.group_size
-    layer = sum(rows * columns for rows, columns in shape.linears().values())
-    maps = 2 * shape.num_layers * layer * (prompt + group * completion)
-    head = 2 * shape.vocab_size * shape.hidden_size * group * completion
-    pairs = prompt**2 / 2 + group * (completion * prompt + completion**2 / 2)  # of a query and a key that it sees
-    attention = 4 * shape.num_layers * shape.q_width * pairs
-    return 2.0 * (maps + head) + 3.0 * attention  # attention has two inputs that need gradients
-
-
-def _utilisation(shape: ModelShape, load: Load, seconds: float, device: str) -> str:
-    """Model FLOP utilisation: the share of the card's peak that a step's own operations come to."""
-    name = torch.cuda.get_device_name(device) if device != "cpu" else ""
-    peak = next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
-    return "MFU unknown for this device" if peak is None else f"MFU {step_flops(shape, load) / seconds / peak:.0%}"
+def _measured(seconds: float, estimated: LearnerTime | None, load: Load) -> str:
+    """Speed and utilisation as measured, beside what was reckoned for this kind of card before any was at hand."""
+    tokens = load.prompt_tokens + load.group_size * load.completion_tokens
+    speed = f"{seconds:.2f} s a step, {tokens / seconds:,.0f} tokens/s"
+    if estimated is None:
+        return f"{speed}, MFU unknown for this device"
+    mfu = estimated.mfu * estimated.seconds / seconds
+    return (
+        f"{speed}, MFU {mfu:.0%} (estimated {estimated.seconds:.2f} s, MFU {estimated.mfu:.0%}; "
+        f"measured / estimated {seconds / estimated.seconds:.2f})"
+    )
 
 
 def _roomy(size: int) -> str | None:

@@ -13,13 +13,14 @@ from functools import cache
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.config.schema import TrainConfig
-from grpo_aflow.learner.memory.plan import GIB
+from grpo_aflow.learner.memory.plan import GIB, Load
 from grpo_aflow.learner.memory.shapes import QWEN3_8B, QWEN25_05B, QWEN25_7B, ModelShape
+from grpo_aflow.run.card_speeds import A100_40, H100, H200, L40S, RTX_4090
 from grpo_aflow.run.cards import BF16_CAPABILITY, Card, Hardware, place
 from grpo_aflow.sampler.colocation import Colocate
 from grpo_aflow.training.planning import RunPlan, plan_run
 
-CARDS = {24: 23.5, 40: 39.4, 48: 44.4, 80: 79.1, 141: 139.7}  # GiB that cards of so many GB have (48: an L40S)
+CARDS = {card.gigabytes: card.memory_gib for card in (RTX_4090, A100_40, L40S, H100, H200)}  # GiB of so many GB
 PROMPT = 3000  # tokens, at most: prompt=full has 900 to 1,100 around a problem of at most 4,000 characters
 GPU = (  # README's line
     "prompt=full",
@@ -79,13 +80,14 @@ FIXES: Sequence[tuple[int, Sequence[str]]] = (
 
 
 @cache
-def _composed(*overrides: str) -> TrainConfig:
+def composed(*overrides: str) -> TrainConfig:
+    """The config of a command line."""
     return compose(*overrides)
 
 
 def planned(command: Command, gigabytes: int, *further: str, num_cards: int = 1) -> RunPlan:
     """The plan of a command on cards of so many GB."""
-    config = _composed(*command.overrides, *further)
+    config = composed(*command.overrides, *further)
     total = int(CARDS[gigabytes] * GIB)
     card = Card(name=f"{gigabytes} GB", capability=BF16_CAPABILITY, total_bytes=total, free_bytes=total)
     hardware = Hardware(cards=(card,) * num_cards, vllm_build="cuda")
@@ -97,8 +99,22 @@ def planned(command: Command, gigabytes: int, *further: str, num_cards: int = 1)
         dtype=config.model.dtype,
         needs_vllm=True,
     )
-    prompt = min(PROMPT, config.model.max_model_len - config.sampler.max_tokens)
-    return plan_run(config, command.shape, prompt_tokens=prompt, hardware=hardware, placement=placement)
+    return plan_run(
+        config,
+        command.shape,
+        prompt_tokens=load_of(config).prompt_tokens,
+        hardware=hardware,
+        placement=placement,
+    )
+
+
+def load_of(config: TrainConfig) -> Load:
+    """The longest that a step may hold."""
+    return Load(
+        prompt_tokens=min(PROMPT, config.model.max_model_len - config.sampler.max_tokens),
+        completion_tokens=config.sampler.max_tokens,
+        group_size=config.schedule.group_size,
+    )
 
 
 def fix(command: Command, gigabytes: int) -> str:

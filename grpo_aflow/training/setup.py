@@ -18,10 +18,9 @@ from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.evaluation.results import task_hash
 from grpo_aflow.executor.settings import EndpointSettings
 from grpo_aflow.learner.log_prob_check import Calibration, LogProbCheck
-from grpo_aflow.learner.lora import ALL_LINEAR, LoraSpec
 from grpo_aflow.learner.memory.plan import NUM_BYTES, MemoryPlan
 from grpo_aflow.learner.memory.shapes import model_shape
-from grpo_aflow.learner.model_folder import BASE_FOLDER, layer_names
+from grpo_aflow.learner.model_folder import BASE_FOLDER, adapted_layers
 from grpo_aflow.learner.preparation.reference_workflows import corpus
 from grpo_aflow.learner.preparation.tokenization import check_context, num_prompt_tokens
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
@@ -39,7 +38,7 @@ from grpo_aflow.run.records import replayed
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.run.weights import ADAPTER_CONFIG
 from grpo_aflow.sampler.settings import FLOAT32_PRODUCTS, AdapterLimits, VllmSettings
-from grpo_aflow.services import look, open_services, place_on, prepare_model, serve
+from grpo_aflow.services import check_machine, look, open_services, prepare_model, serve
 from grpo_aflow.training.held_out import HeldOut, check_records
 from grpo_aflow.training.planning import RunPlan, plan_run
 from grpo_aflow.training.publisher import Publisher
@@ -58,7 +57,7 @@ WARM_START = "warm_start"  # in the run folder: version 0's adapter, which is al
 
 async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExitStack, progress: Progress) -> Training:
     """Open everything, cheapest first; take up the newest checkpoint when `run` is being resumed."""
-    await asyncio.to_thread(lambda: place_on(look(config), config))  # refused before anything is downloaded
+    await asyncio.to_thread(check_machine, config)  # refused before anything is downloaded
     checkpoints = Checkpoints(run.path / "checkpoints", keep=config.schedule.keep_checkpoints)
     lines = await asyncio.to_thread(_begin, config, run, checkpoints, progress)
     begin = lines.step
@@ -227,21 +226,10 @@ async def _open_engine(
     limits = AdapterLimits(
         rank=config.lora.rank,
         num_versions=config.schedule.max_staleness + 2,
-        layers=await asyncio.to_thread(_adapted_layers, config.lora, model.path),
+        layers=await asyncio.to_thread(adapted_layers, config.lora, model.path),
     )
     async with serve(config, model, watchdog, progress, limits, cluster) as served:
         yield _Engine(served=served, plan=planned.learner, devices=_described(config, model, hardware))
-
-
-def _adapted_layers(lora: LoraSpec, folder: Path) -> tuple[str, ...]:
-    """Plain names of the layers that have an adapter, also of "all-linear".
-
-    What is not named to vLLM it takes to have an adapter everywhere, the LM head included: a buffer as large as the
-    vocabulary for each version, and its product for every token.
-    """
-    if lora.targets != ALL_LINEAR:
-        return lora.layers
-    return tuple(dict.fromkeys(path.rpartition(".")[2] for path in layer_names(folder)))
 
 
 def _published_dtype(config: TrainConfig, dtype: str) -> str:

@@ -94,9 +94,10 @@ def test_a_base_is_known_by_its_folder_or_its_hub_id(tmp_path):
             check_base(tmp_path, named, folder, "org/name")
 
 
-def test_layers_are_left_out_only_by_plain_names():
+def test_layers_are_left_out_by_name():
     assert plain_layers(["q_proj", "v_proj"]) == ("q_proj", "v_proj")
-    for others in (["all-linear"], "all-linear", ".*_proj", ["layers.0.self_attn.q_proj", "v_proj"]):
+    assert plain_layers(["layers.0.self_attn.q_proj", "layers.1.self_attn.q_proj", "v_proj"]) == ("q_proj", "v_proj")
+    for others in (["all-linear"], "all-linear", ".*_proj"):
         assert plain_layers(others) == ()
 
 

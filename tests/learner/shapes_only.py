@@ -1,4 +1,5 @@
-"""A learner of any size without its numbers: torch's "meta" device stands for a card; tensors have shapes and types.
+"""A learner of any size without its numbers: torch's "meta" device stands for a card, or for the CPU with its kernels;
+tensors have shapes and types.
 
 What would make the host wait for a card (a number read, a mask as an index, a copy to the host) raises on that device.
 `Watched` counts the bytes that live there and notes the largest tensor. One wait is known and left out: at the head of
@@ -17,7 +18,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, masking_utils
 from grpo_aflow.learner.learner import Learner
 from grpo_aflow.learner.policy import adapter, attention
 from grpo_aflow.learner.policy import model as policy_model
-from grpo_aflow.learner.policy.kernels import FlashKernel
+from grpo_aflow.learner.policy.kernels import CpuKernel, FlashKernel
 
 CARD = "meta"
 
@@ -42,7 +43,7 @@ class Watched(LiveBytes):
 
 
 def base_of(shape):
-    """A function in the place of `load_base`: a Qwen2 of this shape in bf16."""
+    """A function in the place of `load_base`: a Qwen2 of this shape."""
 
     def load(path, *, device, dtype, packing):
         config = Qwen2Config(
@@ -57,7 +58,7 @@ def base_of(shape):
         )
         config._attn_implementation = attention.register()
         with torch.device(device):
-            model = Qwen2ForCausalLM(config).bfloat16()
+            model = Qwen2ForCausalLM(config).to(getattr(torch, dtype))
         return model.requires_grad_(False).eval()
 
     return load
@@ -70,14 +71,21 @@ def sdpa_of_a_card(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=F
     return kernel(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
 
 
-def learner_of(monkeypatch, shape, lora, objective, settings):
-    """A learner whose base is of `shape`, on a card in nothing but shapes."""
+def sdpa_of_a_cpu(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    """What `scaled_dot_product_attention` is there."""
+    assert attn_mask is None
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return kernel(query, key, value, dropout_p, is_causal, scale=scale)[0]
+
+
+def learner_of(monkeypatch, shape, lora, objective, settings, *, dtype="bfloat16", on_card=True):
+    """A learner whose base is of `shape`, in nothing but shapes, with a card's kernels or the CPU's."""
     monkeypatch.setattr(policy_model, "load_base", base_of(shape))
     monkeypatch.setattr(policy_model, "fingerprint", lambda base: "none")
     monkeypatch.setattr(policy_model, "content_id", lambda path: "none")
     monkeypatch.setattr(policy_model, "_check_kernels", lambda base: None)  # it reads numbers
     monkeypatch.setattr(adapter, "_draw_start", lambda model, seed: None)
-    monkeypatch.setattr(attention, "kernel_for", lambda query, value: FlashKernel())
+    monkeypatch.setattr(attention, "kernel_for", lambda query, value: FlashKernel() if on_card else CpuKernel())
     monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", lambda position_ids: None)
-    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", sdpa_of_a_card)
-    return Learner(Path("none"), lora, objective, settings, CARD, "bfloat16")
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", sdpa_of_a_card if on_card else sdpa_of_a_cpu)
+    return Learner(Path("none"), lora, objective, settings, CARD, dtype)

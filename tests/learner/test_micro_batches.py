@@ -42,7 +42,7 @@ def test_rows_are_cut_by_number_and_padded_tokens(limits, carried, expected):
 def test_half_is_half_of_the_largest_micro_batch():
     assert Limits(rows=8).halved(rows(9, 7, 5, 5, 2), 0) == Limits(rows=2, tokens=22)
     assert Limits(rows=8, tokens=18).halved(rows(9, 7, 5, 5, 2), 0) == Limits(rows=1, tokens=9)
-    assert Limits(rows=1).halved(rows(9), 3) == Limits(rows=1, tokens=6)
+    assert Limits(rows=8, tokens=18).halved(rows(19, 3), 3) == Limits(rows=8, tokens=18)  # one row is taken as it is
 
 
 @pytest.mark.parametrize("packing", list(Packing))
@@ -110,6 +110,36 @@ def test_out_of_memory_again_is_one_line_with_the_settings_and_the_plan(random_b
     ) as caught:
         ours.backward(group())
     assert "learner.max_tokens_per_micro_batch" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def probe(num):
+    return group((num,), (1.0,)).completions[0].token_ids
+
+
+@pytest.mark.parametrize("adapter", [True, False])
+def test_scores_survive_memory_that_runs_out_once(random_base, monkeypatch, adapter):
+    """A probe is one row, which cannot be cut: it is tried again, and later steps are cut as before."""
+    ours = learner(random_base)
+    expected = ours.score(probe(40), adapter)
+    before, failed, scores = ours.policy.limits, [], ours.policy.scores
+
+    def once(*given, **named):
+        if not failed:
+            failed.append(True)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return scores(*given, **named)
+
+    monkeypatch.setattr(ours.policy, "scores", once)
+    assert ours.score(probe(40), adapter) == expected
+    assert failed
+    assert ours.policy.limits == before
+
+
+def test_scores_without_memory_are_one_line_with_the_settings_and_the_plan(random_base, full):
+    ours = full(random_base, most=0, planned="the memory plan had said 70.8 of 79.1 GiB")
+    with pytest.raises(UserError, match=r"out of memory on cpu, .*70\.8 of 79\.1 GiB.*learner\.logits_chunk") as caught:
+        ours.score(probe(40))
     assert "\n" not in str(caught.value)
 
 

@@ -313,6 +313,53 @@ def test_a_folder_that_is_no_model_is_named(tmp_path):
         prepare(replace(PRETRAINED, path=str(tmp_path)), tmp_path / "cache", NoWarmStart())
 
 
+def published_in(folder, dtype):
+    """The same model, as if trained in `dtype`."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": dtype}))
+
+
+REFUSED_FP16 = r"model\.dtype=float16: .* was published in bfloat16 .* 65,504.*: set model\.dtype=bfloat16, or "
+
+
+def test_fp16_is_refused_of_a_model_that_was_published_in_bf16(tmp_path, pretrained):
+    folder = tmp_path / "model"
+    shutil.copytree(pretrained.path, folder)
+    half = replace(pretrained, path=str(folder), dtype="float16")
+    half.check()  # published in fp32
+    published_in(folder, "bfloat16")
+    for refuse in (half.check, lambda: half.here(tmp_path, None), lambda: prepare(half, tmp_path, NoWarmStart())):
+        with pytest.raises(UserError, match=REFUSED_FP16) as refused:
+            refuse()
+        assert "\n" not in str(refused.value)
+    replace(half, dtype="bfloat16").check()
+
+
+def test_a_model_of_the_hub_is_refused_by_its_configuration_before_its_weights_are_fetched(
+    tmp_path, pretrained, monkeypatch
+):
+    asked = []
+
+    def download(hub_id, *, revision, allow_patterns):
+        asked.append(allow_patterns)
+        folder = tmp_path / "hub"
+        folder.mkdir(exist_ok=True)
+        names = (
+            ["config.json"] if allow_patterns == ["config.json"] else [p.name for p in Path(pretrained.path).iterdir()]
+        )
+        for name in names:
+            shutil.copy(Path(pretrained.path) / name, folder / name)
+        published_in(folder, "bfloat16")
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    from_hub = replace(pretrained, path="somebody/model")
+    with pytest.raises(UserError, match=REFUSED_FP16):
+        prepare(replace(from_hub, dtype="float16"), tmp_path / "cache", NoWarmStart())
+    assert asked == [["config.json"]]
+    assert prepare(replace(from_hub, dtype="bfloat16"), tmp_path / "cache", NoWarmStart())[0].path == tmp_path / "hub"
+
+
 def test_a_hub_that_cannot_be_reached_is_one_clear_line(tmp_path, monkeypatch):
     import huggingface_hub.constants
 

@@ -1,4 +1,4 @@
-"""A learner's step in the shape of a 7B model on a card, traced without one: what waits, what is large, what lives."""
+"""A learner's step in the shape of a published model, traced in shapes alone: what waits, what is large, what lives."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from learner_cases import objective, settings, spec
 from shapes_only import Watched, learner_of
 
 from grpo_aflow.learner.memory.plan import GIB, Load, memory_plan
-from grpo_aflow.learner.memory.shapes import QWEN25_7B
+from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B
 from grpo_aflow.training.gpu_steps import random_group
 
 pytestmark = pytest.mark.slow
@@ -42,5 +42,23 @@ def test_a_step_waits_for_nothing_holds_no_square_and_lives_within_the_plan(monk
     assert held == pytest.approx(plan.parts["base weights"] + adapter, rel=0.01)
     # What the plan counts besides: the optimizer's two moments, the step's sums before this group, the KL reference.
     expected = plan.total - plan.parts["reserve"] - 4 * adapter
+    print(f"checkpointing {checkpointing}: peak {watched.peak / GIB:.2f} GiB, plan {expected / GIB:.2f}")
+    assert 0.9 <= watched.peak / expected <= 1.0
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_on_the_cpu_in_fp32_a_step_lives_within_the_plan(monkeypatch, checkpointing):
+    """Qwen2.5-0.5B with all its layers, as `experiment=small_real model.dtype=float32` trains it on two cores."""
+    lora, load = spec(rank=16), Load(prompt_tokens=600, completion_tokens=200, group_size=6)
+    made_settings = settings(micro_batch=6, logits_chunk=128, gradient_checkpointing=checkpointing)
+    plan = memory_plan(QWEN25_05B, lora, made_settings, load, dtype="float32", device_bytes=24 * GIB, sampler_bytes=0)
+    with Watched() as watched:
+        made = learner_of(
+            monkeypatch, QWEN25_05B, lora, objective(max_length=4096), plan.settings, dtype="float32", on_card=False
+        )
+        watched.peak = watched.live
+        made.backward(random_group(load, QWEN25_05B.vocab_size))
+    assert "_scaled_dot_product_flash_attention_for_cpu_backward" in watched.operations
+    expected = plan.total - plan.parts["reserve"] - 4 * 4 * QWEN25_05B.num_adapter_weights(lora)
     print(f"checkpointing {checkpointing}: peak {watched.peak / GIB:.2f} GiB, plan {expected / GIB:.2f}")
     assert 0.9 <= watched.peak / expected <= 1.0

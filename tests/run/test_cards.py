@@ -22,8 +22,9 @@ ONE = Hardware(cards=(H200,), num_installed=1, driver="580.65.06", vllm_build="c
 TWO = replace(ONE, cards=(H200, H200), num_installed=2)
 
 
-def placed(hardware, default="cuda", learner=None, sampler=None, dtype="bfloat16", needs_vllm=True):
-    return place(hardware, default=default, learner=learner, sampler=sampler, dtype=dtype, needs_vllm=needs_vllm)
+def placed(hardware, default="cuda", learner=None, sampler=None, dtype="bfloat16", needs_vllm=True, **further):
+    asked = {"default": default, "learner": learner, "sampler": sampler, "dtype": dtype, "needs_vllm": needs_vllm}
+    return place(hardware, **asked, **further)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,14 @@ def test_devices_on_machines_of_no_one_and_two_cards(hardware, asked, learner, s
             {"default": "cpu"},
             r"sampler=vllm works on a card here .*: set model\.device=cuda model\.dtype=bfloat16",
         ),
+        (replace(ONE, vllm_build=None), {}, "sampler=vllm needs vLLM: install the extra `cuda` .*, or set sampler=hf"),
+        (replace(NONE, vllm_build=None), {"default": "cpu"}, "sampler=vllm needs vLLM: install the extra `cpu`"),
+        (
+            ONE,
+            {"dtype": "float32"},
+            r"LoRA kernels on a card compute in 16 bit: set model\.dtype=bfloat16, or sampler=hf",
+        ),
+        (ONE, {"dtype": "float32", "default": "cpu", "sampler": "cuda"}, "LoRA kernels on a card compute in 16 bit"),
         (replace(ONE, vllm_build="cpu"), {}, r"sampler\.device=cuda:0, but vllm is its CPU build here: run `make inst"),
     ],
 )
@@ -85,6 +94,11 @@ def test_what_cannot_work_is_refused_in_one_line_with_the_fix(hardware, asked, m
 def test_only_vllm_depends_on_its_build():
     assert placed(ONE, default="cpu", needs_vllm=False).sampler == "cpu"
     assert placed(replace(ONE, cards=(T4,)), dtype="float32", needs_vllm=False).learner == "cuda:0"
+
+
+def test_in_fp32_vllm_serves_the_base_alone_on_a_card_and_adapters_on_the_cpu():
+    assert placed(ONE, dtype="float32", has_adapters=False).sampler == "cuda:0"
+    assert placed(NONE, default="cpu", dtype="float32").sampler == "cpu"
 
 
 def test_an_engine_sees_its_own_card_alone():

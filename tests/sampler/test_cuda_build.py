@@ -1,6 +1,7 @@
 """What we give to vLLM exists in its CUDA build: names read from the pinned wheel (`cuda_wheel.py`), compared here."""
 
 import ast
+import importlib
 import json
 import tomllib
 from dataclasses import fields, replace
@@ -84,13 +85,16 @@ def test_the_installed_build_has_these_arguments():
 
 
 @pytest.mark.slow
-def test_layers_by_name_are_all_but_the_head():
+@pytest.mark.parametrize("model", ["qwen2.Qwen2ForCausalLM", "qwen3.Qwen3ForCausalLM"])
+def test_layers_by_name_are_all_but_the_head(model):
     """What a run with lora.target_modules=[all-linear] names to vLLM; without names it would adapt the LM head, too."""
     from vllm.lora.utils import is_in_target_modules
-    from vllm.model_executor.models.qwen2 import Qwen2ForCausalLM
+
+    module, _, name = model.partition(".")
+    served = getattr(importlib.import_module(f"vllm.model_executor.models.{module}"), name)
 
     def adapted(module, names):
-        return is_in_target_modules(module, names, Qwen2ForCausalLM.packed_modules_mapping)
+        return is_in_target_modules(module, names, served.packed_modules_mapping)
 
     names = list(QWEN25_7B.linears())
     assert all(adapted(f"model.layers.0.{name}", names) for name in ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"))

@@ -1,5 +1,6 @@
 """A build of vLLM that fits neither device nor torch is one line, before anything is imported."""
 
+import errno
 import shutil
 from collections import namedtuple
 
@@ -53,4 +54,15 @@ def test_shared_memory(monkeypatch):
     assert check_shared_memory() == 64 << 20
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 1 << 20))
     with pytest.raises(UserError, match="/dev/shm has 1 MiB free and vLLM needs 16"):
+        check_shared_memory()
+
+
+def test_no_shared_memory(monkeypatch):
+    def missing(path):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+    monkeypatch.setattr(shutil, "disk_usage", missing)
+    with pytest.raises(
+        UserError, match=r"vLLM needs /dev/shm \(No such file or directory\); mount it, or set sampler=hf"
+    ):
         check_shared_memory()

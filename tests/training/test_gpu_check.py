@@ -10,8 +10,9 @@ from learner_cases import spec
 from grpo_aflow.learner.memory.plan import Load
 from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.training import gpu_check, gpu_steps
+from grpo_aflow.training.estimates import LearnerTime, step_flops
 from grpo_aflow.training.gpu_check import Step, run_all
-from grpo_aflow.training.gpu_steps import learner_step, step_flops
+from grpo_aflow.training.gpu_steps import learner_step
 
 SHAPE = ModelShape(
     num_layers=2,
@@ -36,6 +37,22 @@ def test_a_learner_step_by_the_plan():
     found = learner_step(SHAPE, Load(prompt_tokens=20, completion_tokens=12, group_size=4), "cpu", lora=spec())
     assert "tokens/s, MFU unknown" in found
     assert found.endswith("micro-batches of 48 tokens, activations kept")
+
+
+def test_what_is_measured_stands_beside_the_estimate():
+    load = Load(prompt_tokens=100, completion_tokens=100, group_size=4)
+    estimated = LearnerTime(seconds=2.0, mfu=0.3, tokens_per_s=250.0)
+    assert gpu_steps._measured(2.5, estimated, load) == (
+        "2.50 s a step, 200 tokens/s, MFU 24% (estimated 2.00 s, MFU 30%; measured / estimated 1.25)"
+    )
+
+
+def test_the_learners_half_needs_neither_our_configuration_nor_vllm():
+    program = (
+        "import sys, grpo_aflow.training.gpu_check; print(sorted({'hydra', 'omegaconf', 'vllm'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_kernels_hold_here(monkeypatch):

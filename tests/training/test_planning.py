@@ -62,18 +62,15 @@ def test_what_is_said_to_fix_a_refusal_does(command):
 
 
 def test_an_evaluation_has_all_on_the_samplers_card():
-    machine = replace(hardware((80, 80), (80, 80)), vllm_build="cuda")
+    machine = hardware((80, 80), (80, 80))
     evaluation = compose("model=qwen25_7b", "executor=local", "executor.model=m", config_name="evaluate")
     assert place_on(machine, evaluation) == Placement(learner="cuda:0", sampler="cuda:0")
     assert place_on(machine, compose(*COMMANDS[0].overrides)) == Placement(learner="cuda:0", sampler="cuda:1")
 
 
 def hardware(*cards):
-    return Hardware(
-        cards=tuple(
-            Card(name="C", capability=(9, 0), total_bytes=size * GIB, free_bytes=free * GIB) for size, free in cards
-        )
-    )
+    made = (Card(name="C", capability=(9, 0), total_bytes=size * GIB, free_bytes=free * GIB) for size, free in cards)
+    return Hardware(cards=tuple(made), vllm_build="cuda")
 
 
 def plan(machine, learner="cuda:0", sampler="cuda:0", **changes):
@@ -166,13 +163,13 @@ def test_weights_that_wait_need_memory_of_the_machine():
     ],
 )
 def test_what_samples_while_the_engine_sleeps_is_refused(choice, overrides, refused):
-    machine = hardware((140, 140))
+    machine = replace(hardware((140, 140)), vllm_build="cpu" if "model.device=cpu" in overrides else "cuda")
     with pytest.raises(UserError, match=refused):
         place_on(machine, turns(choice, *overrides))
     place_on(machine, turns("resident", *overrides))
 
 
 def test_on_cards_of_their_own_nobody_waits_for_the_other():
-    machine = replace(hardware((80, 80), (80, 80)), vllm_build="cuda")
+    machine = hardware((80, 80), (80, 80))
     assert place_on(machine, turns("sleep")).sampler == "cuda:1"  # at staleness 1
     assert turns("sleep").sampler.apart() == turns("resident").sampler

@@ -11,6 +11,11 @@ from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 
 
+def logits_bytes(shape: ModelShape, settings: LearnerSettings) -> int:
+    """Bytes of a chunk's logits, in fp32: themselves, their probabilities, and the product of both for the entropy."""
+    return settings.logits_chunk * shape.vocab_size * 3 * 4
+
+
 def activation_bytes(
     shape: ModelShape,
     lora: LoraSpec,
@@ -79,9 +84,23 @@ def kept_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, *, is_s
         adapters += 4 * lora.rank + (4 * width if element_size < 4 else 0)
         if lora.dropout > 0:
             adapters += 4 * width if element_size < 4 else 8 * width
-    if element_size == 4 and "down_proj" in shape.adapted(lora):
-        adapters += 4 * inner  # the product of gate and up, which a frozen map alone does not keep
+    if element_size == 4:
+        adapters += 4 * _shared_inputs(shape, lora, is_shared=is_shared)
     return norms + (attention + feed_forward) * element_size + adapters
+
+
+def _shared_inputs(shape: ModelShape, lora: LoraSpec, *, is_shared: bool) -> int:
+    """Numbers per token of the adapters' inputs where they are those of the base, in fp32: kept once for all that read
+    them, and for the adapters' sake alone, as a frozen map keeps no input."""
+    adapted = set(shape.adapted(lora))
+    product = shape.intermediate_size if "down_proj" in adapted else 0  # of gate and up
+    if lora.dropout > 0:  # each adapter has its own
+        return product
+    normed = shape.hidden_size * (
+        bool(adapted & {"q_proj", "k_proj", "v_proj"}) + bool(adapted & {"gate_proj", "up_proj"})
+    )
+    attended = shape.q_width if is_shared and "o_proj" in adapted else 0  # copied; elsewhere it is the kernel's own
+    return product + normed + attended
 
 
 def _moment_per_token(shape: ModelShape, lora: LoraSpec, element_size: int) -> int:

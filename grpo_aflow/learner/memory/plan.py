@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from grpo_aflow.learner.lora import LoraSpec
-from grpo_aflow.learner.memory.activations import activation_bytes, scoring_bytes
+from grpo_aflow.learner.memory.activations import activation_bytes, logits_bytes, scoring_bytes
 from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 from grpo_aflow.types import UserError
@@ -146,15 +146,12 @@ def memory_plan(
     `ENOUGH_TOKENS` for a micro-batch, and a micro-batch takes what there is room for, at most `ENOUGH_TOKENS`.
     """
     size = NUM_BYTES[dtype]
-    head_size = 4 if settings.lm_head_fp32 else size
     head_copy = shape.vocab_size * shape.hidden_size * 4 if settings.lm_head_fp32 and size < 4 else 0
-    # Logits in the head's type and in fp32, probabilities in fp32 and in the head's type.
-    logits = settings.logits_chunk * shape.vocab_size * (8 + (2 * head_size if head_size < 4 else 0))
     parts = {
         "base weights": shape.num_weights * size + head_copy,
         "adapter and optimizer": ADAPTER_COPIES * 4 * shape.num_adapter_weights(lora),
         "activations": 0,
-        "logits chunk": logits,
+        "logits chunk": logits_bytes(shape, settings),
         "sampler": sampler_bytes,
         "reserve": int(RESERVE * device_bytes),
         **({"other processes": taken_bytes} if taken_bytes else {}),

@@ -22,7 +22,8 @@ def within_memory(
 ) -> T:
     """Do `work` on rows, twice where memory runs out the first time; the smaller micro-batches then stay.
 
-    planned: what the memory plan had said. Raises UserError when memory runs out again.
+    A single row is tried again as it is, with the memory that the allocator had kept. planned: what the memory plan had
+    said. Raises UserError when memory runs out again.
     """
     try:
         return work()

@@ -36,8 +36,14 @@ class Limits:
     tokens: int | None = None  # padding included; None: any number
 
     def halved(self, rows: Sequence[TokenRow], num_carried: int) -> Limits:
-        """Half of what the largest micro-batch of these rows takes."""
-        largest = max(micro_batches(rows, self, num_carried), key=lambda part: _size(part, num_carried))
+        """Half of what the largest micro-batch of these rows takes; the same where each is one row, which is never cut.
+
+        Example: rows of 9, 3 and 3 tokens under rows=4: [9, 3, 3] took 27 with padding; rows=1, tokens=13.
+        """
+        parts = micro_batches(rows, self, num_carried)
+        if all(len(part) == 1 for part in parts):
+            return self
+        largest = max(parts, key=lambda part: _size(part, num_carried))
         return Limits(rows=max(1, len(largest) // 2), tokens=max(1, _size(largest, num_carried) // 2))
 
 

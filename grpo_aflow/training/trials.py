@@ -1,0 +1,35 @@
+"""The loads that a card is tried with and estimated for: `gpu_steps` runs them, `estimate_table` reckons them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from grpo_aflow.learner.lora import LoraSpec
+from grpo_aflow.learner.memory.plan import Load, MemoryPlan, memory_plan
+from grpo_aflow.learner.memory.shapes import ModelShape
+from grpo_aflow.learner.settings import LearnerSettings, Packing
+
+SHORT = Load(prompt_tokens=1024, completion_tokens=1024, group_size=8)
+LONG = Load(prompt_tokens=1024, completion_tokens=8192, group_size=4)
+LORA_128 = LoraSpec(rank=128, alpha=256, dropout=0.0, target_modules=["all-linear"])
+SETTINGS = LearnerSettings(
+    micro_batch=1,  # of a group's size, in a trial
+    max_tokens_per_micro_batch=None,
+    accumulation=1,
+    packing=Packing.shared_prefix,
+    max_grad_norm=1.0,
+    weight_decay=0.01,
+    betas=[0.9, 0.999],
+    gradient_checkpointing=None,
+    logits_chunk=1024,
+    lm_head_fp32=False,
+    tf32=False,
+    device=None,
+    max_nonfinite_steps=1,
+)
+
+
+def trial_plan(shape: ModelShape, lora: LoraSpec, load: Load, *, device_bytes: int, tf32: bool = False) -> MemoryPlan:
+    """The plan of a learner in bf16 that has its device for itself."""
+    settings = replace(SETTINGS, micro_batch=load.group_size, tf32=tf32)
+    return memory_plan(shape, lora, settings, load, dtype="bfloat16", device_bytes=device_bytes, sampler_bytes=0)

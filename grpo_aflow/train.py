@@ -24,8 +24,8 @@ from grpo_aflow.run.ending import ending
 from grpo_aflow.run.faults import known
 from grpo_aflow.run.objective import objective
 from grpo_aflow.run.progress import Progress
-from grpo_aflow.run.resume import open_run
 from grpo_aflow.run.resources import settled
+from grpo_aflow.run.resume import open_run
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.training.setup import open_training
 from grpo_aflow.training.state import Training

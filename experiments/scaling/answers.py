@@ -18,7 +18,7 @@ from model import Costs, Plan, Run, drawn
 from validate import table
 
 matplotlib.use("agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 HERE = Path(__file__).parent
 ASSUMED = {  # not measured: orders of magnitude for Qwen2.5-7B in bf16 with LoRA

@@ -1,7 +1,7 @@
 """A queueing model (SimPy) of the pipeline: engines, executor slots, learner ranks and the controller, step by step.
 
     python experiments/scaling/validate.py     against measured steps; writes validation.json
-    python experiments/scaling/answers.py      what balances a 7B run, by this model; writes answers.json and answers.png
+    python experiments/scaling/answers.py      what balances a 7B run, by this model; writes answers.json
 
 An engine makes a token of every request under way in `sequence_s + requests * token_s` seconds, so that it is faster
 in sum the more there are. Where engines and learner have the same cores, each of those at work gets its part of them.

@@ -22,7 +22,7 @@ from model import Costs, Group, Plan, Rollout, Run, drawn
 from scipy.optimize import minimize
 
 matplotlib.use("agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 HERE = Path(__file__).parent
 ONE = Plan(staleness=0, engines=1, ranks=1, slots=10**6)

@@ -24,6 +24,7 @@ from grpo_aflow.run.ending import ending
 from grpo_aflow.run.faults import known
 from grpo_aflow.run.objective import objective
 from grpo_aflow.run.progress import Progress
+from grpo_aflow.run.resources import settled
 from grpo_aflow.run.resume import open_run
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.training.setup import open_training
@@ -59,7 +60,8 @@ async def _train(config: TrainConfig, opened: Callable[[Path], None], stepped: S
             async with AsyncExitStack() as stack:
                 training = await open_training(config, run, stack, progress)
                 interrupt.graceful = True
-                value = await _run(training, interrupt, stepped)
+                with settled():
+                    value = await _run(training, interrupt, stepped)
         return objective(config.objective_metric, held_out=value, last=training.last)
 
 

@@ -36,6 +36,7 @@ from grpo_aflow.rollout.batches import batched
 from grpo_aflow.rollout.environment import WorkflowEnvironment
 from grpo_aflow.rollout.group import Rollouter
 from grpo_aflow.run.folder import RunDirectory
+from grpo_aflow.run.resources import settled
 from grpo_aflow.run.timing import Timeline
 from grpo_aflow.tasks import GraderReading, grade
 from grpo_aflow.training.pipeline import Pipeline
@@ -206,16 +207,17 @@ async def run(folder: Path, *, steps: int, prompts: int, group_size: int, interp
         version=lambda: 0,
         finished=0,
     )
-    started = time.process_time()
-    for step in range(1, steps + 1):
-        groups = pipeline.groups(step)
-        kind = config.objective.advantage
-        async for _, group, batch in batched(groups, kind=kind, params=PARAMS, permuted=False, seed=0, step=step):
-            for rollout, advantage in zip(group.rollouts, batch.advantages, strict=True):
-                assert rollout.status == RolloutStatus.COMPLETED, (rollout.status, rollout.findings, rollout.execution)
-                directory.rollout((group.step, group.index, rollout.member), rollout, advantage)
-        pipeline.advance(step)
-    cpu_s = time.process_time() - started
+    kind = config.objective.advantage
+    with settled():
+        started = time.process_time()
+        for step in range(1, steps + 1):
+            groups = pipeline.groups(step)
+            async for _, group, batch in batched(groups, kind=kind, params=PARAMS, permuted=False, seed=0, step=step):
+                for rollout, advantage in zip(group.rollouts, batch.advantages, strict=True):
+                    assert rollout.status == RolloutStatus.COMPLETED, (rollout.status, rollout.findings)
+                    directory.rollout((group.step, group.index, rollout.member), rollout, advantage)
+            pipeline.advance(step)
+        cpu_s = time.process_time() - started
     await pipeline.close()
     ledger.close()
     cache.close()

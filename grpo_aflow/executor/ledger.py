@@ -7,7 +7,6 @@ killed in between) is closed as unknown when the ledger is opened again: it may 
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -15,10 +14,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from grpo_aflow.run.files import append, as_type, numbered_lines, open_lines, unreadable
+from grpo_aflow.run.files import append, as_type, json_line, numbered_lines, open_lines, unreadable
 from grpo_aflow.types import CallContext, ChatReply
-
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 FIELDS = ("rollout", "step", "task", "member", "operator", "dataset", "domain")
 """By which costs are told apart."""
@@ -204,7 +201,7 @@ class Ledger:
         }
 
     def _write(self, line: Mapping[str, object]) -> None:
-        append(self._file, self.path, _ENCODER.encode(line).encode() + b"\n")
+        append(self._file, self.path, json_line(line))
 
 
 def read_costs(path: Path) -> Costs:

@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import msgspec
+
 from grpo_aflow.run.faults import cannot_write
 from grpo_aflow.types import UserError
 
@@ -37,7 +39,7 @@ def open_lines(path: Path) -> int:
     return file
 
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_ENCODER = msgspec.json.Encoder()  # a line holds thousands of numbers: the standard library takes nine times as long
 
 
 def append(file: int, path: Path, line: bytes) -> None:
@@ -159,10 +161,9 @@ def _told(error: ValidationError) -> str:
 def json_line(line: Mapping[str, Any]) -> bytes:
     """A line of JSON, newline included; NaN and infinities as null."""
     try:
-        text = _ENCODER.encode(line)
-    except ValueError:  # it has one: looked for only then, since lines hold thousands of numbers
-        text = _ENCODER.encode(finite(line))
-    return text.encode() + b"\n"
+        return _ENCODER.encode(line) + b"\n"
+    except (TypeError, UnicodeEncodeError):  # a key that is no text; half of a surrogate pair, which is escaped
+        return json.dumps(finite(line)).encode() + b"\n"
 
 
 def finite(value: Any) -> Any:

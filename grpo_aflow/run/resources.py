@@ -1,10 +1,24 @@
-"""What a run holds at the end of a step, so that a leak shows in metrics.jsonl long before it hurts."""
+"""What a run holds: at the end of a step, so that a leak shows in metrics.jsonl long before it hurts, and all along."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Until the end of the block the garbage collector passes over what is there now: modules, models, the config."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def held(*, num_versions: int) -> dict[str, float]:

@@ -1,10 +1,11 @@
+import json
 import os
 from dataclasses import dataclass
 
 import pytest
 
 from grpo_aflow.run.faults import as_os_error, known
-from grpo_aflow.run.files import append, as_type, open_lines, read_object
+from grpo_aflow.run.files import append, as_type, json_line, open_lines, read_object
 from grpo_aflow.types import UserError
 
 
@@ -62,3 +63,20 @@ def test_a_full_disk_is_known_in_the_words_of_a_library_in_rust():
     assert refused.errno == 28
     assert "make room on its disk" in str(known(error))
     assert as_os_error(ValueError("no such thing")) is known(ValueError("no such thing")) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ((1, 2.5, -1e-7, 1e22), [1, 2.5, -1e-7, 1e22]),
+        ([float("nan"), float("inf")], [None, None]),
+        (2**70, 2**70),
+        ("é\n\u2028", "é\n\u2028"),
+        ("half of a pair: \ud800", "half of a pair: \ud800"),
+        ({None: float("nan"), 1: "x"}, {"None": None, "1": "x"}),
+    ],
+)
+def test_whatever_a_rollout_holds_becomes_one_line_that_reads_as_it_was(value, read):
+    line = json_line({"a": value})
+    assert line.count(b"\n") == 1
+    assert json.loads(line) == {"a": read}

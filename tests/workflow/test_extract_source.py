@@ -6,6 +6,7 @@ import pytest
 from scripted_executor import RULES, workflow_text
 
 from grpo_aflow.workflow import check_text
+from grpo_aflow.workflow.checking import extract
 from grpo_aflow.workflow.checking.extract import extract_source
 
 SOURCE = workflow_text("return problem")
@@ -60,3 +61,14 @@ def test_texts_without_a_workflow(text: str) -> None:
     checked = check_text(text, domain=None, rules=RULES)
     assert not checked.valid
     assert checked.findings
+
+
+@pytest.mark.parametrize("name", AROUND)
+@pytest.mark.parametrize("cut", ["", "\n  \n", "x = (", "\n    broken(", "\n\tx", "# a comment\n", "It's done."])
+def test_a_text_without_prose_is_read_as_if_it_had_been_parsed(
+    name: str, cut: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [AROUND[name] + cut, cut + AROUND[name], AROUND[name][:-10] + cut]
+    found = [extract_source(text) for text in texts]
+    monkeypatch.setattr(extract, "_bare", lambda *_: False)
+    assert found == [extract_source(text) for text in texts]

@@ -17,6 +17,7 @@ _START = re.compile(
     r"|[A-Z][A-Z0-9_]*[ \t]*(?::[ \t]*str[ \t]*)?=)",
     re.MULTILINE,
 )
+_MARGIN = re.compile(r"^[^\s)\]}#'\"@]", re.MULTILINE)  # how a line of prose below the class begins
 _GRAPH = re.compile(r"<graph>(.*?)(?:</graph>|\Z)", re.DOTALL | re.IGNORECASE)
 _PROMPT = re.compile(r"<prompt>(.*?)(?:</prompt>|\Z)", re.DOTALL | re.IGNORECASE)
 MAX_TRIES = 6  # of ends of a fence, and of lines of prose cut off
@@ -117,11 +118,10 @@ def _block(text: str, start: int, ends: list[int]) -> tuple[str, int]:
 
 def _unfenced(text: str) -> str:
     """The text from the first line of code on, without the prose at its end."""
-    found = _CLASS.search(text)
-    if found is None or isinstance(parse(text), ast.Module):
+    found, begin = _CLASS.search(text), _START.search(text)
+    if found is None or begin is None or _bare(text, begin, found) or isinstance(parse(text), ast.Module):
         return text
-    begin = _START.search(text)
-    source = textwrap.dedent(text[min(begin.start(), found.start()) if begin else found.start() :])
+    source = textwrap.dedent(text[begin.start() :])
     for _ in range(MAX_TRIES):
         tree = parse(source)
         if not isinstance(tree, SyntaxError) or not tree.lineno:
@@ -134,6 +134,12 @@ def _unfenced(text: str) -> str:
     return source
 
 
+def _bare(text: str, begin: re.Match[str], found: re.Match[str]) -> bool:
+    """Whether no prose can stand around the code: then it need not be parsed to find out."""
+    at_margin = text[found.start()] == "c"
+    return at_margin and not text[: begin.start()].strip(" \t\n") and _MARGIN.search(text, found.end()) is None
+
+
 def _prose_line(lines: list[str], error_line: int) -> int | None:
     """The index of the line at which prose after the class begins, if the error is in such a line.
 
@@ -141,6 +147,6 @@ def _prose_line(lines: list[str], error_line: int) -> int | None:
     """
     class_line = next((i for i, line in enumerate(lines) if _CLASS.match(line)), len(lines))
     for i in (error_line - 1, error_line - 2):
-        if class_line < i < len(lines) and lines[i][:1].strip() and lines[i][0] not in ")]}#'\"@":
+        if class_line < i < len(lines) and _MARGIN.match(lines[i]):
             return i
     return None

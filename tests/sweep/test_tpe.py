@@ -210,16 +210,21 @@ def test_a_grid_is_taken_up_again_too(command, tmp_path):
     [
         ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
         ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
+        [
+            "hydra/launcher=ray",
+            "+hydra.launcher.ray.init.num_cpus=2",
+            "+hydra.launcher.ray.init.include_dashboard=false",
+        ],
     ],
-    ids=["joblib", "submitit"],
+    ids=["joblib", "submitit", "ray"],
 )
 def test_trials_in_other_processes(command, tmp_path, launcher):
     def in_a_process(cfg, watch):  # defined here: a worker gets it by value
         watch.stepped({"step": 1, "reward/mean": 0.5})
         return float(os.getpid()) if cfg.rank == 4 else float("nan")
 
-    for plugin in ("hydra_joblib_launcher", "hydra_submitit_launcher"):
-        pytest.importorskip(f"hydra_plugins.{plugin}")
+    plugin = launcher[0].removeprefix("hydra/launcher=").removesuffix("_local")
+    pytest.importorskip(f"hydra_plugins.hydra_{plugin}_launcher")
     assert command("+rank=4,8", *launcher, "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", task=in_a_process) == 0
     jobs = read_jobs(tmp_path / "sweep")
     assert len(jobs) == 4

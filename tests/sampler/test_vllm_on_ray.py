@@ -1,4 +1,4 @@
-"""vLLM engines as processes of Ray behind one sampler: adapters by the object store, every engine checked, one joins."""
+"""vLLM engines as processes of Ray behind one sampler: adapters by the object store, all checked, one joins later."""
 
 import asyncio
 from contextlib import closing

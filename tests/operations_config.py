@@ -70,7 +70,7 @@ CONFIG = [
     bad("name=a/b", says="is the last part of the run folder's name", script="eval"),
     bad("seed=-1", says="a seed must be from 0", script="eval"),
     bad("eval=none", says="eval.datasets is empty", script="eval"),
-    bad("policy=checkpoint", "policy.path=/no/such", "sampler=hf", says="holds no adapter", script="eval"),
+    bad("policy=checkpoint", "policy.path=/no/such", "sampler=hf", says="there is no such folder", script="eval"),
     bad("policy=fixed", "policy.path=/no/such.py", says="/no/such.py", script="eval"),
 ]
 

@@ -94,7 +94,7 @@ def test_an_interrupted_evaluation_is_kept(overrides, whole, tmp_path):
     command = Command("eval", [*overrides, slow, f"paths.runs={runs}"], tmp_path)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not command.has_ended():
-        if any(b'"kind": "rollout"' in file.read_bytes() for file in runs.rglob("rollouts.jsonl")):
+        if any(b'"kind":"rollout"' in file.read_bytes() for file in runs.rglob("rollouts.jsonl")):
             break
         time.sleep(0.02)
     command.send(signal.SIGINT)

@@ -63,6 +63,34 @@ def test_the_table_of_prompts_is_that_of_its_results(monkeypatch, readme):
     assert said == (prompts.table(json.loads(file.read_text())) if file.exists() else "not measured yet")
 
 
+@pytest.fixture
+def gap(monkeypatch):
+    return load(EXPERIMENTS / "real_model/gap.py", monkeypatch)
+
+
+def test_the_table_of_the_gap_is_that_of_its_results(gap, readme):
+    found = json.loads((gap.HERE / "gap.json").read_text())
+    assert readme.part(gap.HERE / "README.md", "gap") == gap.table(found)
+
+
+def test_what_of_a_gap_was_closed(gap):
+    """Two datasets whose best fixed systems differ: 1 of 4 before, 2 of 4 after, 3 of 4 the best of each."""
+    tasks = {"a": ["a0", "a1", "a2", "a3"], "b": ["b0", "b1", "b2", "b3"]}
+    dataset_of = {task: name for name, own in tasks.items() for task in own}
+
+    def right(a, b):
+        return {task: [float(int(task[1]) < (a if task[0] == "a" else b))] for task in dataset_of}
+
+    systems = {"policy": right(4, 4), "votes": right(3, 0), "direct": right(0, 3)}
+    found = gap.measure(right(1, 1), right(2, 2), {"scores": systems, "dataset_of": dataset_of})
+    assert [found[name]["best_fixed_name"] for name in ("a", "b")] == ["votes", "direct"]
+    for name in ("a", "b", "all"):
+        one = found[name]
+        assert (one["before"], one["after"], one["best_fixed"]) == (0.25, 0.5, 0.75)
+        assert one["closed"][0] == pytest.approx(0.5)
+        assert one["gain"][0] == pytest.approx(0.25)
+
+
 def test_a_peer_that_is_faster_is_the_one_that_is_quoted(tables):
     def blocks(*seconds):
         return [{"time/step_s": s, "cpu_s": 1.0, "generate_s": 1.0, "time/sampler_busy_s": 1.0} for s in seconds]

@@ -6,12 +6,23 @@ import torch
 
 from grpo_aflow.learner.learner import Learner
 from grpo_aflow.learner.lora import LoraSpec
+from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip, ZeroVariance
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 from grpo_aflow.types import AdvantageKind, Completion, TrainingGroup
 
 VOCAB = 96
 CONTEXT = 256
+SHAPE = ModelShape(
+    num_layers=2,
+    hidden_size=64,
+    intermediate_size=128,
+    num_heads=4,
+    num_kv_heads=2,
+    head_size=16,
+    vocab_size=VOCAB,
+    tied_embeddings=True,
+)
 
 OBJECTIVE = {
     "aggregation": Aggregation.sequence_mean,

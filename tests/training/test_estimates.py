@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from learner_cases import settings, spec
+from learner_cases import SHAPE, settings, spec
 
 from grpo_aflow.learner.memory.plan import Load
-from grpo_aflow.learner.memory.shapes import QWEN25_7B, ModelShape
+from grpo_aflow.learner.memory.shapes import QWEN25_7B
 from grpo_aflow.run.card_speeds import A100_40, A100_80, CARD_SPEEDS, H100, H200, RTX_4090, speed_of
 from grpo_aflow.sampler.colocation import Colocate, EngineBytes
 from grpo_aflow.training.estimate_table import SEED, assumptions, command_time, table
@@ -25,16 +25,6 @@ from grpo_aflow.training.estimates import (
 from grpo_aflow.training.trials import LONG, LORA_128, SHORT
 
 DOCS = (Path(__file__).parents[2] / "docs" / "gpu.md").read_text(encoding="utf-8")
-SHAPE = ModelShape(
-    num_layers=2,
-    hidden_size=64,
-    intermediate_size=128,
-    num_heads=4,
-    num_kv_heads=2,
-    head_size=16,
-    vocab_size=96,
-    tied_embeddings=True,
-)
 LOAD = Load(prompt_tokens=10, completion_tokens=4, group_size=3)
 WHOLE = Assumed(
     matrix_share=1.0, adapter_share=1.0, bandwidth_share=1.0, launch_s=0.0, lora_slowdown=1.0, decode_host_s=0.0

@@ -5,25 +5,13 @@ import sys
 
 import pytest
 import torch
-from learner_cases import spec
+from learner_cases import SHAPE, spec
 
 from grpo_aflow.learner.memory.plan import Load
-from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.training import gpu_check, gpu_steps
 from grpo_aflow.training.estimates import LearnerTime, step_flops
 from grpo_aflow.training.gpu_check import Step, run_all
 from grpo_aflow.training.gpu_steps import learner_step
-
-SHAPE = ModelShape(
-    num_layers=2,
-    hidden_size=64,
-    intermediate_size=128,
-    num_heads=4,
-    num_kv_heads=2,
-    head_size=16,
-    vocab_size=96,
-    tied_embeddings=True,
-)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a card is here")

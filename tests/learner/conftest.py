@@ -1,4 +1,9 @@
+from dataclasses import replace
+
 import pytest
+from model_cases import PRETRAINED, TINY, prepare
+
+from grpo_aflow.learner.warmstart import NoWarmStart
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +28,10 @@ def random_base(tmp_path_factory):
         torch.manual_seed(0)
         Qwen2ForCausalLM(config).save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A random model with its tokenizer, as somebody might have published it."""
+    folder = prepare(TINY, tmp_path_factory.mktemp("published"), NoWarmStart())[0].path
+    return replace(PRETRAINED, path=str(folder))

@@ -84,15 +84,17 @@ def test_same_seed_same_bits(trained_run, tmp_path):
     assert adapter_of(again, 3) == adapter_of(trained_run, 3)
 
 
-@pytest.mark.parametrize("lines", [20, 45])
-def test_killed_and_resumed_to_the_bit(trained_run, tmp_path, lines):
-    """SIGKILL once so many lines of rollouts stand; resumed, the run ends as the uninterrupted one did."""
-    command = Command("train", [*SMALL, f"paths.runs={tmp_path}"], tmp_path)
-    wait_for(tmp_path, lines, command)
-    command.send(signal.SIGKILL)
-    assert command.end().returncode == -signal.SIGKILL
-    run = only_run(tmp_path)
-    done = finished("train", [f"resume={run}", f"paths.runs={tmp_path}"], tmp_path)
+def test_killed_twice_and_resumed_to_the_bit(trained_run, tmp_path):
+    """SIGKILL in the first step and, resumed, in the second; resumed again, the run ends as the uninterrupted one did."""
+    started = [*SMALL, f"paths.runs={tmp_path}"]
+    for lines in (20, 45):  # of rollouts.jsonl, which gets 24 in each step
+        command = Command("train", started, tmp_path)
+        wait_for(tmp_path, lines, command)
+        command.send(signal.SIGKILL)
+        assert command.end().returncode == -signal.SIGKILL
+        run = only_run(tmp_path)
+        started = [f"resume={run}", f"paths.runs={tmp_path}"]
+    done = finished("train", started, tmp_path)
     assert done.returncode == 0, done.stderr
     assert only_run(tmp_path) == run
     assert metrics_of(run) == metrics_of(trained_run)

@@ -4,8 +4,9 @@
 
 Each step is a process of its own under its own time limit, so that one that hangs or crashes ends alone; its line is
 printed as it ends. The learner's steps need torch, transformers and peft alone, and stand beside what was estimated for
-such a card (`estimates`); the last ones are short training runs with vLLM, where that is installed: side by side, then
-by turns (`sampler.colocate`). Without a card it says so and ends with 0. A step that fails makes the exit code 1.
+such a card (`estimates`). The last ones want vLLM, too: a short training run; engine and learner on one card in the
+shapes of 0.5B and 7B models (`gpu_engine`); and the run again with both taking turns (`sampler.colocate`). Without a
+card it says so and ends with 0. A step that fails makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 
 from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B
 from grpo_aflow.sampler.colocation import Colocate
+from grpo_aflow.training.gpu_engine import engine_and_learner
 from grpo_aflow.training.gpu_steps import about_card, kernels, learner_step, out_of_memory, with_vllm
 from grpo_aflow.training.trials import LONG, SHORT
 
@@ -39,15 +41,17 @@ class Step:
 
 STEPS = (
     Step(name="card", limit_s=30, run=about_card),
-    Step(name="kernels", limit_s=90, run=kernels),
-    Step(name="learner 0.5B", limit_s=120, run=partial(learner_step, QWEN25_05B, SHORT)),
-    Step(name="out of memory", limit_s=120, run=out_of_memory),
-    Step(name="learner 7B", limit_s=180, run=partial(learner_step, QWEN25_7B, SHORT)),
-    Step(name="learner 7B, TF32", limit_s=120, run=partial(learner_step, QWEN25_7B, SHORT, tf32=True)),
-    Step(name="learner 7B, long", limit_s=180, run=partial(learner_step, QWEN25_7B, LONG)),
-    Step(name="run with vLLM", limit_s=120, run=with_vllm),
-    Step(name="run, share", limit_s=120, run=partial(with_vllm, colocate=Colocate.share)),
-    Step(name="run, sleep", limit_s=120, run=partial(with_vllm, colocate=Colocate.sleep)),
+    Step(name="kernels", limit_s=60, run=kernels),
+    Step(name="learner 0.5B", limit_s=90, run=partial(learner_step, QWEN25_05B, SHORT)),
+    Step(name="out of memory", limit_s=90, run=out_of_memory),
+    Step(name="learner 7B", limit_s=150, run=partial(learner_step, QWEN25_7B, SHORT)),
+    Step(name="learner 7B, TF32", limit_s=90, run=partial(learner_step, QWEN25_7B, SHORT, tf32=True)),
+    Step(name="learner 7B, long", limit_s=120, run=partial(learner_step, QWEN25_7B, LONG)),
+    Step(name="run with vLLM", limit_s=90, run=with_vllm),
+    Step(name="engine 0.5B", limit_s=120, run=partial(engine_and_learner, QWEN25_05B, SHORT, enforce_eager=True)),
+    Step(name="engine 7B", limit_s=180, run=partial(engine_and_learner, QWEN25_7B, SHORT)),
+    Step(name="run, share", limit_s=90, run=partial(with_vllm, colocate=Colocate.share)),
+    Step(name="run, sleep", limit_s=90, run=partial(with_vllm, colocate=Colocate.sleep)),
 )
 
 

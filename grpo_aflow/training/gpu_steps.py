@@ -132,11 +132,11 @@ def with_vllm(device: str, *, colocate: Colocate = Colocate.resident) -> str:
 
     Or by turns: then each version is published to an engine that has just woken, and checked against the learner.
     """
-    missing = [name for name in ("vllm", "hydra") if importlib.util.find_spec(name) is None]
-    if missing:
-        return f"left out: {', '.join(missing)} is not installed here; the learner's half stands above"
+    if missing := left_out("vllm", "hydra"):
+        return missing
     overrides = ["model=tiny", f"model.device={device}", "model.dtype=bfloat16", "sampler.kv_cache_gb=1"]
     overrides += ["schedule.num_steps=3", "eval=none", "logger=none", f"sampler.colocate={colocate.value}"]
+    overrides += ["sampler.enforce_eager=true"]  # no compilation: starts in a third of the time
     with tempfile.TemporaryDirectory() as runs:
         command = [sys.executable, "-c", "from grpo_aflow.cli import train; train()", *overrides, f"paths.runs={runs}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -146,6 +146,12 @@ def with_vllm(device: str, *, colocate: Colocate = Colocate.resident) -> str:
         lines = list(read_jsonl(metrics))
     took = max(line["time/publish_busy_s"] for line in lines)
     return f"{len(lines)} steps of the tiny policy in bf16, every published version checked; publishing {took:.2f} s"
+
+
+def left_out(*packages: str) -> str:
+    """What a step says that needs packages of which some are not installed; empty: all are."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    return f"left out: {', '.join(missing)} is not installed here; the learner's half stands above" if missing else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +172,7 @@ def start_trial(shape: ModelShape, lora: LoraSpec, load: Load, device: str, *, t
     device_bytes = device_memory() if device == "cpu" else torch.cuda.mem_get_info(device)[1]
     plan = trial_plan(shape, lora, load, device_bytes=device_bytes, tf32=tf32)
     plan.check()
-    with tempfile.TemporaryDirectory(dir=_roomy(2 * shape.num_weights)) as folder:
+    with tempfile.TemporaryDirectory(dir=roomy_folder(2 * shape.num_weights)) as folder:
         path = random_model(shape, Path(folder), device=device)
         learner = Learner(path, lora, OBJECTIVE, plan.settings, device, "bfloat16", planned=plan.summary)
     return Trial(learner=learner, plan=plan, group=random_group(load, shape.vocab_size))
@@ -197,20 +203,21 @@ def random_model(shape: ModelShape, folder: Path, *, device: str, context: int =
 
 def random_group(load: Load, vocab_size: int) -> TrainingGroup:
     """A group of random tokens whose advantages alternate."""
-    generator = torch.Generator().manual_seed(0)
-
-    def drawn(number: int) -> tuple[int, ...]:
-        return tuple(torch.randint(0, vocab_size, (number,), generator=generator).tolist())
-
     length = load.completion_tokens
+    tokens = drawn_tokens(load.prompt_tokens + load.group_size * length, vocab_size)
+    rows = [tokens[start : start + length] for start in range(load.prompt_tokens, len(tokens), length)]
     completions = tuple(
-        Completion(token_ids=drawn(length), logprobs=(-12.0,) * length, text="", finish_reason="stop", version=0)
-        for _ in range(load.group_size)
+        Completion(token_ids=row, logprobs=(-12.0,) * length, text="", finish_reason="stop", version=0) for row in rows
     )
     advantages = tuple(1.0 if row % 2 else -1.0 for row in range(load.group_size))
     return TrainingGroup(
-        prompt_ids=drawn(load.prompt_tokens), completions=completions, advantages=advantages, temperature=1.0
+        prompt_ids=tokens[: load.prompt_tokens], completions=completions, advantages=advantages, temperature=1.0
     )
+
+
+def drawn_tokens(number: int, vocab_size: int) -> tuple[int, ...]:
+    """Random tokens, the same ones each time."""
+    return tuple(torch.randint(0, vocab_size, (number,), generator=torch.Generator().manual_seed(0)).tolist())
 
 
 def _measured(seconds: float, estimated: LearnerTime | None, load: Load) -> str:
@@ -226,7 +233,7 @@ def _measured(seconds: float, estimated: LearnerTime | None, load: Load) -> str:
     )
 
 
-def _roomy(size: int) -> str | None:
+def roomy_folder(size: int) -> str | None:
     """/dev/shm where a model of so many bytes fits it twice, else the usual temporary folder."""
     try:
         return "/dev/shm" if shutil.disk_usage("/dev/shm").free > 2 * size else None

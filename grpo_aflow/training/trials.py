@@ -29,7 +29,16 @@ SETTINGS = LearnerSettings(
 )
 
 
-def trial_plan(shape: ModelShape, lora: LoraSpec, load: Load, *, device_bytes: int, tf32: bool = False) -> MemoryPlan:
-    """The plan of a learner in bf16 that has its device for itself."""
+def trial_plan(
+    shape: ModelShape,
+    lora: LoraSpec,
+    load: Load,
+    *,
+    device_bytes: int,
+    sampler_bytes: int = 0,
+    tf32: bool = False,
+    dtype: str = "bfloat16",
+) -> MemoryPlan:
+    """The plan of a learner beside a sampler of so many bytes (0: it has its device for itself)."""
     settings = replace(SETTINGS, micro_batch=load.group_size, tf32=tf32)
-    return memory_plan(shape, lora, settings, load, dtype="bfloat16", device_bytes=device_bytes, sampler_bytes=0)
+    return memory_plan(shape, lora, settings, load, dtype=dtype, device_bytes=device_bytes, sampler_bytes=sampler_bytes)

@@ -85,7 +85,7 @@ def test_same_seed_same_bits(trained_run, tmp_path):
 
 
 def test_killed_twice_and_resumed_to_the_bit(trained_run, tmp_path):
-    """SIGKILL in the first step and, resumed, in the second; resumed again, the run ends as the uninterrupted one did."""
+    """SIGKILL in the first step and, resumed, in the second; resumed again, it ends as the uninterrupted one did."""
     started = [*SMALL, f"paths.runs={tmp_path}"]
     for lines in (20, 45):  # of rollouts.jsonl, which gets 24 in each step
         command = Command("train", started, tmp_path)

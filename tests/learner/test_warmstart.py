@@ -17,7 +17,7 @@ from grpo_aflow.learner.preparation.fine_tuning import collate, fine_tune_adapte
 from grpo_aflow.learner.preparation.reference_workflows import PREFERRED, best, corpus, weights, write
 from grpo_aflow.learner.warmstart import NoWarmStart, ReferenceWorkflows
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
-from grpo_aflow.types import DOMAINS, Task
+from grpo_aflow.types import DOMAINS, Task, UserError
 from grpo_aflow.workflow import check_text
 from grpo_aflow.workflow.graph import operator_graph
 from grpo_aflow.workflow.rules import WorkflowRules
@@ -193,6 +193,38 @@ def test_an_adapters_step_is_the_gradient_of_the_mean_over_all_drawn_tokens(toke
     norm = float(torch.nn.utils.get_total_norm(expected))
     for one, other in zip(seen, expected, strict=True):
         torch.testing.assert_close(one, other * min(1.0, 1.0 / norm), atol=1e-6, rtol=1e-4)
+
+
+def test_a_step_whose_memory_runs_out_is_done_again_in_smaller_micro_batches(tokenizer, prompts, tmp_path, monkeypatch):
+    """In the second of its micro-batches: what the first had added to the gradients is forgotten."""
+    tiny.build_model(tokenizer, seed=0, **SIZES).save_pretrained(tmp_path)
+    warmstart = ReferenceWorkflows(**SETTINGS | {"num_steps": 1})
+    examples = encoded(tokenizer, prompts, warmstart)
+
+    def trained(fails_at):
+        limits = Limits(rows=4)
+        policy = PolicyModel(tmp_path, spec(), settings(), device="cpu", dtype="float32", seed=3, limits=limits)
+        scores, calls = policy.scores, []
+
+        def limited(layout, rows, **arguments):
+            calls.append(len(rows))
+            if len(calls) in fails_at:
+                raise torch.OutOfMemoryError("out of memory")
+            return scores(layout, rows, **arguments)
+
+        monkeypatch.setattr(policy, "scores", limited)
+        state = tmp_path / f"state{len(fails_at)}"
+        losses = fine_tune_adapter(policy, examples, warmstart, lambda *_: None, state=state)
+        return losses, [parameter.detach().clone() for parameter in policy.parameters.values()], policy.limits
+
+    losses, whole, limits = trained(())
+    again, halved, less = trained((2,))
+    assert less.rows < limits.rows
+    assert again == pytest.approx(losses, abs=1e-6)
+    for one, other in zip(halved, whole, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    with pytest.raises(UserError, match=r"in the warm start.*lower learner\.max_tokens_per_micro_batch"):
+        trained(range(2, 1000))
 
 
 @pytest.mark.parametrize(

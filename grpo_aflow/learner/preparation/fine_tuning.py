@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from grpo_aflow.learner.model_folder import ReportProgress
 from grpo_aflow.learner.policy.model import PolicyModel
+from grpo_aflow.learner.policy.out_of_memory import within_memory
 from grpo_aflow.learner.policy.rows import unweighted
 from grpo_aflow.learner.preparation.examples import EncodedExamples, PromptRows
 from grpo_aflow.learner.storage.checkpoint import save_state
@@ -114,7 +115,30 @@ def _adapter_step(
     warmstart: ReferenceWorkflows,
     step: int,
 ) -> float:
-    """One optimizer step on all groups; the loss is divided by the step's number of drawn tokens."""
+    """One optimizer step on all groups; the loss is divided by the step's number of drawn tokens.
+
+    Where memory runs out, the whole step is done again in smaller micro-batches.
+    """
+    largest = max(groups, key=lambda group: sum(map(len, group.completions)))
+    total = within_memory(
+        policy,
+        largest.prompt_ids,
+        unweighted(largest.completions),
+        lambda: _adapter_gradients(policy, groups, warmstart, step),
+        planned="in the warm start, which comes before the memory plan",
+    )
+    torch.nn.utils.clip_grad_norm_(policy.parameters.values(), MAX_GRAD_NORM)
+    for parameters in optimizer.param_groups:
+        parameters["lr"] = warmstart.learning_rate_at(step)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return total
+
+
+def _adapter_gradients(
+    policy: PolicyModel, groups: Sequence[PromptRows], warmstart: ReferenceWorkflows, step: int
+) -> float:
+    """The step's loss; its gradients are left in the parameters."""
     num_tokens = sum(
         count * len(ids) for group in groups for ids, count in zip(group.completions, group.counts, strict=True)
     )
@@ -134,11 +158,6 @@ def _adapter_step(
                 total += float(loss.detach())
             with policy.dropout.active(*identity, "prompt"):  # a recomputed prompt draws the same masks
                 layout.close()
-    torch.nn.utils.clip_grad_norm_(policy.parameters.values(), MAX_GRAD_NORM)
-    for parameters in optimizer.param_groups:
-        parameters["lr"] = warmstart.learning_rate_at(step)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
     return total
 
 

@@ -22,9 +22,9 @@ from grpo_aflow.learner.memory.plan import (
     sampling_plan,
 )
 from grpo_aflow.learner.memory.shapes import ModelShape
-from grpo_aflow.run.cards import CPU, Hardware, Placement
+from grpo_aflow.run.cards import CPU, Hardware, Placement, float32_products
 from grpo_aflow.sampler.colocation import EngineBytes
-from grpo_aflow.sampler.settings import ServedWeights
+from grpo_aflow.sampler.settings import FLOAT32_PRODUCTS, ServedWeights, VllmSettings
 from grpo_aflow.types import UserError
 
 
@@ -163,3 +163,16 @@ def _total(hardware: Hardware, device: str) -> int:
 def _taken(hardware: Hardware, device: str) -> int:
     card = hardware.card(device)
     return 0 if card is None else card.taken_bytes
+
+
+def devices_of(config: TrainConfig, placement: Placement, hardware: Hardware) -> dict[str, dict[str, str]]:
+    """For the manifest: where learner and sampler work, and how they multiply in fp32 there."""
+    products = {
+        "learner": float32_products(tf32=config.learner.tf32),
+        "sampler": FLOAT32_PRODUCTS if isinstance(config.sampler, VllmSettings) else "the learner's",
+    }
+    devices = {"learner": placement.learner, "sampler": placement.sampler}
+    return {
+        who: {"device": device, "name": hardware.name(device), "float32_products": products[who]}
+        for who, device in devices.items()
+    }

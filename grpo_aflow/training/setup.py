@@ -30,17 +30,17 @@ from grpo_aflow.rollout.group import environment_spec, make_environment, make_ro
 from grpo_aflow.rollout.policies import sampled
 from grpo_aflow.rollout.seeds import derive_seed
 from grpo_aflow.run.background import Logs
-from grpo_aflow.run.cards import Hardware, Placement, float32_products
+from grpo_aflow.run.cards import Hardware, Placement
 from grpo_aflow.run.files import read_jsonl, whole_folder
 from grpo_aflow.run.folder import Lines, RunDirectory
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.records import replayed
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.run.weights import ADAPTER_CONFIG
-from grpo_aflow.sampler.settings import FLOAT32_PRODUCTS, AdapterLimits, VllmSettings
+from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings
 from grpo_aflow.services import check_machine, look, open_services, prepare_model, serve
 from grpo_aflow.training.held_out import HeldOut, check_records
-from grpo_aflow.training.planning import RunPlan, plan_run
+from grpo_aflow.training.planning import RunPlan, devices_of, plan_run
 from grpo_aflow.training.publisher import Publisher
 from grpo_aflow.training.references import References
 from grpo_aflow.training.state import Training
@@ -229,7 +229,8 @@ async def _open_engine(
         layers=await asyncio.to_thread(adapted_layers, config.lora, model.path),
     )
     async with serve(config, model, watchdog, progress, limits, cluster) as served:
-        yield _Engine(served=served, plan=planned.learner, devices=_described(config, model, hardware))
+        placement = Placement(learner=model.device, sampler=model.sampler_device)
+        yield _Engine(served=served, plan=planned.learner, devices=devices_of(config, placement, hardware))
 
 
 def _published_dtype(config: TrainConfig, dtype: str) -> str:
@@ -242,19 +243,6 @@ def _published_bytes(config: TrainConfig, model: PreparedModel) -> int:
     number = config.schedule.max_staleness + 3
     size = NUM_BYTES[_published_dtype(config, model.dtype)]
     return number * size * model_shape(model.path).num_adapter_weights(config.lora)
-
-
-def _described(config: TrainConfig, model: PreparedModel, hardware: Hardware) -> dict[str, dict[str, str]]:
-    """For the manifest: where learner and sampler work, and how they multiply in fp32 there."""
-    products = {
-        "learner": float32_products(tf32=config.learner.tf32),
-        "sampler": FLOAT32_PRODUCTS if isinstance(config.sampler, VllmSettings) else "the learner's",
-    }
-    devices = {"learner": model.device, "sampler": model.sampler_device}
-    return {
-        who: {"device": device, "name": hardware.name(device), "float32_products": products[who]}
-        for who, device in devices.items()
-    }
 
 
 async def _prepare(config: TrainConfig, run: RunDirectory, tasks: Sequence[Task], progress: Progress) -> PreparedModel:

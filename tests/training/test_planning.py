@@ -12,7 +12,7 @@ from grpo_aflow.learner.memory.shapes import QWEN25_7B
 from grpo_aflow.run.cards import Card, Hardware, Placement
 from grpo_aflow.services import place_on
 from grpo_aflow.training.plan_table import CARDS, COMMANDS, GPU, TURNS, Command, fix, planned, readme_table
-from grpo_aflow.training.planning import plan_run
+from grpo_aflow.training.planning import devices_of, plan_run
 from grpo_aflow.types import UserError
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -88,6 +88,17 @@ def test_two_cards_are_planned_one_by_one():
     assert [line for line in both.render().splitlines() if line.endswith(":")] == ["cuda:0 (C):", "cuda:1 (C):"]
     with pytest.raises(UserError, match=r"but cuda:1 \(C\) has 15\.0 GiB; the largest part is sampler with 17\.3 GiB"):
         plan(hardware((80, 80), (15, 15)), sampler="cuda:1").check()
+
+
+def test_the_manifest_says_which_card_does_what_and_how_it_multiplies():
+    machine, apart = hardware((80, 80), (80, 80)), Placement(learner="cuda:0", sampler="cuda:1")
+    config = compose(*COMMANDS[0].overrides, "learner.tf32=true")
+    assert devices_of(config, apart, machine) == {
+        "learner": {"device": "cuda:0", "name": "cuda:0 (C)", "float32_products": "high"},
+        "sampler": {"device": "cuda:1", "name": "cuda:1 (C)", "float32_products": "highest"},
+    }
+    here = devices_of(compose("sampler=hf"), Placement(learner="cpu", sampler="cpu"), hardware())
+    assert here["sampler"] == {"device": "cpu", "name": "this machine", "float32_products": "the learner's"}
 
 
 def test_a_second_run_on_one_card_is_refused_with_what_the_first_one_holds():

@@ -24,6 +24,11 @@ def test_what_a_run_leaves_behind(trained_run):
     manifest = json.loads((trained_run / "manifest.json").read_text())
     assert manifest["status"] == "done"
     assert manifest["sandbox"] == "sandlock"
+    assert manifest["devices"]["learner"] == {
+        "device": "cpu",
+        "name": "this machine",
+        "float32_products": "highest",
+    }
     assert [line["step"] for line in read_jsonl(trained_run / "metrics.jsonl")] == [1, 2, 3]
     kinds = Counter((line["kind"], line["step"]) for line in read_jsonl(trained_run / "rollouts.jsonl"))
     assert kinds == {(kind, step): 12 for kind in ("completion", "rollout") for step in (1, 2, 3)}

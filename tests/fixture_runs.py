@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 from run_cases import SMALL
 
-from grpo_aflow.run.files import read_jsonl, replace_jsonl
+from grpo_aflow.run.files import json_line, read_jsonl
 from grpo_aflow.sweep.rows import Job, read_jobs
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -53,7 +53,8 @@ def keep(job: Job) -> None:
     shutil.copy(old / "metrics.jsonl", new)
     if job.job in WHOLE:
         lines = read_jsonl(old / "rollouts.jsonl")
-        replace_jsonl(new / "rollouts.jsonl", [line for line in lines if line["kind"] == "rollout"])
+        kept = b"".join(json_line(line) for line in lines if line["kind"] == "rollout")
+        (new / "rollouts.jsonl").write_bytes(kept)
         shutil.copy(old / "ledger.jsonl", new)
     overrides = tuple(override for override in job.overrides if not override.startswith("paths."))
     Job(job=job.job, overrides=overrides).begun(new).ended(code=job.code or 0, value=job.value).write(

@@ -23,6 +23,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -282,11 +283,12 @@ def main() -> None:
     parser.add_argument("--interpreted", action="store_true")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the run's folder there (for its report)")
     options = parser.parse_args()
     if options.memory:
         print(json.dumps({"bytes_per_rollout_in_flight": asyncio.run(in_flight(4096))}))
         return
-    with tempfile.TemporaryDirectory() as name:
+    with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as name:
         work = run(
             Path(name), steps=options.steps, prompts=options.prompts, group_size=options.group_size,
             interpreted=options.interpreted,

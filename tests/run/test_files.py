@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from grpo_aflow.run.faults import as_os_error, known
-from grpo_aflow.run.files import append, as_type, json_line, open_lines, read_object
+from grpo_aflow.run.files import append, as_type, drop_lines, json_line, open_lines, read_object, typed_lines
 from grpo_aflow.types import UserError
 
 
@@ -54,6 +54,46 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path, text, reason):
 
 def test_a_type_is_built_of_plain_data():
     assert as_type(Shape, {"step": 2, "scores": {}, "other": 1}) == Shape(step=2, scores={})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    step: int
+
+
+def test_lines_are_read_as_a_type_and_a_torn_one_is_left_out(tmp_path):
+    """A half of a surrogate pair is what a byte-level model may write; the fast decoder does not take it."""
+    lines = [b'{"step": 1, "long": [1, 2, {"step": 9}]}\n', b'{"text": "\\ud800", "step": 2.0}\n', b'{"step": 3, "torn']
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b"".join(lines))
+    assert list(typed_lines(path, Step)) == [
+        (Step(step=1), lines[0], f"{path}, line 1,"),
+        (Step(step=2), lines[1], f"{path}, line 2,"),
+    ]
+    assert list(typed_lines(tmp_path / "none", Step)) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [("[1]", "it holds no object"), ("{}", "it has no step"), ('{"step": "x"}', "step: Input"), ("{", "Expecting")],
+)
+def test_a_line_that_cannot_be_read_is_named(tmp_path, line, reason):
+    path = tmp_path / "lines.jsonl"
+    path.write_text(f'{{"step": 1}}\n{line}\n')
+    with pytest.raises(UserError) as refused:
+        list(typed_lines(path, Step))
+    assert str(refused.value).startswith(f"{path}, line 2, cannot be read ({reason}")
+
+
+@pytest.mark.parametrize(
+    ("dropped", "kept"), [({0}, b"b\nc\n"), ({1, 2}, b"a\n"), ({9}, b"a\nb\nc\n"), ({0, 1, 2}, b"")]
+)
+def test_lines_are_dropped_with_a_torn_one(tmp_path, dropped, kept):
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b"a\nb\nc\ntorn")
+    drop_lines(path, dropped)
+    assert path.read_bytes() == kept
+    assert [file.name for file in tmp_path.iterdir()] == ["lines.jsonl"]
 
 
 def test_a_full_disk_is_known_in_the_words_of_a_library_in_rust():

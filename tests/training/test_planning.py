@@ -53,6 +53,7 @@ def test_too_small_a_card_is_refused_with_what_fits_it(name, card):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS[:4], ids=lambda command: command.label)
 def test_what_is_said_to_fix_a_refusal_does(command):
     """`fix` tries before it tells; here that there is something to tell for every refused cell."""

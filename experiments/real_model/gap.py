@@ -1,6 +1,6 @@
 """How much of the gap between a policy before training and the best fixed system did training close?
 
-    python experiments/real_model/gap.py BEFORE AFTER TABLE      # writes gap.json and the README's table
+    python experiments/real_model/gap.py BEFORE AFTER TABLE [NAME]   # writes NAME.json and the README's table (gap)
 
 Three folders of `grpo-aflow-eval` on the same tasks: the policy before and after training, and an evaluation with
 baselines. For each dataset the best of those baselines is taken, chosen on these very tasks, which makes the gap
@@ -98,11 +98,12 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    before, after, baselines = (Path(folder) for folder in sys.argv[1:])
+    before, after, baselines = (Path(folder) for folder in sys.argv[1:4])
+    [name] = sys.argv[4:] or ["gap"]
     scores = [json.loads((run / "evaluation.json").read_text())["scores"] for run in (before, after)]
     found = measure(*scores, json.loads((baselines / "results.json").read_text()))
-    (HERE / "gap.json").write_text(json.dumps(found, indent=1) + "\n")
-    write_part(HERE / "README.md", "gap", table(found))
+    (HERE / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_part(HERE / "README.md", name, table(found))
     print(table(found))
 
 

@@ -130,11 +130,15 @@ def place_on(hardware: Hardware, config: TrainConfig | EvaluateConfig) -> Placem
         dtype=config.model.dtype,
         needs_vllm=isinstance(config.sampler, VllmSettings) and _samples_here(config),
         has_adapters=isinstance(config, TrainConfig) or config.policy.is_sampled,
+        num_sampler_cards=config.sampler.num_cards if _samples_here(config) else 1,
     )
     if not isinstance(config, TrainConfig):
-        return Placement(learner=placement.sampler, sampler=placement.sampler)
+        return replace(placement, learner=placement.sampler)
+    on_card = placement.sampler != CPU
     if placement.is_shared:
-        config.check_shared(on_card=placement.sampler != CPU)
+        config.check_shared(on_card=on_card)
+    if on_card:
+        config.check_cards_of_engines()
     return placement
 
 
@@ -227,7 +231,7 @@ async def serve(
 ) -> AsyncIterator[ServedModel]:
     """Start the sampler on a prepared model, on the device that it is to have; `cluster` says where, None is here."""
     progress.status(f"starting the sampler ({type(config.sampler).__name__})")
-    shares = isinstance(config, TrainConfig) and model.device == model.sampler_device
+    shares = isinstance(config, TrainConfig) and config.sampler.placement(model).is_shared
     sampling = config.sampler if shares else config.sampler.apart()
     sampled = replace(model, device=model.sampler_device)
     where = cluster or Here(progress.say)

@@ -142,6 +142,15 @@ class TrainConfig:
         except ValueError as error:
             raise UserError(f"objective.{error}") from error
 
+    def check_cards_of_engines(self) -> None:
+        """Refuse engines of several cards that Ray gives fewer; UserError names the fix."""
+        number, cluster = self.sampler.num_cards, self.cluster
+        if isinstance(cluster, RaySettings) and 0 < cluster.engine_gpus < number:
+            raise UserError(
+                f"cluster.engine_gpus={cluster.engine_gpus:g} gives an engine fewer cards than "
+                f"sampler.tensor_parallel_size={number}: set cluster.engine_gpus={number}"
+            )
+
     def check_shared(self, *, on_card: bool) -> None:
         """Refuse what cannot work where sampler and learner have one device; UserError names the fix."""
         if not self.sampler.colocation.takes_turns:

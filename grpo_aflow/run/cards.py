@@ -61,11 +61,19 @@ class Placement:
     """The devices of a run: "cpu", or "cuda:" with a card's number."""
 
     learner: str
-    sampler: str
+    sampler: str  # of several cards the first
+    num_sampler_cards: int = 1  # neighbours, over which an engine spreads one copy of the weights
+
+    @property
+    def sampler_devices(self) -> tuple[str, ...]:
+        if self.sampler == CPU:
+            return (CPU,)
+        first = int(self.sampler.partition(":")[2])
+        return tuple(f"cuda:{first + i}" for i in range(self.num_sampler_cards))
 
     @property
     def is_shared(self) -> bool:
-        return self.learner == self.sampler
+        return self.learner in self.sampler_devices
 
 
 def place(
@@ -77,19 +85,21 @@ def place(
     dtype: str,
     needs_vllm: bool,
     has_adapters: bool = True,
+    num_sampler_cards: int = 1,
 ) -> Placement:
     """Devices of learner and sampler; None takes `default` ("cpu", "cuda", "cuda:1").
 
     "cuda" is any card: where there are two, what was left open gets the card that the other does not use.
     needs_vllm: whether it samples here. has_adapters: whether adapters are served, and not the base alone.
+    num_sampler_cards: that the sampler's model is spread over.
     Raises UserError for a device that is not here, or that cannot do what is asked of it.
     """
     asked = {"learner.device": learner or default, "sampler.device": sampler or default}
     for key, device in asked.items():
         own = learner if key.startswith("learner") else sampler
         _check_device(hardware, device, key if own else "model.device")
-    placement = _spread(asked["learner.device"], asked["sampler.device"], len(hardware.cards))
-    for device in (placement.learner, placement.sampler):
+    placement = _spread(asked["learner.device"], asked["sampler.device"], len(hardware.cards), num_sampler_cards)
+    for device in (placement.learner, *placement.sampler_devices):
         card = hardware.card(device)
         if card is not None:
             _check_card(card, device, dtype)
@@ -100,14 +110,33 @@ def place(
     return placement
 
 
-def _spread(learner: str, sampler: str, num_cards: int) -> Placement:
-    """Give each "cuda" without a number one: the first card for the learner, the next for the sampler."""
-    numbered = [device for device in (learner, sampler) if ":" in device]
-    free = [f"cuda:{i}" for i in range(num_cards) if f"cuda:{i}" not in numbered] or numbered
-    if learner == "cuda":
-        learner = free[0]
-        free = free[1:] or free
-    return Placement(learner=learner, sampler=free[0] if sampler == "cuda" else sampler)
+def _spread(learner: str, sampler: str, num_cards: int, num_sampler_cards: int) -> Placement:
+    """Give each "cuda" without a number one: the first card for the learner, the next ones for the sampler.
+
+    Where the cards do not suffice for both, they share one.
+    """
+    placements = [
+        Placement(learner=one, sampler=other, num_sampler_cards=1 if other == CPU else num_sampler_cards)
+        for one in _choices(learner, num_cards)
+        for other in _choices(sampler, num_cards - num_sampler_cards + 1)
+    ]
+    there = [place for place in placements if _last(place.sampler_devices) < num_cards]
+    if not there:
+        raise UserError(
+            f"sampler.tensor_parallel_size={num_sampler_cards} takes as many neighbouring cards"
+            f"{f' from {sampler} on' if ':' in sampler else ''}, and this machine has {num_cards}: lower it, or choose "
+            "another sampler.device"
+        )
+    return min(there, key=lambda place: place.is_shared)
+
+
+def _choices(device: str, num_cards: int) -> list[str]:
+    return [f"cuda:{i}" for i in range(num_cards)] if device == "cuda" else [device]
+
+
+def _last(devices: tuple[str, ...]) -> int:
+    """The highest number of a card among them; -1: the CPU alone."""
+    return max(-1 if device == CPU else int(device.partition(":")[2]) for device in devices)
 
 
 def _check_device(hardware: Hardware, device: str, key: str) -> None:
@@ -178,13 +207,14 @@ def check_build(build: str | None, device: str) -> None:
         )
 
 
-def visible_devices(device: str, visible: str | None) -> str:
-    """CUDA_VISIBLE_DEVICES for a process that is to see one card of ours alone. visible: our own setting.
+def visible_devices(device: str, visible: str | None, number: int = 1) -> str:
+    """CUDA_VISIBLE_DEVICES for a process that is to see so many cards of ours alone, from `device` on.
 
-    Example: cuda:1 under "4,GPU-5ac3" -> "GPU-5ac3"
+    visible: our own setting. Example: cuda:1 under "4,GPU-5ac3" -> "GPU-5ac3"
     """
-    number = int(device.partition(":")[2] or 0)
-    return visible.split(",")[number].strip() if visible else str(number)
+    first = int(device.partition(":")[2] or 0)
+    names = visible.split(",") if visible else [str(i) for i in range(first + number)]
+    return ",".join(name.strip() for name in names[first : first + number])
 
 
 def float32_products(*, tf32: bool) -> str:

@@ -5,11 +5,13 @@ The options of config group `sampler`, which start engines from them, are in `op
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from grpo_aflow.protocols import PreparedModel, Sampler
+from grpo_aflow.run.cards import Placement
 from grpo_aflow.sampler.colocation import COLOCATIONS, Colocate, Colocation, EngineBytes, Resident
 from grpo_aflow.sampler.requirements import check_builds, check_shared_memory
 from grpo_aflow.types import SamplingParams, UserError
@@ -44,6 +46,7 @@ class ServedWeights:
     rank: int
     num_versions: int  # adapters served at once
     cached_per_token: int  # keys and values
+    num_kv_heads: int  # over so many cards at most keys and values can be spread
     max_model_len: int  # tokens; the cache must hold one sequence of them
     size: int  # bytes of a weight; vLLM keeps adapters and the cache in the base's type
 
@@ -86,6 +89,15 @@ class Sampling(ABC):
         """How it lives on a device that it shares with the learner."""
         return Resident()
 
+    @property
+    def num_cards(self) -> int:
+        """Over how many cards it spreads one copy of the model, where it works on cards."""
+        return 1
+
+    def placement(self, model: PreparedModel) -> Placement:
+        """The devices of a prepared model's learner and of this sampler."""
+        return Placement(learner=model.device, sampler=model.sampler_device, num_sampler_cards=self.num_cards)
+
     def apart(self) -> Sampling:
         """The same for a sampler that has its device for itself."""
         return self
@@ -116,6 +128,7 @@ class VllmSettings(Sampling):
     kv_cache_gb: float | None  # null: CUDA: measured, within gpu_memory_utilization; CPU: 0.25
     gpu_memory_utilization: float  # share of the card for weights and KV cache when kv_cache_gb is null
     max_num_seqs: int  # sequences in one batch
+    tensor_parallel_size: int  # cards that one copy of the model is spread over
     enforce_eager: bool  # no compilation and no CUDA graphs: starts faster, decodes slower; always so on the CPU
     cpu_threads: int  # of the engine, on the CPU
     lm_head_fp32: bool  # logits in fp32 also over a bf16 or fp16 base, as the learner's
@@ -127,13 +140,17 @@ class VllmSettings(Sampling):
             raise ValueError(f"kv_cache_gb must be positive or null; got {self.kv_cache_gb}")
         if not 0 < self.gpu_memory_utilization < 1:
             raise ValueError(f"gpu_memory_utilization must be between 0 and 1; got {self.gpu_memory_utilization}")
-        for name in ("max_num_seqs", "cpu_threads"):
+        for name in ("max_num_seqs", "cpu_threads", "tensor_parallel_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
 
     @property
     def colocation(self) -> Colocation:
         return COLOCATIONS[self.colocate]
+
+    @property
+    def num_cards(self) -> int:
+        return self.tensor_parallel_size
 
     def apart(self) -> Sampling:
         return replace(self, colocate=Colocate.resident)
@@ -144,16 +161,22 @@ class VllmSettings(Sampling):
         check_shared_memory()
 
     def memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> EngineBytes:
-        """What the engine holds for itself: its share of a card; else weights, slots of adapters and KV cache."""
+        """What the engine holds for itself: its share of a card; else weights, slots of adapters and KV cache.
+
+        Of several cards on each of them; on the CPU all its processes together.
+        """
+        weights = self._shard(weights)
         held = _without_cache(weights, on_card=on_card)
         if on_card and self.kv_cache_gb is None:
             share = int(self.gpu_memory_utilization * device_bytes)
             return replace(held, kv_cache=max(share - held.total, _sequence(weights)))
         kv_cache_gb = CPU_KV_CACHE_GB if self.kv_cache_gb is None else self.kv_cache_gb
-        return replace(held, kv_cache=int(kv_cache_gb * 2**30))
+        num_here = 1 if on_card else self.tensor_parallel_size
+        return replace(held, weights=num_here * held.weights, kv_cache=num_here * int(kv_cache_gb * 2**30))
 
     def check_memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> None:
         """Raise UserError where a share of a card, or the KV cache, is too small for one sequence of full length."""
+        weights = self._shard(weights)
         least, one = _least(weights, on_card=on_card), _sequence(weights)
         if self.kv_cache_gb is not None and self.kv_cache_gb * 2**30 < one:
             raise UserError(
@@ -166,6 +189,15 @@ class VllmSettings(Sampling):
                 f"sampler.gpu_memory_utilization={self.gpu_memory_utilization:g} gives vLLM {share / 2**30:.1f} GiB of "
                 f"its card, and it needs {least / 2**30:.1f}: set it to {least / device_bytes + 0.05:.2f} or more"
             )
+
+    def _shard(self, weights: ServedWeights) -> ServedWeights:
+        """What is on one of the cards: its part of base and cache, and all of the adapters (their A is on each)."""
+        number = self.tensor_parallel_size
+        return replace(
+            weights,
+            num_base=math.ceil(weights.num_base / number),
+            cached_per_token=math.ceil(weights.cached_per_token / min(number, weights.num_kv_heads)),
+        )
 
 
 def _without_cache(weights: ServedWeights, *, on_card: bool) -> EngineBytes:

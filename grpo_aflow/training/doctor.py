@@ -109,7 +109,7 @@ class Doctor:
                 raise Note("model.device=cpu: the NVIDIA card of this machine stays idle; model.device=cuda uses it")
             return "not needed: model.device=cpu"
         placement = place_on(look(self.config), self.config)
-        cards = dict.fromkeys(device for device in (placement.learner, placement.sampler) if device != CPU)
+        cards = dict.fromkeys(device for device in (placement.learner, *placement.sampler_devices) if device != CPU)
         return "; ".join(map(about_card, cards))
 
     def driver(self) -> str:

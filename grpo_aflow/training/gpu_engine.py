@@ -67,6 +67,7 @@ def engine_and_learner(
     *,
     lora: LoraSpec = LORA_128,
     dtype: str = "bfloat16",
+    tensor_parallel_size: int = 1,
     enforce_eager: bool = False,
 ) -> str:
     """Publish, draw, compare, learn, publish again; the line says how fast, how far apart, and in how much memory.
@@ -75,11 +76,12 @@ def engine_and_learner(
     """
     if missing := left_out("vllm"):
         return missing
-    return asyncio.run(_whole_way(shape, load, device, lora=lora, dtype=dtype, enforce_eager=enforce_eager))
+    size = tensor_parallel_size
+    return asyncio.run(_whole_way(shape, load, device, lora=lora, dtype=dtype, size=size, eager=enforce_eager))
 
 
 async def _whole_way(
-    shape: ModelShape, load: Load, device: str, *, lora: LoraSpec, dtype: str, enforce_eager: bool
+    shape: ModelShape, load: Load, device: str, *, lora: LoraSpec, dtype: str, size: int, eager: bool
 ) -> str:
     on_card = device != "cpu"
     served = ServedWeights(
@@ -88,10 +90,11 @@ async def _whole_way(
         rank=lora.rank,
         num_versions=NUM_VERSIONS,
         cached_per_token=2 * shape.num_layers * shape.kv_width,
+        num_kv_heads=shape.num_kv_heads,
         max_model_len=load.prompt_tokens + max(load.completion_tokens, PROBE_TOKENS),
         size=torch.finfo(getattr(torch, dtype)).bits // 8,
     )
-    settings = _engine_settings(served, load, enforce_eager=enforce_eager)
+    settings = _engine_settings(served, load, tensor_parallel_size=size, enforce_eager=eager)
     device_bytes = torch.cuda.mem_get_info(device)[1] if on_card else device_memory()
     held = settings.memory(served, device_bytes=device_bytes, on_card=on_card)
     plan = trial_plan(shape, lora, load, device_bytes=device_bytes, sampler_bytes=held.total, dtype=dtype)
@@ -190,7 +193,7 @@ async def _one_step(
     )
 
 
-def _engine_settings(served: ServedWeights, load: Load, *, enforce_eager: bool) -> Vllm:
+def _engine_settings(served: ServedWeights, load: Load, *, tensor_parallel_size: int, enforce_eager: bool) -> Vllm:
     """An engine with room for the group at full length, and for the probe beside it."""
     tokens = (load.group_size + 1) * served.max_model_len
     return Vllm(
@@ -204,6 +207,7 @@ def _engine_settings(served: ServedWeights, load: Load, *, enforce_eager: bool) 
         kv_cache_gb=max(0.1, 1.1 * tokens * served.cached_per_token * served.size / 2**30),
         gpu_memory_utilization=0.5,
         max_num_seqs=max(16, load.group_size),
+        tensor_parallel_size=tensor_parallel_size,
         enforce_eager=enforce_eager,
         cpu_threads=1,
         lm_head_fp32=False,

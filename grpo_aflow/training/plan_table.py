@@ -98,6 +98,7 @@ def planned(command: Command, gigabytes: int, *further: str, num_cards: int = 1)
         sampler=config.sampler.device,
         dtype=config.model.dtype,
         needs_vllm=True,
+        num_sampler_cards=config.sampler.num_cards,
     )
     return plan_run(
         config,

@@ -75,14 +75,15 @@ def plan_run(
         group_size=config.schedule.group_size,
     )
     weights = served_weights(config, shape)
-    device_bytes, on_card = _total(hardware, placement.sampler), placement.sampler != CPU
+    on_card = placement.sampler != CPU
+    device_bytes = min(_total(hardware, device) for device in placement.sampler_devices)
     held = config.sampler.memory(weights, device_bytes=device_bytes, on_card=on_card)
     learner = _learner_plan(config, shape, load, hardware, placement, held)
     return RunPlan(
         learner=learner,
         sampler=_sampler_plan(config, shape, load, hardware, placement, held, learner),
         check_sampler=partial(config.sampler.check_memory, weights, device_bytes=device_bytes, on_card=on_card),
-        host_bytes=config.sampler.colocation.on_host(held) if placement.is_shared else 0,
+        host_bytes=config.sampler.num_cards * config.sampler.colocation.on_host(held) if placement.is_shared else 0,
         host_free=hardware.free_memory,
     )
 
@@ -117,7 +118,7 @@ def _sampler_plan(
     learner: MemoryPlan,
 ) -> DevicePlan | None:
     """The sampler's own device, or its turn on the learner's; None where all of it is in the learner's plan."""
-    name = hardware.name(placement.sampler)
+    tightest = min(placement.sampler_devices, key=lambda one: _total(hardware, one) - _taken(hardware, one))
     if _in_turns(config, placement):
         return sampling_plan(
             learner,
@@ -126,15 +127,15 @@ def _sampler_plan(
             load,
             dtype=config.model.dtype,
             sampler_bytes=held.total,
-            device=f"{name} while it samples",
+            device=f"{hardware.name(placement.learner)} while it samples",
         )
     if placement.is_shared:
         return None
     return sampler_plan(
         sampler_bytes=held.total,
-        device_bytes=_total(hardware, placement.sampler),
-        taken_bytes=_taken(hardware, placement.sampler),
-        device=name,
+        device_bytes=_total(hardware, tightest),
+        taken_bytes=_taken(hardware, tightest),
+        device=hardware.name(tightest),
     )
 
 
@@ -150,6 +151,7 @@ def served_weights(config: TrainConfig, shape: ModelShape) -> ServedWeights:
         rank=config.lora.rank,
         num_versions=config.schedule.max_staleness + 2,
         cached_per_token=2 * shape.num_layers * shape.kv_width,
+        num_kv_heads=shape.num_kv_heads,
         max_model_len=config.model.max_model_len,
         size=NUM_BYTES[config.model.dtype],
     )
@@ -171,8 +173,12 @@ def devices_of(config: TrainConfig, placement: Placement, hardware: Hardware) ->
         "learner": float32_products(tf32=config.learner.tf32),
         "sampler": FLOAT32_PRODUCTS if isinstance(config.sampler, VllmSettings) else "the learner's",
     }
-    devices = {"learner": placement.learner, "sampler": placement.sampler}
+    devices = {"learner": (placement.learner,), "sampler": placement.sampler_devices}
     return {
-        who: {"device": device, "name": hardware.name(device), "float32_products": products[who]}
-        for who, device in devices.items()
+        who: {
+            "device": ", ".join(own),
+            "name": ", ".join(map(hardware.name, own)),
+            "float32_products": products[who],
+        }
+        for who, own in devices.items()
     }

@@ -30,7 +30,7 @@ from grpo_aflow.rollout.group import environment_spec, make_environment, make_ro
 from grpo_aflow.rollout.policies import sampled
 from grpo_aflow.rollout.seeds import derive_seed
 from grpo_aflow.run.background import Logs
-from grpo_aflow.run.cards import Hardware, Placement
+from grpo_aflow.run.cards import Hardware
 from grpo_aflow.run.files import read_jsonl, whole_folder
 from grpo_aflow.run.folder import Lines, RunDirectory
 from grpo_aflow.run.progress import Progress
@@ -229,8 +229,8 @@ async def _open_engine(
         layers=await asyncio.to_thread(adapted_layers, config.lora, model.path),
     )
     async with serve(config, model, watchdog, progress, limits, cluster) as served:
-        placement = Placement(learner=model.device, sampler=model.sampler_device)
-        yield _Engine(served=served, plan=planned.learner, devices=devices_of(config, placement, hardware))
+        devices = devices_of(config, config.sampler.placement(model), hardware)
+        yield _Engine(served=served, plan=planned.learner, devices=devices)
 
 
 def _published_dtype(config: TrainConfig, dtype: str) -> str:
@@ -291,7 +291,7 @@ def plan_memory(config: TrainConfig, model: PreparedModel, tasks: Sequence[Task]
         model_shape(model.path),
         prompt_tokens=num_prompt_tokens(model.tokenizer, config.prompt.messages, tasks),
         hardware=hardware,
-        placement=Placement(learner=model.device, sampler=model.sampler_device),
+        placement=config.sampler.placement(model),
     )
     planned.check()
     return planned

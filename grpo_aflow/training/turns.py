@@ -70,7 +70,7 @@ class InTurns:
 
 def turns(sampling: Sampling, served: ServedModel, timeline: Timeline) -> Turns:
     """What the settings ask for, where sampler and learner have one device; else there is nothing to take turns for."""
-    if not (sampling.colocation.takes_turns and served.model.device == served.model.sampler_device):
+    if not (sampling.colocation.takes_turns and sampling.placement(served.model).is_shared):
         return SideBySide()
     assert isinstance(served.sampler, SleepingSampler)  # `TrainConfig.check_shared` has refused the others
     return InTurns(served.sampler, timeline)

@@ -49,6 +49,43 @@ def test_devices_on_machines_of_no_one_and_two_cards(hardware, asked, learner, s
     assert found.is_shared == (learner == sampler)
 
 
+FOUR = replace(ONE, cards=(H200,) * 4, num_installed=4)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "asked", "learner", "sampler", "shared"),
+    [
+        (FOUR, {}, "cuda:0", ("cuda:1", "cuda:2"), False),
+        (FOUR, {"learner": "cuda:1"}, "cuda:1", ("cuda:2", "cuda:3"), False),
+        (FOUR, {"sampler": "cuda:0"}, "cuda:2", ("cuda:0", "cuda:1"), False),
+        (FOUR, {"learner": "cuda:3", "sampler": "cuda:2"}, "cuda:3", ("cuda:2", "cuda:3"), True),
+        (TWO, {}, "cuda:0", ("cuda:0", "cuda:1"), True),  # it does not suffice for both
+        (TWO, {"learner": "cpu"}, "cpu", ("cuda:0", "cuda:1"), False),
+        (NONE, {"default": "cpu"}, "cpu", ("cpu",), True),
+    ],
+)
+def test_an_engine_of_two_cards_has_neighbours(hardware, asked, learner, sampler, shared):
+    found = placed(hardware, **asked, num_sampler_cards=2)
+    assert (found.learner, found.sampler_devices, found.is_shared) == (learner, sampler, shared)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "asked", "message"),
+    [
+        (
+            ONE,
+            {},
+            r"sampler\.tensor_parallel_size=2 takes as many neighbouring cards, and this machine has 1: lower it",
+        ),
+        (FOUR, {"sampler": "cuda:3"}, r"takes as many neighbouring cards from cuda:3 on, and this machine has 4"),
+        (replace(TWO, cards=(H200, T4)), {}, "cuda:1 is a Tesla T4 .* no bfloat16"),
+    ],
+)
+def test_cards_that_an_engine_lacks_are_refused(hardware, asked, message):
+    with pytest.raises(UserError, match=message):
+        placed(hardware, **asked, num_sampler_cards=2)
+
+
 @pytest.mark.parametrize(
     ("hardware", "asked", "message"),
     [
@@ -105,6 +142,8 @@ def test_an_engine_sees_its_own_card_alone():
     assert visible_devices("cuda:0", None) == "0"
     assert visible_devices("cuda:1", None) == "1"
     assert visible_devices("cuda:1", "4, GPU-5ac3") == "GPU-5ac3"
+    assert visible_devices("cuda:1", None, 2) == "1,2"
+    assert visible_devices("cuda:0", "4, GPU-5ac3", 2) == "4,GPU-5ac3"
 
 
 def test_what_others_hold_of_a_card_counts_beyond_what_an_idle_one_shows():

@@ -74,6 +74,11 @@ def test_the_engine_of_a_card(tiny_policy, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     environment = _environment(compose().sampler, model)
     assert environment["CUDA_VISIBLE_DEVICES"] == "5"
+    halves = arguments("sampler.tensor_parallel_size=2")
+    assert (shared.tensor_parallel_size, shared.distributed_executor_backend) == (1, "uni")
+    assert (halves.tensor_parallel_size, halves.distributed_executor_backend) == (2, "mp")
+    both = _environment(compose("sampler.tensor_parallel_size=2").sampler, replace(model, device="cuda:0"))
+    assert both["CUDA_VISIBLE_DEVICES"] == "3,5"
     assert environment["VLLM_FLOAT32_MATMUL_PRECISION"] == "highest"
 
 

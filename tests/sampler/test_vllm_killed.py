@@ -33,7 +33,8 @@ async def main():
     )
     settings = Vllm(
         temperature=1.0, final_temperature=1.0, temperature_steps=0, top_p=1.0, top_k=0, max_tokens=100,
-        kv_cache_gb=0.1, gpu_memory_utilization=0.5, max_num_seqs=16, enforce_eager=True, cpu_threads=1,
+        kv_cache_gb=0.1, gpu_memory_utilization=0.5, max_num_seqs=16, tensor_parallel_size=1,
+        enforce_eager=True, cpu_threads=1,
         lm_head_fp32=False, device=None, colocate="resident",
     )
     watchdog = Watchdog.start()

@@ -36,6 +36,7 @@ SETTINGS = Vllm(
     kv_cache_gb=0.1,
     gpu_memory_utilization=0.5,
     max_num_seqs=64,
+    tensor_parallel_size=1,
     enforce_eager=True,
     cpu_threads=1,
     lm_head_fp32=False,

@@ -24,8 +24,9 @@ LOAD = Load(prompt_tokens=64, completion_tokens=32, group_size=4)
 LORA = LoraSpec(rank=8, alpha=16, dropout=0.0, target_modules=["all-linear"])
 
 
-def test_a_group_goes_the_whole_way():
-    found = engine_and_learner(SHAPE, LOAD, "cpu", lora=LORA, dtype="float32")
+def test_a_group_goes_the_whole_way_through_an_engine_in_two_halves():
+    """Two processes of vLLM hold a half of the weights each; on cards they would be on one each."""
+    found = engine_and_learner(SHAPE, LOAD, "cpu", lora=LORA, dtype="float32", tensor_parallel_size=2)
     assert found.startswith("engine started in ")
     assert "mismatch over 128 tokens: mean " in found
     largest = float(found.partition("largest ")[2].split()[0])

@@ -12,7 +12,7 @@ from grpo_aflow.learner.memory.shapes import QWEN25_7B
 from grpo_aflow.run.cards import Card, Hardware, Placement
 from grpo_aflow.services import place_on
 from grpo_aflow.training.plan_table import CARDS, COMMANDS, GPU, TURNS, Command, fix, planned, readme_table
-from grpo_aflow.training.planning import devices_of, plan_run
+from grpo_aflow.training.planning import devices_of, plan_run, served_weights
 from grpo_aflow.types import UserError
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -89,6 +89,48 @@ def test_two_cards_are_planned_one_by_one():
     assert [line for line in both.render().splitlines() if line.endswith(":")] == ["cuda:0 (C):", "cuda:1 (C):"]
     with pytest.raises(UserError, match=r"but cuda:1 \(C\) has 15\.0 GiB; the largest part is sampler with 17\.3 GiB"):
         plan(hardware((80, 80), (15, 15)), sampler="cuda:1").check()
+
+
+def test_an_engine_of_two_cards_has_half_of_the_weights_on_each():
+    config = compose(*COMMANDS[0].overrides, "sampler.kv_cache_gb=4")
+    weights = served_weights(config, QWEN25_7B)
+    one = config.sampler.memory(weights, device_bytes=80 * GIB, on_card=True)
+    halves = replace(config.sampler, tensor_parallel_size=2)
+    each = halves.memory(weights, device_bytes=80 * GIB, on_card=True)
+    slots = weights.num_versions * weights.rank * weights.adapter_weights * weights.size  # which are not halved
+    assert one.weights == QWEN25_7B.num_weights * 2 + slots
+    assert each.weights == QWEN25_7B.num_weights + slots
+    assert (each.kv_cache, each.overhead) == (one.kv_cache, one.overhead)
+    tokens = r"holds no sequence of .*, which takes {}"
+    for sampling, size in (
+        (config.sampler, "0.88"),
+        (halves, "0.44"),
+        (replace(halves, tensor_parallel_size=14), "0.22"),
+    ):
+        with pytest.raises(UserError, match=tokens.format(size)):  # of four heads of keys no more than four parts
+            replace(sampling, kv_cache_gb=0.1).check_memory(weights, device_bytes=80 * GIB, on_card=True)
+
+
+def test_of_an_engines_cards_the_one_with_the_least_room_is_planned():
+    machine = hardware((80, 80), (80, 80), (80, 20))
+    changes = {"tensor_parallel_size": 2, "kv_cache_gb": 4.0}
+    config = compose(*COMMANDS[0].overrides)
+    config = replace(config, sampler=replace(config.sampler, **changes))
+    apart = Placement(learner="cuda:0", sampler="cuda:1", num_sampler_cards=2)
+    made = plan_run(config, QWEN25_7B, prompt_tokens=3000, hardware=machine, placement=apart)
+    assert made.sampler.parts["other processes"] == machine.cards[2].taken_bytes
+    devices = devices_of(config, apart, machine)
+    assert devices["sampler"]["device"] == "cuda:1, cuda:2"
+    assert devices["learner"]["device"] == "cuda:0"
+
+
+def test_rays_cards_of_an_engine_must_suffice():
+    config = compose(*COMMANDS[0].overrides, "cluster=ray", "cluster.engine_gpus=1", "sampler.tensor_parallel_size=2")
+    with pytest.raises(
+        UserError, match=r"engine_gpus=1 gives an engine fewer cards than .*: set cluster\.engine_gpus=2"
+    ):
+        place_on(hardware((80, 80)), config)
+    compose("cluster=ray", "cluster.engine_gpus=2", "sampler.tensor_parallel_size=2").check_cards_of_engines()
 
 
 def test_the_manifest_says_which_card_does_what_and_how_it_multiplies():

@@ -106,6 +106,14 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def name_of(pid: int) -> str:
+    """What the process calls itself, its first 15 bytes; nothing when it has ended."""
+    try:
+        return (PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def mapped_segments(pid: int) -> set[str]:
     """Files of /dev/shm that a process maps and that its user owns.
 

@@ -19,7 +19,7 @@ from grpo_aflow.protocols import PreparedModel, Tokenizer
 from grpo_aflow.sampler.colocation import Colocation
 from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings, fit
 from grpo_aflow.sampler.versions import ServedVersions, check_whole
-from grpo_aflow.sampler.vllm_engine import first_line, start_engine
+from grpo_aflow.sampler.vllm_engine import engine_segments, first_line, start_engine
 from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureError, SamplingParams
 
 if TYPE_CHECKING:
@@ -138,7 +138,10 @@ class VllmSampler:
         engine, self._engine = self._engine, None
         if engine is not None:
             logging.getLogger("vllm").setLevel(logging.CRITICAL)  # it takes the end that we make for a fault
+            left_behind = await asyncio.to_thread(engine_segments)
             await asyncio.to_thread(engine.shutdown, timeout=SHUTDOWN_S)
+            for segment in left_behind:
+                segment.unlink(missing_ok=True)
             vars(engine)["shutdown"] = lambda: None  # its finaliser calls it again, when its modules are gone
 
     async def _draw(

@@ -10,11 +10,13 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from grpo_aflow.protocols import PreparedModel
 from grpo_aflow.run.cards import visible_devices
 from grpo_aflow.run.signals import SIGNALS
+from grpo_aflow.run.watchdog import descendants, mapped_segments, name_of
 from grpo_aflow.sampler.requirements import check_builds, check_shared_memory
 from grpo_aflow.sampler.settings import (
     CPU_KV_CACHE_GB,
@@ -127,6 +129,12 @@ def _environment(settings: VllmSettings, model: PreparedModel) -> dict[str, str]
         ),
         "PYTHONWARNINGS": "ignore",
     }
+
+
+def engine_segments() -> list[Path]:
+    """Shared memory that this process's engines map: killed, as they are, they leave its names in /dev/shm."""
+    engines = [pid for pid in descendants(os.getpid()) if name_of(pid).startswith("VLLM::")]
+    return [Path(segment) for segment in sorted({one for pid in engines for one in mapped_segments(pid)})]
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from grpo_aflow.sweep.rows import Job, read_jobs
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GRID = ("reward=five_tier,binary", "seed=0,1")
+ALL_DATASETS = "eval.datasets=[gsm8k,math,squad2,hotpotqa,humaneval,mbpp]"
 WHOLE = (0, 2)  # jobs whose rollouts are kept
 MANIFEST = ("schema", "status", "start", "end")
 
@@ -31,7 +32,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         train = [sys.executable, "-c", "from grpo_aflow.cli import train; train()"]
         folders = [f"paths.runs={place}/runs", f"hydra.sweep.dir={place}/sweep"]
-        subprocess.run([*train, "-m", *SMALL, *folders, *GRID], check=True)
+        subprocess.run([*train, "-m", *SMALL, ALL_DATASETS, *folders, *GRID], check=True)
         shutil.rmtree(FIXTURES, ignore_errors=True)
         (FIXTURES / "sweep").mkdir(parents=True)
         shutil.copy(Path(place) / "sweep/sweep.json", FIXTURES / "sweep")

@@ -14,6 +14,7 @@ SMALL = (
     "schedule.prompts_per_step=3",
     "schedule.group_size=4",
     "schedule.save_every=1",
+    "eval.datasets=[gsm8k,hotpotqa,humaneval]",  # a task of each domain
     "eval.max_tasks_per_dataset=1",
     "eval.samples=2",
 )

@@ -128,7 +128,7 @@ def test_before_and_after_are_evaluated_on_the_same_base(run, overrides, tmp_pat
         root = tmp_path / str(number)
         done = told("eval", [*settings, *policy, f"paths.runs={root}"], tmp_path)
         assert done.returncode == 0, done.stderr
-        assert json.loads(next(root.rglob("evaluation.json")).read_text())["num_rollouts"] == 12
+        assert json.loads(next(root.rglob("evaluation.json")).read_text())["num_rollouts"] == 6
 
 
 def test_an_exported_adapter_loads_on_the_published_model_with_plain_peft(run, published, tmp_path):

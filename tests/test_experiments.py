@@ -56,6 +56,14 @@ def test_the_table_over_shapes_is_that_of_its_results(monkeypatch, readme):
     assert readme.part(shapes.README, "shapes") == shapes.table(found)
 
 
+@pytest.mark.parametrize("study", ["reward", "group_size", "objective"])
+def test_the_tables_of_the_ablations_are_those_of_their_results(monkeypatch, readme, study):
+    ablations = load(EXPERIMENTS / "ablations/run.py", monkeypatch)
+    file = ablations.HERE / f"{study}.json"
+    said = readme.part(ablations.HERE / "README.md", study)
+    assert said == (ablations.markdown(json.loads(file.read_text())) if file.exists() else "not measured yet")
+
+
 def test_the_table_of_prompts_is_that_of_its_results(monkeypatch, readme):
     prompts = load(EXPERIMENTS / "real_model/prompts.py", monkeypatch)
     file = prompts.HERE / "prompts.json"
@@ -68,9 +76,10 @@ def gap(monkeypatch):
     return load(EXPERIMENTS / "real_model/gap.py", monkeypatch)
 
 
-def test_the_table_of_the_gap_is_that_of_its_results(gap, readme):
-    found = json.loads((gap.HERE / "gap.json").read_text())
-    assert readme.part(gap.HERE / "README.md", "gap") == gap.table(found)
+@pytest.mark.parametrize("name", ["gap", "control"])
+def test_the_table_of_the_gap_is_that_of_its_results(gap, readme, name):
+    found = json.loads((gap.HERE / f"{name}.json").read_text())
+    assert readme.part(gap.HERE / "README.md", name) == gap.table(found)
 
 
 def test_what_of_a_gap_was_closed(gap):

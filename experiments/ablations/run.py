@@ -25,6 +25,9 @@ from grpo_aflow.evaluation.statistics import estimate
 from grpo_aflow.run.files import read_jsonl
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from readme import write_part  # noqa: E402
+
 ROOT = HERE.parents[1]
 STUDIES = {  # study: the override that varies
     "reward": "reward",
@@ -50,6 +53,8 @@ def main() -> None:
         named = [one.partition("=")[2] for one in arguments.overrides if one.startswith("hydra.sweep.dir=")]
         kept.write_text(json.dumps(results(Path(named[-1]) if named else folder, setting), indent=1) + "\n")
     rows = json.loads(kept.read_text())
+    if arguments.out == HERE:
+        write_part(HERE / "README.md", arguments.study, markdown(rows))
     print(markdown(rows))
     draw(rows, arguments.out / f"{arguments.study}.png")
 
@@ -61,40 +66,44 @@ def trained(study: str, overrides: list[str]) -> None:
 
 
 def results(folder: Path, setting: str) -> list[dict]:
-    """What table and picture need of each job: held-out accuracy before and after, and the reward of each step."""
+    """What table and picture need of each job: held-out accuracy before and after; reward and pattern entropy by step.
+
+    The entropy is that of the operators' graphs of a step's valid workflows, in nats: what is still explored.
+    """
     rows = []
     for job in jobs(folder).dropna(subset=["value"]).to_dict("records"):
         history = list(read_jsonl(Path(job["run"]) / "metrics.jsonl"))
         before, after = estimate(scores(job["run"], "step_000000")), estimate(scores(job["run"]))
         row = {"setting": job[setting], "seed": job["seed"], "before": before.mean, "after": after.mean}
-        curve = [{"step": line["step"], "reward": line["reward/mean"]} for line in history]
+        names = {"step": "step", "reward": "reward/mean", "entropy": "workflow/pattern_entropy"}
+        curve = [{name: line.get(metric) for name, metric in names.items()} for line in history]
         seconds = sum(line["time/step_s"] for line in history)
         rows.append({**row, "tasks": after.num_tasks, "seconds": seconds, "curve": curve})
     return rows
 
 
 def markdown(rows: list[dict]) -> str:
-    """One line per setting: accuracy, gain, difference from the first setting, reward at the end, time."""
+    """One line per setting: accuracy, gain, difference from the first setting, reward and entropy at the end."""
     frame = pd.DataFrame(rows)
     frame["gain"] = frame["after"] - frame["before"]
-    frame["reward"] = [pd.DataFrame(curve)["reward"].tail(LAST).mean() for curve in frame["curve"]]
+    for name in ("reward", "entropy"):
+        frame[name] = [pd.DataFrame(curve)[name].tail(LAST).mean() for curve in frame["curve"]]
     columns = {
-        name: by_setting(frame, ["setting"], value=name).set_index("setting") for name in ("after", "gain", "reward")
+        name: by_setting(frame, ["setting"], value=name).set_index("setting")
+        for name in ("after", "gain", "reward", "entropy")
     }
     apart = differences(frame, "setting", value="after").set_index("setting")
-    seconds = frame.groupby("setting")["seconds"].mean()
     lines = [
         "| setting | seeds | held-out accuracy [95 %] | gain [95 %] | from the first, paired [95 %] "
-        f"| reward, last {LAST} steps | s a run |",
+        f"| reward, last {LAST} steps | pattern entropy [95 %] |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for setting in columns["after"].index:
         cells = [_interval(columns[name].loc[setting]) for name in ("after", "gain")]
         difference = _interval(apart.loc[setting]) if setting in apart.index else "–"
+        entropy = _interval(columns["entropy"].loc[setting])
         reward, count = columns["reward"].loc[setting, "mean"], columns["after"].loc[setting, "jobs"]
-        lines.append(
-            f"| {setting} | {count} | {' | '.join(cells)} | {difference} | {reward:.3f} | {seconds[setting]:.0f} |"
-        )
+        lines.append(f"| {setting} | {count} | {' | '.join(cells)} | {difference} | {reward:.3f} | {entropy} |")
     return "\n".join(lines)
 
 

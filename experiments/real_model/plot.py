@@ -228,7 +228,7 @@ def draw(results: dict[str, Any], file: Path) -> None:
         ("workflow/valid_rate", "#999999", "valid"),
     ):
         learning.plot(steps, series(name), color=colour, marker="o", markersize=3, label=label)
-    learning.set(ylim=(-0.02, 1.02), xlabel="step", title="the step's rollouts")
+    learning.set(ylim=(min(-0.02, learning.dataLim.y0 - 0.02), 1.02), xlabel="step", title="the step's rollouts")
     learning.legend(fontsize="small")
     entropy.plot(steps, series("workflow/pattern_entropy"), color="#762a83", marker="o", markersize=3)
     entropy.set(ylim=(0, None), xlabel="step", ylabel="nats", title="entropy of operator patterns")

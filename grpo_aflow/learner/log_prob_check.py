@@ -1,16 +1,18 @@
 """The log-prob check behind every publish: does the sampler serve the policy that the learner has?
 
 A pure decision on log-probabilities of one fixed text, the probe, as sampler and learner score it: under the new
-version, under the base, and under the version before. Its figures are the metrics `gate/*`. It asks two questions.
+version, under the base, and under an earlier version. Its figures are the metrics `gate/*`. It asks two questions.
 
 Do they agree? The yardstick is what they differ by under the base, where nothing but the arithmetic does. In fp32 every
 token must stay within four times the largest difference there (1e-4 at least: a small model's are near 1e-6, those of
 one with 0.5 B parameters near 1e-4). In lower precision single tokens differ by up to a nat, so the mean must stay
 within four times the mean there.
 
-Has the sampler moved with the learner? Its changes, from the base and from the version before, are regressed on the
+Has the sampler moved with the learner? Its changes, from the base and from an earlier version, are regressed on the
 learner's: the slope is near 1 where the adapter is served and 0 where it was dropped, or is still the old one. As it is
-averaged over the probe, this shows even where the noise of single tokens is larger than the adapter's effect.
+averaged over the probe, this shows even where the noise of single tokens is as large as the adapter's effect. In lower
+precision the learner rounds, too: what it moves by its noise alone is taken out (errors in variables: Fuller,
+Measurement Error Models, 1987, section 1.2), and a step that is lost in it is left for later versions to tell.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class Move:
     """How the sampler's log-probabilities moved with the learner's, from other weights to the new version's."""
 
     slope: float  # least squares through the origin; NaN when the learner did not move
-    error: float  # its standard error, from the noise under the base
+    error: float  # its standard error, from the noise under the base; infinite where the move is lost in it
     learner_effect: float  # largest absolute change in the learner
 
     @property
@@ -72,7 +74,7 @@ class LogProbReport:
     under_base: float  # the same under the base, now: tells weights that are not the same from a wrong adapter
     tolerance: float
     from_base: Move
-    from_previous: Move | None  # None: there was no version before
+    from_earlier: Move | None  # None: there was no earlier version
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +113,7 @@ class LogProbCheck:
         """What is held against the tolerance: the largest difference in fp32, the mean in lower precision."""
         return distance(scored) if self.in_full_precision else mean_distance(scored)
 
-    def check(self, new: Scored, base: Scored, previous: Scored | None = None) -> LogProbReport:
+    def check(self, new: Scored, base: Scored, earlier: Scored | None = None) -> LogProbReport:
         """Decide on a version; raises SelfTestFailed, with the numbers, when the sampler does not serve it."""
         calibration = self.calibration or self.calibrate(base)
         report = LogProbReport(
@@ -119,15 +121,15 @@ class LogProbCheck:
             under_base=self.disagreement(base),
             tolerance=calibration.tolerance,
             from_base=moved(new, base, calibration.noise),
-            from_previous=None if previous is None else moved(new, previous, calibration.noise),
+            from_earlier=None if earlier is None else moved(new, earlier, calibration.noise),
         )
         if report.from_base.is_missing:
             raise SelfTestFailed(
                 f"the sampler answers alike with and without the adapter ({_figures(report, report.from_base)})"
             )
-        if report.from_previous is not None and report.from_previous.is_missing:
+        if report.from_earlier is not None and report.from_earlier.is_missing:
             raise SelfTestFailed(
-                f"the sampler still serves the version before ({_figures(report, report.from_previous)})"
+                f"the sampler still serves an earlier version ({_figures(report, report.from_earlier)})"
             )
         if not report.disagreement <= report.tolerance:
             raise SelfTestFailed(
@@ -137,18 +139,23 @@ class LogProbCheck:
 
 
 def moved(new: Scored, old: Scored, noise: float) -> Move:
-    """Regress the sampler's change from `old` to `new` on the learner's.
+    """Regress the sampler's change from `old` to `new` on the learner's, less what the learner's noise adds to that.
 
-    Example: the learner moves by (0.3, -0.4), the sampler by (0.31, -0.39): slope 0.996, error noise * sqrt(2) / 0.5.
+    noise: root mean square of the two sides' difference under one set of weights. Each side has a half of its square,
+    and in a change twice: so `noise`**2 of a token's squared change is expected without any movement. Rounding that
+    both sets of weights share makes it less, which errs on the side of calling a move unknown.
+
+    Example: noise 0.01, the learner moves by (0.3, -0.4), the sampler by (0.31, -0.39): 0.249 / 0.2498 = 0.997.
     """
     ours = [a - b for a, b in zip(new.learner, old.learner, strict=True)]
     theirs = [a - b for a, b in zip(new.sampler, old.sampler, strict=True)]
-    square = math.fsum(d * d for d in ours)
-    if not 0 < square < math.inf:
-        return Move(slope=math.nan, error=math.inf, learner_effect=0.0)
-    slope = math.fsum(a * b for a, b in zip(theirs, ours, strict=True)) / square
+    square, effect = math.fsum(d * d for d in ours), max(map(abs, ours), default=0.0)
+    moved_by = square - len(ours) * noise**2
+    if not 0 < moved_by < math.inf:
+        return Move(slope=math.nan, error=math.inf, learner_effect=effect)
+    slope = math.fsum(a * b for a, b in zip(theirs, ours, strict=True)) / moved_by
     # Both of the sampler's rows carry the noise.
-    return Move(slope=slope, error=noise * math.sqrt(2 / square), learner_effect=max(map(abs, ours)))
+    return Move(slope=slope, error=noise * math.sqrt(2 * square) / moved_by, learner_effect=effect)
 
 
 def distance(scored: Scored) -> float:

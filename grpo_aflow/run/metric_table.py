@@ -97,7 +97,9 @@ METRICS: Sequence[Metric] = (
     Metric("gate/tolerance", "nats", "what it may be"),
     Metric("gate/adapter_effect", "nats", "largest change that the adapter makes to a log-probability of the probe"),
     Metric("gate/slope_from_base", "number", "how far the sampler moved per learner's move, from the base; near 1"),
-    Metric("gate/slope_from_previous", "number", "the same, from the version before"),
+    Metric(
+        "gate/slope_from_earlier", "number", "the same, from the last version that could be told from its forerunner"
+    ),
     # --- time and machine
     Metric("time/step_s", "seconds", "length of the step"),
     Metric("time/learner_s", "seconds", "work of the learner: forward, backward, optimizer"),

@@ -46,7 +46,8 @@ class ServedWeights:
     rank: int
     num_versions: int  # adapters served at once
     cached_per_token: int  # keys and values
-    num_kv_heads: int  # over so many cards at most keys and values can be spread
+    num_heads: int  # of attention; cards that a model is spread over share them evenly
+    num_kv_heads: int  # of keys and values: shared evenly, too, or evenly repeated
     max_model_len: int  # tokens; the cache must hold one sequence of them
     size: int  # bytes of a weight; vLLM keeps adapters and the cache in the base's type
 
@@ -175,7 +176,9 @@ class VllmSettings(Sampling):
         return replace(held, weights=num_here * held.weights, kv_cache=num_here * int(kv_cache_gb * 2**30))
 
     def check_memory(self, weights: ServedWeights, *, device_bytes: int, on_card: bool) -> None:
-        """Raise UserError where a share of a card, or the KV cache, is too small for one sequence of full length."""
+        """Raise UserError where a share of a card, or the KV cache, is too small for one sequence of full length, and
+        for a number of cards that the model's heads cannot be spread over."""
+        self._check_heads(weights)
         weights = self._shard(weights)
         least, one = _least(weights, on_card=on_card), _sequence(weights)
         if self.kv_cache_gb is not None and self.kv_cache_gb * 2**30 < one:
@@ -188,6 +191,17 @@ class VllmSettings(Sampling):
             raise UserError(
                 f"sampler.gpu_memory_utilization={self.gpu_memory_utilization:g} gives vLLM {share / 2**30:.1f} GiB of "
                 f"its card, and it needs {least / 2**30:.1f}: set it to {least / device_bytes + 0.05:.2f} or more"
+            )
+
+    def _check_heads(self, weights: ServedWeights) -> None:
+        heads, kv_heads = weights.num_heads, weights.num_kv_heads
+        fitting = [
+            size for size in range(1, heads + 1) if heads % size == 0 and (kv_heads % size == 0 or size % kv_heads == 0)
+        ]
+        if self.tensor_parallel_size not in fitting:
+            raise UserError(
+                f"sampler.tensor_parallel_size={self.tensor_parallel_size} does not divide the model's {heads} "
+                f"heads of attention ({kv_heads} of keys and values): choose one of {', '.join(map(str, fitting))}"
             )
 
     def _shard(self, weights: ServedWeights) -> ServedWeights:

@@ -90,6 +90,7 @@ async def _whole_way(
         rank=lora.rank,
         num_versions=NUM_VERSIONS,
         cached_per_token=2 * shape.num_layers * shape.kv_width,
+        num_heads=shape.num_heads,
         num_kv_heads=shape.num_kv_heads,
         max_model_len=load.prompt_tokens + max(load.completion_tokens, PROBE_TOKENS),
         size=torch.finfo(getattr(torch, dtype)).bits // 8,

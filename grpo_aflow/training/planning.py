@@ -151,6 +151,7 @@ def served_weights(config: TrainConfig, shape: ModelShape) -> ServedWeights:
         rank=config.lora.rank,
         num_versions=config.schedule.max_staleness + 2,
         cached_per_token=2 * shape.num_layers * shape.kv_width,
+        num_heads=shape.num_heads,
         num_kv_heads=shape.num_kv_heads,
         max_model_len=config.model.max_model_len,
         size=NUM_BYTES[config.model.dtype],

@@ -52,7 +52,7 @@ class Publisher:
         self._live: list[int] = []
         self._trained_limit = trained_limit
         self._base: dict[str, Scored] = {}  # by engine
-        self._previous: dict[str, Scored] = {}
+        self._earlier: dict[str, Scored] = {}  # by engine: under the last version that was told from its forerunner
 
     @property
     def version(self) -> int:
@@ -120,16 +120,19 @@ class Publisher:
                 f"training has diverged: the learner's own log-probabilities under version {version} are not finite; "
                 "lower schedule.learning_rate and resume"
             )
-        reports = [
-            self._check.check(scored, self._base[engine], self._previous.get(engine))
+        reports = {
+            engine: self._check.check(scored, self._base[engine], self._earlier.get(engine))
             for engine, scored in new.items()
             if engine in self._base  # else it died in between
-        ]
+        }
         if not reports:
             raise InfrastructureError(f"no engine lived long enough to be checked under version {version}; resume")
-        self._previous = new
-        report = max(reports, key=lambda report: report.disagreement)
-        moves = {"base": report.from_base, "previous": report.from_previous}
+        self._earlier = {
+            engine: new[engine] if made.from_earlier is None or made.from_earlier.is_known else self._earlier[engine]
+            for engine, made in reports.items()
+        }
+        report = max(reports.values(), key=lambda report: report.disagreement)
+        moves = {"base": report.from_base, "earlier": report.from_earlier}
         return {
             "gate/disagreement": report.disagreement,
             "gate/tolerance": report.tolerance,

@@ -107,6 +107,9 @@ class Full:
         )
 
 
+# Last, behind the problem: a small model does what it has read last, and would answer the problem.
+CLOSING = "Write the Python class Workflow for tasks like this one. Do not solve the task yourself."
+
 _BRIEF = """\
 You write a Python class Workflow that solves a task by calling operators. Do not solve the task yourself.
 
@@ -138,7 +141,8 @@ class Brief:
 
     def messages(self, task: Task) -> list[Message]:
         """System: all that is equal for the task's domain. User: the task."""
-        user = f"Task ({task.domain}, {task.dataset}):\n{_beginning(task, self.problem_chars, ' […]')}"
+        problem = _beginning(task, self.problem_chars, " […]")
+        user = f"Task ({task.domain}, {task.dataset}):\n{problem}\n\n{CLOSING}"
         return [{"role": "system", "content": self.section(task.domain)}, {"role": "user", "content": user}]
 
     def section(self, domain: Domain) -> str:

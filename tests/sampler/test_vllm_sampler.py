@@ -97,7 +97,7 @@ async def test_a_stale_and_a_dropped_adapter_are_caught(sampler, adapters, peft_
     assert report.disagreement < TOLERANCE < report.from_base.learner_effect
     await sampler.publish(Adapter(version=2, path=adapters[1]))  # version 2 with the weights of version 1
     learner = peft_scores(PROBE, adapters[2])
-    faults = {2: "still serves the version before", BASE: "answers alike with and without the adapter"}
+    faults = {2: "still serves an earlier version", BASE: "answers alike with and without the adapter"}
     for version, fault in faults.items():
         served = Scored(sampler=await sampler.score(PROBE, version=version), learner=learner)
         with pytest.raises(SelfTestFailed, match=fault):

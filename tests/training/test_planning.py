@@ -105,10 +105,24 @@ def test_an_engine_of_two_cards_has_half_of_the_weights_on_each():
     for sampling, size in (
         (config.sampler, "0.88"),
         (halves, "0.44"),
-        (replace(halves, tensor_parallel_size=14), "0.22"),
+        (replace(halves, tensor_parallel_size=28), "0.22"),
     ):
         with pytest.raises(UserError, match=tokens.format(size)):  # of four heads of keys no more than four parts
             replace(sampling, kv_cache_gb=0.1).check_memory(weights, device_bytes=80 * GIB, on_card=True)
+
+
+def test_cards_that_a_models_heads_cannot_be_spread_over_are_refused():
+    config = compose(*COMMANDS[0].overrides)
+    weights = served_weights(config, QWEN25_7B)  # 28 heads, 4 of keys and values
+    for size in (1, 2, 4, 28):
+        replace(config.sampler, tensor_parallel_size=size).check_memory(weights, device_bytes=80 * GIB, on_card=True)
+    for size in (3, 7, 8, 14):
+        with pytest.raises(
+            UserError, match=rf"={size} does not divide the model's 28 heads of attention .*of 1, 2, 4, 28$"
+        ):
+            replace(config.sampler, tensor_parallel_size=size).check_memory(
+                weights, device_bytes=80 * GIB, on_card=True
+            )
 
 
 def test_of_an_engines_cards_the_one_with_the_least_room_is_planned():

@@ -60,9 +60,11 @@ def main() -> None:
 
 
 def trained(study: str, overrides: list[str]) -> None:
-    """Run the sweep, or the rest of it."""
+    """Run the sweep, or the rest of it; ends with its exit code where it was stopped or a job failed."""
     train = [sys.executable, "-c", "from grpo_aflow.cli import train; train()"]
-    subprocess.run([*train, "-m", f"experiment=ablate_{study}", *overrides], cwd=ROOT, check=True)
+    done = subprocess.run([*train, "-m", f"experiment=ablate_{study}", *overrides], cwd=ROOT, check=False)
+    if done.returncode != 0:
+        sys.exit(done.returncode)  # it has said why
 
 
 def results(folder: Path, setting: str) -> list[dict]:

@@ -114,7 +114,7 @@ RESUME = [
 
 
 PRETRAINED = ("model=qwen25_coder_05b", "model.path=MODEL", "model.max_model_len=512", "warmstart=none")
-ONE_STEP = ("schedule.num_steps=1", "schedule.prompts_per_step=1", "schedule.group_size=2", "eval=none")
+ONE_STEP = ("schedule.num_steps=1", "schedule.prompts_per_step=1", "schedule.group_size=2", "eval.datasets=[]")
 
 
 def model(name, says, prepare, *more, **others):

@@ -27,7 +27,7 @@ LONG = (
     "schedule.prompts_per_step=1",
     "schedule.group_size=2",
     "schedule.save_every=1000",
-    "eval=none",
+    "eval.datasets=[]",
 )
 
 
@@ -118,7 +118,7 @@ def test_a_run_folder_that_goes_away_ends_the_run(model_cache, tmp_path):
 
 def test_a_sweep_goes_on_behind_a_bad_job(model_cache, tmp_path):
     """A sweep with a job that is refused: a row with its reason, the others run, the sweep's exit code is the job's."""
-    one_step = ("schedule.num_steps=1", "schedule.prompts_per_step=1", "eval=none")
+    one_step = ("schedule.num_steps=1", "schedule.prompts_per_step=1", "eval.datasets=[]")
     runs = tmp_path / "runs"
     done = finished("train", ["-m", *SMALL, *one_step, "lora.rank=8,-1,4", f"paths.runs={runs}"], tmp_path)
     assert done.returncode == 2, done.stderr

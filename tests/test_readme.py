@@ -22,7 +22,7 @@ SCRIPTS = {
     "report": cli.report, "watch": cli.watch, "doctor": cli.doctor,
 }  # fmt: skip
 PLACEHOLDER = re.compile(r"((runs|sweeps)/)?<(date|run)>(/<[a-z]+>(-<[a-z]+>)?)?")
-STEP = (*SMALL, "schedule.num_steps=1", "eval=none", "paths.runs=runs")
+STEP = (*SMALL, "schedule.num_steps=1", "eval.datasets=[]", "paths.runs=runs")
 ANSWERS = (
     "eval=smoke",
     "eval.samples=1",

@@ -21,7 +21,7 @@ SHARES = ("cluster.engine_cpus=0.25", "cluster.rank_cpus=0.25", "cluster.worker_
 RAY = ("cluster=ray", "cluster.num_ranks=2", "cluster.num_workers=2", *SHARES)
 # Ranks add their sums in the order of arrival, and Adam makes a step of the learning rate of any sum, however small: at
 # 5e-3 the weights of the second step differ by 3e-5.
-SHORT = (*SMALL, "schedule.num_steps=2", "schedule.learning_rate=1.0e-3", "eval=none")
+SHORT = (*SMALL, "schedule.num_steps=2", "schedule.learning_rate=1.0e-3", "eval.datasets=[]")
 PROCESSES = ("ray::", "raylet", "gcs_server")
 
 

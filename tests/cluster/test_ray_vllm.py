@@ -19,7 +19,7 @@ def test_the_next_version_is_served_by_vllm(model_cache, tmp_path):
 
     train(
         compose(
-            *SMALL, *SHARES, "sampler=vllm", "sampler.kv_cache_gb=0.1", "schedule.num_steps=2", "eval=none",
+            *SMALL, *SHARES, "sampler=vllm", "sampler.kv_cache_gb=0.1", "schedule.num_steps=2", "eval.datasets=[]",
             "cluster=ray", f"cluster.num_engines={NUM_ENGINES}", "cluster.num_ranks=2", f"paths.runs={tmp_path}",
         )
     )  # fmt: skip

@@ -80,7 +80,7 @@ def test_an_evaluation_grades_and_rewards_by_them(home):
 @pytest.mark.slow
 def test_a_run_trains_on_them(home, model_cache):
     """The tiny policy's warm start is shown the puzzles' prompt, so that it writes workflows for them."""
-    size = ("schedule.num_steps=1", "schedule.prompts_per_step=4", "eval=none")
+    size = ("schedule.num_steps=1", "schedule.prompts_per_step=4", "eval.datasets=[]")
     warm_start = ("warmstart.num_steps=120", "warmstart.batch_size=8")
     run("train", home, *SMALL, "data_mix=countdown", "reward=brief", *size, *warm_start)
     folder = only_run(home)

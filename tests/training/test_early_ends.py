@@ -199,7 +199,7 @@ def test_a_training_whose_key_is_refused_is_saved(model_cache, tmp_path):
         return completion("<answer>4</answer> \\boxed{4}")
 
     with small_endpoint(answer) as endpoint:
-        long = ("schedule.num_steps=40", "schedule.save_every=50", "eval=none")
+        long = ("schedule.num_steps=40", "schedule.save_every=50", "eval.datasets=[]")
         done = finished("train", [*SMALL, *endpoint.overrides, *long, f"paths.runs={tmp_path}"], tmp_path)
         assert done.returncode == 2, done.stderr
         folder = only_run(tmp_path)

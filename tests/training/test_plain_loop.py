@@ -48,7 +48,7 @@ async def plain(config):
 async def test_the_streaming_loop_is_the_plain_loop(trained_run, tmp_path):
     last = sorted((trained_run / "checkpoints").iterdir())[-1]
     assert (
-        await plain(compose(*SMALL, "eval=none", f"paths.runs={tmp_path}"))
+        await plain(compose(*SMALL, "eval.datasets=[]", f"paths.runs={tmp_path}"))
         == (last / "adapter" / "adapter_model.safetensors").read_bytes()
     )
 
@@ -72,7 +72,7 @@ class Napping:
 
 def test_in_turns_the_same_adapter_is_learned(trained_run, tmp_path, monkeypatch):
     """Every request of a real run falls into the sampler's turn, and the bits are those of a run side by side."""
-    config = compose(*SMALL, "eval=none", f"paths.runs={tmp_path}")
+    config = compose(*SMALL, "eval.datasets=[]", f"paths.runs={tmp_path}")
     naps = []
 
     def napping(sampling, served, timeline):

@@ -73,7 +73,7 @@ def test_advantages_of_a_group_sum_to_zero(trained_run):
 def test_no_key_is_written_anywhere(model_cache, tmp_path, monkeypatch):
     """The key is read and sent with every call."""
     secret = "sk-" + hashlib.sha256(b"not a key").hexdigest()
-    keyed = ("executor.api_key_env=OPENAI_API_KEY", "schedule.num_steps=1", "eval=none")
+    keyed = ("executor.api_key_env=OPENAI_API_KEY", "schedule.num_steps=1", "eval.datasets=[]")
     monkeypatch.setenv("OPENAI_API_KEY", secret)
     done = finished("train", [*SMALL, *keyed, f"paths.runs={tmp_path}"], tmp_path)
     assert done.returncode == 0, done.stderr

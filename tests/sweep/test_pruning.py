@@ -18,7 +18,8 @@ def test_a_pruned_run_is_saved_and_says_so(model_cache, tmp_path):
         told.append(figures["step"])
         raise Pruned("pruned at step 1")
 
-    config = compose(*SMALL, "schedule.num_steps=2", "schedule.save_every=2", "eval.datasets=[]", f"paths.runs={tmp_path}")
+    two_steps = ("schedule.num_steps=2", "schedule.save_every=2", "eval.datasets=[]")
+    config = compose(*SMALL, *two_steps, f"paths.runs={tmp_path}")
     with pytest.raises(Pruned, match="pruned at step 1; saved step_000001"):
         train(config, stepped=stepped)
     assert told == [1]

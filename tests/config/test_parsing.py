@@ -173,3 +173,11 @@ def test_an_evaluation_of_an_experiment_drops_what_is_of_training_alone():
     config = compose("experiment=small_real", "eval=six_datasets", config_name="evaluate")
     assert type(config.executor).__name__ == "SharedExecutor"
     assert not {"objective", "schedule", "data_mix", "logger"} & set(config.plain)
+
+
+def test_the_shared_engine_gets_no_more_calls_than_it_runs_at_once():
+    """With 480 handed over, 315 of 524 were given up after ten minutes, most of them in its queue, and drawn again."""
+    shared = ("model=qwen25_coder_05b", "executor=shared")
+    assert compose(*shared, "sampler.max_num_seqs=96").executor.concurrency == 96
+    assert compose(*shared, "sampler=hf").executor.concurrency == 256
+    assert compose(*shared, "executor.concurrency=7").executor.concurrency == 7

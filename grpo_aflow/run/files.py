@@ -111,17 +111,11 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 def numbered_lines(path: Path, remedy: str = DELETE_LINE) -> Iterator[tuple[dict[str, Any], str]]:
     """Each line of a file of JSON objects, with the words for where it stands."""
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            if not raw.endswith(b"\n"):
-                return
-            where = f"{path}, line {number},"
-            try:
-                yield _object(raw), where
-            except ValueError as error:
-                raise unreadable(where, error, remedy) from error
+    for raw, where in _whole_lines(path):
+        try:
+            yield _object(raw), where
+        except ValueError as error:
+            raise unreadable(where, error, remedy) from error
 
 
 def typed_lines(path: Path, kind: type[T]) -> Iterator[tuple[T, bytes, str]]:
@@ -130,22 +124,27 @@ def typed_lines(path: Path, kind: type[T]) -> Iterator[tuple[T, bytes, str]]:
     Only the fields of the dataclass `kind` are built, so that a gigabyte of long lines is read in seconds and little
     memory. A torn last line is left out. Raises UserError for any other line that cannot be read.
     """
+    decode = msgspec.json.Decoder(kind).decode
+    for raw, where in _whole_lines(path):
+        try:
+            found = decode(raw)
+        except msgspec.MsgspecError:  # the slower way says what is wrong, and reads halves of surrogate pairs
+            try:
+                found = as_type(kind, _object(raw))
+            except ValueError as error:
+                raise unreadable(where, error) from error
+        yield found, raw, where
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[bytes, str]]:
+    """Each line that ends, with the words for where it stands; none of a file that is not there."""
     if not path.is_file():
         return
-    decode = msgspec.json.Decoder(kind).decode
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             if not raw.endswith(b"\n"):
                 return
-            where = f"{path}, line {number},"
-            try:
-                found = decode(raw)
-            except msgspec.MsgspecError:  # the slower way says what is wrong, and reads halves of surrogate pairs
-                try:
-                    found = as_type(kind, _object(raw))
-                except ValueError as error:
-                    raise unreadable(where, error) from error
-            yield found, raw, where
+            yield raw, f"{path}, line {number},"
 
 
 def read_object(path: Path, shape: type, remedy: str) -> dict[str, Any]:

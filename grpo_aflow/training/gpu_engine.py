@@ -124,8 +124,10 @@ async def _whole_way(
                     path, lora, OBJECTIVE, plan.settings, device, dtype, planned=plan.summary, published_dtype=dtype
                 )
             )
-            found = await _one_step(worker, sampler, shape, load, lora, device=device, dtype=dtype)
-            worker.close()
+            try:
+                found = await _one_step(worker, sampler, shape, load, lora, device=device, dtype=dtype)
+            finally:
+                worker.close()
         finally:
             await sampler.close()
     figures = [f"engine started in {start_s:.0f} s", found]

@@ -108,7 +108,7 @@ def test_a_task_without_a_problem() -> None:
 
 
 def test_brief_says_behind_the_problem_what_is_to_be_written() -> None:
-    """A real 0.5 B model does what it has read last: with the problem last it answered that, 58 times of 60."""
+    """A real 0.5 B model does what it has read last: with the problem last 54 of 60 texts had no class Workflow."""
     task = Task(id="x", dataset="gsm8k", domain="math", problem="What is 17 + 25?", answers=("42",))
     system, user = compose("prompt=brief").prompt.messages(task)
     assert "class Workflow" in system["content"]

@@ -129,6 +129,7 @@ class PreparedModel:
     sampler_device: str
     dtype: str  # "float32", "bfloat16" or "float16"
     max_model_len: int  # prompt and completion together, in tokens
+    num_sampler_cards: int = 1  # of this machine, from `sampler_device` on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,7 +28,7 @@ from grpo_aflow.run.cards import CPU, Hardware, Placement, place
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.timing import Timeline
 from grpo_aflow.run.watchdog import Watchdog
-from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings
+from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings, placement_of
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.tasks.selftest.quick import self_test
 from grpo_aflow.types import Task
@@ -231,7 +231,7 @@ async def serve(
 ) -> AsyncIterator[ServedModel]:
     """Start the sampler on a prepared model, on the device that it is to have; `cluster` says where, None is here."""
     progress.status(f"starting the sampler ({type(config.sampler).__name__})")
-    shares = isinstance(config, TrainConfig) and config.sampler.placement(model).is_shared
+    shares = isinstance(config, TrainConfig) and placement_of(model).is_shared
     sampling = config.sampler if shares else config.sampler.apart()
     sampled = replace(model, device=model.sampler_device)
     where = cluster or Here(progress.say)

@@ -147,6 +147,7 @@ class TinyPolicy(ModelSource):
             adapter=None,
             device=asked.placement.learner,
             sampler_device=asked.placement.sampler,
+            num_sampler_cards=asked.placement.num_sampler_cards,
             dtype=self.dtype,
             max_model_len=self.max_model_len,
         )
@@ -245,6 +246,7 @@ class Pretrained(ModelSource):
             adapter=None,
             device=asked.placement.learner,
             sampler_device=asked.placement.sampler,
+            num_sampler_cards=asked.placement.num_sampler_cards,
             dtype=self.dtype,
             max_model_len=self.max_model_len,
         )

@@ -95,10 +95,6 @@ class Sampling(ABC):
         """Over how many cards it spreads one copy of the model, where it works on cards."""
         return 1
 
-    def placement(self, model: PreparedModel) -> Placement:
-        """The devices of a prepared model's learner and of this sampler."""
-        return Placement(learner=model.device, sampler=model.sampler_device, num_sampler_cards=self.num_cards)
-
     def apart(self) -> Sampling:
         """The same for a sampler that has its device for itself."""
         return self
@@ -230,6 +226,11 @@ def _sequence(weights: ServedWeights) -> int:
 def _least(weights: ServedWeights, *, on_card: bool) -> int:
     """Bytes without which vLLM does not start."""
     return _without_cache(weights, on_card=on_card).total + _sequence(weights)
+
+
+def placement_of(model: PreparedModel) -> Placement:
+    """The devices of a prepared model's learner and sampler."""
+    return Placement(learner=model.device, sampler=model.sampler_device, num_sampler_cards=model.num_sampler_cards)
 
 
 def vllm_rank(rank: int) -> int:

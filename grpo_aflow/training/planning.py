@@ -83,7 +83,9 @@ def plan_run(
         learner=learner,
         sampler=_sampler_plan(config, shape, load, hardware, placement, held, learner),
         check_sampler=partial(config.sampler.check_memory, weights, device_bytes=device_bytes, on_card=on_card),
-        host_bytes=config.sampler.num_cards * config.sampler.colocation.on_host(held) if placement.is_shared else 0,
+        host_bytes=len(placement.sampler_devices) * config.sampler.colocation.on_host(held)
+        if placement.is_shared
+        else 0,
         host_free=hardware.free_memory,
     )
 

@@ -37,7 +37,7 @@ from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.records import replayed
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.run.weights import ADAPTER_CONFIG
-from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings
+from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings, placement_of
 from grpo_aflow.services import check_machine, look, open_services, prepare_model, serve
 from grpo_aflow.training.held_out import HeldOut, check_records
 from grpo_aflow.training.planning import RunPlan, devices_of, plan_run
@@ -229,7 +229,7 @@ async def _open_engine(
         layers=await asyncio.to_thread(adapted_layers, config.lora, model.path),
     )
     async with serve(config, model, watchdog, progress, limits, cluster) as served:
-        devices = devices_of(config, config.sampler.placement(model), hardware)
+        devices = devices_of(config, placement_of(model), hardware)
         yield _Engine(served=served, plan=planned.learner, devices=devices)
 
 
@@ -291,7 +291,7 @@ def plan_memory(config: TrainConfig, model: PreparedModel, tasks: Sequence[Task]
         model_shape(model.path),
         prompt_tokens=num_prompt_tokens(model.tokenizer, config.prompt.messages, tasks),
         hardware=hardware,
-        placement=config.sampler.placement(model),
+        placement=placement_of(model),
     )
     planned.check()
     return planned

@@ -16,7 +16,7 @@ from grpo_aflow.learner.hardware import release_cached
 from grpo_aflow.protocols import ServedModel, SleepingSampler
 from grpo_aflow.rollout.batches import Batched
 from grpo_aflow.run.timing import Timeline
-from grpo_aflow.sampler.settings import Sampling
+from grpo_aflow.sampler.settings import Sampling, placement_of
 
 
 class Turns(Protocol):
@@ -70,7 +70,7 @@ class InTurns:
 
 def turns(sampling: Sampling, served: ServedModel, timeline: Timeline) -> Turns:
     """What the settings ask for, where sampler and learner have one device; else there is nothing to take turns for."""
-    if not (sampling.colocation.takes_turns and sampling.placement(served.model).is_shared):
+    if not (sampling.colocation.takes_turns and placement_of(served.model).is_shared):
         return SideBySide()
     assert isinstance(served.sampler, SleepingSampler)  # `TrainConfig.check_shared` has refused the others
     return InTurns(served.sampler, timeline)

@@ -144,7 +144,16 @@ def test_rays_cards_of_an_engine_must_suffice():
         UserError, match=r"engine_gpus=1 gives an engine fewer cards than .*: set cluster\.engine_gpus=2"
     ):
         place_on(hardware((80, 80)), config)
-    compose("cluster=ray", "cluster.engine_gpus=2", "sampler.tensor_parallel_size=2").check_cards_of_engines()
+
+
+def test_rays_engines_of_two_cards_need_only_one_here():
+    """Their cards are Ray's: this machine is planned for as for an engine of one."""
+    halves = ("cluster=ray", "cluster.engine_gpus=2", "sampler.tensor_parallel_size=2")
+    config, machine = compose(*COMMANDS[0].overrides, *halves), hardware((80, 80))
+    placement = place_on(machine, config)
+    assert placement.sampler_devices == ("cuda:0",)
+    plan_run(config, QWEN25_7B, prompt_tokens=3000, hardware=machine, placement=placement).check()
+    assert devices_of(config, placement, machine)["sampler"]["device"] == "cuda:0"
 
 
 def test_the_manifest_says_which_card_does_what_and_how_it_multiplies():

@@ -1,6 +1,6 @@
 """One setting varied at a time, three seeds each, on the tiny policy: trains what is missing, then table and picture.
 
-    python experiments/ablations/run.py reward          # also: group_size, objective, staleness
+    python experiments/ablations/run.py reward          # also: group_size, objective, staleness, temperature, kl
     python experiments/ablations/run.py reward --draw   # only table and picture, from reward.json
 
 The runs are the sweep `experiment=ablate_<study>` in `sweeps/`: given again, the command goes on where it was stopped,
@@ -34,6 +34,8 @@ STUDIES = {  # study: the override that varies
     "group_size": "schedule",
     "objective": "objective",
     "staleness": "schedule.max_staleness",
+    "temperature": "sampler.temperature",
+    "kl": "objective.kl_coef",
 }
 LAST = 5  # steps at the end whose reward is averaged
 

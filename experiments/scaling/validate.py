@@ -4,7 +4,7 @@
 
 Real: `real_steps.json`, a 0.5B model on two cores that answers its operators' calls too. The costs of the stages are
 fitted on half of the steps; the others are predicted from their tokens and calls. Tiny: the sweep of
-`experiments/step_speed`, whose executions wait elsewhere.
+`experiments/step_speed`, whose executions wait elsewhere. One engine and two: `engines.json`, of both models.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -27,7 +28,19 @@ from matplotlib import pyplot as plt
 HERE = Path(__file__).parent
 ONE = Plan(staleness=0, engines=1, ranks=1, slots=10**6)
 START = (0.14, 0.011, 0.05, 0.02)  # sequence_s and token_s as measured with requests alone
+# Of the 0.5 B model, from its engine alone: 4 requests 21.8 tokens a second, 24 59.2 (experiments/real_model).
+BATCHING = {"W1": 0.0, "real": 12.5}
 STAGES = ("step", "sampler_busy", "learner_busy")
+
+
+class Sizes(NamedTuple):
+    """Of a step."""
+
+    groups: int
+    size: int
+
+
+W1 = Sizes(groups=4, size=8)
 
 # --- real -------------------------------------------------------------------------------------------------------------
 
@@ -105,23 +118,48 @@ def real() -> dict[str, dict]:
 # --- tiny -------------------------------------------------------------------------------------------------------------
 
 
-def calibrated(rows: Sequence[dict[str, float]]) -> tuple[Costs, float]:
-    """The stage costs that these rows show on average, and the tokens of a completion; 32 rollouts in 4 groups.
+def calibrated(rows: Sequence[dict[str, float]], sizes: Sizes = W1, batching: float = 0.0) -> tuple[Costs, float]:
+    """The stage costs that these rows show on average, and the tokens of a completion.
 
-    All rows have as many requests at once: how the engine's speed depends on that cannot be seen in them.
+    All rows have as many requests at once, so how the engine's speed depends on that cannot be seen in them. batching:
+    what a token of all requests costs however many there are, in tokens of one.
     """
     mean = {name: statistics.mean(row[name] for row in rows) for name in rows[0]}
     tokens = mean["completion/mean_tokens"]
+    token_s = mean["time/sampler_busy_s"] / ((sizes.groups * sizes.size + batching) * tokens)
     costs = Costs(
-        sequence_s=0.0, token_s=mean["time/sampler_busy_s"] / (32 * tokens), learned_s=mean["time/learner_busy_s"] / 4,
+        sequence_s=batching * token_s, token_s=token_s, learned_s=mean["time/learner_busy_s"] / sizes.groups,
         publish_s=mean["time/publish_busy_s"] + mean["time/gate_busy_s"],
         cores=2, engine_threads=1, learner_threads=2,
     )  # fmt: skip
     return costs, tokens
 
 
+def with_waits(row: dict, plan: Plan, costs: Costs, tokens: float, sizes: Sizes = W1) -> tuple[float, float]:
+    """The model's seconds of a step with lognormal waits, and their standard deviation over runs of so few steps."""
+    number = int(row["steps"]) + 2 * plan.staleness + 1
+    steps = [
+        Run(
+            costs,
+            plan,
+            drawn(
+                number,
+                sizes.groups,
+                sizes.size,
+                prompt=0,
+                completion=tokens,
+                learned=1,
+                latency_s=row["wait_s"],
+                seed=seed,
+            ),
+        ).step_s()
+        for seed in range(20)
+    ]
+    return statistics.mean(steps), statistics.stdev(steps)
+
+
 def tiny() -> list[dict]:
-    """4 groups of 8, lognormal waits, by two calibrations: row "0/0" alone, and the mean of all at staleness 0.
+    """By two calibrations: row "0/0" alone, and the mean of all at staleness 0.
 
     The first was chosen before, the second after seeing the errors of the first; with it only the rows at staleness 1
     are predictions. spread_s: of a run of so few steps, as a standard deviation over seeds.
@@ -131,24 +169,46 @@ def tiny() -> list[dict]:
     found = []
     for name, row in rows.items():
         staleness, wait_s = int(name.split("/")[0]), float(name.split("/")[1])
-        line = {
-            "staleness": staleness,
-            "wait_s": wait_s,
-            "steps": row["steps"],
-            "measured_s": round(row["time/step_s"], 2),
-        }
+        measured = row["time/step_s"]
+        line = {"staleness": staleness, "wait_s": wait_s, "steps": row["steps"], "measured_s": round(measured, 2)}
         for way, used in ways.items():
-            costs, tokens = calibrated(used)
-            number = int(row["steps"]) + 2 * staleness + 1
-            work = [
-                drawn(number, 4, 8, prompt=0, completion=tokens, learned=1, latency_s=wait_s, seed=seed)
-                for seed in range(20)
-            ]
-            runs = [Run(costs, replace(ONE, staleness=staleness), groups).step_s() for groups in work]
-            line[f"{way}_s"] = round(statistics.mean(runs), 2)
-            line[f"{way}_error"] = round(statistics.mean(runs) / row["time/step_s"] - 1, 3)
-            line["spread_s"] = round(statistics.stdev(runs), 2)
+            step_s, spread_s = with_waits(
+                {**row, "wait_s": wait_s}, replace(ONE, staleness=staleness), *calibrated(used)
+            )
+            line[f"{way}_s"] = round(step_s, 2)
+            line[f"{way}_error"] = round(step_s / measured - 1, 3)
+            line["spread_s"] = round(spread_s, 2)
         found.append(line)
+    return found
+
+
+# --- one engine and two -----------------------------------------------------------------------------------------------
+
+
+def by_engines() -> dict[str, list[dict]]:
+    """`engines.json`: the rows of one engine at staleness 0 give the costs, all others are predicted."""
+    found = {}
+    for name, of in json.loads((HERE / "engines.json").read_text()).items():
+        sizes = Sizes(groups=of["workload"]["prompts"], size=of["workload"]["group"])
+        used = [row for row in of["rows"] if (row["engines"], row["staleness"]) == (1, 0)]
+        costs, tokens = calibrated(used, sizes, BATCHING[name])
+        lines = []
+        for row in of["rows"]:
+            plan = replace(ONE, engines=row["engines"], staleness=row["staleness"])
+            step_s, spread_s = with_waits(row, plan, costs, tokens, sizes)
+            lines.append(
+                {
+                    "engines": row["engines"],
+                    "staleness": row["staleness"],
+                    "wait_s": row["wait_s"],
+                    "used": "fit" if row in used else "prediction",
+                    "step_s": round(row["time/step_s"], 2),
+                    "step_model_s": round(step_s, 2),
+                    "step_error": round(step_s / row["time/step_s"] - 1, 3),
+                    "spread_s": round(spread_s, 2),
+                }
+            )
+        found[name] = lines
     return found
 
 
@@ -177,12 +237,14 @@ def draw(rows: Sequence[dict], path: Path) -> None:
 
 
 def main() -> None:
-    found = {"real": real(), "tiny": tiny()}
+    found = {"real": real(), "tiny": tiny(), "engines": by_engines()}
     for way, of in found["real"].items():
         print(way, {name: value for name, value in of.items() if name != "steps"})
         print(table(of["steps"]), flush=True)
         draw(of["steps"], HERE / f"validation_{way}.png")
     print(table(found["tiny"]))
+    for name, lines in found["engines"].items():
+        print(name, table(lines), sep="\n")
     (HERE / "validation.json").write_text(json.dumps(found, indent=1) + "\n")
 
 

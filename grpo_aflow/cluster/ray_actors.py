@@ -1,6 +1,6 @@
 """The processes of `cluster=ray`: what runs where Ray puts it. `ray_handles` is what the run calls them by.
 
-An engine's adapters lie beside it in memory-backed storage.
+An engine's adapters lie beside it in memory-backed storage, those of all engines of a node once.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import ray
 
 from grpo_aflow.cluster.executions import Answer, Asked, Assignment, Executing, OpenEnvironments
 from grpo_aflow.cluster.placement import MakeLearner
-from grpo_aflow.learner.ranked import Given, LearnerCopy, read_files, write_files
+from grpo_aflow.learner.ranked import Given, LearnerCopy, read_files
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.protocols import PreparedModel
 from grpo_aflow.run.watchdog import Watchdog
+from grpo_aflow.sampler.routed import TellsCacheUse
 from grpo_aflow.sampler.settings import AdapterLimits, Sampling
 from grpo_aflow.types import Completion, InfrastructureError, Rollout, SamplingParams
 
@@ -76,15 +77,18 @@ class EngineActor:
     def whereabouts(self) -> Whereabouts:
         return whereabouts()
 
-    async def start(self, sampling: Sampling, model: PreparedModel, adapters: AdapterLimits, seed: int) -> None:
+    async def start(
+        self, sampling: Sampling, model: PreparedModel, adapters: AdapterLimits, seed: int, shared_by: str
+    ) -> None:
+        """shared_by: names the sampler that all its engines are behind."""
         check_folders(model)
         self._watchdog = Watchdog.start()  # this process may be killed, and the engine has its own
-        self._store = AdapterStore()
+        self._store = AdapterStore(shared_by=shared_by)
         self._watchdog.watch_path(self._store.folder)
         self._engine = await sampling.start(model, adapters, watchdog=self._watchdog, seed=seed)
 
     async def publish(self, version: int, files: Mapping[str, bytes]) -> None:
-        adapter = await asyncio.to_thread(self._store.publish, lambda folder: write_files(folder, files), version)
+        adapter = await asyncio.to_thread(self._store.publish_files, files, version)
         await self._engine.publish(adapter)
 
     async def retire(self, version: int) -> None:
@@ -93,10 +97,11 @@ class EngineActor:
 
     async def sample(
         self, prompt_ids: Sequence[int], seeds: Sequence[int], params: SamplingParams, version: int, priority: int
-    ) -> AsyncGenerator[tuple[int, Completion], None]:
+    ) -> AsyncGenerator[tuple[tuple[int, Completion], int | None], None]:
+        """Each with what the engine has in its cache then, where it knows."""
         stream = self._engine.sample(prompt_ids, seeds=seeds, params=params, version=version, priority=priority)
         async for drawn in stream:
-            yield drawn
+            yield drawn, self._engine.cache_tokens if isinstance(self._engine, TellsCacheUse) else None
 
     async def score(self, token_ids: Sequence[int], version: int | None) -> tuple[float, ...]:
         return await self._engine.score(token_ids, version=version)

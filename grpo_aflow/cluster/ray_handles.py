@@ -59,13 +59,14 @@ async def end(actor: Remote) -> None:
     ray.kill(actor)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RayEngine:
-    """Implements `protocols.Sampler`."""
+    """Implements `protocols.Sampler` and `routed.TellsCacheUse`."""
 
     actor: Remote
     name: str
     send: Callable[[Adapter], Awaitable[object]]  # an adapter's files into the object store
+    cache_tokens: int | None = None  # as it said with its last sample
 
     async def publish(self, adapter: Adapter) -> None:
         files = await self.send(adapter)
@@ -89,7 +90,7 @@ class RayEngine:
         with faults(EngineDied, self.name):
             stream = call.remote(tuple(prompt_ids), tuple(seeds), params, version, priority)
             async with aclosing(streamed(stream)) as drawn:
-                async for completion in drawn:
+                async for completion, self.cache_tokens in drawn:
                     yield completion
 
     async def score(self, token_ids: Sequence[int], *, version: int | None) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ An adapter goes through Ray's object store, once to each node.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -54,7 +55,7 @@ class RayCluster:
     async def start_sampler(
         self, sampling: Sampling, model: PreparedModel, adapters: AdapterLimits, *, watchdog: Watchdog, seed: int
     ) -> Sampler:
-        own = self._settings
+        own, shared_by = self._settings, secrets.token_hex(4)
         there = _seen_there(model, own.engine_gpus)
 
         async def start(number: int, *, when_there_is_room: bool = False) -> Sampler:
@@ -62,7 +63,7 @@ class RayCluster:
             name = f"engine {number}"
             if when_there_is_room:
                 await _placed(actor)
-            await self._up(actor, name, lambda: actor.start.remote(sampling, there, adapters, seed + number))
+            await self._up(actor, name, lambda: actor.start.remote(sampling, there, adapters, seed + number, shared_by))
             return RayEngine(actor, name, self._send)
 
         sampler = await RoutedSampler.open(own.num_engines, start, self._say)

@@ -219,7 +219,7 @@ class RankedWorker:
 
     async def publish(self, store: AdapterStore) -> Adapter:
         files = await self._mended(lambda: self._ranks[0].adapter())
-        return await asyncio.to_thread(store.publish, lambda folder: write_files(folder, files), self._version)
+        return await asyncio.to_thread(store.publish_files, files, self._version)
 
     async def save(self, checkpoints: Checkpoints, step: int, extra: Mapping[str, Any]) -> Path:
         copy = await self._mended(self._copy)

@@ -1,29 +1,39 @@
 """One sampler over several engines: a group goes to one of them, the one with the least to do.
 
-A group stays whole, so that the engine computes its prompt once. What an engine has to do is counted in tokens: those
-that its open requests hold in its key-value cache at most. An engine that dies loses its samples, which are drawn again
-elsewhere under the same version; it is started anew in the background (`run.places`) and joins with the versions that
-are served then. So does an engine for which there is room only later.
+A group stays whole, so that the engine computes its prompt once. What an engine has to do is counted in tokens of its
+key-value cache: what it says that it holds, with every sample that it gives, and what it has been given since. One that
+says nothing is taken to hold what its open groups may hold at most.
+
+An engine that dies loses its samples, which are drawn again elsewhere under the same version; it is started anew in the
+background (`run.places`) and joins with the versions that are served then. So does an engine for which there is room
+only later.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from grpo_aflow.protocols import Sampler
-from grpo_aflow.run.places import Places, Start
+from grpo_aflow.run.places import Place, Places, Start
+from grpo_aflow.sampler.cache_use import tokens_held
 from grpo_aflow.sampler.redraw import draw_missing
 from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureError, SamplingParams
 
 T = TypeVar("T")
 
 
-def tokens_held(num_prompt_tokens: int, num_samples: int, max_tokens: int) -> int:
-    """In the key-value cache, at most, by samples that share their prompt."""
-    return num_prompt_tokens + num_samples * max_tokens
+@runtime_checkable
+class TellsCacheUse(Protocol):
+    """An engine that knows what it holds."""
+
+    @property
+    def cache_tokens(self) -> int | None:
+        """In its key-value cache now, or as soon as there is room for what waits; None: not known."""
+        ...
 
 
 class Served:
@@ -70,6 +80,7 @@ class RoutedSampler:
     def __init__(self, engines: Places[Sampler], served: Served) -> None:
         self._engines = engines
         self._served = served
+        self._open: Counter[int] = Counter()  # groups by the number of their place
 
     @classmethod
     async def open(cls, num_engines: int, start: Start[Sampler], say: Callable[[str], None]) -> RoutedSampler:
@@ -109,17 +120,20 @@ class RoutedSampler:
             place, engine = await self._engines.chosen()
             load = tokens_held(len(prompt_ids), len(missing), params.max_tokens)
             place.load += load
+            self._open[place.number] += 1
             stream = draw_missing(
                 engine, missing, prompt_ids, seeds=seeds, params=params, version=version, priority=priority
             )
             try:
                 async with aclosing(stream):
                     async for drawn in stream:
+                        if (told := _told(engine)) is not None:
+                            place.load = told
                         yield drawn
             except EngineDied as error:
                 self._engines.died(place, engine, error)
             finally:
-                place.load -= load
+                self._end(place, engine, load)
 
     async def score(self, token_ids: Sequence[int], *, version: int | None) -> tuple[float, ...]:
         return next(iter((await self.scores(token_ids, version=version)).values()))
@@ -134,6 +148,14 @@ class RoutedSampler:
     async def close(self) -> None:
         await self._engines.close()
 
+    def _end(self, place: Place[Sampler], engine: Sampler, load: int) -> None:
+        """Of one group there."""
+        self._open[place.number] -= 1
+        if not self._open[place.number]:
+            place.load = 0
+        elif _told(engine) is None:
+            place.load -= load
+
     async def _everywhere(self, work: Callable[[Sampler], Awaitable[T]]) -> dict[str, T]:
         """The results by engine, of those that live to the end of it; any other fault than a death is raised."""
         alive = [(place, engine, self._engines.name(place)) for place, engine in self._engines.alive()]
@@ -147,3 +169,7 @@ class RoutedSampler:
             else:
                 results[name] = result
         return results
+
+
+def _told(engine: Sampler) -> int | None:
+    return engine.cache_tokens if isinstance(engine, TellsCacheUse) else None

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from grpo_aflow.protocols import PreparedModel, Tokenizer
+from grpo_aflow.sampler.cache_use import CacheUse, tokens_held
 from grpo_aflow.sampler.colocation import Colocation
 from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings, fit
 from grpo_aflow.sampler.versions import ServedVersions, check_whole
@@ -38,8 +39,17 @@ WATCH_EVERY_S = 0.5  # while the engine starts: its processes are recorded as th
 class VllmSampler:
     """Implements `protocols.Sampler`. Make one with `start`; after the engine has died, make another."""
 
-    def __init__(self, engine: AsyncLLM, tokenizer: Tokenizer, *, max_model_len: int, colocation: Colocation) -> None:
+    def __init__(
+        self,
+        engine: AsyncLLM,
+        tokenizer: Tokenizer,
+        *,
+        max_model_len: int,
+        colocation: Colocation,
+        cache_use: CacheUse,
+    ) -> None:
         self._engine: AsyncLLM | None = engine
+        self._cache_use = cache_use
         self._colocation = colocation
         self._asleep = False
         self._tokenizer = tokenizer
@@ -58,15 +68,29 @@ class VllmSampler:
         seed: int,
     ) -> VllmSampler:
         """See `opening.Vllm.start`."""
-        starting = asyncio.create_task(asyncio.to_thread(start_engine, settings, model, adapters, seed=seed))
+        cache_use = CacheUse()
+        starting = asyncio.create_task(
+            asyncio.to_thread(start_engine, settings, model, adapters, seed=seed, cache_use=cache_use)
+        )
         while not starting.done():
             await asyncio.wait([starting], timeout=WATCH_EVERY_S)
             if watchdog is not None:
                 await asyncio.to_thread(watchdog.watch_children)
         engine = starting.result()
-        sampler = cls(engine, model.tokenizer, max_model_len=model.max_model_len, colocation=settings.colocation)
+        sampler = cls(
+            engine,
+            model.tokenizer,
+            max_model_len=model.max_model_len,
+            colocation=settings.colocation,
+            cache_use=cache_use,
+        )
         await sampler.score([model.tokenizer.end_id] * 2, version=None)  # the first call compiles
         return sampler
+
+    @property
+    def cache_tokens(self) -> int:
+        """See `routed.TellsCacheUse`."""
+        return self._cache_use.tokens
 
     async def sleep(self) -> None:
         with self._engine_or_fault("cannot give its memory back") as engine:
@@ -110,7 +134,8 @@ class VllmSampler:
         priority: int = 0,
     ) -> AsyncGenerator[tuple[int, Completion], None]:
         params = fit(params, len(prompt_ids), self._max_model_len)
-        with self._versions.hold(version) as lora:
+        held = tokens_held(len(prompt_ids), len(seeds), params.max_tokens)
+        with self._versions.hold(version) as lora, self._cache_use.holding(len(seeds), held):
             requests = [
                 asyncio.create_task(self._draw(member, tuple(prompt_ids), params, lora, version, priority))
                 for member in range(len(seeds))

@@ -17,6 +17,7 @@ from grpo_aflow.protocols import PreparedModel
 from grpo_aflow.run.cards import visible_devices
 from grpo_aflow.run.signals import SIGNALS
 from grpo_aflow.run.watchdog import descendants, mapped_segments, name_of
+from grpo_aflow.sampler.cache_use import CacheUse, told_to
 from grpo_aflow.sampler.requirements import check_builds, check_shared_memory
 from grpo_aflow.sampler.settings import (
     CPU_KV_CACHE_GB,
@@ -45,8 +46,10 @@ QUIET = {
 }
 
 
-def start_engine(settings: VllmSettings, model: PreparedModel, adapters: AdapterLimits, *, seed: int) -> AsyncLLM:
-    """Import vLLM and start the engine in a process of its own. Blocking.
+def start_engine(
+    settings: VllmSettings, model: PreparedModel, adapters: AdapterLimits, *, seed: int, cache_use: CacheUse
+) -> AsyncLLM:
+    """Import vLLM and start the engine in a process of its own, which tells `cache_use` what it holds. Blocking.
 
     Raises UserError for a model that vLLM does not serve, InfrastructureError when the engine does not start.
     """
@@ -65,7 +68,7 @@ def start_engine(settings: VllmSettings, model: PreparedModel, adapters: Adapter
             ) from error
         try:
             with _signals_blocked():
-                return AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+                return AsyncLLM.from_vllm_config(config, stat_loggers=[told_to(cache_use)], disable_log_stats=True)
         except (RuntimeError, OSError) as error:
             raise InfrastructureError(
                 f"vLLM's engine did not start: {first_line(error)}; its own messages stand above "

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import signal
 import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from commands import Command, finished
 from run_cases import SMALL, metrics_of, only_run
 from safetensors.torch import load_file
 
@@ -52,29 +54,35 @@ def lines(root, name):
 
 
 class Killer(threading.Thread):
-    """Kills one of each kind in the middle of its work.
+    """Kills one of each kind in the middle of its work, and at last the process that runs it all.
 
     An engine when the first completion of step 1 is there, a worker when the first executor call is under way, a rank
-    when the first group of step 2 is done.
+    when the first rollout of step 2 is done, and the run when most of them are.
     """
 
-    MOMENTS = (
-        ("EngineActor", "rollouts.jsonl", {"kind": "completion", "step": 1}),
-        ("WorkerActor", "ledger.jsonl", {"event": "intent", "step": 1}),
-        ("RankActor", "rollouts.jsonl", {"kind": "rollout", "step": 2}),
+    MOMENTS = (  # who, when the file has so many lines of this kind
+        ("EngineActor", "rollouts.jsonl", 1, {"kind": "completion", "step": 1}),
+        ("WorkerActor", "ledger.jsonl", 1, {"event": "intent", "step": 1}),
+        ("RankActor", "rollouts.jsonl", 1, {"kind": "rollout", "step": 2}),
+        ("run", "rollouts.jsonl", 9, {"kind": "rollout", "step": 2}),
     )
 
-    def __init__(self, root):
+    def __init__(self, root, command):
         super().__init__(daemon=True)
-        self.root, self.killed, self.ended = root, [], threading.Event()
+        self.root, self.command = root, command
+        self.killed, self.processes = [], []
 
     def run(self):
-        for actor, file, wanted in self.MOMENTS:
-            while not any(wanted.items() <= line.items() for line in lines(self.root, file)):
-                if self.ended.wait(0.02):
+        for actor, file, number, wanted in self.MOMENTS:
+            while sum(wanted.items() <= line.items() for line in lines(self.root, file)) < number:
+                if self.command.has_ended():
                     return
-            victim = next(process for process in of_ray() if f"ray::{actor}" in " ".join(process.cmdline()))
-            victim.kill()
+                time.sleep(0.02)
+            self.processes += of_ray()
+            if actor == "run":
+                self.command.send(signal.SIGKILL)
+            else:
+                next(one for one in of_ray() if f"ray::{actor}" in " ".join(one.cmdline())).kill()
             self.killed.append(actor)
 
 
@@ -86,17 +94,21 @@ def answered(root):
 
 
 @pytest.mark.slow
-def test_the_same_run_though_an_engine_a_worker_and_a_rank_are_killed(model_cache, tmp_path):
+def test_the_same_run_though_one_of_each_kind_and_the_run_itself_are_killed(model_cache, tmp_path):
     from grpo_aflow.train import train
 
     here, there = tmp_path / "here", tmp_path / "there"
     train(compose(*SHORT, f"paths.runs={here}"))
-    killer = Killer(there)
+    command = Command("train", [*SHORT, *RAY, f"paths.runs={there}"], tmp_path)
+    killer = Killer(there, command)
     killer.start()
-    train(compose(*SHORT, *RAY, f"paths.runs={there}"))
-    killer.ended.set()
+    said = command.end().stderr
     killer.join()
-    assert killer.killed == ["EngineActor", "WorkerActor", "RankActor"]
+    assert killer.killed == ["EngineActor", "WorkerActor", "RankActor", "run"], said
+    done = finished("train", [f"resume={only_run(there)}"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "step 2/2" in done.stdout
+    assert "step 1/2" not in done.stdout
     for own, other in zip(metrics_of(only_run(here)), metrics_of(only_run(there)), strict=True):
         for name in ("loss/total", "loss/policy", "reward/mean", "update/num_tokens", "update/version"):
             assert other[name] == pytest.approx(own[name], abs=1e-5), name
@@ -108,7 +120,8 @@ def test_the_same_run_though_an_engine_a_worker_and_a_rank_are_killed(model_cach
     assert answered(there) == answered(here)
     assert len(set(answered(there))) == len(answered(there))  # nothing is paid twice
     deadline = time.monotonic() + 30  # Ray's last processes take a moment to end
-    while (left := of_ray() + orphaned_sandboxes()) and time.monotonic() < deadline:
+    left = [*killer.processes, *of_ray()]
+    while (left := [one for one in left if one.is_running()] + orphaned_sandboxes()) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left
 

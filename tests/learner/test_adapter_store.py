@@ -2,6 +2,7 @@
 
 import shutil
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,24 @@ def test_every_version_has_a_folder_of_its_own(tmp_path):
     store.close()
     store.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_stores_that_share_keep_one_copy_between_them(tmp_path):
+    """Also when they publish at once, when the first one has gone, and beside stores of other samplers."""
+    files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"weights"}
+    stores = [AdapterStore(tmp_path, shared_by="one") for _ in range(4)]
+    other = AdapterStore(tmp_path, shared_by="another").publish_files(dict.fromkeys(files, b"others"), 1)
+    with ThreadPoolExecutor(4) as pool:
+        published = list(pool.map(lambda store: store.publish_files(files, 1), stores))
+    for name, content in files.items():
+        assert {(adapter.path / name).read_bytes() for adapter in published} == {content}
+        assert {(adapter.path / name).stat().st_nlink for adapter in published} == {4}
+        assert (other.path / name).read_bytes() == b"others"
+    stores[0].close()
+    stores[1].remove(1)
+    late = AdapterStore(tmp_path, shared_by="one").publish_files(files, 1)
+    assert (late.path / "adapter_model.safetensors").stat().st_nlink == 3
+    assert (published[2].path / "adapter_model.safetensors").read_bytes() == b"weights"
 
 
 def test_a_version_is_visible_only_when_it_is_whole(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from grpo_aflow.protocols import SleepingSampler
+from grpo_aflow.sampler.cache_use import CacheUse
 from grpo_aflow.sampler.colocation import COLOCATIONS, Colocate, EngineBytes
 from grpo_aflow.sampler.restarting import RestartingSampler
 from grpo_aflow.sampler.vllm import VllmSampler
@@ -77,7 +78,8 @@ def adapter(tmp_path):
 
 
 def sampler(choice, engine):
-    return VllmSampler(engine, None, max_model_len=64, colocation=COLOCATIONS[Colocate(choice)])
+    colocation = COLOCATIONS[Colocate(choice)]
+    return VllmSampler(engine, None, max_model_len=64, colocation=colocation, cache_use=CacheUse())
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grpo_aflow.run.places import MAX_RESTARTS, least_loaded
-from grpo_aflow.sampler.routed import RoutedSampler, tokens_held
+from grpo_aflow.sampler.routed import RoutedSampler
 from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureError, SamplingParams
 
 PARAMS = SamplingParams(temperature=1.0, top_p=1.0, top_k=0, max_tokens=4)
@@ -18,6 +18,7 @@ class Engine:
 
     def __init__(self, lives=10**9):
         self.lives, self.published, self.closed, self.prompts = lives, set(), False, []
+        self.cache_tokens = None
 
     async def publish(self, adapter):
         await self._alive()
@@ -72,16 +73,32 @@ def test_the_least_loaded_is_chosen(loads):
     assert loads[least_loaded(loads)] == min(loads.values())
 
 
-@given(prompt=st.integers(0, 99), size=st.integers(1, 9), longest=st.integers(1, 99))
-def test_a_group_holds_its_prompt_once(prompt, size, longest):
-    assert tokens_held(prompt, size, longest) - prompt == size * longest
-
-
 async def test_a_group_stays_whole_and_groups_are_spread(tmp_path):
     sampler, made, _ = await routed(tmp_path, 10**9, 10**9)
     await asyncio.gather(*(draw(sampler, (n,)) for n in range(6)))
     assert [len(engine.prompts) for engine in made] == [3, 3]
     assert {size for engine in made for _, size in engine.prompts} == {3}
+
+
+async def test_a_group_goes_where_the_cache_is_emptier(tmp_path):
+    """As the engines say with every sample; what they have been given since then counts as much as it may become."""
+    sampler, (first, second), _ = await routed(tmp_path, 10**9, 10**9)
+    slow = [sampler.sample((n,), seeds=(1, 2), params=PARAMS, version=1) for n in range(2)]
+    first.cache_tokens, second.cache_tokens = 25, 12
+    for stream in slow:  # one on each, both in the middle of it
+        await anext(stream)
+    for n in (10, 11, 12):
+        await draw(sampler, (n,))  # 1 + 3 * 4 tokens at most
+    assert [prompt for (prompt,), _ in second.prompts] == [1, 10, 11, 12]  # it still says 12, after each
+    second.cache_tokens = 40
+    await draw(sampler, (13,))
+    await draw(sampler, (14,))
+    assert [prompt for (prompt,), _ in first.prompts] == [0, 14]
+    for stream in slow:
+        await stream.aclose()
+    second.cache_tokens = None
+    await asyncio.gather(draw(sampler, (15,)), draw(sampler, (16,)))  # nothing is open: what they said is over
+    assert [prompt for (prompt,), _ in first.prompts] == [0, 14, 15]
 
 
 async def test_what_a_dead_engine_loses_is_drawn_elsewhere(tmp_path):

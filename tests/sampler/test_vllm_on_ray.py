@@ -35,6 +35,12 @@ def published(before: set[Path]) -> list[list[str]]:
     return sorted(sorted(version.name for version in folder.iterdir()) for folder in folders)
 
 
+def copies(before: set[Path]) -> list[Path]:
+    return [
+        file for folder in set(SHARED_MEMORY.glob("grpo-aflow-adapters-*")) - before for file in folder.glob("v1/*")
+    ]
+
+
 async def joined(sampler, text):
     """Wait until a second engine is at work."""
     while len(await sampler.scores(text, version=None)) < 2:
@@ -57,8 +63,10 @@ async def test_an_engine_joins_and_serves_the_same_versions(tiny_policy, make_ad
                 assert await cluster.start_environment(here, None, chat=None, timeline=None) is here
                 await asyncio.wait_for(joined(sampler, prompt), 300)
                 assert published(before) == [["v1"], ["v1"]]
+                assert {file.stat().st_nlink for file in copies(before)} == {2}  # one copy for both
                 groups = await asyncio.gather(*(draw(sampler, prompt, 1, n=4) for _ in range(2)))  # one on each engine
                 assert [len(group) for group in groups] == [4, 4]
+                assert all(engine.cache_tokens >= 0 for _, engine in sampler._engines.alive())  # each has said it
                 text = (*prompt, *groups[0][0].token_ids)
                 new, base = await sampler.scores(text, version=1), await sampler.scores(text, version=None)
                 assert set(new) == set(base) == {"engine 0.0", "engine 1.0"}

@@ -181,7 +181,11 @@ async def test_leaving_early_aborts_the_requests(sampler, prompt, adapters):
     long = SamplingParams(temperature=1.0, top_p=1.0, top_k=0, max_tokens=120)
     stream = sampler.sample(prompt, seeds=range(48), params=long, version=6)
     await anext(stream)
+    assert (
+        len(prompt) < sampler.cache_tokens <= len(prompt) + 48 * (120 + 32)
+    )  # in blocks of 32; its prompt is held once
     await stream.aclose()
+    assert sampler.cache_tokens == 0
     assert sampler._engine.get_num_unfinished_requests() == 0
     await asyncio.wait_for(sampler.retire(6), 10)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from grpo_aflow.cluster.executions import OpenEnvironments
@@ -15,7 +14,11 @@ from grpo_aflow.sampler.settings import AdapterLimits, Sampling
 if TYPE_CHECKING:
     from grpo_aflow.learner.learner import Learner
 
-MakeLearner = Callable[[PreparedModel], "Learner"]
+
+class MakeLearner(Protocol):
+    """Makes a learner. shard_base: see `Learner`."""
+
+    def __call__(self, model: PreparedModel, /, *, shard_base: bool = False) -> Learner: ...
 
 
 class Cluster(Protocol):

@@ -20,7 +20,7 @@ import ray
 
 from grpo_aflow.cluster.executions import Answer, Asked, Assignment, Executing, OpenEnvironments
 from grpo_aflow.cluster.placement import MakeLearner
-from grpo_aflow.learner.ranked import Given, LearnerCopy, read_files
+from grpo_aflow.learner.rank import Given, LearnerCopy, read_files
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.protocols import PreparedModel
 from grpo_aflow.run.watchdog import Watchdog
@@ -118,9 +118,9 @@ class RankActor:
     def whereabouts(self) -> Whereabouts:
         return whereabouts()
 
-    def start(self, make: MakeLearner, model: PreparedModel, timeout_s: float) -> None:
+    def start(self, make: MakeLearner, model: PreparedModel, timeout_s: float, shard_base: bool) -> None:
         check_folders(model)
-        self._learner: Learner = make(model)
+        self._learner: Learner = make(model, shard_base=shard_base)
         self._device = model.device
         self._timeout_s = timeout_s
 
@@ -135,18 +135,25 @@ class RankActor:
         self._learner.join(ranks.join(address, rank, num_ranks, device=self._device, timeout_s=self._timeout_s))
 
     def backward(self, given: Given) -> None:
-        self._learner.backward(given.group, given.reference, given.place)
+        with self._learner.together():
+            self._learner.backward(given.group, given.reference, given.place)
+
+    def follow(self) -> None:
+        with self._learner.together():
+            pass
 
     def step(self, lr: float) -> StepStats:
         return self._learner.step(lr)
 
     def score(self, token_ids: Sequence[int], adapter: bool) -> tuple[float, ...]:
-        return self._learner.score(token_ids, adapter)
+        with self._learner.together():
+            return self._learner.score(token_ids, adapter)
 
     def reference_logprobs(
         self, prompt_ids: Sequence[int], completions: Sequence[Completion], temperature: float
     ) -> tuple[tuple[float, ...], ...]:
-        return self._learner.reference_logprobs(prompt_ids, completions, temperature)
+        with self._learner.together():
+            return self._learner.reference_logprobs(prompt_ids, completions, temperature)
 
     def version(self) -> int:
         self._learner.discard()

@@ -1,6 +1,6 @@
 """What stands in the run's own process for those of `ray_actors`: a call here is a call there.
 
-`RayEngine` is a `protocols.Sampler`, `RayRank` a `learner.ranked.Rank`, `RayWorker` an `executions.Worker`.
+`RayEngine` is a `protocols.Sampler`, `RayRank` a `learner.rank.Rank`, `RayWorker` an `executions.Worker`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from grpo_aflow.cluster.executions import Answer, Asked, Assignment
-from grpo_aflow.learner.ranked import Given, LearnerCopy
+from grpo_aflow.learner.rank import Given, LearnerCopy
 from grpo_aflow.types import Adapter, Completion, EngineDied, RankDied, Rollout, SamplingParams, WorkerDied
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class RayEngine:
 
 @dataclass(frozen=True, slots=True)
 class RayRank:
-    """Implements `learner.ranked.Rank`."""
+    """Implements `learner.rank.Rank`."""
 
     actor: Remote
     name: str
@@ -121,6 +121,9 @@ class RayRank:
 
     async def backward(self, given: Given) -> None:
         await self._asked(self.actor.backward.remote(given))
+
+    async def follow(self) -> None:
+        await self._asked(self.actor.follow.remote())
 
     async def step(self, lr: float) -> StepStats:
         return await self._asked(self.actor.step.remote(lr))

@@ -21,7 +21,9 @@ from grpo_aflow.cluster.placement import MakeLearner
 from grpo_aflow.cluster.ray_actors import EngineActor, RankActor, Whereabouts, WorkerActor, installed
 from grpo_aflow.cluster.ray_handles import RayEngine, RayRank, RayWorker, Remote
 from grpo_aflow.cluster.settings import RaySettings
-from grpo_aflow.learner.ranked import RankedWorker, read_files
+from grpo_aflow.learner.rank import read_files
+from grpo_aflow.learner.ranked import RankedWorker
+from grpo_aflow.learner.sharing import Apart, Together
 from grpo_aflow.learner.worker import LearnerWorker
 from grpo_aflow.protocols import ChatModel, Environment, PreparedModel, Sampler
 from grpo_aflow.run.timing import Timeline
@@ -78,10 +80,10 @@ class RayCluster:
         async def start(number: int) -> RayRank:
             actor = ray.remote(num_cpus=own.rank_cpus, num_gpus=own.rank_gpus)(RankActor).remote()
             name = f"learner rank {number}"
-            await self._up(actor, name, lambda: actor.start.remote(make, there, own.rank_timeout_s))
+            await self._up(actor, name, lambda: actor.start.remote(make, there, own.rank_timeout_s, own.shard_base))
             return RayRank(actor, name)
 
-        return await RankedWorker.open(own.num_ranks, start, self._say)
+        return await RankedWorker.open(own.num_ranks, start, self._say, Together if own.shard_base else Apart)
 
     async def start_environment(
         self, here: Environment, elsewhere: OpenEnvironments, *, chat: ChatModel, timeline: Timeline

@@ -15,6 +15,7 @@ class RaySettings:
     num_engines: int
     max_engines: int | None
     num_ranks: int
+    shard_base: bool
     num_workers: int
     engine_cpus: float
     engine_gpus: float
@@ -36,6 +37,16 @@ class RaySettings:
         for name in ("start_timeout_s", "rank_timeout_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
+
+        if self.shard_base and self.num_ranks == 1:
+            raise ValueError(
+                "shard_base spreads the base over several ranks, and num_ranks is 1: set num_ranks=2 or more"
+            )
+
+    @property
+    def base_shares(self) -> int:
+        """In how many parts the learner's base is held."""
+        return self.num_ranks if self.shard_base else 1
 
     @property
     def needs(self) -> tuple[Need, ...]:

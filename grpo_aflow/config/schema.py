@@ -142,6 +142,11 @@ class TrainConfig:
         except ValueError as error:
             raise UserError(f"objective.{error}") from error
 
+    @property
+    def base_shares(self) -> int:
+        """In how many parts learner ranks hold the base."""
+        return self.cluster.base_shares if isinstance(self.cluster, RaySettings) else 1
+
     def check_cards_of_engines(self) -> None:
         """Refuse engines of several cards that Ray gives fewer; UserError names the fix."""
         number, cluster = self.sampler.num_cards, self.cluster

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from threading import RLock
@@ -26,7 +27,7 @@ from grpo_aflow.learner.update.accumulation import GradientAccumulator, GroupSum
 from grpo_aflow.learner.update.gradients import GroupGradients
 from grpo_aflow.learner.update.groups import contributing_rows, totals_of
 from grpo_aflow.learner.update.optimizer import AdapterOptimizer
-from grpo_aflow.learner.update.ranks import merged_sums, reduce_sums
+from grpo_aflow.learner.update.ranks import lost_within_a_pass, merged_sums, reduce_sums
 from grpo_aflow.learner.update.step_stats import StepStats, StepSums
 from grpo_aflow.types import Completion, SelfTestFailed, TrainingGroup, UserError
 
@@ -72,6 +73,7 @@ class Learner:
         process_group: ProcessGroup | None = None,
         planned: str = "no memory plan was made",
         published_dtype: str = "float32",
+        shard_base: bool = False,
     ) -> None:
         """Load the base from a local folder and attach an adapter: `start`'s weights, or fresh ones drawn from `seed`.
 
@@ -80,7 +82,7 @@ class Learner:
         the KL reference. base_name: what saved adapters call their base. dump_dir: where a refused step's batch goes.
         process_group: over whose ranks the groups of a step are spread. planned: what the memory plan had said, for the
         message of a card whose memory runs out nevertheless. published_dtype: of the weights that `publish_adapter`
-        writes.
+        writes. shard_base: the base is spread over the ranks that `join` names, which must be called before all else.
         Raises UserError for a folder that is missing or does not fit the settings.
         """
         self.lora, self.objective, self.settings = lora, objective, settings
@@ -97,6 +99,7 @@ class Learner:
             name=base_name,
             start=start,
             keep_start=objective.needs_reference,
+            shard_base=shard_base,
         )
         self.start_id = None if start is None else adapter_id(start)
         self.base_id = self.policy.base_id
@@ -108,12 +111,22 @@ class Learner:
         self._process_group = process_group
         self._planned = planned
         self._published_dtype = published_dtype
+        self._shard_base = shard_base
         self._lock = RLock()
 
     def join(self, process_group: ProcessGroup | None) -> None:
         """From now on the groups of a step are spread over the ranks of `process_group`; None: there is this one."""
         with self._lock:
             self._process_group = process_group
+            if self._shard_base and process_group is not None:
+                self.policy.shard(process_group)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Where the base is sharded, all ranks must be in here for one of them to run `backward`, `score` or
+        `reference_logprobs`; those that do nothing give their shares. Raises RankDied where one is gone."""
+        with lost_within_a_pass(), self.policy.together():
+            yield
 
     # --- an optimizer step --------------------------------------------------------------------------------------------
 

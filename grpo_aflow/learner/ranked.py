@@ -1,8 +1,9 @@
 """A learner of several ranks: whole groups are spread over them, and one sum over all makes the step.
 
 Every rank holds the same adapter and optimizer; the ranks' sums are reduced once, at the step, with the normaliser of
-the whole step (`update.ranks`), so the result does not depend on who had which group. A rank that dies is started anew
-with the state of one that lives, and the step's groups, which are kept until it is made, are given out again.
+the whole step (`update.ranks`), so the result does not depend on who had which group. How they share the work is said
+by a `sharing.Sharing`. A rank that dies is started anew with the state of one that lives, and the step's groups, which
+are kept until it is made, are given out again.
 """
 
 from __future__ import annotations
@@ -11,134 +12,58 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from grpo_aflow.learner.lora import LoraSpec
+from grpo_aflow.learner.rank import Given, LearnerCopy, Rank, Reference
+from grpo_aflow.learner.sharing import Apart, Running, Sharing
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.learner.storage.checkpoints import Checkpoints
 from grpo_aflow.types import Adapter, Completion, InfrastructureError, RankDied, TrainingGroup
 
 if TYPE_CHECKING:
-    from grpo_aflow.learner.learner import LearnerState
     from grpo_aflow.learner.update.step_stats import StepStats
 
 T = TypeVar("T")
-Reference = Sequence[Sequence[float]] | None
+Share = Callable[[Sequence[Rank]], Sharing]
 MAX_RECOVERIES = 3  # of a run: whatever kills ranks more often will not stop doing so
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Given:
-    """A group that was given to the learner in the present step."""
-
-    group: TrainingGroup
-    reference: Reference
-    place: int
-
-
-@dataclass(kw_only=True, slots=True)
-class LearnerCopy:
-    """What a rank holds, in this process: `Checkpoints` saves it and loads into it as into a learner."""
-
-    lora: LoraSpec
-    version: int
-    base_id: str
-    start_id: str | None
-    state: LearnerState
-    adapter: Mapping[str, bytes]  # the adapter's files in PEFT's format, by name
-
-    def save_adapter(self, folder: Path) -> None:
-        write_files(folder, self.adapter)
-
-    def state_dict(self) -> LearnerState:
-        return self.state
-
-    def load_state_dict(self, state: LearnerState) -> None:
-        self.state = state
-
-    def discard(self) -> None:
-        """Nothing to forget."""
-
-
-class Rank(Protocol):
-    """One learner in a process of its own. Every method raises RankDied where that process is gone."""
-
-    async def address(self) -> str:
-        """host:port of a free port on its machine, where the ranks can meet."""
-        ...
-
-    async def join(self, address: str, rank: int, num_ranks: int) -> None:
-        """Meet the others; all must be called together. With one rank nothing is met."""
-        ...
-
-    async def backward(self, given: Given) -> None: ...
-    async def step(self, lr: float) -> StepStats: ...
-    async def score(self, token_ids: Sequence[int], adapter: bool) -> tuple[float, ...]: ...
-    async def reference_logprobs(
-        self, prompt_ids: Sequence[int], completions: Sequence[Completion], temperature: float
-    ) -> tuple[tuple[float, ...], ...]: ...
-    async def version(self) -> int:
-        """Of the policy; the groups given since the last step are forgotten."""
-        ...
-
-    async def copy(self) -> LearnerCopy:
-        """All that it holds; the groups given since the last step are forgotten."""
-        ...
-
-    async def adapter(self) -> Mapping[str, bytes]: ...
-    async def load(self, state: LearnerState) -> None: ...
-    def kill(self) -> None: ...
-
-
-def num_tokens(group: TrainingGroup) -> int:
-    """What a group costs: its prompt once and its completions; nothing without a signal."""
-    if not any(advantage for advantage in group.advantages if advantage == advantage):
-        return 0
-    return len(group.prompt_ids) + sum(len(completion.token_ids) for completion in group.completions)
-
-
-def least(loads: Sequence[float]) -> int:
-    """The first of those with the smallest load."""
-    return min(range(len(loads)), key=loads.__getitem__)
-
-
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-
-
-def read_files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 @dataclass(slots=True)
 class _Step:
     """The step that is being gathered."""
 
-    loads: list[int]  # tokens by rank
     given: list[Given] = field(default_factory=list)
-    running: set[asyncio.Task[None]] = field(default_factory=set)
+    running: set[Running] = field(default_factory=set)
 
 
 class RankedWorker:
     """Implements `LearnerWorker` on ranks; `start` makes the rank of a number. Make one with `open`."""
 
     def __init__(
-        self, ranks: list[Rank], start: Callable[[int], Awaitable[Rank]], version: int, say: Callable[[str], None]
+        self,
+        ranks: list[Rank],
+        start: Callable[[int], Awaitable[Rank]],
+        version: int,
+        say: Callable[[str], None],
+        share: Share,
     ) -> None:
         self._ranks = ranks
+        self._sharing = share(ranks)
         self._start = start
         self._version = version
         self._say = say
-        self._step = _Step([0] * len(ranks))
-        self._scoring = [0] * len(ranks)
+        self._step = _Step()
         self._mending = asyncio.Lock()
+        self._kept: LearnerCopy | None = None  # of the ranks as they were, until all are mended
         self.num_recoveries = 0
 
     @classmethod
     async def open(
-        cls, num_ranks: int, start: Callable[[int], Awaitable[Rank]], say: Callable[[str], None]
+        cls,
+        num_ranks: int,
+        start: Callable[[int], Awaitable[Rank]],
+        say: Callable[[str], None],
+        share: Share = Apart,
     ) -> RankedWorker:
         """Start all ranks and let them meet."""
         started = await asyncio.gather(*map(start, range(num_ranks)), return_exceptions=True)
@@ -148,7 +73,7 @@ class RankedWorker:
                 if isinstance(failed, BaseException):
                     raise failed
             await _meet(ranks)
-            return cls(ranks, start, await ranks[0].version(), say)
+            return cls(ranks, start, await ranks[0].version(), say, share)
         except BaseException:
             for rank in ranks:
                 rank.kill()
@@ -161,14 +86,14 @@ class RankedWorker:
     # --- an optimizer step --------------------------------------------------------------------------------------------
 
     async def backward(self, group: TrainingGroup, reference: Reference, place: int | None = None) -> None:
-        """Give the group to the rank with the fewest tokens; returns when a rank is free for the next one."""
+        """Give the group to a rank; returns when one is free for the next."""
         async with self._mending:
             before, step = self.num_recoveries, self._step
             place = len(step.given) if place is None else place
             step.given.append(Given(group=group, reference=reference, place=place))
-            self._give(step.given[-1])
+            step.running.update(self._sharing.give(step.given[-1]))
         try:
-            while len(step.running) >= len(self._ranks):
+            while len(step.running) >= self._sharing.num_running:
                 done, step.running = await asyncio.wait(step.running, return_when=asyncio.FIRST_COMPLETED)
                 await asyncio.gather(*done)
         except RankDied as died:
@@ -177,10 +102,13 @@ class RankedWorker:
     async def step(self, lr: float) -> StepStats:
         """See `Learner.step`; figures over all ranks."""
         while True:
-            before = self.num_recoveries
-            running, self._step.running = self._step.running, set()
+            async with self._mending:
+                before = self.num_recoveries
+                running, self._step.running = {*self._step.running, *self._sharing.rest()}, set()
             made: list[StepStats | BaseException] = [
-                error for error in await asyncio.gather(*running, return_exceptions=True) if error is not None
+                error
+                for error in await asyncio.gather(*running, return_exceptions=True)
+                if isinstance(error, BaseException)
             ]
             if not made:
                 made = await asyncio.gather(*(rank.step(lr) for rank in self._ranks), return_exceptions=True)
@@ -190,32 +118,27 @@ class RankedWorker:
                 stats = [one for one in stats if int(one["update/version"]) > self._version]
             if stats:
                 self._version = int(stats[0]["update/version"])
-                self._step = _Step([0] * len(self._ranks))
+                self._begin()
                 return {**stats[0], "time/learner_s": max(one["time/learner_s"] for one in stats)}
 
-    def _give(self, given: Given) -> None:
-        step = self._step
-        number = least(step.loads)
-        step.loads[number] += max(1, num_tokens(given.group))
-        step.running.add(asyncio.create_task(self._ranks[number].backward(given)))
+    def _begin(self, given: Sequence[Given] = ()) -> None:
+        """A step anew, of these groups."""
+        self._step = _Step(list(given))
+        self._sharing.begin()
+        for one in given:
+            self._step.running.update(self._sharing.give(one))
 
     # --- everything else ----------------------------------------------------------------------------------------------
 
     async def score(self, token_ids: Sequence[int], *, adapter: bool) -> tuple[float, ...]:
-        return await self._mended(lambda: self._ranks[0].score(token_ids, adapter))
+        return await self._mended(lambda: self._sharing.ask(lambda rank: rank.score(token_ids, adapter)))
 
     async def reference_logprobs(
         self, prompt_ids: Sequence[int], completions: Sequence[Completion], temperature: float
     ) -> tuple[tuple[float, ...], ...]:
-        async def ask() -> tuple[tuple[float, ...], ...]:
-            number = least(self._scoring)
-            self._scoring[number] += 1
-            try:
-                return await self._ranks[number].reference_logprobs(prompt_ids, completions, temperature)
-            finally:
-                self._scoring[number] -= 1
-
-        return await self._mended(ask)
+        return await self._mended(
+            lambda: self._sharing.ask(lambda rank: rank.reference_logprobs(prompt_ids, completions, temperature))
+        )
 
     async def publish(self, store: AdapterStore) -> Adapter:
         files = await self._mended(lambda: self._ranks[0].adapter())
@@ -240,7 +163,7 @@ class RankedWorker:
     async def _copy(self) -> LearnerCopy:
         """An interrupted step is forgotten by all ranks."""
         await asyncio.gather(*self._step.running, return_exceptions=True)
-        self._step = _Step([0] * len(self._ranks))
+        self._begin()
         others = asyncio.gather(*(rank.version() for rank in self._ranks[1:]))
         copy, _ = await asyncio.gather(self._ranks[0].copy(), others)
         return copy
@@ -250,7 +173,8 @@ class RankedWorker:
     async def _mended(self, work: Callable[[], Awaitable[T]]) -> T:
         """The result of `work`; where a rank has died it is replaced, and the work done again."""
         while True:
-            before = self.num_recoveries
+            async with self._mending:
+                before = self.num_recoveries
             try:
                 return await work()
             except RankDied as died:
@@ -278,21 +202,21 @@ class RankedWorker:
         await asyncio.gather(*self._step.running, return_exceptions=True)
         asked = await asyncio.gather(*(rank.version() for rank in self._ranks), return_exceptions=True)
         versions = {number: found for number, found in enumerate(asked) if not isinstance(found, BaseException)}
-        if not versions or self.num_recoveries > MAX_RECOVERIES:
+        if not (versions or self._kept) or self.num_recoveries > MAX_RECOVERIES:
             raise InfrastructureError(f"{died}; no learner rank is left to go on from: resume the run") from died
         dead = [number for number in range(len(self._ranks)) if number not in versions]
         self._say(f"learner rank {', '.join(map(str, dead)) or '(a connection)'} has died; it is started anew")
-        newest = max(versions, key=lambda number: versions[number])
-        copy = await self._ranks[newest].copy()
-        for number in dead:
+        if self._kept is None:
+            newest = max(versions, key=lambda number: versions[number])
+            self._kept = await self._ranks[newest].copy()
+        for number in self._sharing.replaced(dead):
             self._ranks[number].kill()
             self._ranks[number] = await self._start(number)
-        await asyncio.gather(*(rank.load(copy.state) for rank in self._ranks))
         await _meet(self._ranks)
-        given = self._step.given if versions[newest] == self._version else []
-        self._step = _Step([0] * len(self._ranks), given)
-        for one in given:
-            self._give(one)
+        copy = self._kept
+        await asyncio.gather(*(rank.load(copy.state) for rank in self._ranks))
+        self._kept = None
+        self._begin(self._step.given if copy.version == self._version else [])
 
 
 def _sorted_out(made: Sequence[StepStats | BaseException]) -> tuple[RankDied | None, list[StepStats]]:

@@ -106,6 +106,7 @@ def _learner_plan(
         sampler_bytes=kept,
         taken_again=held.total - kept if placement.is_shared else 0,
         taken_bytes=_taken(hardware, placement.learner),
+        base_shares=config.base_shares,
         device=f"{name} while it learns" if _in_turns(config, placement) else name,
     )
 

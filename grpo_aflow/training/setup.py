@@ -297,7 +297,9 @@ def plan_memory(config: TrainConfig, model: PreparedModel, tasks: Sequence[Task]
     return planned
 
 
-def _learner(config: TrainConfig, dump_dir: Path, plan: MemoryPlan, model: PreparedModel) -> Learner:
+def _learner(
+    config: TrainConfig, dump_dir: Path, plan: MemoryPlan, model: PreparedModel, /, *, shard_base: bool = False
+) -> Learner:
     from grpo_aflow.learner.learner import Learner
 
     return Learner(
@@ -314,6 +316,7 @@ def _learner(config: TrainConfig, dump_dir: Path, plan: MemoryPlan, model: Prepa
         dump_dir=dump_dir,
         published_dtype=_published_dtype(config, model.dtype),
         planned=plan.summary,
+        shard_base=shard_base,
     )
 
 

@@ -67,13 +67,14 @@ class Killer(threading.Thread):
         ("run", "rollouts.jsonl", 9, {"kind": "rollout", "step": 2}),
     )
 
-    def __init__(self, root, command):
+    def __init__(self, root, command, actors=("EngineActor", "WorkerActor", "RankActor", "run")):
         super().__init__(daemon=True)
         self.root, self.command = root, command
+        self.moments = [moment for moment in self.MOMENTS if moment[0] in actors]
         self.killed, self.processes = [], []
 
     def run(self):
-        for actor, file, number, wanted in self.MOMENTS:
+        for actor, file, number, wanted in self.moments:
             while sum(wanted.items() <= line.items() for line in lines(self.root, file)) < number:
                 if self.command.has_ended():
                     return
@@ -109,14 +110,7 @@ def test_the_same_run_though_one_of_each_kind_and_the_run_itself_are_killed(mode
     assert done.returncode == 0, done.stderr
     assert "step 2/2" in done.stdout
     assert "step 1/2" not in done.stdout
-    for own, other in zip(metrics_of(only_run(here)), metrics_of(only_run(there)), strict=True):
-        for name in ("loss/total", "loss/policy", "reward/mean", "update/num_tokens", "update/version"):
-            assert other[name] == pytest.approx(own[name], abs=1e-5), name
-    for step in (1, 2):
-        file = f"checkpoints/step_{step:06d}/adapter/adapter_model.safetensors"
-        own, other = load_file(only_run(here) / file), load_file(only_run(there) / file)
-        assert own.keys() == other.keys()
-        assert max(float((own[name] - other[name]).abs().max()) for name in own) <= 1e-5
+    assert_same_learning(only_run(here), only_run(there))
     assert answered(there) == answered(here)
     assert len(set(answered(there))) == len(answered(there))  # nothing is paid twice
     deadline = time.monotonic() + 30  # Ray's last processes take a moment to end
@@ -124,6 +118,35 @@ def test_the_same_run_though_one_of_each_kind_and_the_run_itself_are_killed(mode
     while (left := [one for one in left if one.is_running()] + orphaned_sandboxes()) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left
+
+
+@pytest.mark.slow
+def test_a_base_in_parts_learns_the_same_though_a_rank_is_killed(model_cache, tmp_path):
+    """With KL, whose reference is computed ahead, by one rank while the others follow."""
+    from grpo_aflow.train import train
+
+    here, there, with_kl = tmp_path / "here", tmp_path / "there", ("objective.kl=k3", "objective.kl_coef=0.05")
+    train(compose(*SHORT, *with_kl, f"paths.runs={here}"))
+    in_parts = ("cluster=ray", "cluster.num_engines=1", "cluster.num_ranks=2", "cluster.shard_base=true", *SHARES)
+    command = Command("train", [*SHORT, *with_kl, *in_parts, f"paths.runs={there}"], tmp_path)
+    killer = Killer(there, command, actors=("RankActor",))
+    killer.start()
+    done = command.end()
+    assert done.returncode == 0, done.stderr
+    killer.join()
+    assert killer.killed == ["RankActor"]
+    assert_same_learning(only_run(here), only_run(there))
+
+
+def assert_same_learning(here, there):
+    for own, other in zip(metrics_of(here), metrics_of(there), strict=True):
+        for name in ("loss/total", "loss/policy", "reward/mean", "update/num_tokens", "update/version"):
+            assert other[name] == pytest.approx(own[name], abs=1e-5), name
+    for step in (1, 2):
+        file = f"checkpoints/step_{step:06d}/adapter/adapter_model.safetensors"
+        own, other = load_file(here / file), load_file(there / file)
+        assert own.keys() == other.keys()
+        assert max(float((own[name] - other[name]).abs().max()) for name in own) <= 1e-5
 
 
 @pytest.mark.slow
@@ -177,6 +200,12 @@ def test_local_does_not_import_ray(tmp_path):
     assert json.loads(done.stdout) is False
 
 
+def test_in_how_many_parts_the_base_is_held():
+    two = ("cluster=ray", "cluster.num_ranks=2")
+    given = ((), two, (*two, "cluster.shard_base=true"))
+    assert [compose(*overrides).base_shares for overrides in given] == [1, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -184,6 +213,7 @@ def test_local_does_not_import_ray(tmp_path):
         ("cluster.max_engines=1", "max_engines=1 is less than num_engines=2"),
         ("cluster.rank_gpus=-1", "rank_gpus must not be negative"),
         ("cluster.start_timeout_s=0", "start_timeout_s must be positive"),
+        ("cluster.shard_base=true", "shard_base spreads .* and num_ranks is 1: set num_ranks=2 or more"),
     ],
 )
 def test_values_out_of_range(override, said):

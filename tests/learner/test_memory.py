@@ -87,11 +87,25 @@ def test_scoring_takes_what_lives_in_a_real_forward(wide_base, packing, targets)
     assert 1.0 <= (estimate + 16 * 1024 * 12) / counted.peak <= 1.3
 
 
-def plan(*, lora=None, load=LOAD, dtype="bfloat16", device=80 * GIB, sampler=0, **changes):
+def plan(*, lora=None, load=LOAD, dtype="bfloat16", device=80 * GIB, sampler=0, shares=1, **changes):
     made = settings(**{"micro_batch": 4, "logits_chunk": 1024, "gradient_checkpointing": None} | changes)
     return memory_plan(
-        QWEN25_7B, lora or spec(rank=16), made, load, dtype=dtype, device_bytes=device, sampler_bytes=sampler
+        QWEN25_7B,
+        lora or spec(rank=16),
+        made,
+        load,
+        dtype=dtype,
+        device_bytes=device,
+        sampler_bytes=sampler,
+        base_shares=shares,
     )
+
+
+def test_of_a_base_in_parts_a_share_of_the_layers_counts_and_what_is_gathered():
+    outside = 2 * 2 * QWEN25_7B.vocab_size * QWEN25_7B.hidden_size
+    layer = 2 * QWEN25_7B.num_layer_weights
+    held = [plan(shares=shares).parts["base weights"] for shares in (1, 2, 4)]
+    assert held == [outside + 28 * layer, outside + (14 + 3) * layer, outside + (7 + 3) * layer]
 
 
 def test_weights_are_those_of_the_model_card():

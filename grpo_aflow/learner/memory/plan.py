@@ -25,6 +25,7 @@ RESERVE = 0.06  # of the device: driver, allocator fragmentation, kernels' works
 ADAPTER_COPIES = 6
 ENOUGH_TOKENS = 16_384  # of a micro-batch: more would not make matrix products any faster
 STEP_TOKENS = 256
+GATHERED_LAYERS = 3  # of a sharded base at once: the one that computes, the next one, and the buffer it comes through
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,12 +136,13 @@ def memory_plan(
     sampler_bytes: int,
     taken_again: int = 0,
     taken_bytes: int = 0,
+    base_shares: int = 1,
     device: str = "the device",
 ) -> MemoryPlan:
     """Plan a run whose sampler holds `sampler_bytes` (its own weights and cache) of the same device's memory.
 
     taken_again: what it takes besides when the learner's turn is over, and only scores. taken_bytes: what other
-    processes have of the device.
+    processes have of the device. base_shares: over how many learner ranks the base's decoder layers are spread.
 
     What the settings leave open is chosen here: activations are recomputed where keeping them would leave less than
     `ENOUGH_TOKENS` for a micro-batch, and a micro-batch takes what there is room for, at most `ENOUGH_TOKENS`.
@@ -148,7 +150,7 @@ def memory_plan(
     size = NUM_BYTES[dtype]
     head_copy = shape.vocab_size * shape.hidden_size * 4 if settings.lm_head_fp32 and size < 4 else 0
     parts = {
-        "base weights": shape.num_weights * size + head_copy,
+        "base weights": _held_weights(shape, base_shares) * size + head_copy,
         "adapter and optimizer": ADAPTER_COPIES * 4 * shape.num_adapter_weights(lora),
         "activations": 0,
         "logits chunk": logits_bytes(shape, settings),
@@ -159,6 +161,15 @@ def memory_plan(
     room = device_bytes - sum(parts.values())
     settings, parts["activations"] = _cut(shape, lora, settings, load, size, room, taken_again)
     return MemoryPlan(parts=parts, device_bytes=device_bytes, settings=settings, device=device)
+
+
+def _held_weights(shape: ModelShape, base_shares: int) -> int:
+    """Of the base, in one process that holds a share of its decoder layers and gathers them one after the other."""
+    if base_shares == 1:
+        return shape.num_weights
+    layers = shape.num_layers * shape.num_layer_weights
+    gathered = GATHERED_LAYERS * shape.num_layer_weights
+    return shape.num_weights - layers + -(-layers // base_shares) + gathered
 
 
 def sampling_plan(

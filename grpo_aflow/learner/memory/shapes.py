@@ -63,9 +63,13 @@ class ModelShape:
 
     @property
     def num_weights(self) -> int:
-        layer = sum(rows * columns for rows, columns in self.linears().values()) + 4 * self.hidden_size
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
-        return self.num_layers * layer + embeddings
+        return self.num_layers * self.num_layer_weights + embeddings
+
+    @property
+    def num_layer_weights(self) -> int:
+        """Of one decoder layer."""
+        return sum(rows * columns for rows, columns in self.linears().values()) + 4 * self.hidden_size
 
     def num_adapter_weights(self, lora: LoraSpec) -> int:
         return self.num_layers * sum(lora.rank * sum(self.linears()[name]) for name in self.adapted(lora))

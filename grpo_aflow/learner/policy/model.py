@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from safetensors import SafetensorError
@@ -27,8 +27,12 @@ from grpo_aflow.learner.policy.head import Scores, Truncation, token_scores
 from grpo_aflow.learner.policy.kernel_check import check_kernels
 from grpo_aflow.learner.policy.packing import Layout, PaddedRows, SharedPrefix
 from grpo_aflow.learner.policy.rows import Limits, TokenRow, micro_batches, on_device, spread, token_places, unweighted
+from grpo_aflow.learner.policy.sharding import Lockstep, shard
 from grpo_aflow.learner.settings import LearnerSettings, Packing
 from grpo_aflow.run.cards import float32_products
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 POLICY, REFERENCE, BASE = "default", "reference", "base"  # which weights score; the first two are adapters' names
 
@@ -49,16 +53,15 @@ class PolicyModel:
         name: str | None = None,
         start: Path | None = None,
         keep_start: bool = False,
+        shard_base: bool = False,
     ) -> None:
         """Load the base from `path` and attach an adapter; micro-batches keep to `limits`.
 
         name: what saved adapters call their base (None: `path`). start: an adapter in PEFT's format to begin from
         (None: a fresh one drawn from `seed`). keep_start: keep it, frozen, as the reference; without one the base is.
+        shard_base: `device` is not to hold the whole base; the model stays in the machine's memory until `shard`.
         """
-        base = load_base(path, device=device, dtype=dtype, packing=settings.packing)
-        if device != "cpu":
-            torch.set_float32_matmul_precision(float32_products(tf32=settings.tf32))
-            _check_kernels(base)
+        base = load_base(path, device="cpu" if shard_base else device, dtype=dtype, packing=settings.packing)
         self.base_id = fingerprint(base)
         self.model, self.dropout = attach(base, lora, seed=seed)
         self.model.peft_config[POLICY].base_model_name_or_path = name or str(path)
@@ -77,16 +80,29 @@ class PolicyModel:
         self.limits = limits
         self.max_length = int(base.config.max_position_embeddings)
         self._backbone = cast(PreTrainedModel, base.base_model)
-        head = base.get_output_embeddings().weight
-        self._head = head.float() if settings.lm_head_fp32 else head
-        self.device = head.device
         self._settings = settings
+        self._lockstep: Lockstep | None = None
+        self._target = device
+        self._settle()
 
     def layout(self, prompt_ids: Sequence[int]) -> Layout:
         """Open a prompt for micro-batches of its completions."""
         if self._settings.packing == Packing.padded:
             return PaddedRows(self._backbone, prompt_ids)
-        return SharedPrefix(self._backbone, prompt_ids)
+        return SharedPrefix(self._backbone, prompt_ids, whole_passes=self.is_sharded)
+
+    def shard(self, process_group: ProcessGroup) -> None:
+        """Go to the device with this rank's share of the base's decoder layers alone. Once, before anything else."""
+        self._lockstep = shard(self.model, self._backbone, torch.device(self._target), process_group)
+        self._settle()
+
+    def together(self) -> AbstractContextManager[None]:
+        """All ranks of a sharded base must be in here for one of them to compute anything with it."""
+        return nullcontext() if self._lockstep is None else self._lockstep.together()
+
+    @property
+    def is_sharded(self) -> bool:
+        return self._lockstep is not None
 
     def num_carried(self, prompt_ids: Sequence[int]) -> int:
         """Tokens of the prompt that every row of a micro-batch computes once more."""
@@ -173,6 +189,16 @@ class PolicyModel:
                 yield
             finally:
                 self.model.set_adapter(POLICY)
+
+    def _settle(self) -> None:
+        """Take note of where the model is now."""
+        base = cast(PreTrainedModel, self.model.get_base_model())
+        head = base.get_output_embeddings().weight
+        self._head = head.float() if self._settings.lm_head_fp32 else head
+        self.device = head.device
+        if self.device.type != "cpu":
+            torch.set_float32_matmul_precision(float32_products(tf32=self._settings.tf32))
+            _check_kernels(base)
 
     def _keep_reference(self) -> None:
         """A second, frozen adapter in the same model, equal to the first as it is now."""

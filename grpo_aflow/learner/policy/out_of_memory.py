@@ -23,12 +23,14 @@ def within_memory(
     """Do `work` on rows, twice where memory runs out the first time; the smaller micro-batches then stay.
 
     A single row is tried again as it is, with the memory that the allocator had kept. planned: what the memory plan had
-    said. Raises UserError when memory runs out again.
+    said. Raises UserError when memory runs out again, and at once where the base is sharded: the other ranks stand in
+    the midst of the pass that failed.
     """
     try:
         return work()
-    except torch.OutOfMemoryError:  # what the failed attempt held goes with its frames, so the second is outside
-        pass
+    except torch.OutOfMemoryError as error:  # what the failed attempt held goes with its frames: the second is outside
+        if policy.is_sharded:
+            raise _out_of_memory(policy, planned) from error
     policy.limits = policy.limits.halved(rows, policy.num_carried(prompt_ids))
     for parameter in policy.parameters.values():
         parameter.grad = None  # of the attempt's first micro-batches
@@ -37,11 +39,15 @@ def within_memory(
     try:
         return work()
     except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"out of memory on {policy.device}, also with micro-batches of {policy.limits.rows} rows and "
-            f"{policy.limits.tokens} tokens ({planned}): lower learner.max_tokens_per_micro_batch, "
-            "learner.logits_chunk or sampler.gpu_memory_utilization, or set learner.gradient_checkpointing=true"
-        ) from error
+        raise _out_of_memory(policy, planned) from error
+
+
+def _out_of_memory(policy: PolicyModel, planned: str) -> UserError:
+    return UserError(
+        f"out of memory on {policy.device}, also with micro-batches of {policy.limits.rows} rows and "
+        f"{policy.limits.tokens} tokens ({planned}): lower learner.max_tokens_per_micro_batch, "
+        "learner.logits_chunk or sampler.gpu_memory_utilization, or set learner.gradient_checkpointing=true"
+    )
 
 
 def give_back(device: torch.device) -> None:

@@ -69,16 +69,22 @@ class SharedPrefix:
     for keys and values alone, and ends with those of the last layer.
     """
 
-    def __init__(self, backbone: PreTrainedModel, prompt: TokenIds) -> None:
+    def __init__(self, backbone: PreTrainedModel, prompt: TokenIds, *, whole_passes: bool = False) -> None:
+        """whole_passes: forward and backward go through all of every layer, as ranks of a sharded base expect of each
+        other (see `sharding`)."""
         self._backbone = backbone
         *before, self._last = prompt
         self._num_before = len(before)
+        self._end: Tensor | None = None
         self._states: list[Tensor] = []  # keys, then values, [1, heads, P - 1, head size] of each layer
         if before:
             # A checkpointed layer is left by its end alone.
-            reading = Prefix(backbone.config.num_hidden_layers, ends_forward=not backbone.is_gradient_checkpointing)
+            ends_forward = not (backbone.is_gradient_checkpointing or whole_passes)
+            reading = Prefix(backbone.config.num_hidden_layers, ends_forward=ends_forward)
+            ids = on_device([before], torch.long, backbone.device)
             with reading.to_the_last_layer():
-                backbone(input_ids=on_device([before], torch.long, backbone.device), use_cache=False, record=reading)
+                output = backbone(input_ids=ids, use_cache=False, record=reading)
+                self._end = output.last_hidden_state if whole_passes else None
             self._check(reading.is_whole)
             self._states = [*reading.keys, *reading.values]
         # The rows' graphs end here: their gradients gather in the leaves until `close`.
@@ -96,6 +102,8 @@ class SharedPrefix:
 
     def close(self) -> None:
         pairs = [(s, leaf.grad) for s, leaf in zip(self._states, self._leaves, strict=True) if leaf.grad is not None]
+        if pairs and self._end is not None:
+            pairs.append((self._end, torch.zeros_like(self._end)))
         if pairs:
             torch.autograd.backward([s for s, _ in pairs], [g for _, g in pairs])
 

@@ -65,7 +65,7 @@ def join(address: str, rank: int, num_ranks: int, *, device: str, timeout_s: flo
         return None
     with _lost_peers():
         torch.distributed.init_process_group(
-            "gloo" if device == "cpu" else "nccl",
+            "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
             init_method=f"tcp://{address}",
             rank=rank,
             world_size=num_ranks,
@@ -75,9 +75,25 @@ def join(address: str, rank: int, num_ranks: int, *, device: str, timeout_s: flo
 
 
 @contextmanager
+def lost_within_a_pass() -> Iterator[None]:
+    """As RankDied what FSDP meets where a peer is gone; the block also computes, so other errors stay what they are."""
+    try:
+        yield
+    except RuntimeError as error:
+        # gloo has no type of its own: it names its source file.
+        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+            raise _broken(error) from error
+        raise
+
+
+@contextmanager
 def _lost_peers() -> Iterator[None]:
     """torch reports a peer that is gone, or that does not come, as a RuntimeError."""
     try:
         yield
     except RuntimeError as error:
-        raise RankDied(f"the connection between learner ranks broke ({str(error).splitlines()[0]})") from error
+        raise _broken(error) from error
+
+
+def _broken(error: RuntimeError) -> RankDied:
+    return RankDied(f"the connection between learner ranks broke ({str(error).splitlines()[0]})")

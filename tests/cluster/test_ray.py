@@ -22,8 +22,9 @@ pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install 'grpo-aflo
 SHARES = ("cluster.engine_cpus=0.25", "cluster.rank_cpus=0.25", "cluster.worker_cpus=0.25")
 RAY = ("cluster=ray", "cluster.num_ranks=2", "cluster.num_workers=2", *SHARES)
 # Ranks add their sums in the order of arrival, and Adam makes a step of the learning rate of any sum, however small: at
-# 5e-3 the weights of the second step differ by 3e-5.
-SHORT = (*SMALL, "schedule.num_steps=2", "schedule.learning_rate=1.0e-3", "eval.datasets=[]")
+# 5e-3 the weights of the second step differ by 3e-5. The reference of the KL is computed ahead, by any one rank.
+WITH_KL = ("objective.kl=k3", "objective.kl_coef=0.05")
+SHORT = (*SMALL, "schedule.num_steps=2", "schedule.learning_rate=1.0e-3", "eval.datasets=[]", *WITH_KL)
 PROCESSES = ("ray::", "raylet", "gcs_server")
 
 
@@ -94,12 +95,19 @@ def answered(root):
     return sorted((line["step"], line["task"], line["member"], tuple(line["ordinal"])) for line in paid)
 
 
-@pytest.mark.slow
-def test_the_same_run_though_one_of_each_kind_and_the_run_itself_are_killed(model_cache, tmp_path):
+@pytest.fixture(scope="module")
+def here(model_cache, tmp_path_factory):
+    """The folder of the run in one process."""
     from grpo_aflow.train import train
 
-    here, there = tmp_path / "here", tmp_path / "there"
-    train(compose(*SHORT, f"paths.runs={here}"))
+    folder = tmp_path_factory.mktemp("here")
+    train(compose(*SHORT, f"paths.runs={folder}"))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_same_run_though_one_of_each_kind_and_the_run_itself_are_killed(here, tmp_path):
+    there = tmp_path / "there"
     command = Command("train", [*SHORT, *RAY, f"paths.runs={there}"], tmp_path)
     killer = Killer(there, command)
     killer.start()
@@ -121,14 +129,10 @@ def test_the_same_run_though_one_of_each_kind_and_the_run_itself_are_killed(mode
 
 
 @pytest.mark.slow
-def test_a_base_in_parts_learns_the_same_though_a_rank_is_killed(model_cache, tmp_path):
-    """With KL, whose reference is computed ahead, by one rank while the others follow."""
-    from grpo_aflow.train import train
-
-    here, there, with_kl = tmp_path / "here", tmp_path / "there", ("objective.kl=k3", "objective.kl_coef=0.05")
-    train(compose(*SHORT, *with_kl, f"paths.runs={here}"))
+def test_a_base_in_parts_learns_the_same_though_a_rank_is_killed(here, tmp_path):
+    there = tmp_path / "there"
     in_parts = ("cluster=ray", "cluster.num_engines=1", "cluster.num_ranks=2", "cluster.shard_base=true", *SHARES)
-    command = Command("train", [*SHORT, *with_kl, *in_parts, f"paths.runs={there}"], tmp_path)
+    command = Command("train", [*SHORT, *in_parts, f"paths.runs={there}"], tmp_path)
     killer = Killer(there, command, actors=("RankActor",))
     killer.start()
     done = command.end()

@@ -8,7 +8,7 @@ from grpo_aflow.learner.learner import Learner
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip, ZeroVariance
-from grpo_aflow.learner.settings import LearnerSettings, Packing
+from grpo_aflow.learner.settings import AdapterProducts, LearnerSettings, Packing
 from grpo_aflow.types import AdvantageKind, Completion, TrainingGroup
 
 VOCAB = 96
@@ -54,6 +54,7 @@ SETTINGS = {
     "gradient_checkpointing": False,
     "logits_chunk": 7,
     "lm_head_fp32": False,
+    "adapter_products": AdapterProducts.float32,
     "tf32": False,
     "device": None,
     "max_nonfinite_steps": 2,

@@ -1,10 +1,11 @@
 """How far the sampler's log-probabilities are from the learner's, on real tokens of a real model.
 
-python experiments/real_model/mismatch.py MODEL_FOLDER DTYPE [NUM_TOKENS]
+python experiments/real_model/mismatch.py MODEL_FOLDER DTYPE [NUM_TOKENS [OVERRIDE ...]]
 
 Completions are drawn by vLLM at temperature 1 under an adapter (version 0) and scored again by the learner. A probe of
 1,000 of these tokens is then scored on both sides under the base, version 0 and version 1, which is one Adam step away:
-what a dropped or a stale adapter looks like beside the noise of the arithmetic. Writes mismatch_DTYPE.json.
+what a dropped or a stale adapter looks like beside the noise of the arithmetic. Writes mismatch_DTYPE.json; with
+further overrides, such as learner.adapter_products=base, it only prints.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,12 @@ GROUP, PROBE_TOKENS = 8, 1000
 B_STD, STEP = 2e-3, 3e-4  # of version 0's B; of every weight from version 0 to 1, as in Adam's first step
 
 
-async def measure(folder: str, dtype: str, num_tokens: int) -> dict[str, Any]:
+async def measure(folder: str, dtype: str, num_tokens: int, more: Sequence[str]) -> dict[str, Any]:
     config = compose(
         *("model=qwen25_7b", f"model.path={folder}", "model.device=cpu", f"model.dtype={dtype}"),
         *("model.max_model_len=2048", "model.cpu_threads=2", "warmstart=none", "prompt=compact"),
         *("prompt.problem_chars=600", "sampler.cpu_threads=2", "sampler.kv_cache_gb=1", "sampler.max_num_seqs=32"),
+        *more,
     )
     with Progress(num_steps=1, log_every=1) as progress:
         model = await prepare_model(config, [], progress)
@@ -95,9 +98,11 @@ async def measure(folder: str, dtype: str, num_tokens: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    folder, dtype = sys.argv[1:3]
-    found = asyncio.run(measure(folder, dtype, int(sys.argv[3]) if len(sys.argv) > 3 else 5000))
-    (HERE / f"mismatch_{dtype}.json").write_text(json.dumps(found))
+    folder, dtype, *rest = sys.argv[1:]
+    num_tokens, more = int(rest[0]) if rest else 5000, rest[1:]
+    found = asyncio.run(measure(folder, dtype, num_tokens, more))
+    if not more:
+        (HERE / f"mismatch_{dtype}.json").write_text(json.dumps(found))
     size = np.abs(found["differences"])
     quantiles = {q: float(np.quantile(size, q)) for q in (0.5, 0.9, 0.99, 0.999)}
     print(dtype, found["num_tokens"], "tokens: mean", size.mean(), "max", size.max(), "quantiles", quantiles)

@@ -14,6 +14,13 @@ class Packing(StrEnum):
     padded = "padded"  # every row carries its own copy of the prompt: the reference, and the slowest
 
 
+class AdapterProducts(StrEnum):
+    """In which type the adapter's products are computed; its weights, gradient sums and optimizer are fp32 always."""
+
+    float32 = "float32"  # exact: each adapter keeps a copy of its input in fp32
+    base = "base"  # the base's own type, of weights that are rounded to it, as vLLM serves them
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnerSettings:
     """Settings of the optimizer step."""
@@ -29,7 +36,8 @@ class LearnerSettings:
     gradient_checkpointing: bool | None
     logits_chunk: int  # tokens whose full-vocabulary logits exist at once
     lm_head_fp32: bool  # compute logits in fp32 also where the base is bf16 or fp16
-    tf32: bool  # on a card fp32 products, which are the adapter's, with 10 bits of mantissa
+    adapter_products: AdapterProducts
+    tf32: bool  # on a card fp32 products with 10 bits of mantissa
     device: str | None  # "cpu", "cuda", "cuda:1"; None: the model's
     max_nonfinite_steps: int  # this many refused steps in a row stop the run
 
@@ -46,6 +54,10 @@ class LearnerSettings:
                 raise ValueError(f"{name} must be at least 0 and finite; got {getattr(self, name)}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be two numbers in [0, 1), for example [0.9, 0.999]; got {list(self.betas)}")
+
+    def adapter_size(self, element_size: int) -> int:
+        """Bytes of a number in the adapter's products. element_size: of one of the base."""
+        return element_size if self.adapter_products == AdapterProducts.base else 4
 
     def num_rows(self, num_sequences: int) -> int:
         """Rows of a micro-batch in a step of `num_sequences` sequences."""

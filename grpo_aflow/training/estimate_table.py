@@ -8,9 +8,11 @@ docs/gpu.md shows the same table; a test holds the two together. Pure arithmetic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from grpo_aflow.learner.memory.plan import GIB, Load
 from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B, ModelShape
+from grpo_aflow.learner.settings import AdapterProducts
 from grpo_aflow.run.card_speeds import A100_40, A100_80, CARD_SPEEDS, H100, H200, L40S, CardSpeed
 from grpo_aflow.sampler.colocation import Colocate
 from grpo_aflow.sampler.settings import VllmSettings
@@ -30,15 +32,18 @@ from grpo_aflow.training.trials import LONG, LORA_128, SHORT, trial_plan
 
 SHOWN = (H200, H100, A100_80, L40S, A100_40)
 SEED = next(command for command in COMMANDS if "experiment=seed_7b" in command.overrides)
+FLOAT32, BASE = AdapterProducts.float32, AdapterProducts.base
+BASE_PRODUCTS = f"learner.adapter_products={BASE}"
 REFUSED = "refused"  # the memory plan does not fit
 Stage = Callable[[CardSpeed], str]
 
 
-def _learner(shape: ModelShape, load: Load, *, tf32: bool = False) -> Stage:
+def _learner(shape: ModelShape, load: Load, *, tf32: bool = False, products: AdapterProducts = FLOAT32) -> Stage:
     """A trial of `make gpu-check`."""
 
     def stage(card: CardSpeed) -> str:
-        plan = trial_plan(shape, LORA_128, load, device_bytes=int(card.memory_gib * GIB), tf32=tf32)
+        room = int(card.memory_gib * GIB)
+        plan = trial_plan(shape, LORA_128, load, device_bytes=room, tf32=tf32, adapter_products=products)
         if not plan.fits:
             return REFUSED
         found = learner_time(card, shape, LORA_128, load, plan.settings)
@@ -69,9 +74,11 @@ def _hand_over(choice: Colocate) -> Stage:
     return stage
 
 
-def _seed_step(of: Callable[[StepTime], float]) -> Stage:
+def _seed_step(of: Callable[[StepTime], float], *more: str) -> Stage:
+    command = replace(SEED, overrides=(*SEED.overrides, *more))
+
     def stage(card: CardSpeed) -> str:
-        found = command_time(SEED, card)
+        found = command_time(command, card)
         return REFUSED if found is None else f"{of(found):.0f} s"
 
     return stage
@@ -84,8 +91,10 @@ def stages() -> Mapping[str, Stage]:
         "learner 0.5B, SHORT": _learner(QWEN25_05B, SHORT),
         "learner 7B, SHORT": _learner(QWEN25_7B, SHORT),
         "the same with `learner.tf32=true`": _learner(QWEN25_7B, SHORT, tf32=True),
+        "the same with `learner.adapter_products=base`": _learner(QWEN25_7B, SHORT, products=BASE),
         "learner 7B, LONG": _learner(QWEN25_7B, LONG),
         "the same with `learner.tf32=true` ": _learner(QWEN25_7B, LONG, tf32=True),
+        "the same with `learner.adapter_products=base` ": _learner(QWEN25_7B, LONG, products=BASE),
         "decoding 7B, 16 sequences of 8,192 tokens": _decoding(LONG, number=16),
         "decoding 7B, 256 sequences of 1,024 tokens": _decoding(SHORT, number=256),
         f"publishing an adapter of {size:.2f} GB": lambda card: f"{publishing_time(QWEN25_7B, LORA_128):.1f} s",
@@ -96,6 +105,7 @@ def stages() -> Mapping[str, Stage]:
         "its learner": _seed_step(lambda found: found.learner_s),
         "its step at staleness 0": _seed_step(lambda found: found.on_policy_s),
         "its step at staleness 1": _seed_step(lambda found: found.staleness_1_s),
+        "the same with `learner.adapter_products=base`  ": _seed_step(lambda found: found.staleness_1_s, BASE_PRODUCTS),
     }
 
 
@@ -130,7 +140,7 @@ def assumptions() -> str:
     a = ASSUMED
     return (
         f"Assumed: {a.matrix_share:.0%} of the bf16 peak in large products and attention, {a.adapter_share:.0%} of the "
-        f"fp32 or TF32 peak in the adapter's, {a.bandwidth_share:.0%} of the memory's bandwidth; "
+        f"fp32, TF32 or bf16 peak in the adapter's, {a.bandwidth_share:.0%} of the memory's bandwidth; "
         f"{a.launch_s * 1e6:g} us of the host for each of {a.launches_per_layer} kernels of a layer's forward; "
         f"decoding with adapters {a.lora_slowdown - 1:.0%} slower, and {a.decode_host_s * 1e3:g} ms of vLLM for each "
         f"token; adapters written and read at {a.file_rate / 1e9:g} GB/s; {a.release_s:g} s to unmap or map the KV "

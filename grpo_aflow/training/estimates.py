@@ -16,7 +16,7 @@ from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.memory.activations import kept_per_token
 from grpo_aflow.learner.memory.plan import Load
 from grpo_aflow.learner.memory.shapes import ModelShape
-from grpo_aflow.learner.settings import LearnerSettings, Packing
+from grpo_aflow.learner.settings import AdapterProducts, LearnerSettings, Packing
 from grpo_aflow.run.card_speeds import CardSpeed
 from grpo_aflow.sampler.colocation import Colocate, EngineBytes
 
@@ -28,7 +28,7 @@ class Assumed:
     """Shares of a card's peaks, and times that no peak bounds. Assumptions: nothing here has been measured."""
 
     matrix_share: float = 0.55  # of the bf16 peak, in large products and attention
-    adapter_share: float = 0.67  # of the fp32 or TF32 peak, in the adapter's narrow products
+    adapter_share: float = 0.67  # of the fp32, TF32 or bf16 peak, in the adapter's narrow products
     bandwidth_share: float = 0.7  # of the memory's bandwidth
     launch_s: float = 8e-6  # of the host, for each kernel
     launches_per_layer: int = 90  # of a forward: its own, and PEFT's eight for each adapted map
@@ -72,8 +72,20 @@ def recomputed_flops(shape: ModelShape, load: Load) -> float:
 
 
 def adapter_flops(shape: ModelShape, lora: LoraSpec, load: Load, *, recomputes: bool) -> float:
-    """Operations of the adapter, in fp32: forward (twice where it is recomputed), gradients of inputs and weights."""
+    """Operations of the adapter: forward (twice where it is recomputed), gradients of inputs and weights."""
     return 2.0 * shape.num_adapter_weights(lora) * _computed_tokens(load) * (4 if recomputes else 3)
+
+
+def adapter_rate(card: CardSpeed, lora: LoraSpec, settings: LearnerSettings, assumed: Assumed = ASSUMED) -> float:
+    """Operations a second in the adapter's products.
+
+    These are narrow: a number that is read, or written, of `SIZE` bytes goes through 2 * rank of them, so in bf16 the
+    memory's bandwidth bounds them, too.
+    """
+    if settings.adapter_products == AdapterProducts.float32:
+        return (card.tf32_flops if settings.tf32 else card.fp32_flops) * assumed.adapter_share
+    by_reading = 2 * lora.rank / SIZE * card.memory_bandwidth * assumed.bandwidth_share
+    return min(card.bf16_flops * assumed.adapter_share, by_reading)
 
 
 def learner_time(
@@ -86,17 +98,18 @@ def learner_time(
 ) -> LearnerTime:
     """One optimizer step on one group, with the settings that the memory plan has chosen.
 
-    The sum of products in bf16, the adapter's in fp32 or TF32, and activations that are written and read; or what the
-    host needs to launch it all, where that takes longer.
+    The sum of products in bf16, the adapter's in fp32, TF32 or bf16, and activations that are written and read; or what
+    the host needs to launch it all, where that takes longer.
     """
     recomputes = settings.gradient_checkpointing is True
     own = step_flops(shape, load)
     done = own + (recomputed_flops(shape, load) if recomputes else 0.0)
-    adapter_peak = card.tf32_flops if settings.tf32 else card.fp32_flops
     matrices = done / (card.bf16_flops * assumed.matrix_share)
-    adapter = adapter_flops(shape, lora, load, recomputes=recomputes) / (adapter_peak * assumed.adapter_share)
+    rate = adapter_rate(card, lora, settings, assumed)
+    adapter = adapter_flops(shape, lora, load, recomputes=recomputes) / rate
     passes = 3 if recomputes else 2
-    kept = kept_per_token(shape, lora, SIZE, is_shared=settings.packing == Packing.shared_prefix)
+    is_shared = settings.packing == Packing.shared_prefix
+    kept = kept_per_token(shape, lora, SIZE, settings.adapter_size(SIZE), is_shared=is_shared)
     moved = 2 * passes * kept * shape.num_layers * _computed_tokens(load)  # written by one, read by another
     on_card = matrices + adapter + moved / (card.memory_bandwidth * assumed.bandwidth_share)
     launches = (_num_micro_batches(load, settings) + 1) * shape.num_layers * assumed.launches_per_layer * (passes + 1)

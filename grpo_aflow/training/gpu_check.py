@@ -24,6 +24,7 @@ from functools import partial
 import torch
 
 from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B
+from grpo_aflow.learner.settings import AdapterProducts
 from grpo_aflow.sampler.colocation import Colocate
 from grpo_aflow.training.gpu_engine import engine_and_learner
 from grpo_aflow.training.gpu_steps import about_card, kernels, learner_step, out_of_memory, with_vllm
@@ -39,6 +40,7 @@ class Step:
     run: Callable[[str], str]  # device -> what was found; raises when it does not hold
 
 
+BASE = AdapterProducts.base
 STEPS = (
     Step(name="card", limit_s=30, run=about_card),
     Step(name="kernels", limit_s=60, run=kernels),
@@ -46,6 +48,9 @@ STEPS = (
     Step(name="out of memory", limit_s=90, run=out_of_memory),
     Step(name="learner 7B", limit_s=150, run=partial(learner_step, QWEN25_7B, SHORT)),
     Step(name="learner 7B, TF32", limit_s=90, run=partial(learner_step, QWEN25_7B, SHORT, tf32=True)),
+    Step(
+        name="learner 7B, bf16 adapter", limit_s=90, run=partial(learner_step, QWEN25_7B, SHORT, adapter_products=BASE)
+    ),
     Step(name="learner 7B, long", limit_s=120, run=partial(learner_step, QWEN25_7B, LONG)),
     Step(name="run with vLLM", limit_s=90, run=with_vllm),
     Step(name="engine 0.5B", limit_s=120, run=partial(engine_and_learner, QWEN25_05B, SHORT, enforce_eager=True)),

@@ -26,6 +26,7 @@ from grpo_aflow.learner.memory.plan import GIB, Load, MemoryPlan, device_memory
 from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B, ModelShape
 from grpo_aflow.learner.objectives import KL, Aggregation, Correction, OldLogprobs, TokenClip, ZeroVariance
 from grpo_aflow.learner.policy.kernel_check import check_kernels
+from grpo_aflow.learner.settings import AdapterProducts
 from grpo_aflow.learner.update.step_stats import StepStats
 from grpo_aflow.run.card_speeds import speed_of
 from grpo_aflow.run.files import read_jsonl
@@ -74,9 +75,17 @@ def kernels(device: str) -> str:
     return "largest errors: " + ", ".join(largest)
 
 
-def learner_step(shape: ModelShape, load: Load, device: str, *, lora: LoraSpec = LORA_128, tf32: bool = False) -> str:
+def learner_step(
+    shape: ModelShape,
+    load: Load,
+    device: str,
+    *,
+    lora: LoraSpec = LORA_128,
+    tf32: bool = False,
+    adapter_products: AdapterProducts = AdapterProducts.float32,
+) -> str:
     """Two optimizer steps on one group, the second timed: speed beside the estimate, peak memory beside the plan."""
-    trial = start_trial(shape, lora, load, device, tf32=tf32)
+    trial = start_trial(shape, lora, load, device, tf32=tf32, adapter_products=adapter_products)
     on_card = device != "cpu"
     for _ in range(2):
         if on_card:
@@ -167,10 +176,18 @@ class Trial:
         return self.learner.step(1e-5)
 
 
-def start_trial(shape: ModelShape, lora: LoraSpec, load: Load, device: str, *, tf32: bool = False) -> Trial:
+def start_trial(
+    shape: ModelShape,
+    lora: LoraSpec,
+    load: Load,
+    device: str,
+    *,
+    tf32: bool = False,
+    adapter_products: AdapterProducts = AdapterProducts.float32,
+) -> Trial:
     """Plan the learner of a model of this shape, make the model, and load it."""
     device_bytes = device_memory() if device == "cpu" else torch.cuda.mem_get_info(device)[1]
-    plan = trial_plan(shape, lora, load, device_bytes=device_bytes, tf32=tf32)
+    plan = trial_plan(shape, lora, load, device_bytes=device_bytes, tf32=tf32, adapter_products=adapter_products)
     plan.check()
     with tempfile.TemporaryDirectory(dir=roomy_folder(2 * shape.num_weights)) as folder:
         path = random_model(shape, Path(folder), device=device)

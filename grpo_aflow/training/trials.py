@@ -7,7 +7,7 @@ from dataclasses import replace
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.memory.plan import Load, MemoryPlan, memory_plan
 from grpo_aflow.learner.memory.shapes import ModelShape
-from grpo_aflow.learner.settings import LearnerSettings, Packing
+from grpo_aflow.learner.settings import AdapterProducts, LearnerSettings, Packing
 
 SHORT = Load(prompt_tokens=1024, completion_tokens=1024, group_size=8)
 LONG = Load(prompt_tokens=1024, completion_tokens=8192, group_size=4)
@@ -23,6 +23,7 @@ SETTINGS = LearnerSettings(
     gradient_checkpointing=None,
     logits_chunk=1024,
     lm_head_fp32=False,
+    adapter_products=AdapterProducts.float32,
     tf32=False,
     device=None,
     max_nonfinite_steps=1,
@@ -37,8 +38,9 @@ def trial_plan(
     device_bytes: int,
     sampler_bytes: int = 0,
     tf32: bool = False,
+    adapter_products: AdapterProducts = AdapterProducts.float32,
     dtype: str = "bfloat16",
 ) -> MemoryPlan:
     """The plan of a learner beside a sampler of so many bytes (0: it has its device for itself)."""
-    settings = replace(SETTINGS, micro_batch=load.group_size, tf32=tf32)
+    settings = replace(SETTINGS, micro_batch=load.group_size, tf32=tf32, adapter_products=adapter_products)
     return memory_plan(shape, lora, settings, load, dtype=dtype, device_bytes=device_bytes, sampler_bytes=sampler_bytes)

@@ -10,7 +10,7 @@ from learner_cases import settings, spec
 from test_objectives import option
 
 from grpo_aflow.learner.lora import LoraSpec
-from grpo_aflow.learner.settings import LearnerSettings, Packing
+from grpo_aflow.learner.settings import AdapterProducts, LearnerSettings, Packing
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -26,7 +26,8 @@ def test_a_lora_option_is_whole(name):
 def test_the_learner_option_is_whole():
     node = option("learner", "default")
     assert node.pop("_target_") == "grpo_aflow.learner.settings.LearnerSettings"
-    assert LearnerSettings(**node | {"packing": Packing(node["packing"])})
+    words = {"packing": Packing(node["packing"]), "adapter_products": AdapterProducts(node["adapter_products"])}
+    assert LearnerSettings(**node | words)
     assert set(node) == {field.name for field in dataclasses.fields(LearnerSettings)}
 
 

@@ -5,7 +5,7 @@ from learner_cases import group, learner, settings, spec
 from live_bytes import LiveBytes
 
 from grpo_aflow.learner.memory.activations import activation_bytes, scoring_bytes
-from grpo_aflow.learner.memory.plan import ENOUGH_TOKENS, GIB, Load, device_memory, memory_plan
+from grpo_aflow.learner.memory.plan import ENOUGH_TOKENS, GIB, KEPT_TOKENS, Load, device_memory, memory_plan
 from grpo_aflow.learner.memory.shapes import QWEN25_7B, model_shape
 from grpo_aflow.learner.settings import Packing
 from grpo_aflow.types import UserError
@@ -19,7 +19,9 @@ def test_what_is_left_open_is_chosen_by_what_there_is_room_for():
     roomy = plan(load=small)
     assert roomy.settings.gradient_checkpointing is False
     assert roomy.settings.max_tokens_per_micro_batch == 400  # four rows, whole
-    assert plan(load=WIDE, micro_batch=64).settings.max_tokens_per_micro_batch == ENOUGH_TOKENS
+    wide = [plan(load=WIDE, micro_batch=64, device=size * GIB).settings for size in (24, 80, 300)]
+    assert [one.gradient_checkpointing for one in wide] == [True, False, False]
+    assert KEPT_TOKENS <= wide[1].max_tokens_per_micro_batch < wide[2].max_tokens_per_micro_batch == ENOUGH_TOKENS
     tokens = [plan(device=size * GIB, micro_batch=8).settings.max_tokens_per_micro_batch for size in (20, 24, 28, 32)]
     assert tokens == sorted(tokens)
     assert tokens[0] < tokens[-1]

@@ -8,6 +8,7 @@ from shapes_only import Watched, learner_of
 
 from grpo_aflow.learner.memory.plan import GIB, Load, memory_plan
 from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B
+from grpo_aflow.learner.settings import AdapterProducts
 from grpo_aflow.training.gpu_steps import random_group
 
 pytestmark = pytest.mark.slow
@@ -17,11 +18,12 @@ LORA = spec(rank=128)
 
 
 @pytest.mark.parametrize("checkpointing", [True, False])
-def test_a_step_waits_for_nothing_holds_no_square_and_lives_within_the_plan(monkeypatch, checkpointing):
+@pytest.mark.parametrize("products", AdapterProducts)
+def test_a_step_waits_for_nothing_holds_no_square_and_lives_within_the_plan(monkeypatch, products, checkpointing):
     plan = memory_plan(
         SHAPE,
         LORA,
-        settings(micro_batch=4, logits_chunk=128, gradient_checkpointing=checkpointing),
+        settings(micro_batch=4, logits_chunk=128, gradient_checkpointing=checkpointing, adapter_products=products),
         LOAD,
         dtype="bfloat16",
         device_bytes=80 * GIB,
@@ -42,7 +44,7 @@ def test_a_step_waits_for_nothing_holds_no_square_and_lives_within_the_plan(monk
     assert held == pytest.approx(plan.parts["base weights"] + adapter, rel=0.01)
     # What the plan counts besides: the optimizer's two moments, the step's sums before this group, the KL reference.
     expected = plan.total - plan.parts["reserve"] - 4 * adapter
-    print(f"checkpointing {checkpointing}: peak {watched.peak / GIB:.2f} GiB, plan {expected / GIB:.2f}")
+    print(f"{products}, checkpointing {checkpointing}: peak {watched.peak / GIB:.2f} GiB, plan {expected / GIB:.2f}")
     assert 0.9 <= watched.peak / expected <= 1.0
 
 

@@ -8,6 +8,7 @@ from learner_cases import SHAPE, settings, spec
 
 from grpo_aflow.learner.memory.plan import Load
 from grpo_aflow.learner.memory.shapes import QWEN25_7B
+from grpo_aflow.learner.settings import AdapterProducts
 from grpo_aflow.run.card_speeds import A100_40, A100_80, CARD_SPEEDS, H100, H200, RTX_4090, speed_of
 from grpo_aflow.sampler.colocation import Colocate, EngineBytes
 from grpo_aflow.training.estimate_table import SEED, assumptions, command_time, table
@@ -15,6 +16,7 @@ from grpo_aflow.training.estimates import (
     Assumed,
     StepTime,
     adapter_flops,
+    adapter_rate,
     hand_over_time,
     learner_time,
     publishing_time,
@@ -107,10 +109,18 @@ def test_a_faster_card_is_faster_and_a_long_group_takes_longer():
     for load in (SHORT, LONG):
         times = [learner_time(card, QWEN25_7B, LORA_128, load, kept).seconds for card in (H200, H100, A100_80, A100_40)]
         assert times == sorted(times)
-    exact, rounded = (
-        learner_time(H200, QWEN25_7B, LORA_128, SHORT, replace(kept, tf32=tf32)) for tf32 in (False, True)
+    exact, rounded, narrow = (
+        learner_time(H200, QWEN25_7B, LORA_128, SHORT, replace(kept, **changes))
+        for changes in ({}, {"tf32": True}, {"adapter_products": AdapterProducts.base})
     )
-    assert rounded.seconds < exact.seconds
+    assert narrow.seconds < rounded.seconds < exact.seconds
+
+
+def test_narrow_products_are_bound_by_reading():
+    base = settings(adapter_products=AdapterProducts.base)
+    assert adapter_rate(H200, spec(rank=128), base) == pytest.approx(128 * 4.8e12 * 0.7)
+    assert adapter_rate(H200, spec(rank=512), base) == pytest.approx(0.67 * H200.bf16_flops)
+    assert adapter_rate(H200, spec(rank=128), settings()) == pytest.approx(0.67 * H200.fp32_flops)
 
 
 def test_a_step_of_the_predecessors_size():

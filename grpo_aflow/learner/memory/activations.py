@@ -31,7 +31,8 @@ def activation_bytes(
     element_size: bytes of a number of the base.
     """
     is_shared = settings.packing == Packing.shared_prefix
-    kept = kept_per_token(shape, lora, element_size, is_shared=is_shared)
+    adapter_size = settings.adapter_size(element_size)
+    kept = kept_per_token(shape, lora, element_size, adapter_size, is_shared=is_shared)
     moment = _moment_per_token(shape, lora, element_size)
     prompt = num_prompt if is_shared else 0
     longest = max(num_tokens, prompt)  # prompt and rows go through a layer one after the other
@@ -39,8 +40,11 @@ def activation_bytes(
         held = (num_tokens + prompt) * shape.num_layers * shape.hidden_size * element_size
         held += longest * kept  # of the one layer that is recomputed
     else:
-        prompt_kept = kept_per_token(shape, lora, element_size, is_shared=False)
+        prompt_kept = kept_per_token(shape, lora, element_size, adapter_size, is_shared=False)
         held = shape.num_layers * (num_tokens * kept + prompt * prompt_kept)
+    if adapter_size < 4:  # the rounded weights, of one layer or of all, for the rows and for their prompt
+        rounded = adapter_size * shape.num_adapter_weights(lora) * (2 if prompt else 1)
+        held += rounded // shape.num_layers if settings.gradient_checkpointing else rounded
     # The prompt's keys and values, and their gradients.
     held += prompt * shape.num_layers * 4 * shape.kv_width * element_size
     states = num_tokens * shape.hidden_size * element_size * 4  # the last layer's, normed, and their gradients
@@ -69,8 +73,8 @@ def scoring_bytes(
     return max(num_tokens, prompt) * max(feed_forward, attention) + cache
 
 
-def kept_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, *, is_shared: bool) -> int:
-    """Bytes per token that the backward of one decoder layer needs."""
+def kept_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, adapter_size: int, *, is_shared: bool) -> int:
+    """Bytes per token that the backward of one decoder layer needs. adapter_size: of a number in its products."""
     q, kv, inner = shape.q_width, shape.kv_width, shape.intermediate_size
     norms = 2 * 4 * shape.hidden_size  # the inputs, in fp32
     attention = 2 * q + 2 * kv  # rotated queries, keys, values, output
@@ -80,17 +84,18 @@ def kept_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, *, is_s
     adapters = 0
     for name in shape.adapted(lora):
         width = shape.linears()[name][0]
-        # The input in fp32 (each adapter's own copy where the base is not in fp32), dropout's mask, A's output.
-        adapters += 4 * lora.rank + (4 * width if element_size < 4 else 0)
+        # A's output; the input, where it is a copy in another type than the base's; dropout's mask and what it leaves.
+        copied = adapter_size * width if adapter_size > element_size else 0
+        adapters += adapter_size * lora.rank + copied
         if lora.dropout > 0:
-            adapters += 4 * width if element_size < 4 else 8 * width
-    if element_size == 4:
-        adapters += 4 * _shared_inputs(shape, lora, is_shared=is_shared)
+            adapters += adapter_size * width if copied else 2 * adapter_size * width
+    if adapter_size == element_size:
+        adapters += element_size * _shared_inputs(shape, lora, is_shared=is_shared)
     return norms + (attention + feed_forward) * element_size + adapters
 
 
 def _shared_inputs(shape: ModelShape, lora: LoraSpec, *, is_shared: bool) -> int:
-    """Numbers per token of the adapters' inputs where they are those of the base, in fp32: kept once for all that read
+    """Numbers per token of the adapters' inputs where they are those of the base: kept once for all that read
     them, and for the adapters' sake alone, as a frozen map keeps no input."""
     adapted = set(shape.adapted(lora))
     product = shape.intermediate_size if "down_proj" in adapted else 0  # of gate and up

@@ -24,6 +24,7 @@ RESERVE = 0.06  # of the device: driver, allocator fragmentation, kernels' works
 # fp32 each: the adapter, AdamW's two moments, the step's gradient sums, those of the group under way, the KL reference.
 ADAPTER_COPIES = 6
 ENOUGH_TOKENS = 16_384  # of a micro-batch: more would not make matrix products any faster
+KEPT_TOKENS = 4_096  # of a micro-batch whose activations are kept: in smaller ones products lose what recomputing costs
 STEP_TOKENS = 256
 GATHERED_LAYERS = 3  # of a sharded base at once: the one that computes, the next one, and the buffer it comes through
 
@@ -145,7 +146,7 @@ def memory_plan(
     processes have of the device. base_shares: over how many learner ranks the base's decoder layers are spread.
 
     What the settings leave open is chosen here: activations are recomputed where keeping them would leave less than
-    `ENOUGH_TOKENS` for a micro-batch, and a micro-batch takes what there is room for, at most `ENOUGH_TOKENS`.
+    `KEPT_TOKENS` for a micro-batch, and a micro-batch takes what there is room for, at most `ENOUGH_TOKENS`.
     """
     size = NUM_BYTES[dtype]
     head_copy = shape.vocab_size * shape.hidden_size * 4 if settings.lm_head_fp32 and size < 4 else 0
@@ -234,7 +235,7 @@ def _cut(
 
         fitting = bisect_right(range(0, most + STEP_TOKENS, STEP_TOKENS), room, key=needed) - 1
         tokens = max(one_row, min(most, whole, STEP_TOKENS * fitting)) if is_open else max(one_row, min(most, whole))
-        if tokens >= min(most, whole) and needed(tokens) <= room:
+        if tokens >= min(most, whole, KEPT_TOKENS) and needed(tokens) <= room:
             break
     return replace(settings, max_tokens_per_micro_batch=tokens if is_open else most), _activations(
         shape, lora, settings, load, tokens, size

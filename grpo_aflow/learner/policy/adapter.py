@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -72,6 +73,27 @@ def _replace_dropout(model: PeftModel) -> DropoutKey:
                 layers[name] = SeededDropout(layer.p, index=index, key=key)
                 index += 1
     return key
+
+
+class RoundedFactor(nn.Module):
+    """A or B of an adapter, whose fp32 weights are rounded to the type of what they are multiplied with."""
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight.to(x.dtype))
+
+
+def compute_in_base_type(model: PeftModel) -> None:
+    """From now on the products of all adapters that `model` has are in the type of the base's activations."""
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.cast_input_dtype_enabled = False  # of PEFT: it would copy the input to the weights' type
+            for factors in (module.lora_A, module.lora_B):
+                for name, factor in factors.items():
+                    factors[name] = RoundedFactor(factor.weight)
 
 
 def adapter_parameters(model: PeftModel) -> dict[str, nn.Parameter]:

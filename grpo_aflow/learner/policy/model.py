@@ -21,14 +21,14 @@ from transformers import PreTrainedModel
 
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.model_folder import BASE_FILE, content_id
-from grpo_aflow.learner.policy.adapter import adapter_parameters, attach, load_adapter
+from grpo_aflow.learner.policy.adapter import adapter_parameters, attach, compute_in_base_type, load_adapter
 from grpo_aflow.learner.policy.base import DTYPES, fingerprint, load_base, use_checkpointing
 from grpo_aflow.learner.policy.head import Scores, Truncation, token_scores
 from grpo_aflow.learner.policy.kernel_check import check_kernels
 from grpo_aflow.learner.policy.packing import Layout, PaddedRows, SharedPrefix
 from grpo_aflow.learner.policy.rows import Limits, TokenRow, micro_batches, on_device, spread, token_places, unweighted
 from grpo_aflow.learner.policy.sharding import Lockstep, shard
-from grpo_aflow.learner.settings import LearnerSettings, Packing
+from grpo_aflow.learner.settings import AdapterProducts, LearnerSettings, Packing
 from grpo_aflow.run.cards import float32_products
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class PolicyModel:
             load_adapter(start, self.parameters)
         if start is not None and keep_start:
             self._keep_reference()
+        if settings.adapter_products == AdapterProducts.base:
+            compute_in_base_type(self.model)
         checkpointing = settings.gradient_checkpointing
         if checkpointing is None:  # there was no plan: on a card memory is the scarcer of the two
             checkpointing = device != "cpu"

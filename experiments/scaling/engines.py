@@ -24,7 +24,7 @@ from turns import OtherWork, Side  # noqa: E402
 from workload import REAL, W1, WAIT_S, make_base  # noqa: E402
 
 RESULTS = HERE / "engines.json"
-WAITS_S = {"W1": (0.0, WAIT_S, 6.0), "real": (WAIT_S,)}
+WAITS_S = {"W1": (0.0, WAIT_S), "real": (WAIT_S,)}
 ENGINES = {"W1": (1, 2), "real": (1,)}
 SMALL_CACHE = "sampler.kv_cache_gb=0.5"
 RAY = ["cluster=ray", "cluster.num_engines=2", "cluster.engine_cpus=0.25", "cluster.rank_cpus=0.25"]

@@ -35,6 +35,7 @@ class Costs:
     cores: float = math.inf  # that engines and learner have together
     engine_threads: int = 0
     learner_threads: int = 0
+    beside: float = 1.0  # speed of each at work while others are, too: caches and memory have one bandwidth
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,19 +63,20 @@ class Group:
 class Cores:
     """Processors that several servers have together: each at work gets an equal part, as far as its threads use it."""
 
-    def __init__(self, number: float) -> None:
-        self.number = number
+    def __init__(self, number: float, beside: float = 1.0) -> None:
+        self.number, self.beside = number, beside
         self.servers: list[Server] = []
 
     def speeds(self) -> dict[Server, float]:
         """Of each server at work: the part of its threads that runs. What one cannot use the others get."""
-        left, speeds = self.number, {}
+        left, speeds = self.number, dict[Server, float]()
         busy = sorted((server for server in self.servers if server.jobs), key=lambda server: server.threads)
         for others, server in zip(range(len(busy), 0, -1), busy, strict=True):
             part = min(server.threads, left / others)
             left -= part
             speeds[server] = part / server.threads if server.threads else 1.0
-        return speeds
+        beside = self.beside if len(busy) > 1 else 1.0
+        return {server: beside * speed for server, speed in speeds.items()}
 
     def change(self, what: Callable[[], object]) -> None:
         """Let every server go on up to now at its old speed, do it, and go on from there at the new one."""
@@ -136,7 +138,7 @@ class Run:
     def __init__(self, costs: Costs, plan: Plan, groups: Sequence[Sequence[Group]]) -> None:
         self.costs, self.plan, self.groups = costs, plan, groups
         self.env = simpy.Environment()
-        cores = Cores(costs.cores)
+        cores = Cores(costs.cores, costs.beside)
         self.engines = [
             Server(self.env, cores, costs.engine_threads, lambda n: costs.sequence_s + n * costs.token_s)
             for _ in range(plan.engines)

@@ -186,30 +186,50 @@ def tiny() -> list[dict]:
 
 
 def by_engines() -> dict[str, list[dict]]:
-    """`engines.json`: the rows of one engine at staleness 0 give the costs, all others are predicted."""
+    """`engines.json` in two ways: costs of one engine at staleness 0, all else predicted; then, tried after seeing the
+    errors of the first, what a batch spares and what sharing cores costs taken from two more of the tiny rows."""
+    measured = json.loads((HERE / "engines.json").read_text())
+    rows = {(row["engines"], row["staleness"], row["wait_s"]): row for row in measured["W1"]["rows"]}
+    alone, halved, shared = rows[1, 0, 0.0], rows[2, 0, 0.0], rows[1, 1, 0.0]
+    ratio = alone["time/sampler_busy_s"] / halved["time/sampler_busy_s"]  # (b + 32) / (b + 16)
+    batching = {**BATCHING, "W1": (32 - 16 * ratio) / (ratio - 1)}
+    beside = best_beside(shared, *calibrated([alone, rows[1, 0, 1.5]], W1, batching["W1"]))
     found = {}
-    for name, of in json.loads((HERE / "engines.json").read_text()).items():
+    for name, of in measured.items():
         sizes = Sizes(groups=of["workload"]["prompts"], size=of["workload"]["group"])
-        used = [row for row in of["rows"] if (row["engines"], row["staleness"]) == (1, 0)]
-        costs, tokens = calibrated(used, sizes, BATCHING[name])
-        lines = []
-        for row in of["rows"]:
-            plan = replace(ONE, engines=row["engines"], staleness=row["staleness"])
-            step_s, spread_s = with_waits(row, plan, costs, tokens, sizes)
-            lines.append(
-                {
-                    "engines": row["engines"],
-                    "staleness": row["staleness"],
-                    "wait_s": row["wait_s"],
-                    "used": "fit" if row in used else "prediction",
-                    "step_s": round(row["time/step_s"], 2),
-                    "step_model_s": round(step_s, 2),
-                    "step_error": round(step_s / row["time/step_s"] - 1, 3),
-                    "spread_s": round(spread_s, 2),
-                }
-            )
-        found[name] = lines
+        fit = [row for row in of["rows"] if (row["engines"], row["staleness"]) == (1, 0)]
+        first = calibrated(fit, sizes, BATCHING[name])
+        costs, tokens = calibrated(fit, sizes, batching[name])
+        second = replace(costs, beside=beside), tokens
+        more = [halved, shared] if name == "W1" else []
+        found[name] = [
+            compared_to(row, sizes, {"first": (first, fit), "second": (second, fit + more)}) for row in of["rows"]
+        ]
+    print(f"batching {batching['W1']:.0f} tokens, speed beside others {beside:.2f}")
     return found
+
+
+def best_beside(row: dict, costs: Costs, tokens: float) -> float:
+    """The speed beside others, in hundredths, with which the model comes nearest to this row."""
+    plan = replace(ONE, engines=row["engines"], staleness=row["staleness"])
+
+    def error(hundredths: int) -> float:
+        return abs(with_waits(row, plan, replace(costs, beside=hundredths / 100), tokens)[0] - row["time/step_s"])
+
+    return min(range(50, 101), key=error) / 100
+
+
+def compared_to(row: dict, sizes: Sizes, ways: dict[str, tuple[tuple[Costs, float], list[dict]]]) -> dict:
+    """A measured row beside the model's, by ways: what each was calibrated to, and with which rows."""
+    plan = replace(ONE, engines=row["engines"], staleness=row["staleness"])
+    line = {name: row[name] for name in ("engines", "staleness", "wait_s")}
+    line["step_s"] = round(row["time/step_s"], 2)
+    for way, (calibration, used) in ways.items():
+        step_s, spread_s = with_waits(row, plan, *calibration, sizes)
+        line[f"{way}_s"] = round(step_s, 2)
+        line[f"{way}_error"] = "fit" if row in used else round(step_s / row["time/step_s"] - 1, 3)
+        line["spread_s"] = round(spread_s, 2)
+    return line
 
 
 # --- out --------------------------------------------------------------------------------------------------------------

@@ -47,7 +47,6 @@ STEPS = (
     Step(name="learner 0.5B", limit_s=90, run=partial(learner_step, QWEN25_05B, SHORT)),
     Step(name="out of memory", limit_s=90, run=out_of_memory),
     Step(name="learner 7B", limit_s=150, run=partial(learner_step, QWEN25_7B, SHORT)),
-    Step(name="learner 7B, TF32", limit_s=90, run=partial(learner_step, QWEN25_7B, SHORT, tf32=True)),
     Step(
         name="learner 7B, bf16 adapter", limit_s=90, run=partial(learner_step, QWEN25_7B, SHORT, adapter_products=BASE)
     ),

@@ -81,11 +81,10 @@ def learner_step(
     device: str,
     *,
     lora: LoraSpec = LORA_128,
-    tf32: bool = False,
     adapter_products: AdapterProducts = AdapterProducts.float32,
 ) -> str:
     """Two optimizer steps on one group, the second timed: speed beside the estimate, peak memory beside the plan."""
-    trial = start_trial(shape, lora, load, device, tf32=tf32, adapter_products=adapter_products)
+    trial = start_trial(shape, lora, load, device, adapter_products=adapter_products)
     on_card = device != "cpu"
     for _ in range(2):
         if on_card:
@@ -182,12 +181,11 @@ def start_trial(
     load: Load,
     device: str,
     *,
-    tf32: bool = False,
     adapter_products: AdapterProducts = AdapterProducts.float32,
 ) -> Trial:
     """Plan the learner of a model of this shape, make the model, and load it."""
     device_bytes = device_memory() if device == "cpu" else torch.cuda.mem_get_info(device)[1]
-    plan = trial_plan(shape, lora, load, device_bytes=device_bytes, tf32=tf32, adapter_products=adapter_products)
+    plan = trial_plan(shape, lora, load, device_bytes=device_bytes, adapter_products=adapter_products)
     plan.check()
     with tempfile.TemporaryDirectory(dir=roomy_folder(2 * shape.num_weights)) as folder:
         path = random_model(shape, Path(folder), device=device)

@@ -113,4 +113,5 @@ def _moment_per_token(shape: ModelShape, lora: LoraSpec, element_size: int) -> i
     inner = shape.intermediate_size
     if lora.dropout > 0 and "down_proj" in shape.adapted(lora):
         return 13 * inner  # random numbers, mask, masked and scaled input
-    return 3 * inner * element_size  # gradients of the product, of gate and of up
+    # Gradients of the product, of gate and of up; the adapter behind the product has let go of its input by then.
+    return (2 if "down_proj" in shape.adapted(lora) else 3) * inner * element_size

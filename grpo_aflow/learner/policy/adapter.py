@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -93,7 +94,7 @@ def compute_in_base_type(model: PeftModel) -> None:
             module.cast_input_dtype_enabled = False  # of PEFT: it would copy the input to the weights' type
             for factors in (module.lora_A, module.lora_B):
                 for name, factor in factors.items():
-                    factors[name] = RoundedFactor(factor.weight)
+                    factors[name] = RoundedFactor(cast(nn.Parameter, factor.weight))
 
 
 def adapter_parameters(model: PeftModel) -> dict[str, nn.Parameter]:

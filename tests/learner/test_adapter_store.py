@@ -55,6 +55,15 @@ def test_stores_that_share_keep_one_copy_between_them(tmp_path):
     assert (published[2].path / "adapter_model.safetensors").read_bytes() == b"weights"
 
 
+def test_without_links_each_store_writes_its_own(tmp_path, monkeypatch):
+    def refused(*paths):
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(adapter_store.os, "link", refused)
+    published = [AdapterStore(tmp_path, shared_by="one").publish_files({"a": b"weights"}, 1) for _ in range(2)]
+    assert [(adapter.path / "a").read_bytes() for adapter in published] == [b"weights"] * 2
+
+
 def test_a_version_is_visible_only_when_it_is_whole(tmp_path):
     store = AdapterStore(tmp_path)
     visible = []

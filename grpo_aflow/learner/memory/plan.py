@@ -24,7 +24,7 @@ RESERVE = 0.06  # of the device: driver, allocator fragmentation, kernels' works
 # fp32 each: the adapter, AdamW's two moments, the step's gradient sums, those of the group under way, the KL reference.
 ADAPTER_COPIES = 6
 ENOUGH_TOKENS = 16_384  # of a micro-batch: more would not make matrix products any faster
-KEPT_TOKENS = 4_096  # of a micro-batch whose activations are kept: in smaller ones products lose what recomputing costs
+KEPT_TOKENS = 4_096  # of a micro-batch whose activations are kept; that smaller ones lose more by it is assumed
 STEP_TOKENS = 256
 GATHERED_LAYERS = 3  # of a sharded base at once: the one that computes, the next one, and the buffer it comes through
 

@@ -87,7 +87,7 @@ class AdapterStore:
     def _linked(self, version: int, name: str, folder: Path) -> bool:
         """Whether a store that shares had the file; what is visible there is whole."""
         for other in self.folder.parent.glob(f"{self._siblings}*/v{version}/{name}") if self._siblings else ():
-            with suppress(FileNotFoundError):  # that store is going
+            with suppress(OSError):  # that store is going, or there are no links here: the file is written, then
                 os.link(other, folder / name)
                 return True
         return False

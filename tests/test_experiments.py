@@ -56,6 +56,15 @@ def test_the_table_over_shapes_is_that_of_its_results(monkeypatch, readme):
     assert readme.part(shapes.README, "shapes") == shapes.table(found)
 
 
+def test_the_tables_of_scaling_are_those_of_their_results(monkeypatch, readme):
+    pytest.importorskip("simpy")
+    monkeypatch.syspath_prepend(str(EXPERIMENTS / "scaling"))
+    validate, answers = (load(EXPERIMENTS / f"scaling/{name}.py", monkeypatch) for name in ("validate", "answers"))
+    wanted = validate.parts(json.loads(validate.RESULTS.read_text()))
+    wanted["answers"] = validate.table(json.loads((answers.HERE / "answers.json").read_text())["answers"])
+    assert {name: readme.part(validate.README, name) for name in wanted} == wanted
+
+
 @pytest.mark.parametrize("study", ["reward", "group_size", "objective"])
 def test_the_tables_of_the_ablations_are_those_of_their_results(monkeypatch, readme, study):
     ablations = load(EXPERIMENTS / "ablations/run.py", monkeypatch)

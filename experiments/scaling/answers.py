@@ -1,4 +1,4 @@
-"""What balances engines, learner ranks and executor slots for a 7B policy, by the model; writes answers.json and .png.
+"""What balances engines, learner ranks and executor slots for a 7B policy, by the model: answers.json, .png, README.
 
     python experiments/scaling/answers.py
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,10 +18,13 @@ import matplotlib
 from model import Costs, Plan, Run, drawn
 from validate import table
 
-matplotlib.use("agg")
-from matplotlib import pyplot as plt
-
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent))
+from readme import write_part  # noqa: E402
+
+matplotlib.use("agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
 ASSUMED = {  # not measured: orders of magnitude for Qwen2.5-7B in bf16 with LoRA
     "H100": {"engine_tokens_s": 10_000, "sequence_tokens_s": 90, "learner_tokens_s": 8_000, "usd_hour": 2.5},
     "H200": {"engine_tokens_s": 14_000, "sequence_tokens_s": 125, "learner_tokens_s": 8_000, "usd_hour": 3.5},
@@ -111,6 +115,7 @@ def main() -> None:
     rate = controller["interpreted"]["rollouts_per_cpu_s"]
     rows = [answer(card, size, wait_s, rate) for card in ASSUMED for size in SIZES for wait_s in LATENCIES]
     print(table(rows))
+    write_part(HERE / "README.md", "answers", table(rows))
     draw(rows, HERE / "answers.png")
     (HERE / "answers.json").write_text(json.dumps({"assumed": ASSUMED, "answers": rows}, indent=1) + "\n")
 

@@ -1,7 +1,7 @@
 """Steps with one and two engines at staleness 0 and 1, measured, for `validate.py`; writes engines.json.
 
     python experiments/scaling/engines.py               # W1, the tiny workload of experiments/step_speed
-    python experiments/scaling/engines.py --model MODEL # its workload for a real model's folder, one engine
+    python experiments/scaling/engines.py --model MODEL # its workload for a real model's folder
 
 The engines are vLLM's on the CPU; two of them are processes that Ray places (`cluster=ray`). On two cores they share
 these with each other and with the learner: what is tested is whether the model says what that does to a step.
@@ -25,7 +25,7 @@ from workload import REAL, W1, WAIT_S, make_base  # noqa: E402
 
 RESULTS = HERE / "engines.json"
 WAITS_S = {"W1": (0.0, WAIT_S), "real": (WAIT_S,)}
-ENGINES = {"W1": (1, 2), "real": (1,)}
+ENGINES = (1, 2)
 SMALL_CACHE = "sampler.kv_cache_gb=0.5"
 RAY = ["cluster=ray", "cluster.num_engines=2", "cluster.engine_cpus=0.25", "cluster.rank_cpus=0.25"]
 
@@ -44,7 +44,7 @@ def main() -> None:
         else:
             make_base(folder)
         for wait_s in WAITS_S[workload.name]:
-            for engines in ENGINES[workload.name]:
+            for engines in ENGINES:
                 for staleness in (0, 1):
                     rows.append(measured(folder, workload.steps, engines, staleness, wait_s))
                     print(json.dumps(rows[-1]), flush=True)

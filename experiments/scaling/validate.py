@@ -1,6 +1,7 @@
-"""The model beside measured steps; writes validation.json and a plot of each way.
+"""The model beside measured steps; writes validation.json, a plot of each way and the README's tables.
 
     python experiments/scaling/validate.py
+    python experiments/scaling/validate.py --draw    # the README's tables from validation.json
 
 Real: `real_steps.json`, a 0.5B model on two cores that answers its operators' calls too. The costs of the stages are
 fitted on half of the steps; the others are predicted from their tokens and calls. Tiny: the sweep of
@@ -9,9 +10,11 @@ fitted on half of the steps; the others are predicted from their tokens and call
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import statistics
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,10 +25,14 @@ import numpy as np
 from model import Costs, Group, Plan, Rollout, Run, drawn
 from scipy.optimize import minimize
 
-matplotlib.use("agg")
-from matplotlib import pyplot as plt
-
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent))
+from readme import write_part  # noqa: E402
+
+matplotlib.use("agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+RESULTS, README = HERE / "validation.json", HERE / "README.md"
 ONE = Plan(staleness=0, engines=1, ranks=1, slots=10**6)
 START = (0.14, 0.011, 0.05, 0.02)  # sequence_s and token_s as measured with requests alone
 # Of the 0.5 B model, from its engine alone: 4 requests 21.8 tokens a second, 24 59.2 (experiments/real_model).
@@ -235,10 +242,23 @@ def compared_to(row: dict, sizes: Sizes, ways: dict[str, tuple[tuple[Costs, floa
 # --- out --------------------------------------------------------------------------------------------------------------
 
 
-def table(rows: Sequence[dict]) -> str:
-    head = list(rows[0])
+def table(rows: Sequence[dict], columns: Sequence[str] = ()) -> str:
+    """columns: which, in their order; none: all of the first row."""
+    head = list(columns or rows[0])
     lines = ["| " + " | ".join(head) + " |", "|" + "--:|" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(str(row[name]) for name in head) + " |" for row in rows)])
+
+
+def parts(found: dict) -> dict[str, str]:
+    """The README's tables by name."""
+    stages = [f"{stage}{what}" for stage in STAGES for what in ("_s", "_model_s")]
+    engines = [{"model": name, **row} for name, rows in found["engines"].items() for row in rows]
+    way = ["model", "engines", "staleness", "wait_s", "step_s", "first_s", "first_error", "second_s", "second_error"]
+    return {
+        "every_other": table(found["real"]["every_other"]["steps"], ["step", "used", "step_error", *stages]),
+        "tiny": table(found["tiny"]),
+        "engines": table(engines, way),
+    }
 
 
 def draw(rows: Sequence[dict], path: Path) -> None:
@@ -257,15 +277,17 @@ def draw(rows: Sequence[dict], path: Path) -> None:
 
 
 def main() -> None:
-    found = {"real": real(), "tiny": tiny(), "engines": by_engines()}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draw", action="store_true", help="compute nothing: the tables from validation.json")
+    if not parser.parse_args().draw:
+        RESULTS.write_text(json.dumps({"real": real(), "tiny": tiny(), "engines": by_engines()}, indent=1) + "\n")
+    found = json.loads(RESULTS.read_text())
     for way, of in found["real"].items():
         print(way, {name: value for name, value in of.items() if name != "steps"})
-        print(table(of["steps"]), flush=True)
         draw(of["steps"], HERE / f"validation_{way}.png")
-    print(table(found["tiny"]))
-    for name, lines in found["engines"].items():
-        print(name, table(lines), sep="\n")
-    (HERE / "validation.json").write_text(json.dumps(found, indent=1) + "\n")
+    for name, text in parts(found).items():
+        write_part(README, name, text)
+        print(name, text, sep="\n")
 
 
 if __name__ == "__main__":

@@ -7,11 +7,8 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
-
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -19,6 +16,7 @@ from transformers import PreTrainedModel
 
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.model_folder import linear_layers
+from grpo_aflow.learner.policy.adapted_linear import AdaptedLinear
 from grpo_aflow.learner.policy.dropout import DropoutKey, SeededDropout
 from grpo_aflow.types import UserError
 
@@ -26,9 +24,12 @@ WEIGHTS = "adapter_model.safetensors"
 _RANK_FACTOR = re.compile(r"(lora_[AB])\.weight$")  # PEFT leaves the adapter's name out of a saved file
 
 
-def attach(model: PreTrainedModel, lora: LoraSpec, *, seed: int) -> tuple[PeftModel, DropoutKey]:
+def attach(
+    model: PreTrainedModel, lora: LoraSpec, *, seed: int, in_base_type: bool = False
+) -> tuple[PeftModel, DropoutKey]:
     """Put a fresh adapter on `model`: A uniform and drawn from `seed` alone, B zero, both in fp32.
 
+    in_base_type: whether products with them are in the type of the base's activations, or exact, in fp32.
     Returns the PEFT model, in eval mode for good, and the key that switches and seeds LoRA dropout.
     """
     config = LoraConfig(
@@ -39,11 +40,15 @@ def attach(model: PreTrainedModel, lora: LoraSpec, *, seed: int) -> tuple[PeftMo
         bias="none",
         task_type="CAUSAL_LM",
     )
+    config._register_custom_module({nn.Linear: AdaptedLinear})
     lora.check_layers(linear_layers(model))
     # PEFT draws a start from the process's generator, which others may be using: kept as it was.
     with torch.random.fork_rng(devices=[]):
         peft_model = get_peft_model(model, config)
     _draw_start(peft_model, seed)
+    for module in peft_model.modules():
+        if isinstance(module, AdaptedLinear):
+            module.in_base_type = in_base_type
     key = _replace_dropout(peft_model)
     peft_model.eval()
     return peft_model, key
@@ -74,27 +79,6 @@ def _replace_dropout(model: PeftModel) -> DropoutKey:
                 layers[name] = SeededDropout(layer.p, index=index, key=key)
                 index += 1
     return key
-
-
-class RoundedFactor(nn.Module):
-    """A or B of an adapter, whose fp32 weights are rounded to the type of what they are multiplied with."""
-
-    def __init__(self, weight: nn.Parameter) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.weight.to(x.dtype))
-
-
-def compute_in_base_type(model: PeftModel) -> None:
-    """From now on the products of all adapters that `model` has are in the type of the base's activations."""
-    for module in model.modules():
-        if isinstance(module, LoraLayer):
-            module.cast_input_dtype_enabled = False  # of PEFT: it would copy the input to the weights' type
-            for factors in (module.lora_A, module.lora_B):
-                for name, factor in factors.items():
-                    factors[name] = RoundedFactor(cast(nn.Parameter, factor.weight))
 
 
 def adapter_parameters(model: PeftModel) -> dict[str, nn.Parameter]:

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.model_folder import BASE_FILE, content_id
-from grpo_aflow.learner.policy.adapter import adapter_parameters, attach, compute_in_base_type, load_adapter
+from grpo_aflow.learner.policy.adapter import adapter_parameters, attach, load_adapter
 from grpo_aflow.learner.policy.base import DTYPES, fingerprint, load_base, use_checkpointing
 from grpo_aflow.learner.policy.head import Scores, Truncation, token_scores
 from grpo_aflow.learner.policy.kernel_check import check_kernels
@@ -63,7 +63,8 @@ class PolicyModel:
         """
         base = load_base(path, device="cpu" if shard_base else device, dtype=dtype, packing=settings.packing)
         self.base_id = fingerprint(base)
-        self.model, self.dropout = attach(base, lora, seed=seed)
+        in_base_type = settings.adapter_products == AdapterProducts.base
+        self.model, self.dropout = attach(base, lora, seed=seed, in_base_type=in_base_type)
         self.model.peft_config[POLICY].base_model_name_or_path = name or str(path)
         self.parameters = adapter_parameters(self.model)
         self._content_id = content_id(path)
@@ -72,8 +73,6 @@ class PolicyModel:
             load_adapter(start, self.parameters)
         if start is not None and keep_start:
             self._keep_reference()
-        if settings.adapter_products == AdapterProducts.base:
-            compute_in_base_type(self.model)
         checkpointing = settings.gradient_checkpointing
         if checkpointing is None:  # there was no plan: on a card memory is the scarcer of the two
             checkpointing = device != "cpu"

@@ -17,7 +17,7 @@ class Packing(StrEnum):
 class AdapterProducts(StrEnum):
     """In which type the adapter's products are computed; its weights, gradient sums and optimizer are fp32 always."""
 
-    float32 = "float32"  # exact: each adapter keeps a copy of its input in fp32
+    float32 = "float32"  # exact
     base = "base"  # the base's own type, of weights that are rounded to it, as vLLM serves them
 
 

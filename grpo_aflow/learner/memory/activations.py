@@ -1,7 +1,7 @@
 """The bytes of a learner's activations, from a model's shape: what autograd keeps, and what lives for a moment.
 
-Stands below the memory plan. The count follows the operations one by one, as transformers' decoder layers and PEFT's
-LoRA layers carry them out; the tests hold it against the bytes that live in real steps.
+Stands below the memory plan. The count follows the operations one by one, as transformers' decoder layers and
+`policy.adapted_linear` carry them out; the tests hold it against the bytes that live in real steps.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def activation_bytes(
     is_shared = settings.packing == Packing.shared_prefix
     adapter_size = settings.adapter_size(element_size)
     kept = kept_per_token(shape, lora, element_size, adapter_size, is_shared=is_shared)
-    moment = _moment_per_token(shape, lora, element_size)
+    moment = _moment_per_token(shape, lora, element_size, adapter_size)
     prompt = num_prompt if is_shared else 0
     longest = max(num_tokens, prompt)  # prompt and rows go through a layer one after the other
     if settings.gradient_checkpointing:
@@ -42,9 +42,6 @@ def activation_bytes(
     else:
         prompt_kept = kept_per_token(shape, lora, element_size, adapter_size, is_shared=False)
         held = shape.num_layers * (num_tokens * kept + prompt * prompt_kept)
-    if adapter_size < 4:  # the rounded weights, of one layer or of all, for the rows and for their prompt
-        rounded = adapter_size * shape.num_adapter_weights(lora) * (2 if prompt else 1)
-        held += rounded // shape.num_layers if settings.gradient_checkpointing else rounded
     # The prompt's keys and values, and their gradients.
     held += prompt * shape.num_layers * 4 * shape.kv_width * element_size
     states = num_tokens * shape.hidden_size * element_size * 4  # the last layer's, normed, and their gradients
@@ -62,11 +59,12 @@ def scoring_bytes(
 ) -> int:
     """Bytes at the peak of a forward alone, of the same micro-batch: the widest moment of a layer, the prompt's cache.
 
-    Besides the layer's own numbers, an adapter's result exists in fp32, twice for a moment.
+    Besides the layer's own numbers, an adapter's result exists for a moment where it is more exact than they are.
     """
     prompt = num_prompt if settings.packing == Packing.shared_prefix else 0
     adapted = {"gate_proj", "up_proj", "down_proj"} & set(shape.adapted(lora))
-    inner = (8 + 2 * element_size if adapted else 3 * element_size) * shape.intermediate_size
+    exact = adapted and settings.adapter_size(element_size) > element_size
+    inner = (4 + 2 * element_size if exact else 3 * element_size) * shape.intermediate_size
     feed_forward = inner + (8 + 2 * element_size) * shape.hidden_size
     attention = (12 + 9 * element_size) * max(shape.hidden_size, shape.q_width)
     cache = prompt * shape.num_layers * 2 * shape.kv_width * element_size
@@ -81,22 +79,16 @@ def kept_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, adapter
     if is_shared:  # of the rows alone: keys and values repeated up to the number of heads
         attention += 2 * (q - kv)
     feed_forward = 3 * inner  # gate, its activation, up
-    adapters = 0
+    adapters = element_size * _shared_inputs(shape, lora, is_shared=is_shared)
     for name in shape.adapted(lora):
-        width = shape.linears()[name][0]
-        # A's output; the input, where it is a copy in another type than the base's; dropout's mask and what it leaves.
-        copied = adapter_size * width if adapter_size > element_size else 0
-        adapters += adapter_size * lora.rank + copied
-        if lora.dropout > 0:
-            adapters += adapter_size * width if copied else 2 * adapter_size * width
-    if adapter_size == element_size:
-        adapters += element_size * _shared_inputs(shape, lora, is_shared=is_shared)
+        dropped = 2 * element_size * shape.linears()[name][0] if lora.dropout > 0 else 0  # the mask, what it leaves
+        adapters += adapter_size * lora.rank + dropped  # A's output
     return norms + (attention + feed_forward) * element_size + adapters
 
 
 def _shared_inputs(shape: ModelShape, lora: LoraSpec, *, is_shared: bool) -> int:
-    """Numbers per token of the adapters' inputs where they are those of the base: kept once for all that read
-    them, and for the adapters' sake alone, as a frozen map keeps no input."""
+    """Numbers per token of the adapters' inputs: kept once for all that read them, and for the adapters' sake alone,
+    as a frozen map keeps no input."""
     adapted = set(shape.adapted(lora))
     product = shape.intermediate_size if "down_proj" in adapted else 0  # of gate and up
     if lora.dropout > 0:  # each adapter has its own
@@ -108,10 +100,13 @@ def _shared_inputs(shape: ModelShape, lora: LoraSpec, *, is_shared: bool) -> int
     return product + normed + attended
 
 
-def _moment_per_token(shape: ModelShape, lora: LoraSpec, element_size: int) -> int:
+def _moment_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, adapter_size: int) -> int:
     """Bytes per token that live for a moment while a layer is walked: the widest operation is in the feed-forward."""
     inner = shape.intermediate_size
-    if lora.dropout > 0 and "down_proj" in shape.adapted(lora):
-        return 13 * inner  # random numbers, mask, masked and scaled input
-    # Gradients of the product, of gate and of up; the adapter behind the product has let go of its input by then.
-    return (2 if "down_proj" in shape.adapted(lora) else 3) * inner * element_size
+    if "down_proj" not in shape.adapted(lora):
+        return 3 * inner * element_size  # gradients of the product, of gate and of up
+    if lora.dropout > 0:
+        return (4 + 1 + 2 * element_size) * inner  # random numbers, mask, masked and scaled input
+    if adapter_size > element_size:
+        return (adapter_size + element_size) * inner  # the product's gradient, the adapter's part beside the base's
+    return 2 * inner * element_size  # of gate and of up; what the product kept is gone by then

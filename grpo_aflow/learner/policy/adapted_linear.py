@@ -64,7 +64,7 @@ class _Product(torch.autograd.Function):
         rows = x.flatten(0, -2)
         inner = (rows if dropped is None else dropped.flatten(0, -2)).to(dtype) @ a.to(dtype).T  # [N, R]
         output = nn.functional.linear(rows, weight, bias)  # [N, O]
-        output = output.to(dtype).addmm_(inner, b.to(dtype).T, alpha=scale).to(output.dtype)
+        _add_product(output, inner, b.to(dtype).T, scale)
         ctx.save_for_backward(x, dropped, weight, a, b, inner)
         ctx.scale = scale
         return output.view(*x.shape[:-1], -1)
@@ -82,8 +82,16 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             d_x = gradient @ weight
             if dropped is None:
-                d_x = d_x.to(dtype).addmm_(d_inner, a.to(dtype)).to(x.dtype)
+                _add_product(d_x, d_inner, a.to(dtype))
             d_x = d_x.view_as(x)
         if ctx.needs_input_grad[1]:
             d_dropped = (d_inner @ a.to(dtype)).to(x.dtype).view_as(x)
         return d_x, d_dropped, None, None, d_a, d_b, None, None
+
+
+def _add_product(to: Tensor, left: Tensor, right: Tensor, scale: float = 1.0) -> None:
+    """to += scale * left @ right; where that product is exact and `to` is not, their sum is rounded once."""
+    if to.dtype == left.dtype:
+        to.addmm_(left, right, alpha=scale)
+    else:
+        to.add_(left @ right, alpha=scale)

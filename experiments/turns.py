@@ -15,8 +15,8 @@ import psutil
 QUIET = 0.15  # cores in use by others, below which a machine counts as idle
 TRL_VENV = Path(__file__).parent / "learner_speed/.venv-trl"
 TRL_PACKAGES = (
-    "trl==1.16.0", "torch==2.13.0", "transformers==5.19.0", "peft==0.21.2", "aiohttp==3.14.5", "psutil==7.2.2",
-    "liger-kernel==0.8.5",
+    "trl==1.16.0", "torch==2.13.0", "transformers==5.19.0", "peft==0.21.2", "datasets==5.2.0", "accelerate==1.15.0",
+    "aiohttp==3.14.5", "requests==2.34.2", "psutil==7.2.2", "liger-kernel==0.8.5",
 )  # fmt: skip
 
 

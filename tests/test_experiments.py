@@ -46,6 +46,13 @@ def test_the_table_of_the_real_model_is_that_of_its_results(tables, readme):
     assert said == (tables.table(json.loads(file.read_text())) if file.exists() else "not measured yet")
 
 
+def test_the_table_of_threads_is_that_of_its_results(monkeypatch, readme):
+    monkeypatch.syspath_prepend(str(EXPERIMENTS / "step_speed"))
+    threads = load(EXPERIMENTS / "step_speed/threads.py", monkeypatch)
+    found = json.loads(threads.RESULTS.read_text())
+    assert readme.part(threads.HERE / "README.md", "threads") == threads.table(found)
+
+
 def test_the_main_readme_quotes_the_strongest_peer_of_the_results(tables, readme, results):
     assert readme.part(ROOT / "README.md", "step_speed") == tables.claim(results)
 

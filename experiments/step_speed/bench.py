@@ -190,7 +190,7 @@ def measure(asked: argparse.Namespace) -> None:
     workload = REAL if asked.model else W1
     chosen = [side for side in CONTENDERS if re.search(asked.only, side.name)]
     if asked.model:
-        chosen = [side for side in chosen if side.staleness <= 1 and not side.part_of_ours]
+        chosen = [side for side in chosen if side.staleness <= 1]
     results = compare(workload, asked.model, asked.rounds, asked.minutes, chosen)
     if not asked.only:
         (RESULTS_REAL if asked.model else RESULTS).write_text(json.dumps(results, indent=1) + "\n")

@@ -102,7 +102,7 @@ def make_trainer(folder, workload, port, staleness, blocks):
         gradient_checkpointing=False,
         per_device_train_batch_size=workload.group,
         gradient_accumulation_steps=workload.prompts,
-        token_budget=2048,  # unique tokens: a row holds one whole group at least
+        token_budget=one_group(workload),
         num_generations=workload.group,
         max_completion_length=workload.completion_tokens,
         temperature=1.0,
@@ -128,6 +128,12 @@ def make_trainer(folder, workload, port, staleness, blocks):
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]),
         callbacks=[blocks],
     )
+
+
+def one_group(workload):
+    """Unique tokens of a row that holds one whole group and nothing of a second one: a step takes the budget's worth of
+    rows, not a number of rollouts."""
+    return workload.prompt_tokens + workload.group * workload.completion_tokens + workload.completion_tokens // 2
 
 
 def background(server):

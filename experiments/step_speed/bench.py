@@ -62,22 +62,24 @@ def compare(workload: Workload, model: str | None, rounds: int, minutes: float, 
     with tempfile.TemporaryDirectory() as name:
         prepare(Path(name), workload, model)
         found: dict[str, list[dict]] = {side.name: [] for side in chosen}
-        others, turn_s, turns, kept = OtherWork(), 0.0, 0, dict[str, Side]()
+        others, turn_s, turns, kept = list[float](), 0.0, 0, dict[str, Side]()
         while turns < rounds and (not turns or time.monotonic() - began + turn_s < 60 * minutes):
             turn_began = time.monotonic()
             for side in chosen:
                 process = kept.pop(side.name, None) or started(side, name)
+                meanwhile = OtherWork()
                 found[side.name].append(process.ask(f"block {workload.steps}"))
+                others.append(meanwhile.cores())
                 print(side.name, json.dumps(found[side.name][-1]), flush=True)
                 if workload.side_by_side:
                     kept[side.name] = process
                 else:
                     process.close()
             turns, turn_s = turns + 1, time.monotonic() - turn_began
-        cores = others.cores()
         for process in kept.values():
             process.close()
-    measured = {"date": str(date.today()), "turns": turns, "cores_of_others": cores, "rollouts": workload.rollouts}
+    measured = {"date": str(date.today()), "turns": turns, "rollouts": workload.rollouts}
+    measured |= {"cores_of_others": max(others)}
     return {**measured, "slowest_wait_s": round(slowest_wait_s(workload.rollouts), 3), "sides": found}
 
 

@@ -91,7 +91,8 @@ def test_over_a_base_in_16_bit(in_base_type):
     assert [part.dtype for part in gradients] == [torch.bfloat16, torch.float32, torch.float32]
     torch.testing.assert_close(output, wanted, rtol=0.02, atol=0.02)
     for own, other in zip(gradients, wanted_gradients, strict=True):
-        assert float(torch.nn.functional.cosine_similarity(own.float().flatten(), other.float().flatten(), dim=0)) > 0.999
+        one, two = own.float().flatten(), other.float().flatten()
+        assert float(torch.nn.functional.cosine_similarity(one, two, dim=0)) > 0.999
 
 
 def test_the_backward_keeps_the_inputs_of_the_base_alone():

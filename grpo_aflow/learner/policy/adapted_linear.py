@@ -25,7 +25,7 @@ class AdaptedLinear(Linear):
         """x [..., I] -> [..., O]."""
         name = self._single()
         if name is None or args or kwargs:
-            return cast(Tensor, super().forward(x, *args, **kwargs))
+            return super().forward(x, *args, **kwargs)
         base, dropped = cast(nn.Linear, self.base_layer), self.lora_dropout[name](x)
         output: Tensor = _Product.apply(
             x,

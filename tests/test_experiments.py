@@ -72,7 +72,7 @@ def test_the_tables_of_scaling_are_those_of_their_results(monkeypatch, readme):
     assert {name: readme.part(validate.README, name) for name in wanted} == wanted
 
 
-@pytest.mark.parametrize("study", ["reward", "group_size", "objective"])
+@pytest.mark.parametrize("study", ["reward", "group_size", "objective", "temperature", "kl"])
 def test_the_tables_of_the_ablations_are_those_of_their_results(monkeypatch, readme, study):
     ablations = load(EXPERIMENTS / "ablations/run.py", monkeypatch)
     file = ablations.HERE / f"{study}.json"

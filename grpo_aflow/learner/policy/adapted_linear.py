@@ -1,6 +1,6 @@
 """A linear layer and its adapter as one product, y = W x + b + s B A x, forward and backward (arXiv 2106.09685).
 
-PEFT computes it as three layers, a multiplication and an addition, so that it passes over the whole output five times
+PEFT computes it as three layers, a multiplication and an addition, so that it passes over its output several times
 and, where the adapter's products are in another type than the base's, keeps a copy of the input for the backward. Here
 the adapter's part is added by the product that makes it, and the backward needs the base's own input alone.
 

@@ -1,15 +1,18 @@
 """vLLM engines as processes of Ray behind one sampler: adapters by the object store, all checked, one joins later."""
 
 import asyncio
+import secrets
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sampler_cases import MESSAGES, draw
 
+from grpo_aflow.cluster import ray_placement
 from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.log_prob_check import LogProbCheck, Scored
-from grpo_aflow.learner.storage.adapter_store import SHARED_MEMORY
+from grpo_aflow.learner.storage.adapter_store import PREFIX, SHARED_MEMORY
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.types import Adapter
@@ -29,16 +32,21 @@ OVERRIDES = (
 )
 
 
-def published(before: set[Path]) -> list[list[str]]:
-    """What lies in each engine's memory-backed folder."""
-    folders = set(SHARED_MEMORY.glob("grpo-aflow-adapters-*")) - before
-    return sorted(sorted(version.name for version in folder.iterdir()) for folder in folders)
+@pytest.fixture
+def folders(monkeypatch):
+    """The memory-backed folders of this test's engines: other tests' engines publish to the same place meanwhile."""
+    own = secrets.token_hex(8)
+    monkeypatch.setattr(ray_placement, "secrets", SimpleNamespace(token_hex=lambda num_bytes: own))
+    return lambda: SHARED_MEMORY.glob(f"{PREFIX}{own}-*")
 
 
-def copies(before: set[Path]) -> list[Path]:
-    return [
-        file for folder in set(SHARED_MEMORY.glob("grpo-aflow-adapters-*")) - before for file in folder.glob("v1/*")
-    ]
+def published(folders) -> list[list[str]]:
+    """What lies in each engine's folder."""
+    return sorted(sorted(version.name for version in folder.iterdir()) for folder in folders())
+
+
+def copies(folders) -> list[Path]:
+    return [file for folder in folders() for file in folder.glob("v1/*")]
 
 
 async def joined(sampler, text):
@@ -47,9 +55,9 @@ async def joined(sampler, text):
         await asyncio.sleep(0.2)
 
 
-async def test_an_engine_joins_and_serves_the_same_versions(tiny_policy, make_adapter, peft_scores):
+async def test_an_engine_joins_and_serves_the_same_versions(tiny_policy, make_adapter, peft_scores, folders):
     config = compose(*OVERRIDES)
-    adapter, before = Adapter(version=1, path=make_adapter(1)), set(SHARED_MEMORY.glob("grpo-aflow-adapters-*"))
+    adapter = Adapter(version=1, path=make_adapter(1))
     prompt = tiny_policy.tokenizer.encode_chat(MESSAGES)
     with closing(Watchdog.start()) as watchdog:
         async with config.cluster.open(print) as cluster:
@@ -58,12 +66,12 @@ async def test_an_engine_joins_and_serves_the_same_versions(tiny_policy, make_ad
             )
             try:
                 await sampler.publish(adapter)
-                assert published(before) == [["v1"]]
+                assert published(folders) == [["v1"]]
                 here = object()
                 assert await cluster.start_environment(here, None, chat=None, timeline=None) is here
                 await asyncio.wait_for(joined(sampler, prompt), 300)
-                assert published(before) == [["v1"], ["v1"]]
-                assert {file.stat().st_nlink for file in copies(before)} == {2}  # one copy for both
+                assert published(folders) == [["v1"], ["v1"]]
+                assert {file.stat().st_nlink for file in copies(folders)} == {2}  # one copy for both
                 groups = await asyncio.gather(*(draw(sampler, prompt, 1, n=4) for _ in range(2)))  # one on each engine
                 assert [len(group) for group in groups] == [4, 4]
                 assert all(engine.cache_tokens is not None for _, engine in sampler._engines.alive())
@@ -81,7 +89,7 @@ async def test_an_engine_joins_and_serves_the_same_versions(tiny_policy, make_ad
                         own = peft_scores((*prompt, *completion.token_ids), adapter.path)[len(prompt) - 1 :]
                         assert completion.logprobs == pytest.approx(own, abs=1e-4)
                 await sampler.retire(1)
-                assert published(before) == [[], []]
+                assert published(folders) == [[], []]
             finally:
                 await sampler.close()
-    assert published(before) == []
+    assert published(folders) == []

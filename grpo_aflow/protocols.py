@@ -130,6 +130,7 @@ class PreparedModel:
     dtype: str  # "float32", "bfloat16" or "float16"
     max_model_len: int  # prompt and completion together, in tokens
     num_sampler_cards: int = 1  # of this machine, from `sampler_device` on
+    cpu_threads: int = 1  # of torch, in each process in which the model runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,7 @@ import ray
 
 from grpo_aflow.cluster.executions import Answer, Asked, Assignment, Executing, OpenEnvironments
 from grpo_aflow.cluster.placement import MakeLearner
+from grpo_aflow.learner.preparation.threads import use_threads
 from grpo_aflow.learner.rank import Given, LearnerCopy, read_files
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.protocols import PreparedModel
@@ -61,14 +62,18 @@ def installed() -> dict[str, str]:
     return found
 
 
-def check_folders(model: PreparedModel) -> None:
-    """Raise InfrastructureError where this node does not have the model, or its warm start."""
+def receive(model: PreparedModel) -> None:
+    """Give this process the threads that the model is to have in place of Ray's count of its cores.
+
+    Raises InfrastructureError where this node does not have the model, or its warm start.
+    """
     for folder in (model.path, model.adapter):
         if folder is not None and not folder.is_dir():
             raise InfrastructureError(
                 f"there is no {folder}: copy it there, or put paths.cache (and paths.runs) on storage that all nodes "
                 "share"
             )
+    use_threads(model.cpu_threads)
 
 
 class EngineActor:
@@ -81,7 +86,7 @@ class EngineActor:
         self, sampling: Sampling, model: PreparedModel, adapters: AdapterLimits, seed: int, shared_by: str
     ) -> None:
         """shared_by: names the sampler that all its engines are behind."""
-        check_folders(model)
+        receive(model)
         self._watchdog = Watchdog.start()  # this process may be killed, and the engine has its own
         self._store = AdapterStore(shared_by=shared_by)
         self._watchdog.watch_path(self._store.folder)
@@ -119,7 +124,7 @@ class RankActor:
         return whereabouts()
 
     def start(self, make: MakeLearner, model: PreparedModel, timeout_s: float, shard_base: bool) -> None:
-        check_folders(model)
+        receive(model)
         self._learner: Learner = make(model, shard_base=shard_base)
         self._device = model.device
         self._timeout_s = timeout_s

@@ -150,6 +150,7 @@ class TinyPolicy(ModelSource):
             num_sampler_cards=asked.placement.num_sampler_cards,
             dtype=self.dtype,
             max_model_len=self.max_model_len,
+            cpu_threads=self.cpu_threads,
         )
 
     def _cached(self, cache: Path, asked: Preparation) -> Path:
@@ -249,6 +250,7 @@ class Pretrained(ModelSource):
             num_sampler_cards=asked.placement.num_sampler_cards,
             dtype=self.dtype,
             max_model_len=self.max_model_len,
+            cpu_threads=self.cpu_threads,
         )
         if asked.adapter and isinstance(asked.warmstart, ReferenceWorkflows):
             return replace(base, adapter=_warm_start(base, cache, asked, asked.warmstart))

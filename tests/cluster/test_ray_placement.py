@@ -4,8 +4,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import torch
 
 from grpo_aflow.config.composing import compose
+from grpo_aflow.protocols import PreparedModel
 from grpo_aflow.types import InfrastructureError, UserError
 
 ray = pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install 'grpo-aflow[ray]'")
@@ -89,3 +91,19 @@ async def test_nodes_with_other_versions_are_refused(come_up):
 
 async def test_one_that_comes_up_is_left_alone(come_up):
     assert await come_up(lambda: asyncio.sleep(0)) == []
+
+
+def test_a_process_of_ray_has_the_threads_of_its_model(tmp_path):
+    """Ray sets them to its count of the process's cores, which is 1 where several processes share a core."""
+    from grpo_aflow.cluster.ray_actors import receive
+
+    model = PreparedModel(
+        path=tmp_path, name="m", tokenizer=None, adapter=None, device="cpu", sampler_device="cpu", dtype="float32",
+        max_model_len=64, cpu_threads=3,
+    )  # fmt: skip
+    before = torch.get_num_threads()
+    try:
+        receive(model)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 from grpo_aflow.learner.lora import LoraSpec
-from grpo_aflow.learner.memory.activations import kept_per_token
+from grpo_aflow.learner.memory.activations import kept_per_token, made_anew_per_token
 from grpo_aflow.learner.memory.plan import Load
 from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.learner.settings import AdapterProducts, LearnerSettings, Packing
@@ -110,7 +110,9 @@ def learner_time(
     passes = 3 if recomputes else 2
     is_shared = settings.packing == Packing.shared_prefix
     kept = kept_per_token(shape, lora, SIZE, settings.adapter_size(SIZE), is_shared=is_shared)
-    moved = 2 * passes * kept * shape.num_layers * _computed_tokens(load)  # written by one, read by another
+    anew = made_anew_per_token(shape, lora, SIZE)
+    # Written by one operation, read by another.
+    moved = 2 * (passes * (kept + anew) + anew) * shape.num_layers * _computed_tokens(load)
     on_card = matrices + adapter + moved / (card.memory_bandwidth * assumed.bandwidth_share)
     launches = (_num_micro_batches(load, settings) + 1) * shape.num_layers * assumed.launches_per_layer * (passes + 1)
     seconds = max(on_card, launches * assumed.launch_s)

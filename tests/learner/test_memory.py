@@ -134,8 +134,8 @@ def test_a_plan_that_fits_is_printed_and_passes():
     assert fits.parts["base weights"] == pytest.approx(14.2 * GIB, rel=0.01)
     *table, cut = fits.render().splitlines()
     assert [line.split("  ")[0] for line in table] == [*fits.parts, "together", "device"]
-    assert cut == "micro-batches of at most 4 rows and 7424 tokens, activations kept"
-    assert "GiB with micro-batches of 4 rows and 7424 tokens" in fits.summary
+    assert cut == "micro-batches of at most 4 rows and 8192 tokens, activations kept"
+    assert "GiB with micro-batches of 4 rows and 8192 tokens" in fits.summary
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """The bytes of a learner's activations, from a model's shape: what autograd keeps, and what lives for a moment.
 
-Stands below the memory plan. The count follows the operations one by one, as transformers' decoder layers and
-`policy.adapted_linear` carry them out; the tests hold it against the bytes that live in real steps.
+Stands below the memory plan. The count follows the operations one by one, as transformers' decoder layers,
+`policy.adapted_linear` and `policy.feed_forward` carry them out; the tests hold it against the bytes that live in real
+steps.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def kept_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, adapter
     attention = 2 * q + 2 * kv  # rotated queries, keys, values, output
     if is_shared:  # of the rows alone: keys and values repeated up to the number of heads
         attention += 2 * (q - kv)
-    feed_forward = 3 * inner  # gate, its activation, up
+    feed_forward = (2 if _makes_product_anew(shape, lora) else 3) * inner  # gate, up, and else gate's activation
     adapters = element_size * _shared_inputs(shape, lora, is_shared=is_shared)
     for name in shape.adapted(lora):
         dropped = 2 * element_size * shape.linears()[name][0] if lora.dropout > 0 else 0  # the mask, what it leaves
@@ -86,11 +87,21 @@ def kept_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, adapter
     return norms + (attention + feed_forward) * element_size + adapters
 
 
+def made_anew_per_token(shape: ModelShape, lora: LoraSpec, element_size: int) -> int:
+    """Bytes per token that the backward of one decoder layer makes anew: gate's activation, its product with up."""
+    return 2 * element_size * shape.intermediate_size if _makes_product_anew(shape, lora) else 0
+
+
+def _makes_product_anew(shape: ModelShape, lora: LoraSpec) -> bool:
+    """See `policy.feed_forward`."""
+    return "down_proj" in shape.adapted(lora) and lora.dropout == 0
+
+
 def _shared_inputs(shape: ModelShape, lora: LoraSpec, *, is_shared: bool) -> int:
     """Numbers per token of the adapters' inputs: kept once for all that read them, and for the adapters' sake alone,
-    as a frozen map keeps no input."""
+    as a frozen map keeps no input. One of them is the product of gate and up."""
     adapted = set(shape.adapted(lora))
-    product = shape.intermediate_size if "down_proj" in adapted else 0  # of gate and up
+    product = shape.intermediate_size if "down_proj" in adapted and not _makes_product_anew(shape, lora) else 0
     if lora.dropout > 0:  # each adapter has its own
         return product
     normed = shape.hidden_size * (
@@ -108,5 +119,5 @@ def _moment_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, adap
     if lora.dropout > 0:
         return (4 + 1 + 2 * element_size) * inner  # random numbers, mask, masked and scaled input
     if adapter_size > element_size:
-        return (adapter_size + element_size) * inner  # the product's gradient, the adapter's part beside the base's
-    return 2 * inner * element_size  # of gate and of up; what the product kept is gone by then
+        return (adapter_size + 2 * element_size) * inner  # gate's activation, its product with up, that one once more
+    return 3 * inner * element_size  # gradients of the product, of gate and of up

@@ -19,6 +19,7 @@ from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.model_folder import linear_layers
 from grpo_aflow.learner.policy.adapted_linear import AdaptedLinear
 from grpo_aflow.learner.policy.dropout import DropoutKey, SeededDropout
+from grpo_aflow.learner.policy.feed_forward import keep_less
 from grpo_aflow.types import UserError
 
 WEIGHTS = "adapter_model.safetensors"
@@ -50,6 +51,7 @@ def attach(
     for module in peft_model.modules():
         if isinstance(module, AdaptedLinear):
             module.in_base_type = in_base_type
+    keep_less(peft_model)
     key = _replace_dropout(peft_model)
     peft_model.eval()
     return peft_model, key

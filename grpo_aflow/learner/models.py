@@ -139,6 +139,7 @@ class TinyPolicy(ModelSource):
         tokenizer = asked.read_tokenizer(path, enable_thinking=False)
         longest = num_prompt_tokens(tokenizer, asked.prompts, asked.tasks)
         check_context(longest, asked.max_tokens, self.max_model_len)
+        asked.lora.check_layers(layer_names(path))
         use_threads(self.cpu_threads)
         return PreparedModel(
             path=path,

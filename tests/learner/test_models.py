@@ -173,6 +173,8 @@ def test_targets_that_the_model_has_not_are_named(tmp_path, pretrained):
         with pytest.raises(UserError, match=f"no linear layer {name}; "):
             prepare(pretrained, tmp_path, lora=spec(target_modules=[name]))
     prepare(pretrained, tmp_path, NoWarmStart(), lora=spec(target_modules=["self_attn.q_proj", "v_proj"]))
+    with pytest.raises(UserError, match=rf"the model has no linear layer nope_proj; {there}"):
+        prepare(TINY, tmp_path, lora=spec(target_modules=["nope_proj"]))
 
 
 @pytest.mark.parametrize(("option", "of"), [("tiny", TinyPolicy), ("qwen25_7b", Pretrained), ("qwen3_8b", Pretrained)])

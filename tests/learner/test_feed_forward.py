@@ -73,13 +73,20 @@ def test_what_is_kept():
     assert kept(theirs, x) == [*ranks, HIDDEN, *[INNER] * 4]  # besides, silu's output and the product
 
 
-@pytest.mark.parametrize("targets", [("gate_proj", "up_proj"), ("down_proj",)])
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_whatever_has_an_adapter(targets, dropout):
+@pytest.mark.parametrize(
+    ("targets", "dropout", "expected"),
+    [
+        (("gate_proj", "up_proj"), 0.0, [RANK, RANK, HIDDEN, INNER, INNER]),
+        (("down_proj",), 0.0, [RANK, INNER, INNER]),
+        (("down_proj",), 0.5, [RANK, INNER, INNER, INNER, INNER]),  # the mask, and what it leaves
+    ],
+)
+def test_whatever_has_an_adapter(targets, dropout, expected):
     theirs, ours = made(targets=targets, dropout=dropout)
-    x = torch.randn(4, HIDDEN, dtype=torch.float64)
+    x = torch.randn(7, HIDDEN, dtype=torch.float64)
     for own, other in zip(outcome(ours, x), outcome(theirs, x), strict=True):
         assert torch.equal(own, other)
+    assert kept(ours, x) == expected
 
 
 def test_without_its_adapter():
@@ -88,6 +95,8 @@ def test_without_its_adapter():
     for mlp in (theirs, ours):
         mlp.down_proj.enable_adapters(False)
     assert torch.equal(ours(x), theirs(x))
+    with torch.no_grad():
+        assert torch.equal(ours(x), theirs(x))
 
 
 def test_its_gradient_is_that_of_differences():

@@ -65,7 +65,7 @@ def scoring_bytes(
     prompt = num_prompt if settings.packing == Packing.shared_prefix else 0
     adapted = {"gate_proj", "up_proj", "down_proj"} & set(shape.adapted(lora))
     exact = adapted and settings.adapter_size(element_size) > element_size
-    inner = (4 + 2 * element_size if exact else 3 * element_size) * shape.intermediate_size
+    inner = (2 * element_size + (4 if exact else 0)) * shape.intermediate_size  # gate, up, an adapter's part of one
     feed_forward = inner + (8 + 2 * element_size) * shape.hidden_size
     attention = (12 + 9 * element_size) * max(shape.hidden_size, shape.q_width)
     cache = prompt * shape.num_layers * 2 * shape.kv_width * element_size
@@ -79,7 +79,7 @@ def kept_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, adapter
     attention = 2 * q + 2 * kv  # rotated queries, keys, values, output
     if is_shared:  # of the rows alone: keys and values repeated up to the number of heads
         attention += 2 * (q - kv)
-    feed_forward = (2 if _makes_product_anew(shape, lora) else 3) * inner  # gate, up, and else gate's activation
+    feed_forward = 2 * inner  # gate and up
     adapters = element_size * _shared_inputs(shape, lora, is_shared=is_shared)
     for name in shape.adapted(lora):
         dropped = 2 * element_size * shape.linears()[name][0] if lora.dropout > 0 else 0  # the mask, what it leaves
@@ -88,27 +88,23 @@ def kept_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, adapter
 
 
 def made_anew_per_token(shape: ModelShape, lora: LoraSpec, element_size: int) -> int:
-    """Bytes per token that the backward of one decoder layer makes anew: gate's activation, its product with up."""
-    return 2 * element_size * shape.intermediate_size if _makes_product_anew(shape, lora) else 0
-
-
-def _makes_product_anew(shape: ModelShape, lora: LoraSpec) -> bool:
-    """See `policy.feed_forward`."""
-    return "down_proj" in shape.adapted(lora) and lora.dropout == 0
+    """Bytes per token that the backward of one decoder layer makes anew: gate's activation, and its product with up
+    where an adapter reads it."""
+    is_read = "down_proj" in shape.adapted(lora) and lora.dropout == 0
+    return (2 if is_read else 1) * element_size * shape.intermediate_size
 
 
 def _shared_inputs(shape: ModelShape, lora: LoraSpec, *, is_shared: bool) -> int:
     """Numbers per token of the adapters' inputs: kept once for all that read them, and for the adapters' sake alone,
-    as a frozen map keeps no input. One of them is the product of gate and up."""
+    as a frozen map keeps no input."""
     adapted = set(shape.adapted(lora))
-    product = shape.intermediate_size if "down_proj" in adapted and not _makes_product_anew(shape, lora) else 0
     if lora.dropout > 0:  # each adapter has its own
-        return product
+        return 0
     normed = shape.hidden_size * (
         bool(adapted & {"q_proj", "k_proj", "v_proj"}) + bool(adapted & {"gate_proj", "up_proj"})
     )
     attended = shape.q_width if is_shared and "o_proj" in adapted else 0  # copied; elsewhere it is the kernel's own
-    return product + normed + attended
+    return normed + attended
 
 
 def _moment_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, adapter_size: int) -> int:

@@ -32,11 +32,15 @@ class AdaptedLinear(Linear):
         output: Tensor = _Product.apply(self._settings(name, x), x, None if dropped is x else dropped, *self._of(name))
         return output
 
+    @property
+    def takes_gated(self) -> bool:
+        """Whether `of_gated` can be called: with the one product, and no dropout before the adapter."""
+        name = self._single()
+        return name is not None and isinstance(self.lora_dropout[name], nn.Identity)
+
     def of_gated(self, gate: Tensor, up: Tensor) -> Tensor:
         """The layer of silu(gate) * up, [..., I] each -> [..., O]."""
-        name = self._single()
-        if name is None or not isinstance(self.lora_dropout[name], nn.Identity):
-            return self(nn.functional.silu(gate) * up)
+        [name] = self.active_adapters
         output: Tensor = _GatedProduct.apply(self._settings(name, gate), gate, up, *self._of(name))
         return output
 
@@ -77,24 +81,24 @@ class _Product(torch.autograd.Function):
         b: Tensor,
     ) -> Tensor:
         output, inner = _forward(settings, x, x if dropped is None else dropped, weight, bias, a, b)
-        ctx.save_for_backward(x, dropped, weight, a, b, inner)
-        ctx.settings = settings
+        ctx.save_for_backward(x if dropped is None else dropped, weight, a, b, inner)
+        ctx.settings, ctx.is_dropped = settings, dropped is not None
         return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, dropped, weight, a, b, inner = ctx.saved_tensors
+        read, weight, a, b, inner = ctx.saved_tensors
         settings: _Settings = ctx.settings
         gradient = gradients[0].flatten(0, -2)  # [N, O]
-        d_inner, d_a, d_b = _of_adapter(settings, gradient, x if dropped is None else dropped, inner, a, b)
+        d_inner, d_a, d_b = _of_adapter(settings, gradient, read, inner, a, b)
         d_x = d_dropped = None
         if ctx.needs_input_grad[1]:
             d_x = gradient @ weight
-            if dropped is None:
+            if not ctx.is_dropped:
                 _add_product(d_x, d_inner, a.to(settings.dtype))
-            d_x = d_x.view_as(x)
+            d_x = d_x.view_as(read)
         if ctx.needs_input_grad[2]:
-            d_dropped = (d_inner @ a.to(settings.dtype)).to(x.dtype).view_as(x)
+            d_dropped = (d_inner @ a.to(settings.dtype)).to(read.dtype).view_as(read)
         return None, d_x, d_dropped, None, None, d_a, d_b
 
 

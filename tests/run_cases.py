@@ -26,6 +26,11 @@ def only_run(root):
     return manifest.parent
 
 
+def in_runs(root, path):
+    """What the runs in `root` (their `paths.runs`) have at this path, while they write: enters nothing that may go."""
+    return list(root.glob(f"*/*/{path}"))
+
+
 def metrics_of(run):
     lines = list(read_jsonl(run / "metrics.jsonl"))
     return [{k: v for k, v in line.items() if not k.startswith(NOT_REPEATABLE)} for line in lines]

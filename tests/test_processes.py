@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from commands import Command, finished
-from run_cases import SMALL, adapter_of, only_run
+from run_cases import SMALL, adapter_of, in_runs, only_run
 
 from grpo_aflow.run import signals as interrupt
 from grpo_aflow.run.files import read_jsonl
@@ -55,7 +55,9 @@ def wait_until(has_come, command):
 
 
 def wait_for_steps(command, root, number):
-    wait_until(lambda: sum(len(list(read_jsonl(file))) for file in root.rglob("metrics.jsonl")) >= number, command)
+    wait_until(
+        lambda: sum(len(list(read_jsonl(file))) for file in in_runs(root / "runs", "metrics.jsonl")) >= number, command
+    )
 
 
 def started(tmp_path, *arguments, **more):
@@ -105,7 +107,7 @@ def test_a_reader_that_goes_away_does_not_end_the_run(model_cache, tmp_path):
 def test_a_run_folder_that_goes_away_ends_the_run(model_cache, tmp_path):
     """A run folder that is moved away while the run trains: one line, exit code 5, and it resumes where it is now."""
     command = started(tmp_path, "schedule.save_every=2")
-    wait_until(lambda: list(tmp_path.rglob("step_000002/checkpoint.json")), command)
+    wait_until(lambda: in_runs(tmp_path / "runs", "checkpoints/step_000002/checkpoint.json"), command)
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
     done = command.end()
     assert done.returncode == 5, done.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from commands import Command, finished
-from run_cases import SMALL, metrics_of, only_run
+from run_cases import SMALL, in_runs, metrics_of, only_run
 from safetensors.torch import load_file
 
 from grpo_aflow.config.composing import compose
@@ -50,7 +50,7 @@ def orphaned_sandboxes():
 
 def lines(root, name):
     """What a run has written so far."""
-    for path in root.rglob(name):
+    for path in in_runs(root, name):
         yield from read_jsonl(path)
 
 

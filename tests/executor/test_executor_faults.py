@@ -79,15 +79,15 @@ async def test_two_thousand_workflows_through_faults(
     assert costs.total.attempts == len(requests)
     faults = Counter(line["fault"] for line in requests)
     reasons = Counter(entry.reason for entry in costs.entries)
-    assert reasons["http_429"] == faults["429"]
-    assert reasons["http_500"] == faults["500"]
     answered: set[str] = set()
     for entry in costs.entries:  # in the order of their ends
         assert entry.key not in answered  # no received answer was asked for again
         answered |= {entry.key} if entry.outcome == "ok" else set()
-    late = reasons["timeout"] - faults["hang"]  # answers that came after the deadline, on a busy machine
-    assert late >= 0
-    assert costs.total.ok + late == faults[""] + faults["empty"]
+    # What came after the deadline, on a busy machine: refusals, and answers.
+    late = [faults[code] - reasons[f"http_{code}"] for code in ("429", "500")]
+    late.append(faults[""] + faults["empty"] - costs.total.ok)
+    assert min(late) >= 0
+    assert reasons["timeout"] == faults["hang"] + sum(late)
     assert costs.total.usd == pytest.approx(sum(reply.cost_usd for replies in ended for reply in replies))
     times = sorted(line["t"] for line in requests)
     assert all(later - first >= 2.0 for first, later in zip(times, times[900:], strict=False))

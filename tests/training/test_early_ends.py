@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 from commands import Command, finished
-from run_cases import SMALL, only_run
+from run_cases import SMALL, in_runs, only_run
 from small_endpoint import completion, small_endpoint
 
 from grpo_aflow import train
@@ -94,7 +94,7 @@ def test_an_interrupted_evaluation_is_kept(overrides, whole, tmp_path):
     command = Command("eval", [*overrides, slow, f"paths.runs={runs}"], tmp_path)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not command.has_ended():
-        if any(b'"kind":"rollout"' in file.read_bytes() for file in runs.rglob("rollouts.jsonl")):
+        if any(b'"kind":"rollout"' in file.read_bytes() for file in in_runs(runs, "rollouts.jsonl")):
             break
         time.sleep(0.02)
     command.send(signal.SIGINT)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import Command, finished
-from run_cases import SMALL, adapter_of, metrics_of, only_run
+from run_cases import SMALL, adapter_of, in_runs, metrics_of, only_run
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.executor.ledger import read_costs
@@ -146,7 +146,7 @@ def test_replay_reproduces_the_recorded_rewards_offline(trained_run, tmp_path):
 def wait_for(root, lines, command):
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not command.has_ended():
-        files = list(root.rglob("rollouts.jsonl"))
+        files = in_runs(root, "rollouts.jsonl")
         if files and files[0].read_bytes().count(b"\n") >= lines:
             return
         time.sleep(0.02)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from commands import Command, finished
-from run_cases import SMALL, adapter_of, metrics_of, only_run
+from run_cases import SMALL, adapter_of, in_runs, metrics_of, only_run
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.storage.export import export
@@ -95,7 +95,7 @@ def test_a_killed_run_resumes_to_the_bit_without_the_cache(run, overrides, tmp_p
     cache = tmp_path / "cache"
     arguments = [*overrides, f"paths.runs={tmp_path}", f"paths.cache={cache}"]
     command = Command("train", arguments, tmp_path)
-    while not [*tmp_path.rglob("checkpoints/step_000001")]:
+    while not in_runs(tmp_path, "checkpoints/step_000001"):
         assert not command.has_ended(), command.end()
         time.sleep(0.05)
     command.send(signal.SIGKILL)

@@ -152,6 +152,11 @@ def cpu_seconds(server):
     return sum(sum(p.cpu_times()[:2]) for p in {psutil.Process(), *background(server)})
 
 
+def num_dropped(trainer):
+    """Rollouts that were sampled and thrown away, as they had grown too stale in the queue."""
+    return len(trainer._metrics["train"]["sample/dropped_stale_total"])
+
+
 def train(trainer, server):
     try:
         trainer.train()
@@ -184,7 +189,7 @@ def main():
             number, before = int(line.split()[1]), staleness + WARM_UP
             blocks.left = before + number
             tell(server, signal.SIGCONT)
-            first, used = len(blocks.times) + before - 1, cpu_seconds(server)
+            first, used, stale = len(blocks.times) + before - 1, cpu_seconds(server), num_dropped(trainer)
             started = time.perf_counter()
             blocks.go.release()
             blocks.done.acquire()
@@ -193,6 +198,7 @@ def main():
             step_s = (blocks.times[-1] - blocks.times[first]) / number
             answer = {"time/step_s": step_s, "steps": number, "cpu_s": used / whole * step_s}
             answer["memory_gib"] = memory_gib()
+            answer["dropped_rollouts"] = (num_dropped(trainer) - stale) / (before + number)
             print(json.dumps(answer), flush=True)
     except BaseException:
         traceback.print_exc()

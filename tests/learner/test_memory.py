@@ -1,12 +1,17 @@
 """The memory plan: known parameter counts, monotone in what it depends on, refused with numbers and the fix."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 from learner_cases import group, learner, settings, spec
 from live_bytes import LiveBytes
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from grpo_aflow.learner.memory.activations import activation_bytes, scoring_bytes
+from grpo_aflow.learner.memory.activations import activation_bytes, kept_per_token, scoring_bytes
 from grpo_aflow.learner.memory.plan import ENOUGH_TOKENS, GIB, KEPT_TOKENS, Load, device_memory, memory_plan
-from grpo_aflow.learner.memory.shapes import QWEN25_7B, model_shape
+from grpo_aflow.learner.memory.shapes import QWEN25_7B, ModelShape, model_shape
+from grpo_aflow.learner.policy.adapter import attach
 from grpo_aflow.learner.settings import Packing
 from grpo_aflow.types import UserError
 
@@ -116,6 +121,26 @@ def test_weights_are_those_of_the_model_card():
     assert QWEN25_7B.num_adapter_weights(spec(rank=16)) == 40_370_176
     attention = spec(rank=128, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
     assert QWEN25_7B.num_adapter_weights(attention) == 28 * 128 * 2 * (7168 + 4096)
+
+
+@pytest.mark.parametrize(("act", "targets"), [("gelu", ["all-linear"]), ("gelu", ["q_proj"]), ("silu", ["all-linear"])])
+def test_what_a_real_feed_forward_keeps(act, targets):
+    """Gate, up, and of one whose gate is not silu what transformers keep besides: 32 tokens of 4 bytes a number."""
+    config = Qwen2Config(
+        hidden_size=64, intermediate_size=512, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+        vocab_size=512, max_position_embeddings=64, hidden_act=act,
+    )  # fmt: skip
+    lora = spec(rank=8, target_modules=targets)
+    model, _ = attach(Qwen2ForCausalLM(config), lora, seed=0)
+    kept = {}
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.setdefault(t.data_ptr(), t), lambda t: t):
+        model(torch.randint(2, 512, (1, 32)))
+    inner = sum(tensor.shape == (1, 32, 512) for tensor in kept.values())
+    shape = ModelShape.from_config(config.to_dict())
+    wide, narrow = (
+        kept_per_token(replace(shape, intermediate_size=size), lora, 4, 4, is_shared=False) for size in (512, 0)
+    )
+    assert (wide - narrow) / (512 * 4) == inner == {"silu": 2, "gelu": 4 if "all-linear" in targets else 3}[act]
 
 
 def test_counts_equal_a_real_model(random_base):

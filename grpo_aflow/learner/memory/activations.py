@@ -65,7 +65,8 @@ def scoring_bytes(
     prompt = num_prompt if settings.packing == Packing.shared_prefix else 0
     adapted = {"gate_proj", "up_proj", "down_proj"} & set(shape.adapted(lora))
     exact = adapted and settings.adapter_size(element_size) > element_size
-    inner = (2 * element_size + (4 if exact else 0)) * shape.intermediate_size  # gate, up, an adapter's part of one
+    # Gate, up, an adapter's part of one; where the activation is not in place, that too.
+    inner = ((2 if shape.gates_by_silu else 3) * element_size + (4 if exact else 0)) * shape.intermediate_size
     feed_forward = inner + (8 + 2 * element_size) * shape.hidden_size
     attention = (12 + 9 * element_size) * max(shape.hidden_size, shape.q_width)
     cache = prompt * shape.num_layers * 2 * shape.kv_width * element_size
@@ -80,6 +81,8 @@ def kept_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, adapter
     if is_shared:  # of the rows alone: keys and values repeated up to the number of heads
         attention += 2 * (q - kv)
     feed_forward = 2 * inner  # gate and up
+    if not shape.gates_by_silu:  # gate's activation, and its product with up where an adapter reads it
+        feed_forward += (2 if "down_proj" in shape.adapted(lora) else 1) * inner
     adapters = element_size * _shared_inputs(shape, lora, is_shared=is_shared)
     for name in shape.adapted(lora):
         dropped = 2 * element_size * shape.linears()[name][0] if lora.dropout > 0 else 0  # the mask, what it leaves
@@ -90,6 +93,8 @@ def kept_per_token(shape: ModelShape, lora: LoraSpec, element_size: int, adapter
 def made_anew_per_token(shape: ModelShape, lora: LoraSpec, element_size: int) -> int:
     """Bytes per token that the backward of one decoder layer makes anew: gate's activation, and its product with up
     where an adapter reads it."""
+    if not shape.gates_by_silu:
+        return 0
     is_read = "down_proj" in shape.adapted(lora) and lora.dropout == 0
     return (2 if is_read else 1) * element_size * shape.intermediate_size
 

@@ -24,6 +24,7 @@ class ModelShape:
     head_size: int
     vocab_size: int
     tied_embeddings: bool
+    gates_by_silu: bool = True  # what else there is keeps more for its backward, see `policy.feed_forward`
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ModelShape:
@@ -38,6 +39,7 @@ class ModelShape:
             head_size=config.get("head_dim") or config["hidden_size"] // heads,
             vocab_size=config["vocab_size"],
             tied_embeddings=config.get("tie_word_embeddings", False),
+            gates_by_silu=(config.get("hidden_act") or config.get("hidden_activation", "silu")) == "silu",
         )
 
     @property

@@ -2,14 +2,15 @@
 
 `client` and `sending` write it, reports read it: `read_costs` answers what any rollout, step, operator, dataset or
 domain cost. A line is one write to a file that is open for appending. An attempt whose outcome is missing (the run was
-killed in between) is closed as unknown when the ledger is opened again: it may have been paid, at most `at_most_usd`.
+killed in between) is closed when the ledger is opened again: by its answer where the cache has it, otherwise as
+unknown: it may have been paid, at most `at_most_usd`.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -60,7 +61,13 @@ class Call:
     ordinal: tuple[int, ...]
     dataset: str
     domain: str
-    key: str  # content address of the call
+    key: str  # content address of the call, in hexadecimal digits
+
+    def __post_init__(self) -> None:
+        try:
+            bytes.fromhex(self.key)
+        except ValueError:
+            raise ValueError("key: Input should be hexadecimal digits") from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,20 +140,29 @@ class Costs:
 class Ledger:
     """The open ledger of a run; one writer."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, kept: Callable[[bytes], ChatReply | None] = lambda key: None) -> None:
+        """
+        Args:
+            kept: the answer kept under a key, if any: an answer is kept before its line is written, so a kill in
+                between leaves it without one.
+        """
         self.path = path
         self._next = 1
-        unclosed: dict[int, float] = {}  # attempt -> at most USD
+        unclosed: dict[int, Intent] = {}
         for line in _lines(path):
             if isinstance(line, Intent | Outcome):
                 self._next = max(self._next, 1 + line.attempt)
             if isinstance(line, Intent):
-                unclosed[line.attempt] = line.at_most_usd
+                unclosed[line.attempt] = line
             elif isinstance(line, Outcome):
                 unclosed.pop(line.attempt, None)
         self._file = open_lines(path)
-        for attempt, at_most_usd in unclosed.items():
-            self.unknown(attempt, "interrupted", at_most_usd)
+        for attempt, intent in unclosed.items():
+            answer = kept(bytes.fromhex(intent.key))
+            if answer is not None:
+                self.ok(attempt, answer)
+            else:
+                self.unknown(attempt, "interrupted", intent.at_most_usd)
 
     def intent(self, key: bytes, context: CallContext, *, at_most_usd: float) -> int:
         """An attempt is about to be sent; returns its number."""

@@ -114,12 +114,12 @@ def open_client(
     What an earlier part of the run has spent counts against the caps. Arguments: see `ExecutorClient`.
     """
     price = price_of(settings, model)
-    past = read_costs(run_dir / LEDGER_FILE)
     cache = None
     if settings.cache is CacheMode.read_write:
         cache = AnswerCache(_cache_path(settings, run_dir))
         cache.add_source(provider, model)
-    ledger = _open_ledger(run_dir)
+    ledger = _open_ledger(run_dir, cache)
+    past = read_costs(run_dir / LEDGER_FILE)
     sender = Sender(settings, transport=transport, cache=cache, ledger=ledger, price=price, seed=seed)
     for step, spend in past.by("step").items():
         sender.usd.book(step, spend.usd + spend.at_most_usd)
@@ -152,7 +152,7 @@ def open_replay(settings: EndpointSettings, run_dir: Path, *, seed: int) -> Exec
         settings,
         source=Recorded(cache.path),
         cache=cache,
-        ledger=_open_ledger(run_dir),
+        ledger=_open_ledger(run_dir, cache),
         price=known_price(settings, model),
         provider=provider,
         model=model,
@@ -164,6 +164,7 @@ def _cache_path(settings: EndpointSettings, run_dir: Path) -> Path:
     return (Path(settings.cache_folder).expanduser() if settings.cache_folder else run_dir) / CACHE_FILE
 
 
-def _open_ledger(run_dir: Path) -> Ledger:
+def _open_ledger(run_dir: Path, cache: AnswerCache | None) -> Ledger:
     run_dir.mkdir(parents=True, exist_ok=True)
-    return Ledger(run_dir / LEDGER_FILE)
+    path = run_dir / LEDGER_FILE
+    return Ledger(path) if cache is None else Ledger(path, kept=cache.get)

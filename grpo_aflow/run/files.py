@@ -189,7 +189,11 @@ def _adapter(kind: Hashable) -> TypeAdapter[Any]:
 def _told(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     name = ".".join(map(str, first["loc"]))
-    return f"it has no {name}" if first["type"] == "missing" else f"{name}: {first['msg']}"
+    if first["type"] == "missing":
+        return f"it has no {name}"
+    if first["type"] == "value_error":  # said by the type itself
+        return str(first["ctx"]["error"])
+    return f"{name}: {first['msg']}"
 
 
 def json_line(line: Mapping[str, Any]) -> bytes:

@@ -60,6 +60,20 @@ async def test_it_is_a_chat_model_and_counts(opened: Open, ask: Any, tasks: Any,
     assert executor.temperature == 0.7
 
 
+async def test_a_kill_between_the_cache_and_the_ledger_loses_no_cost(
+    opened: Open, ask: Any, tasks: Any, tmp_path: Path
+) -> None:
+    async with opened() as executor:
+        await ask(executor, tasks[0])
+    path = tmp_path / "ledger.jsonl"
+    paid = read_costs(path).total
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    assert read_costs(path).total.ok == 0
+    async with opened(max_usd=paid.usd * 1.01) as executor:
+        assert executor.usd_left == pytest.approx(paid.usd * 0.01)
+    assert read_costs(path).total == paid
+
+
 async def test_members_and_ensemble_calls_differ_and_a_new_seed_is_a_new_world(
     opened: Open, ask: Any, tasks: Any
 ) -> None:

@@ -76,6 +76,18 @@ def test_a_kill_leaves_no_torn_line_and_closes_open_attempts_as_unknown(tmp_path
     ledger.close()
 
 
+def test_an_answer_that_was_kept_closes_its_attempt_though_a_kill_took_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = write(path)
+    ledger.intent(b"kept", who(), at_most_usd=0.1)
+    ledger.intent(b"lost", who(), at_most_usd=0.2)
+    ledger.close()
+    Ledger(path, kept={b"kept": reply(0.03)}.get).close()
+    assert read_costs(path).total == Spend(
+        usd=0.78, at_most_usd=0.95, prompt_tokens=30, completion_tokens=15, attempts=6, ok=3, cached=1
+    )
+
+
 def test_an_edited_ledger_is_named(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     path.write_text("not json\n")
@@ -88,6 +100,7 @@ def test_an_edited_ledger_is_named(tmp_path: Path) -> None:
     [
         (('"at_most_usd":1.0', '"at_most_usd":"x"'), "at_most_usd: Input should be a valid number"),
         (('"member":0,', ""), "it has no member"),
+        (('"key":"61"', '"key":"?"'), "key: Input should be hexadecimal digits"),
         (('"event":"intent"', '"event":"x"'), "its event is none of intent, outcome, cached"),
     ],
 )

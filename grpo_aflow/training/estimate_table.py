@@ -142,8 +142,9 @@ def assumptions() -> str:
         f"Assumed: {a.matrix_share:.0%} of the bf16 peak in large products and attention, {a.adapter_share:.0%} of the "
         f"fp32, TF32 or bf16 peak in the adapter's, {a.bandwidth_share:.0%} of the memory's bandwidth; "
         f"{a.launch_s * 1e6:g} us of the host for each of {a.launches_per_layer} kernels of a layer's forward; "
-        f"decoding with adapters {a.lora_slowdown - 1:.0%} slower, and {a.decode_host_s * 1e3:g} ms of vLLM for each "
-        f"token; adapters written and read at {a.file_rate / 1e9:g} GB/s; {a.release_s:g} s to unmap or map the KV "
+        f"decoding with adapters {a.lora_slowdown - 1:.0%} slower, and {a.decode_host_s * 1e3:g} ms of vLLM's host for "
+        f"each token, beside the card's work; adapters written and read at {a.file_rate / 1e9:g} GB/s; "
+        f"{a.release_s:g} s to unmap or map the KV "
         f"cache; weights asleep at {a.asleep_rate / 1e9:g} GB/s and back at {a.awake_share:.0%} of PCIe's peak."
     )
 

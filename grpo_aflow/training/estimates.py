@@ -33,7 +33,9 @@ class Assumed:
     launch_s: float = 8e-6  # of the host, for each kernel
     launches_per_layer: int = 90  # of a forward: its own, and PEFT's eight for each adapted map
     lora_slowdown: float = 1.15  # of decoding with adapters
-    decode_host_s: float = 2e-3  # of vLLM for each decoding step: scheduling, sampling, handing out
+    # Of vLLM's host for each decoding step: scheduling, handing out. On a card it is beside the step before, which is
+    # still under way (its async scheduling; see docs/gpu.md), so a step takes the longer of both.
+    decode_host_s: float = 2e-3
     file_rate: float = 1.3e9  # bytes a second of an adapter, written to /dev/shm and read again
     release_s: float = 0.3  # to unmap or map the KV cache, which is not copied
     asleep_rate: float = 1.5e9  # bytes a second into pinned memory (11 s for an 8B model on an A100, vllm issue 48337)
@@ -184,7 +186,7 @@ def sampling_time(
     read = weights + batch * cached * (load.prompt_tokens + load.completion_tokens / 2)
     by_memory = read / (card.memory_bandwidth * assumed.bandwidth_share)
     by_products = 2 * shape.num_weights * batch / (card.bf16_flops * assumed.matrix_share)
-    step = max(by_memory, by_products) * assumed.lora_slowdown + assumed.decode_host_s
+    step = max(max(by_memory, by_products) * assumed.lora_slowdown, assumed.decode_host_s)
     prompts = 2 * shape.num_weights * num_groups * load.prompt_tokens / (card.bf16_flops * assumed.matrix_share)
     seconds = prompts + number / batch * load.completion_tokens * step  # a sequence that ends makes room for the next
     return SamplingTime(

@@ -83,6 +83,26 @@ def test_the_engine_of_a_card(tiny_policy, monkeypatch):
 
 
 @pytest.mark.slow
+def test_nothing_of_ours_keeps_a_card_from_async_scheduling(tiny_policy):
+    """By what `VllmConfig` asks before it turns it on; the estimates count the host's time beside the card's."""
+    from vllm.v1.executor.abstract import Executor
+    from vllm.v1.executor.multiproc_executor import MultiprocExecutor
+    from vllm.v1.executor.uniproc_executor import UniProcExecutor
+
+    from grpo_aflow.sampler.vllm_engine import _engine_arguments
+
+    limits = AdapterLimits(rank=16, num_versions=3, layers=("q_proj",))
+    for cards in (1, 2):
+        sampling = compose(f"sampler.tensor_parallel_size={cards}").sampler
+        given = _engine_arguments(sampling, replace(tiny_policy, device="cuda:0", dtype="bfloat16"), limits, seed=0)
+        assert (given.async_scheduling, given.speculative_config, given.pipeline_parallel_size) == (None, None, 1)
+        assert given.distributed_executor_backend in ("uni", "mp")
+    assert UniProcExecutor.supports_async_scheduling()
+    assert MultiprocExecutor.supports_async_scheduling()
+    assert not Executor.supports_async_scheduling()
+
+
+@pytest.mark.slow
 def test_the_installed_build_has_these_arguments():
     from vllm import AsyncEngineArgs
 

@@ -47,6 +47,7 @@ SETTINGS = {
     "micro_batch": 16,
     "max_tokens_per_micro_batch": None,
     "accumulation": 1,
+    "parallel_groups": None,
     "packing": Packing.shared_prefix,
     "max_grad_norm": 1.0,
     "weight_decay": 0.01,

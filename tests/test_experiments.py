@@ -53,6 +53,12 @@ def test_the_table_of_threads_is_that_of_its_results(monkeypatch, readme):
     assert readme.part(threads.HERE / "README.md", "threads") == threads.table(found)
 
 
+def test_the_table_of_groups_at_once_is_that_of_its_results(monkeypatch, readme):
+    at_once = load(EXPERIMENTS / "learner_speed/groups_at_once.py", monkeypatch)
+    found = json.loads(at_once.RESULTS.read_text())
+    assert readme.part(at_once.HERE / "README.md", "at_once") == at_once.table(found)
+
+
 def test_the_main_readme_quotes_the_strongest_peer_of_the_results(tables, readme, results):
     assert readme.part(ROOT / "README.md", "step_speed") == tables.claim(results)
 

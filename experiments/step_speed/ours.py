@@ -89,8 +89,8 @@ def configuration(folder: Path, workload: Workload, staleness: int) -> list[str]
         f"schedule.prompts_per_step={workload.prompts}", f"schedule.group_size={workload.group}",
         f"schedule.max_staleness={staleness}",
         "schedule.num_steps=1000000", "schedule.save_every=1000000", "schedule.learning_rate=1e-5",
-        # At staleness 2 sampler and learner are both at work all the time, and each has a core; below, one often rests.
-        "sampler.cpu_threads=1", f"model.cpu_threads={1 if staleness > 1 else 2}",
+        # A core for the sampler; the learner computes a group on each core (learner.parallel_groups).
+        "sampler.cpu_threads=1", "model.cpu_threads=1",
         f"paths.runs={folder / 'runs'}", f"name=staleness_{staleness}",
     ]  # fmt: skip
 

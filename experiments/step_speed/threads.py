@@ -1,10 +1,10 @@
-"""Does a step gain where sampler and learner may both use both cores? Workload W1 by staleness and numbers of threads.
+"""How do sampler and learner best share two cores? Workload W1 by staleness, threads, and groups computed at once.
 
     python experiments/step_speed/threads.py             # ten minutes on two CPU cores; writes threads.json, the README
     python experiments/step_speed/threads.py --draw      # the README's table from threads.json
 
-Threads that have nothing to do sleep after a short spin, so two pools of two threads share two cores where the phases
-of a step overlap, and each has both where they do not. The sides take turns in one run.
+The learner can use a second core within each operation, whose threads wait for each other (`model.cpu_threads`), or for
+a second group (`learner.parallel_groups`), which waits for nothing. The sides take turns in one run.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from readme import write_part  # noqa: E402
 from turns import OtherWork, Side, note  # noqa: E402
 
 RESULTS = HERE / "threads.json"
-CASES = ((0, 1, 1), (0, 1, 2), (0, 2, 2), (1, 1, 2), (1, 2, 2), (2, 1, 1), (2, 2, 1), (2, 2, 2))
+CASES = ((0, 1, 2, 1), (0, 1, 1, 2), (1, 1, 1, 1), (1, 1, 2, 1), (1, 1, 1, 2), (2, 1, 1, 1), (2, 1, 1, 2))
 
 
-def measure(rounds: int, cases: tuple[tuple[int, int, int], ...]) -> dict:
-    """cases: staleness, the sampler's threads, the learner's threads."""
+def measure(rounds: int, cases: tuple[tuple[int, int, int, int], ...]) -> dict:
+    """cases: staleness, the sampler's threads, the learner's for each group, groups at once."""
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), W1)
         sides = {}
-        for staleness, sampler, learner in cases:
+        for staleness, sampler, learner, groups in cases:
             settings = [f"sampler.cpu_threads={sampler}", f"model.cpu_threads={learner}"]
-            settings.append(f"name=threads_{staleness}_{sampler}_{learner}")
+            settings += [f"learner.parallel_groups={groups}", f"name=threads_{staleness}_{sampler}_{learner}_{groups}"]
             side = Side(sys.executable, str(HERE / "ours.py"), folder, str(staleness), str(WAIT_S), *settings)
-            sides[f"{staleness}/{sampler}/{learner}"] = side
+            sides[f"{staleness}/{sampler}/{learner}/{groups}"] = side
         found: dict[str, list[dict]] = {name: [] for name in sides}
         others = OtherWork()
         for _ in range(rounds):
@@ -54,16 +54,16 @@ def measure(rounds: int, cases: tuple[tuple[int, int, int], ...]) -> dict:
 def table(found: dict) -> str:
     lines = [
         f"{note(found['date'], found['cores_of_others'])}\n",
-        "| staleness | sampler's threads | learner's | step, s (range) | sampler busy | learner busy | cores at work |",
-        "|--:|--:|--:|--:|--:|--:|--:|",
+        "| staleness | sampler's threads | learner's | groups at once | step, s (range) | sampler busy | CPU seconds | "
+        "cores at work |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, blocks in found["sides"].items():
         seconds = [block["time/step_s"] for block in blocks]
-        busy = (median(block[f"time/{who}_busy_s"] for block in blocks) for who in ("sampler", "learner"))
         cells = [
             *name.split("/"),
             f"{median(seconds):.1f} ({min(seconds):.1f}–{max(seconds):.1f})",
-            *(f"{value:.1f}" for value in busy),
+            *(f"{median(block[key] for block in blocks):.1f}" for key in ("time/sampler_busy_s", "cpu_s")),
             f"{median(block['cpu_s'] / block['time/step_s'] for block in blocks):.1f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -38,8 +38,8 @@ class Here:
 
         return RestartingSampler(await start(), start, self.say)
 
-    async def start_learner(self, make: MakeLearner, model: PreparedModel) -> LearnerWorker:
-        return await LocalWorker.start(partial(make, model))
+    async def start_learner(self, make: MakeLearner, model: PreparedModel, *, timeline: Timeline) -> LearnerWorker:
+        return await LocalWorker.start(partial(make, model), partial(timeline.busy, "learner"))
 
     async def start_environment(
         self, here: Environment, elsewhere: OpenEnvironments, *, chat: ChatModel, timeline: Timeline

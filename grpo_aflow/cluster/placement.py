@@ -35,8 +35,11 @@ class Cluster(Protocol):
         """Engines on a prepared model, as one sampler; see `Sampling.start`."""
         ...
 
-    async def start_learner(self, make: MakeLearner, model: PreparedModel) -> LearnerWorker:
-        """Learners, as one; `make` is called where each is to be, with the model as that process knows it."""
+    async def start_learner(self, make: MakeLearner, model: PreparedModel, *, timeline: Timeline) -> LearnerWorker:
+        """Learners, as one; `make` is called where each is to be, with the model as that process knows it.
+
+        timeline: where they note the time in which they learn from groups.
+        """
         ...
 
     async def start_environment(

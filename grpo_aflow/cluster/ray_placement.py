@@ -73,7 +73,7 @@ class RayCluster:
         await asyncio.to_thread(watchdog.watch_children)
         return sampler
 
-    async def start_learner(self, make: MakeLearner, model: PreparedModel) -> LearnerWorker:
+    async def start_learner(self, make: MakeLearner, model: PreparedModel, *, timeline: Timeline) -> LearnerWorker:
         own = self._settings
         there = _seen_there(model, own.rank_gpus)
 
@@ -83,7 +83,8 @@ class RayCluster:
             await self._up(actor, name, lambda: actor.start.remote(make, there, own.rank_timeout_s, own.shard_base))
             return RayRank(actor, name)
 
-        return await RankedWorker.open(own.num_ranks, start, self._say, Together if own.shard_base else Apart)
+        share = Together if own.shard_base else Apart
+        return await RankedWorker.open(own.num_ranks, start, self._say, share, partial(timeline.busy, "learner"))
 
     async def start_environment(
         self, here: Environment, elsewhere: OpenEnvironments, *, chat: ChatModel, timeline: Timeline

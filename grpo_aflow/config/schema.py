@@ -147,6 +147,11 @@ class TrainConfig:
         """In how many parts learner ranks hold the base."""
         return self.cluster.base_shares if isinstance(self.cluster, RaySettings) else 1
 
+    @property
+    def learns_here(self) -> bool:
+        """Whether the learner is in the run's own process."""
+        return not isinstance(self.cluster, RaySettings)
+
     def check_cards_of_engines(self) -> None:
         """Refuse engines of several cards that Ray gives fewer; UserError names the fix."""
         number, cluster = self.sampler.num_cards, self.cluster

@@ -19,7 +19,7 @@ from grpo_aflow.run.cards import VLLM_BUILDS, Card, Hardware
 def read_hardware(*, cards: bool = True) -> Hardware:
     """What torch and the driver say; without `cards` only which build of vLLM is here, and torch is not imported."""
     if not cards:
-        return Hardware(vllm_build=_vllm_build())
+        return Hardware(vllm_build=_vllm_build(), cores=_cores(), free_memory=int(psutil.virtual_memory().available))
     import torch
 
     with warnings.catch_warnings():
@@ -45,8 +45,16 @@ def read_hardware(*, cards: bool = True) -> Hardware:
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         torch_has_cuda=torch.version.cuda is not None,
         vllm_build=_vllm_build(),
+        cores=_cores(),
         free_memory=int(psutil.virtual_memory().available),
     )
+
+
+def _cores() -> int:
+    """That this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def about_card(device: str) -> str:

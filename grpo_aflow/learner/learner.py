@@ -3,6 +3,8 @@
 `backward(group)` adds a group's unnormalised gradient sums, in the order of their places; `step(lr)` divides them once
 by the exact normaliser of the whole optimizer step, clips, and makes the next policy version. No call touches the
 process's random generators, grad mode or any other global state, so a worker thread may call it while sampling goes on.
+Several threads may: `settings.parallel_groups` of them compute at once, each on a replica of the policy
+(`policy.replicas`), and which does what changes no bit.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from grpo_aflow.learner.lora import LoraSpec
@@ -21,6 +23,7 @@ from grpo_aflow.learner.objectives import Objective, Totals
 from grpo_aflow.learner.policy.adapter import adapter_id, check_shapes, copy_weights
 from grpo_aflow.learner.policy.model import BASE, POLICY, REFERENCE, PolicyModel
 from grpo_aflow.learner.policy.out_of_memory import give_back, within_memory
+from grpo_aflow.learner.policy.replicas import Replicas
 from grpo_aflow.learner.policy.rows import Limits, TokenRow, unweighted
 from grpo_aflow.learner.settings import LearnerSettings
 from grpo_aflow.learner.update.accumulation import GradientAccumulator, GroupSums
@@ -103,7 +106,7 @@ class Learner:
         )
         self.start_id = None if start is None else adapter_id(start)
         self.base_id = self.policy.base_id
-        self._gradients = GroupGradients(policy=self.policy, objective=objective, has_dropout=lora.dropout > 0)
+        self._replicas = Replicas(self.policy, settings.parallel_groups or 1)
         self._optimizer = AdapterOptimizer(self.policy.parameters, settings, scaled=dtype == "float16")
         self._accumulator = GradientAccumulator()
         self._seed = seed
@@ -112,11 +115,11 @@ class Learner:
         self._planned = planned
         self._published_dtype = published_dtype
         self._shard_base = shard_base
-        self._lock = RLock()
+        self._gathering = Lock()  # of the accumulator
 
     def join(self, process_group: ProcessGroup | None) -> None:
         """From now on the groups of a step are spread over the ranks of `process_group`; None: there is this one."""
-        with self._lock:
+        with self._replicas.all():
             self._process_group = process_group
             if self._shard_base and process_group is not None:
                 self.policy.shard(process_group)
@@ -142,23 +145,23 @@ class Learner:
         missing waits with its gradient: one adapter's size each.
         Raises UserError on malformed input.
         """
-        with self._lock:
+        rows = contributing_rows(group, mask_truncated=self.objective.mask_truncated, max_length=self.policy.max_length)
+        with self._replicas.one() as policy:
             started = time.perf_counter()
-            rows = contributing_rows(
-                group, mask_truncated=self.objective.mask_truncated, max_length=self.policy.max_length
-            )
-            # Over several ranks a rank sees a part of the places: it adds up in the order of the calls.
-            order = self._accumulator.next_place(place if self._process_group is None else None)
+            with self._gathering:
+                # Over several ranks a rank sees a part of the places: it adds up in the order of the calls.
+                order = self._accumulator.next_place(place if self._process_group is None else None)
             place = order if place is None else place
             part = GroupSums()
             if any(row.advantage != 0 or self.objective.regularises_all for row in rows):
                 part = GroupSums(totals=totals_of(rows), groups=[group])
                 if any(row.token_ids for row in rows):
-                    part.sums = self._backward_rows(group, rows, place, reference)
-                    part.gradients = self._optimizer.take_gradients()
-                    give_back(self.policy.device)
-            self._accumulator.put(order, part)
-            self._accumulator.busy_s += time.perf_counter() - started
+                    part.sums = self._backward_rows(policy, group, rows, place, reference)
+                    part.gradients = policy.take_gradients()
+                    give_back(policy.device)
+            with self._gathering:
+                self._accumulator.put(order, part)
+                self._accumulator.busy_s += time.perf_counter() - started
 
     def step(self, lr: float) -> StepStats:
         """Divide by the step's normaliser, clip, apply AdamW at learning rate `lr`, and make the next version.
@@ -166,7 +169,7 @@ class Learner:
         Returns flat metrics; `update/made` is 1.0 when there is a new version, `update/refused` 1.0 when loss or
         gradient was not finite (nothing changed then). Raises NonFiniteSteps after too many refused ones in a row.
         """
-        with self._lock:
+        with self._replicas.all():
             started = time.perf_counter()
             whole, busy_s = self._accumulator.whole(), self._accumulator.busy_s
             gradients = whole.gradients or self._optimizer.zeros()  # other ranks may have some
@@ -192,8 +195,9 @@ class Learner:
 
     def discard(self) -> None:
         """Forget the groups given since the last step."""
-        with self._lock:
-            self._optimizer.forget_gradients()
+        with self._replicas.all() as policies:
+            for policy in policies:
+                policy.forget_gradients()
             self._accumulator = GradientAccumulator()
 
     # --- scoring ------------------------------------------------------------------------------------------------------
@@ -209,9 +213,10 @@ class Learner:
             raise UserError(f"{len(token_ids)} tokens to score, the model's context holds {limit}: shorten the probe")
         if len(token_ids) < 2:
             return ()
-        [scores] = self._evaluated(
-            token_ids[:1], [tuple(token_ids[1:])], temperature=1.0, under=POLICY if adapter else BASE
-        )
+        with self._replicas.one() as policy:
+            [scores] = self._evaluated(
+                policy, token_ids[:1], [tuple(token_ids[1:])], temperature=1.0, under=POLICY if adapter else BASE
+            )
         return scores
 
     def reference_logprobs(
@@ -221,19 +226,19 @@ class Learner:
 
         The reference is the adapter that the learner started from, frozen; the base where it started from none.
         """
-        token_ids = [completion.token_ids for completion in completions]
-        return self._evaluated(prompt_ids, token_ids, temperature=temperature, under=REFERENCE)
+        with self._replicas.one() as policy:
+            return self._referred(policy, prompt_ids, completions, temperature)
 
     # --- state --------------------------------------------------------------------------------------------------------
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in PEFT's own format; plain `peft` and vLLM load it. Raises OSError."""
-        with self._lock:
+        with self._replicas.all():
             self.policy.save(folder)
 
     def publish_adapter(self, folder: Path) -> None:
         """Write the adapter for a sampler, in the type that it is served in. Raises OSError."""
-        with self._lock:
+        with self._replicas.all():
             self.policy.save(folder, dtype=self._published_dtype)
 
     def state_dict(self) -> LearnerState:
@@ -241,7 +246,7 @@ class Learner:
 
         Between steps only: raises RuntimeError with groups pending.
         """
-        with self._lock:
+        with self._replicas.all():
             if self._accumulator.num_calls:
                 raise RuntimeError("state_dict() is for between steps: call step() or discard() first")
             return {
@@ -254,7 +259,7 @@ class Learner:
 
     def load_state_dict(self, state: LearnerState) -> None:
         """Continue from `state_dict()`, to the bit on CPU. Raises UserError when the adapter's shapes differ."""
-        with self._lock:
+        with self._replicas.all():
             check_shapes(state["adapter"], self.policy.parameters)
             copy_weights(state["adapter"], self.policy.parameters)
             self._optimizer.load(state["optimizer"])
@@ -265,37 +270,50 @@ class Learner:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
+    def _referred(
+        self, policy: PolicyModel, prompt_ids: Sequence[int], completions: Sequence[Completion], temperature: float
+    ) -> tuple[tuple[float, ...], ...]:
+        token_ids = [completion.token_ids for completion in completions]
+        return self._evaluated(policy, prompt_ids, token_ids, temperature=temperature, under=REFERENCE)
+
     def _evaluated(
-        self, prompt_ids: Sequence[int], token_ids: Sequence[tuple[int, ...]], *, temperature: float, under: str
+        self,
+        policy: PolicyModel,
+        prompt_ids: Sequence[int],
+        token_ids: Sequence[tuple[int, ...]],
+        *,
+        temperature: float,
+        under: str,
     ) -> tuple[tuple[float, ...], ...]:
         """The completions' log-probabilities; the device may run out of memory once."""
-        with self._lock:
-            scores = within_memory(
-                self.policy,
-                prompt_ids,
-                unweighted(token_ids),
-                lambda: self.policy.evaluate(prompt_ids, token_ids, temperature=temperature, under=under),
-                planned=self._planned,
-            )
+        scores = within_memory(
+            policy,
+            prompt_ids,
+            unweighted(token_ids),
+            lambda: policy.evaluate(prompt_ids, token_ids, temperature=temperature, under=under),
+            planned=self._planned,
+        )
         return tuple(tuple(score.logprobs.tolist()) for score in scores)
 
     def _backward_rows(
         self,
+        policy: PolicyModel,
         group: TrainingGroup,
         rows: Sequence[TokenRow],
         place: int,
         reference: Sequence[Sequence[float]] | None,
     ) -> StepSums:
-        """Leave the group's gradients in the parameters. reference: as given to `backward`."""
+        """Leave the group's gradients in the policy's parameters. reference: as given to `backward`."""
         if not self.objective.needs_reference:
             reference = None
         elif reference is None:
-            reference = self.reference_logprobs(group.prompt_ids, group.completions, group.temperature)
+            reference = self._referred(policy, group.prompt_ids, group.completions, group.temperature)
+        gradients = GroupGradients(policy=policy, objective=self.objective, has_dropout=self.lora.dropout > 0)
         return within_memory(
-            self.policy,
+            policy,
             group.prompt_ids,
             rows,
-            lambda: self._gradients.add(
+            lambda: gradients.add(
                 group,
                 rows,
                 reference=reference,

@@ -75,6 +75,7 @@ class ModelSource(ABC):
     max_model_len: int  # prompt and completion together, in tokens
     device: str  # of learner and sampler, where they name none themselves
     dtype: str
+    cpu_threads: int  # of torch, in each process in which the model runs
     follows_instructions: ClassVar[bool]  # whether the base model could execute workflows, too
     published: ClassVar[bool]  # whether others can have it; of one that is not, a run keeps a copy
 

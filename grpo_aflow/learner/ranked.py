@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +19,7 @@ from grpo_aflow.learner.rank import Given, LearnerCopy, Rank, Reference
 from grpo_aflow.learner.sharing import Apart, Running, Sharing
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.learner.storage.checkpoints import Checkpoints
+from grpo_aflow.learner.worker import Busy, noted
 from grpo_aflow.types import Adapter, Completion, InfrastructureError, RankDied, TrainingGroup
 
 if TYPE_CHECKING:
@@ -46,8 +48,10 @@ class RankedWorker:
         version: int,
         say: Callable[[str], None],
         share: Share,
+        busy: Busy = nullcontext,
     ) -> None:
         self._ranks = ranks
+        self._busy = busy
         self._sharing = share(ranks)
         self._start = start
         self._version = version
@@ -64,6 +68,7 @@ class RankedWorker:
         start: Callable[[int], Awaitable[Rank]],
         say: Callable[[str], None],
         share: Share = Apart,
+        busy: Busy = nullcontext,
     ) -> RankedWorker:
         """Start all ranks and let them meet."""
         started = await asyncio.gather(*map(start, range(num_ranks)), return_exceptions=True)
@@ -73,7 +78,7 @@ class RankedWorker:
                 if isinstance(failed, BaseException):
                     raise failed
             await _meet(ranks)
-            return cls(ranks, start, await ranks[0].version(), say, share)
+            return cls(ranks, start, await ranks[0].version(), say, share, busy)
         except BaseException:
             for rank in ranks:
                 rank.kill()
@@ -86,12 +91,11 @@ class RankedWorker:
     # --- an optimizer step --------------------------------------------------------------------------------------------
 
     async def backward(self, group: TrainingGroup, reference: Reference, place: int | None = None) -> None:
-        """Give the group to a rank; returns when one is free for the next."""
         async with self._mending:
             before, step = self.num_recoveries, self._step
             place = len(step.given) if place is None else place
             step.given.append(Given(group=group, reference=reference, place=place))
-            step.running.update(self._sharing.give(step.given[-1]))
+            step.running.update(self._noted(self._sharing.give(step.given[-1])))
         try:
             while len(step.running) >= self._sharing.num_running:
                 done, step.running = await asyncio.wait(step.running, return_when=asyncio.FIRST_COMPLETED)
@@ -104,7 +108,7 @@ class RankedWorker:
         while True:
             async with self._mending:
                 before = self.num_recoveries
-                running, self._step.running = {*self._step.running, *self._sharing.rest()}, set()
+                running, self._step.running = {*self._step.running, *self._noted(self._sharing.rest())}, set()
             made: list[StepStats | BaseException] = [
                 error
                 for error in await asyncio.gather(*running, return_exceptions=True)
@@ -126,7 +130,10 @@ class RankedWorker:
         self._step = _Step(list(given))
         self._sharing.begin()
         for one in given:
-            self._step.running.update(self._sharing.give(one))
+            self._step.running.update(self._noted(self._sharing.give(one)))
+
+    def _noted(self, running: Sequence[Running]) -> list[Running]:
+        return [noted(one, self._busy) for one in running]
 
     # --- everything else ----------------------------------------------------------------------------------------------
 

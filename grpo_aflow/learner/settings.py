@@ -28,6 +28,8 @@ class LearnerSettings:
     micro_batch: int  # sequences per forward and backward, at most
     max_tokens_per_micro_batch: int | None  # padding included; None: what the memory plan has room for
     accumulation: int  # micro-batches per optimizer step, at least
+    # Groups computed at once, on the CPU, each with model.cpu_threads threads. None: as cores and memory plan allow.
+    parallel_groups: int | None
     packing: Packing
     max_grad_norm: float  # 0 = no clipping
     weight_decay: float
@@ -45,10 +47,10 @@ class LearnerSettings:
         for name in ("micro_batch", "accumulation", "logits_chunk", "max_nonfinite_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        if self.max_tokens_per_micro_batch is not None and self.max_tokens_per_micro_batch < 1:
-            raise ValueError(
-                f"max_tokens_per_micro_batch must be at least 1, or null; got {self.max_tokens_per_micro_batch}"
-            )
+        for name in ("max_tokens_per_micro_batch", "parallel_groups"):
+            given = getattr(self, name)
+            if given is not None and given < 1:
+                raise ValueError(f"{name} must be at least 1, or null; got {given}")
         for name in ("max_grad_norm", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite; got {getattr(self, name)}")

@@ -1,14 +1,18 @@
 """The learner as a run sees it: awaitable methods, whatever stands behind them.
 
-`LocalWorker` is a learner in this process with its one thread: all work on it happens there, one piece at a time and in
-order. `ranked.RankedWorker` is several, each in a process of its own.
+`LocalWorker` is a learner in this process with threads of its own, one for each group that it computes at once: all
+work on it happens there. `ranked.RankedWorker` is several learners, each in a process of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple
 
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
+NICENESS = 5  # of the learner's threads on the CPU; everybody else's is 0, and 19 would be the most
+Busy = Callable[[], AbstractContextManager[None]]  # held for each group while it is computed
 
 
 class LearnerWorker(Protocol):
@@ -34,7 +40,10 @@ class LearnerWorker(Protocol):
 
     async def backward(
         self, group: TrainingGroup, reference: Sequence[Sequence[float]] | None, place: int | None = None
-    ) -> None: ...
+    ) -> None:
+        """Have the group learned from; returns when there is room for the next one. What goes wrong later is raised by
+        the call that follows."""
+        ...
 
     async def step(self, lr: float) -> StepStats: ...
 
@@ -64,20 +73,18 @@ class LearnerWorker(Protocol):
 class LocalWorker:
     """Implements `LearnerWorker` in this process."""
 
-    def __init__(self, learner: Learner, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, learner: Learner, busy: Busy = nullcontext) -> None:
         self._learner = learner
-        self._thread = thread
+        self._busy = busy
+        self._num_threads = learner.settings.parallel_groups or 1
+        on_cpu = learner.policy.device.type == "cpu"
+        self._threads = ThreadPoolExecutor(self._num_threads, "learner", _give_way if on_cpu else None)
+        self._running: set[asyncio.Future[None]] = set()  # groups
 
     @classmethod
-    async def start(cls, make: Callable[[], Learner]) -> LocalWorker:
-        """Make the learner on its own thread."""
-        thread = ThreadPoolExecutor(1, "learner")
-        try:
-            learner = await asyncio.get_running_loop().run_in_executor(thread, make)
-        except BaseException:
-            thread.shutdown(wait=False)
-            raise
-        return cls(learner, thread)
+    async def start(cls, make: Callable[[], Learner], busy: Busy = nullcontext) -> LocalWorker:
+        """Make the learner, which takes a while."""
+        return cls(await asyncio.to_thread(make), busy)
 
     @property
     def version(self) -> int:
@@ -86,30 +93,60 @@ class LocalWorker:
     async def backward(
         self, group: TrainingGroup, reference: Sequence[Sequence[float]] | None, place: int | None = None
     ) -> None:
-        await self._run(self._learner.backward, group, reference, place)
+        self._running.add(noted(self._begun(self._learner.backward, group, reference, place), self._busy))
+        await self._until(self._num_threads - 1)
 
     async def step(self, lr: float) -> StepStats:
-        return await self._run(self._learner.step, lr)
+        await self._until(0)
+        return await self._begun(self._learner.step, lr)
 
     async def score(self, token_ids: Sequence[int], *, adapter: bool) -> tuple[float, ...]:
-        return await self._run(self._learner.score, token_ids, adapter)
+        return await self._begun(self._learner.score, token_ids, adapter)
 
     async def reference_logprobs(
         self, prompt_ids: Sequence[int], completions: Sequence[Completion], temperature: float
     ) -> tuple[tuple[float, ...], ...]:
-        return await self._run(self._learner.reference_logprobs, prompt_ids, completions, temperature)
+        return await self._begun(self._learner.reference_logprobs, prompt_ids, completions, temperature)
 
     async def publish(self, store: AdapterStore) -> Adapter:
-        return await self._run(lambda: store.publish(self._learner.publish_adapter, self._learner.version))
+        return await self._begun(lambda: store.publish(self._learner.publish_adapter, self._learner.version))
 
     async def save(self, checkpoints: Checkpoints, step: int, extra: Mapping[str, Any]) -> Path:
-        return await self._run(checkpoints.save, step, self._learner, extra)
+        await self._forgotten()
+        return await self._begun(checkpoints.save, step, self._learner, extra)
 
     async def load(self, checkpoints: Checkpoints, step: int) -> Mapping[str, Any]:
-        return await self._run(checkpoints.load, self._learner, step)
+        await self._forgotten()
+        return await self._begun(checkpoints.load, self._learner, step)
 
     def close(self) -> None:
-        self._thread.shutdown()
+        self._threads.shutdown()
 
-    async def _run(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+    async def _until(self, number: int) -> None:
+        """Wait until no more than `number` groups are being computed; raise what went wrong with one that was."""
+        while len(self._running) > number:
+            done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            self._running -= done
+            await asyncio.gather(*done)
+
+    async def _forgotten(self) -> None:
+        """Wait for the groups of a step that will not be made, whatever becomes of them."""
+        running, self._running = self._running, set()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def _begun(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+
+def noted(running: asyncio.Future[T], busy: Busy) -> asyncio.Future[T]:
+    """The same; `busy` is held until it has ended."""
+    held = ExitStack()
+    held.enter_context(busy())
+    running.add_done_callback(lambda _: held.close())
+    return running
+
+
+def _give_way() -> None:
+    """To the sampler's engine, which a step waits for first, and to what is executed, where all want the same cores."""
+    if sys.platform == "linux":  # where a thread has a priority of its own, which its OpenMP threads inherit
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

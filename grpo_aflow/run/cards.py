@@ -44,6 +44,7 @@ class Hardware:
     visible: str | None = None  # CUDA_VISIBLE_DEVICES
     torch_has_cuda: bool = True  # False: the CPU build of torch
     vllm_build: str | None = None  # "cpu", "cuda", or None: not installed
+    cores: int = 1  # of the machine's processor that the run may use
     free_memory: int | None = None  # of the machine itself, in bytes; None: not looked at
 
     def card(self, device: str) -> Card | None:

@@ -102,7 +102,11 @@ METRICS: Sequence[Metric] = (
     ),
     # --- time and machine
     Metric("time/step_s", "seconds", "length of the step"),
-    Metric("time/learner_s", "seconds", "work of the learner: forward, backward, optimizer"),
+    Metric(
+        "time/learner_s",
+        "seconds",
+        "work of the learner, summed over groups that are computed at once",
+    ),
     Metric(
         "time/<resource>_busy_s",
         "seconds",

@@ -108,7 +108,26 @@ def _learner_plan(
         taken_bytes=_taken(hardware, placement.learner),
         base_shares=config.base_shares,
         device=f"{name} while it learns" if _in_turns(config, placement) else name,
+        most_groups=_most_groups(config, hardware, placement),
+        free_bytes=hardware.free_memory if placement.learner == CPU else None,
     )
+
+
+def _most_groups(config: TrainConfig, hardware: Hardware, placement: Placement) -> int:
+    """Groups that the learner may compute at once. UserError where more are asked for than it can."""
+    elsewhere = None
+    if placement.learner != CPU:
+        elsewhere = "a card computes one group after the other"
+    elif not config.learns_here:
+        elsewhere = "cluster=ray spreads the groups over its ranks (cluster.num_ranks)"
+    if elsewhere is not None and (config.learner.parallel_groups or 1) > 1:
+        raise UserError(
+            f"learner.parallel_groups={config.learner.parallel_groups} is for a learner on the CPU in the run's own "
+            f"process, and {elsewhere}: set it to null"
+        )
+    if elsewhere is not None:
+        return 1
+    return max(1, min(hardware.cores // config.model.cpu_threads, config.schedule.prompts_per_step))
 
 
 def _sampler_plan(

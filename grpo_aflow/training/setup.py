@@ -76,7 +76,8 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     )
     model = opened.served.model
     progress.status("loading the learner")
-    worker = await cluster.start_learner(partial(_learner, config, run.path / "refused", opened.plan), model)
+    make = partial(_learner, config, run.path / "refused", opened.plan)
+    worker = await cluster.start_learner(make, model, timeline=services.timeline)
     stack.callback(worker.close)
     state = await worker.load(checkpoints, begin)
     if run.resumed:

@@ -115,8 +115,7 @@ class Training:
     async def learn(self, place: int, group: RolloutGroup, batch: TrainingGroup) -> None:
         """Forward and backward of a group; one without a signal costs nothing."""
         reference = await self.references.take(group)
-        with self.services.timeline.busy("learner"):
-            await self.worker.backward(batch, reference, place)
+        await self.worker.backward(batch, reference, place)
 
     def finish(self, step: int) -> None:
         """Step `step` is done: learned, published, and safe to be saved."""

@@ -16,6 +16,7 @@ SETTINGS = LearnerSettings(
     micro_batch=1,  # of a group's size, in a trial
     max_tokens_per_micro_batch=None,
     accumulation=1,
+    parallel_groups=None,
     packing=Packing.shared_prefix,
     max_grad_norm=1.0,
     weight_decay=0.01,

@@ -94,7 +94,9 @@ def test_scoring_takes_what_lives_in_a_real_forward(wide_base, packing, targets)
     assert 1.0 <= (estimate + 16 * 1024 * 12) / counted.peak <= 1.3
 
 
-def plan(*, lora=None, load=LOAD, dtype="bfloat16", device=80 * GIB, sampler=0, shares=1, **changes):
+def plan(
+    *, lora=None, load=LOAD, dtype="bfloat16", device=80 * GIB, sampler=0, shares=1, most_groups=1, free=None, **changes
+):
     made = settings(**{"micro_batch": 4, "logits_chunk": 1024, "gradient_checkpointing": None} | changes)
     return memory_plan(
         QWEN25_7B,
@@ -105,7 +107,27 @@ def plan(*, lora=None, load=LOAD, dtype="bfloat16", device=80 * GIB, sampler=0, 
         device_bytes=device,
         sampler_bytes=sampler,
         base_shares=shares,
+        most_groups=most_groups,
+        free_bytes=free,
     )
+
+
+def test_as_many_groups_at_once_as_fit_when_each_is_cut_as_if_alone():
+    alone = plan(device=400 * GIB)
+    assert alone.settings.parallel_groups == 1
+    one = alone.parts["activations"] + alone.parts["logits chunk"] + 4 * QWEN25_7B.num_adapter_weights(spec(rank=16))
+    held = alone.total - alone.parts["reserve"]
+    for free, number in ((400 * GIB, 4), (held + 3 * one, 4), (held + 3 * one - 1, 3), (held + one, 2), (held, 1)):
+        chosen = plan(device=400 * GIB, most_groups=4, free=free)
+        assert chosen.settings == replace(alone.settings, parallel_groups=number)
+        assert chosen.total == alone.total + (number - 1) * one
+    assert "4 groups at once" in plan(device=400 * GIB, most_groups=4).render()
+
+
+def test_a_given_number_of_groups_at_once_is_planned_for_and_may_be_too_large():
+    assert plan(device=400 * GIB, most_groups=4, parallel_groups=2).settings.parallel_groups == 2
+    with pytest.raises(UserError, match=r"lower learner\.parallel_groups, or set it to null"):
+        plan(parallel_groups=16).check()
 
 
 def test_of_a_base_in_parts_a_share_of_the_layers_counts_and_what_is_gathered():

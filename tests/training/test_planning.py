@@ -8,9 +8,10 @@ import pytest
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.memory.plan import GIB, KEPT_TOKENS
-from grpo_aflow.learner.memory.shapes import QWEN25_7B
-from grpo_aflow.run.cards import Card, Hardware, Placement
+from grpo_aflow.learner.memory.shapes import QWEN25_05B, QWEN25_7B
+from grpo_aflow.run.cards import CPU, Card, Hardware, Placement
 from grpo_aflow.services import place_on
+from grpo_aflow.training import planning
 from grpo_aflow.training.plan_table import CARDS, COMMANDS, GPU, TURNS, Command, fix, planned, readme_table
 from grpo_aflow.training.planning import devices_of, plan_run, served_weights
 from grpo_aflow.types import UserError
@@ -79,6 +80,40 @@ def plan(machine, learner="cuda:0", sampler="cuda:0", **changes):
     config = replace(config, sampler=replace(config.sampler, **changes))
     placement = Placement(learner=learner, sampler=sampler)
     return plan_run(config, QWEN25_7B, prompt_tokens=3000, hardware=machine, placement=placement)
+
+
+@pytest.fixture
+def on_the_cpu(monkeypatch):
+    monkeypatch.setattr(planning, "device_memory", lambda: 1000 * GIB)
+    return learner_on_the_cpu
+
+
+def learner_on_the_cpu(*changes, cores=8):
+    config = compose(
+        *("model=qwen25_coder_05b", "model.device=cpu", "model.dtype=float32", "model.cpu_threads=2"),
+        *("schedule.prompts_per_step=16", "sampler.kv_cache_gb=1", "sampler.max_tokens=64", *changes),
+    )
+    machine = Hardware(cores=cores, free_memory=1000 * GIB)
+    placement = Placement(learner=CPU, sampler=CPU)
+    return plan_run(config, QWEN25_05B, prompt_tokens=200, hardware=machine, placement=placement).learner
+
+
+def test_groups_are_computed_at_once_by_the_cores_and_no_more_than_a_step_has(on_the_cpu):
+    assert on_the_cpu().settings.parallel_groups == 4
+    assert on_the_cpu(cores=1).settings.parallel_groups == 1
+    assert on_the_cpu("schedule.prompts_per_step=3").settings.parallel_groups == 3
+    assert on_the_cpu("learner.parallel_groups=6").settings.parallel_groups == 6
+    assert on_the_cpu("cluster=ray").settings.parallel_groups == 1
+    with pytest.raises(UserError, match=r"parallel_groups=2 .* cluster=ray spreads .*: set it to null"):
+        on_the_cpu("cluster=ray", "learner.parallel_groups=2")
+
+
+def test_a_card_computes_one_group_after_the_other():
+    assert plan(hardware((80, 80))).learner.settings.parallel_groups == 1
+    config = compose(*COMMANDS[0].overrides, "learner.parallel_groups=2")
+    placement = Placement(learner="cuda:0", sampler="cuda:0")
+    with pytest.raises(UserError, match=r"parallel_groups=2 .* a card computes one .*: set it to null"):
+        plan_run(config, QWEN25_7B, prompt_tokens=3000, hardware=hardware((80, 80)), placement=placement)
 
 
 def test_two_cards_are_planned_one_by_one():

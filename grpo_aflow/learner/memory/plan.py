@@ -93,21 +93,37 @@ class MemoryPlan(DevicePlan):
 
     @property
     def _cut(self) -> str:
-        how = "activations recomputed" if self.settings.gradient_checkpointing else "activations kept"
-        return f"{self.settings.micro_batch} rows and {self.settings.max_tokens_per_micro_batch} tokens, {how}"
+        own = self.settings
+        how = "activations recomputed" if own.gradient_checkpointing else "activations kept"
+        at_once = f", {own.parallel_groups} groups at once" if (own.parallel_groups or 1) > 1 else ""
+        return f"{own.micro_batch} rows and {own.max_tokens_per_micro_batch} tokens, {how}{at_once}"
 
     def _fix(self, name: str) -> str:
+        if (self.settings.parallel_groups or 1) > 1 and name in ("activations", "logits chunk"):
+            return "lower learner.parallel_groups, or set it to null"
         if name == "activations" and not self.settings.gradient_checkpointing:
             return "set learner.gradient_checkpointing=true, or lower sampler.max_tokens"
         return super(MemoryPlan, self)._fix(name)
+
+    def with_groups(self, number: int, adapter_bytes: int) -> MemoryPlan:
+        """The plan of a learner that computes that many groups at once, cut as for one. adapter_bytes: of gradients."""
+        parts = dict(self.parts)
+        parts["adapter and optimizer"] += (number - 1) * adapter_bytes
+        for name in ("activations", "logits chunk"):
+            parts[name] *= number
+        return replace(self, parts=parts, settings=replace(self.settings, parallel_groups=number))
+
+    def fits_beside(self, others_free: int | None) -> bool:
+        """Whether it fits the device, and into what others leave of it; None: that is not looked at."""
+        return self.fits and (others_free is None or self.total - self.parts["reserve"] <= others_free)
 
     def check_free(self, free_bytes: int) -> None:
         """Raise UserError when others hold so much of the machine's memory that the plan does not fit into the rest.
 
         Not part of the plan there: micro-batches are cut by it, and on the CPU a run is to be the same to the bit.
         """
-        needed = self.total - self.parts["reserve"]
-        if needed > free_bytes:
+        if not self.fits_beside(free_bytes):
+            needed = self.total - self.parts["reserve"]
             raise UserError(
                 f"the run needs {needed / GIB:.1f} GiB and only {free_bytes / GIB:.1f} of "
                 f"{self.device_bytes / GIB:.1f} GiB are free: end what else runs on this machine"
@@ -139,14 +155,18 @@ def memory_plan(
     taken_bytes: int = 0,
     base_shares: int = 1,
     device: str = "the device",
+    most_groups: int = 1,
+    free_bytes: int | None = None,
 ) -> MemoryPlan:
     """Plan a run whose sampler holds `sampler_bytes` (its own weights and cache) of the same device's memory.
 
     taken_again: what it takes besides when the learner's turn is over, and only scores. taken_bytes: what other
     processes have of the device. base_shares: over how many learner ranks the base's decoder layers are spread.
+    most_groups: that are worth computing at once. free_bytes: of the device, where not all of it is.
 
     What the settings leave open is chosen here: activations are recomputed where keeping them would leave less than
-    `KEPT_TOKENS` for a micro-batch, and a micro-batch takes what there is room for, at most `ENOUGH_TOKENS`.
+    `KEPT_TOKENS` for a micro-batch, and a micro-batch takes what there is room for, at most `ENOUGH_TOKENS`. Groups are
+    computed at once as far as they fit when cut like that, so their number changes no number of a step.
     """
     size = NUM_BYTES[dtype]
     head_copy = shape.vocab_size * shape.hidden_size * 4 if settings.lm_head_fp32 and size < 4 else 0
@@ -161,7 +181,12 @@ def memory_plan(
     }
     room = device_bytes - sum(parts.values())
     settings, parts["activations"] = _cut(shape, lora, settings, load, size, room, taken_again)
-    return MemoryPlan(parts=parts, device_bytes=device_bytes, settings=settings, device=device)
+    one = MemoryPlan(parts=parts, device_bytes=device_bytes, settings=settings, device=device)
+    given, gradients = settings.parallel_groups, 4 * shape.num_adapter_weights(lora)
+    if given is not None:
+        return one.with_groups(given, gradients)
+    larger = (one.with_groups(number, gradients) for number in range(most_groups, 1, -1))
+    return next((plan for plan in larger if plan.fits_beside(free_bytes)), one.with_groups(1, gradients))
 
 
 def _held_weights(shape: ModelShape, base_shares: int) -> int:

@@ -8,6 +8,7 @@ The model is in eval mode for good; LoRA dropout is switched on by its key alone
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from grpo_aflow.learner.lora import LoraSpec
@@ -104,6 +106,24 @@ class PolicyModel:
     @property
     def is_sharded(self) -> bool:
         return self._lockstep is not None
+
+    def replica(self) -> PolicyModel:
+        """Another one with the same weights, in place: for another thread, which has gradients, dropout and the choice
+        of the adapter to itself. Not of a sharded base."""
+        shared = (*self.model.parameters(), *self.model.buffers(), self._head)
+        memo: dict[int, object] = {id(tensor): tensor for tensor in shared}
+        memo |= {id(own): nn.Parameter(own.detach()) for own in self.parameters.values()}
+        return copy.deepcopy(self, memo)
+
+    def take_gradients(self) -> list[Tensor]:
+        """The gradients that have gathered in the parameters, one by one; zeros where nothing came. None are left."""
+        taken = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters.values()]
+        self.forget_gradients()
+        return taken
+
+    def forget_gradients(self) -> None:
+        for parameter in self.parameters.values():
+            parameter.grad = None
 
     def num_carried(self, prompt_ids: Sequence[int]) -> int:
         """Tokens of the prompt that every row of a micro-batch computes once more."""

@@ -34,8 +34,7 @@ def within_memory(
         if policy.is_sharded:
             raise _out_of_memory(policy, planned) from error
     policy.limits = policy.limits.halved(rows, policy.num_carried(prompt_ids))
-    for parameter in policy.parameters.values():
-        parameter.grad = None  # of the attempt's first micro-batches
+    policy.forget_gradients()  # of the attempt's first micro-batches
     if policy.device.type == "cuda":
         torch.cuda.empty_cache()
     try:

@@ -39,18 +39,9 @@ class AdapterOptimizer:
         self.scale = LossScale(enabled=scaled)
         self.num_refused = 0
 
-    def take_gradients(self) -> list[Tensor]:
-        """The gradients that have gathered in the parameters, one by one; zeros where nothing came. None are left."""
-        taken = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
-        self.forget_gradients()
-        return taken
-
     def zeros(self) -> list[Tensor]:
         """Gradients of a step that no token contributed to."""
         return [torch.zeros_like(parameter) for parameter in self._parameters]
-
-    def forget_gradients(self) -> None:
-        self._adamw.zero_grad(set_to_none=True)
 
     def apply(self, gradients: list[Tensor], *, denominator: float, loss: float, lr: float) -> Applied:
         """Divide the sums by `denominator`, in place, clip, and step; no change when loss or norm is not finite."""
@@ -70,6 +61,7 @@ class AdapterOptimizer:
         for options in self._adamw.param_groups:
             options["lr"] = lr
         self._adamw.step()
+        self._adamw.zero_grad(set_to_none=True)
         return Applied(made=True, grad_norm=norm)
 
     def state(self) -> dict[str, Any]:

@@ -7,9 +7,9 @@
 
 W1: a random Qwen2 of 3.5 M parameters, 4 prompts of 768 tokens x 8 completions of 128 tokens, LoRA r16 on q, k, v, o,
 KL 0.02 (AsyncGRPOTrainer has none), every execution a lognormal wait of mean 1.5 s (sigma 0.5). The sides take turns in
-one run; a side that does not have its turn waits without work. Writes results.json and what both READMEs quote of it.
-With a real model (2 prompts of 192 tokens x 4 completions of at most 48) memory does not hold all sides: each is
-started for its turn and ended after it, and results_real.json is written.
+one run: each is started for its turn and ended after it, since 24 GB do not hold all of them. Writes results.json and
+what both READMEs quote of it; with a real model (2 prompts of 192 tokens x 4 completions of at most 48)
+results_real.json.
 """
 
 from __future__ import annotations
@@ -62,22 +62,17 @@ def compare(workload: Workload, model: str | None, rounds: int, minutes: float, 
     with tempfile.TemporaryDirectory() as name:
         prepare(Path(name), workload, model)
         found: dict[str, list[dict]] = {side.name: [] for side in chosen}
-        others, turn_s, turns, kept = list[float](), 0.0, 0, dict[str, Side]()
+        others, turn_s, turns = list[float](), 0.0, 0
         while turns < rounds and (not turns or time.monotonic() - began + turn_s < 60 * minutes):
             turn_began = time.monotonic()
             for side in chosen:
-                process = kept.pop(side.name, None) or started(side, name)
+                process = started(side, name)
                 meanwhile = OtherWork()
                 found[side.name].append(process.ask(f"block {workload.steps}"))
                 others.append(meanwhile.cores())
                 print(side.name, json.dumps(found[side.name][-1]), flush=True)
-                if workload.side_by_side:
-                    kept[side.name] = process
-                else:
-                    process.close()
+                process.close()
             turns, turn_s = turns + 1, time.monotonic() - turn_began
-        for process in kept.values():
-            process.close()
     measured = {"date": str(date.today()), "turns": turns, "rollouts": workload.rollouts}
     measured |= {"cores_of_others": max(others)}
     return {**measured, "slowest_wait_s": round(slowest_wait_s(workload.rollouts), 3), "sides": found}

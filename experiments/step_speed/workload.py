@@ -28,7 +28,6 @@ class Workload:
     completion_tokens: int
     steps: int  # measured in a turn of a side; what a pipeline needs to fill and to empty comes on top
     instruction: str = ""  # opens each prompt as a user's message; without one, prompts are random text
-    side_by_side: bool = True  # whether memory holds all sides at once; else each is started anew for its turn
 
     @property
     def rollouts(self) -> int:
@@ -60,7 +59,6 @@ REAL = Workload(
     completion_tokens=48,
     steps=2,
     instruction="Write a long fairy tale in which all of these signs speak: ",
-    side_by_side=False,
 )
 
 

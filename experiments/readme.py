@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 
 def part(file: Path, name: str) -> str:
@@ -12,6 +14,11 @@ def part(file: Path, name: str) -> str:
 def write_part(file: Path, name: str, text: str) -> None:
     before, _, after = _split(file, name)
     file.write_text(before + text + after, encoding="utf-8")
+
+
+def with_range(values: Sequence[float], digits: int) -> str:
+    """Their median, and in brackets the lowest and the highest."""
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
 def _split(file: Path, name: str) -> tuple[str, str, str]:

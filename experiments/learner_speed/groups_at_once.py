@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "step_speed")]
-from readme import write_part  # noqa: E402
+from readme import with_range, write_part  # noqa: E402
 from workload import W1, make_base  # noqa: E402
 
 if TYPE_CHECKING:
@@ -134,10 +134,9 @@ def table(found: dict) -> str:
         "|--:|--:|--:|--:|--:|",
     ]
     for row in found["rows"]:
-        seconds = row["seconds"]
         cells = [
             *(str(number) for number in (row["load"], *row["way"])),
-            f"{median(seconds):.2f} ({min(seconds):.2f}–{max(seconds):.2f})",
+            with_range(row["seconds"], 2),
             f"{median(row['cpu_seconds']):.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")

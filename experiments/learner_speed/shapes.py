@@ -21,7 +21,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from readme import write_part  # noqa: E402
+from readme import with_range, write_part  # noqa: E402
 from turns import OtherWork, Side, note  # noqa: E402
 
 RESULTS, README = HERE / "shapes.json", HERE / "README.md"
@@ -120,7 +120,7 @@ def line(row: dict) -> str:
     cells = [
         row["ratio"],
         str(row["group"]),
-        f"{statistics.median(ours['seconds']):.2f} ({min(ours['seconds']):.2f}–{max(ours['seconds']):.2f})",
+        with_range(ours["seconds"], 2),
         *(f"{ratio:.2f}" for ratio in times),
         f"{ours['peak_bytes'] / 2**20:.0f}",
         *(f"{ratio:.2f}" for ratio in memory),

@@ -22,7 +22,7 @@ from workload import W1, WAIT_S
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 from bench import prepare  # noqa: E402
-from readme import write_part  # noqa: E402
+from readme import with_range, write_part  # noqa: E402
 from turns import OtherWork, Side, note  # noqa: E402
 
 RESULTS = HERE / "threads.json"
@@ -59,10 +59,9 @@ def table(found: dict) -> str:
         "|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, blocks in found["sides"].items():
-        seconds = [block["time/step_s"] for block in blocks]
         cells = [
             *name.split("/"),
-            f"{median(seconds):.1f} ({min(seconds):.1f}–{max(seconds):.1f})",
+            with_range([block["time/step_s"] for block in blocks], 1),
             *(f"{median(block[key] for block in blocks):.1f}" for key in ("time/sampler_busy_s", "cpu_s")),
             f"{median(block['cpu_s'] / block['time/step_s'] for block in blocks):.1f}",
         ]

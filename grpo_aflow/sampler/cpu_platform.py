@@ -10,12 +10,16 @@ import os
 
 from vllm.platforms.cpu import CpuPlatform
 
+from grpo_aflow.run import cpu_functions
 from grpo_aflow.sampler.settings import CPU_LORA_SWITCH
 
 
 def register() -> str | None:
     """The platform class to use, or None to leave vLLM as it is."""
-    return f"{__name__}.{Platform.__name__}" if os.environ.get(CPU_LORA_SWITCH) == "1" else None
+    if os.environ.get(CPU_LORA_SWITCH) != "1":
+        return None
+    cpu_functions.settle()
+    return f"{__name__}.{Platform.__name__}"
 
 
 class Platform(CpuPlatform):

@@ -28,6 +28,7 @@ from transformers import (
 from transformers.utils import logging
 
 from grpo_aflow.protocols import PreparedModel, Tokenizer
+from grpo_aflow.run import cpu_functions
 from grpo_aflow.sampler.queued import QueuedThread
 from grpo_aflow.sampler.settings import fit
 from grpo_aflow.sampler.versions import ServedVersions, check_whole
@@ -112,6 +113,7 @@ class HfSampler:
     @classmethod
     async def start(cls, model: PreparedModel) -> HfSampler:
         def load() -> HfSampler:
+            cpu_functions.settle()
             logging.disable_progress_bar()
             weights = AutoModelForCausalLM.from_pretrained(model.path, dtype=getattr(torch, model.dtype))
             cast(nn.Module, weights).to(model.device)  # transformers' own `to` has no usable type

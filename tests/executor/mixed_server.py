@@ -82,6 +82,7 @@ FORMS: Sequence[Form] = (
     (lambda t: with_usage(t, {"prompt_tokens": float("inf"), "completion_tokens": float("nan")}), usd(), False),
     (lambda t: with_usage(t, {"prompt_tokens": -1, "completion_tokens": None}), usd(), False),
 )
+DEAREST_USD = max(billed_usd for _, billed_usd, _ in FORMS)
 REFUSALS, FAULTS = usual_refusals(), usual_faults()
 BILLED = ("504", "524", "408", "499", "half", "hang", "no answer in time", "broke", "finish_reason", "aborted")
 
@@ -99,6 +100,7 @@ class MixedServer:
     requests: int = 0
     answered: int = 0
     refused: int = 0
+    hung: int = 0  # requests that it never answers
     faults: Counter[str] = field(default_factory=Counter)
     counted_usd: float = 0.0  # of answers that said how many tokens they took
     uncounted_usd: float = 0.0
@@ -116,6 +118,7 @@ class MixedServer:
                 length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
                 response = self.respond(json.loads(await reader.readexactly(length)))
                 if response == "hang":
+                    self.hung += 1
                     await asyncio.sleep(60)
                 if isinstance(response, str):
                     return

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from grpo_aflow.learner.policy.attention import register
 from grpo_aflow.learner.settings import Packing
+from grpo_aflow.run import cpu_functions
 from grpo_aflow.types import UserError
 
 # Names under which architectures scale or bound their logits behind the LM head.
@@ -36,6 +37,7 @@ def load_base(path: Path, *, device: str, dtype: str, packing: Packing) -> PreTr
         raise UserError(f"model.dtype must be one of {', '.join(DTYPES)}; got {dtype}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"model.device={device}, but no NVIDIA card answers here: set model.device=cpu")
+    cpu_functions.settle()
     logging.disable_progress_bar()  # the run shows progress itself
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype=DTYPES[dtype], attn_implementation=register(), local_files_only=True

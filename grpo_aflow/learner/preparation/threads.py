@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from grpo_aflow.run import cpu_functions
+
 
 def use_threads(number: int) -> None:
     """How many threads an operation of this process's models may use on the CPU."""
     import torch
 
+    cpu_functions.settle()
     torch.set_num_threads(number)
 
 

@@ -21,6 +21,9 @@ def load(path, monkeypatch):
     return module
 
 
+TRL, OURS = "TRL GRPOTrainer", "ours, staleness 0"  # sides of the step benchmark
+
+
 @pytest.fixture
 def tables(monkeypatch):
     return load(EXPERIMENTS / "step_speed/tables.py", monkeypatch)
@@ -38,6 +41,18 @@ def results():
 
 def test_the_table_of_the_step_benchmark_is_that_of_its_results(tables, readme, results):
     assert readme.part(EXPERIMENTS / "step_speed/README.md", "results") == tables.table(results)
+
+
+def test_the_turns_of_two_calls_stand_together(tables):
+    sides = {
+        TRL: [{"time/step_s": 20.0, "cpu_s": 30.0, "generate_s": 8.0}],
+        OURS: [{"time/step_s": 10.0, "cpu_s": 8.0, "time/sampler_busy_s": 4.0}],
+    }
+    one = {"date": "2026-01-01", "turns": 1, "rollouts": 32, "slowest_wait_s": 3.9, "cores_of_others": 0.3}
+    later = {TRL: [sides[TRL][0] | {"time/step_s": 24.0}], OURS: [sides[OURS][0] | {"time/step_s": 6.0}]}
+    both = tables.together(one | {"sides": sides}, one | {"cores_of_others": 0.1, "sides": later})
+    assert (both["turns"], both["cores_of_others"]) == (2, 0.3)
+    assert f"| {OURS} | 8.0 (6.0–10.0) | 4.00 | 3.0 | 3.0 | 4.0 | 50% | 1.0 |" in tables.table(both)
 
 
 def test_the_table_of_the_real_model_is_that_of_its_results(tables, readme):

@@ -1,6 +1,7 @@
 """How long does a training step take? Ours at staleness 0, 1 and 2 beside TRL 1.16.0's two trainers, on workload W1.
 
     python experiments/step_speed/bench.py             # make bench-step: at most 25 minutes on two CPU cores
+    python experiments/step_speed/bench.py --add       # the same once more: its turns are added to those on file
     python experiments/step_speed/bench.py --sweep     # ours at staleness 0 and 1 over the executor's latency
     python experiments/step_speed/bench.py --model MODEL   # the same for a real model's folder, at staleness 0 and 1
     python experiments/step_speed/bench.py --draw      # READMEs and plot from the results on file
@@ -39,6 +40,7 @@ from tables import (  # noqa: E402
     strongest,
     table,
     times,
+    together,
 )
 from turns import OtherWork, Side, trl_python  # noqa: E402
 
@@ -175,6 +177,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", help="the folder of a real model: measures that instead of W1")
     parser.add_argument("--rounds", type=int, default=3, help="turns of all sides, at most")
     parser.add_argument("--minutes", type=float, default=24, help="no turn begins that would end later")
+    parser.add_argument("--add", action="store_true", help="add the turns to those on file, which the same code made")
     parser.add_argument("--only", default="", help="sides whose name matches this; prints, and keeps nothing")
     return parser.parse_args()
 
@@ -189,8 +192,12 @@ def measure(asked: argparse.Namespace) -> None:
     if asked.model:
         chosen = [side for side in chosen if side.staleness <= 1]
     results = compare(workload, asked.model, asked.rounds, asked.minutes, chosen)
-    if not asked.only:
-        (RESULTS_REAL if asked.model else RESULTS).write_text(json.dumps(results, indent=1) + "\n")
+    if asked.only:
+        return
+    file = RESULTS_REAL if asked.model else RESULTS
+    if asked.add:
+        results = together(json.loads(file.read_text()), results)
+    file.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def main() -> None:

@@ -45,6 +45,16 @@ CONTENDERS = (
 GRPO_TRAINER = CONTENDERS[0].name
 
 
+def together(earlier: Results, later: Results) -> Results:
+    """The turns of two calls of one code as those of one."""
+    return {
+        **later,
+        "turns": earlier["turns"] + later["turns"],
+        "cores_of_others": max(earlier["cores_of_others"], later["cores_of_others"]),
+        "sides": {name: [*earlier["sides"][name], *blocks] for name, blocks in later["sides"].items()},
+    }
+
+
 def steps(results: Results, side: Contender) -> list[float]:
     """Seconds of a step, turn by turn."""
     return [block["time/step_s"] for block in results["sides"][side.name]]

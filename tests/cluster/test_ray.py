@@ -25,6 +25,7 @@ RAY = ("cluster=ray", "cluster.num_ranks=2", "cluster.num_workers=2", *SHARES)
 # 5e-3 the weights of the second step differ by 3e-5. The reference of the KL is computed ahead, by any one rank.
 WITH_KL = ("objective.kl=k3", "objective.kl_coef=0.05")
 SHORT = (*SMALL, "schedule.num_steps=2", "schedule.learning_rate=1.0e-3", "eval.datasets=[]", *WITH_KL)
+SLOW = "executor.median_latency_s=1"  # so that a step is still under way when one has seen that it has begun
 PROCESSES = ("ray::", "raylet", "gcs_server")
 
 
@@ -80,11 +81,12 @@ class Killer(threading.Thread):
                 if self.command.has_ended():
                     return
                 time.sleep(0.02)
-            self.processes += of_ray()
+            found = of_ray()
             if actor == "run":
                 self.command.send(signal.SIGKILL)
             else:
-                next(one for one in of_ray() if f"ray::{actor}" in " ".join(one.cmdline())).kill()
+                next(one for one in found if f"ray::{actor}" in " ".join(one.cmdline())).kill()
+            self.processes += found
             self.killed.append(actor)
 
 
@@ -108,7 +110,7 @@ def here(model_cache, tmp_path_factory):
 @pytest.mark.slow
 def test_the_same_run_though_one_of_each_kind_and_the_run_itself_are_killed(here, tmp_path):
     there = tmp_path / "there"
-    command = Command("train", [*SHORT, *RAY, f"paths.runs={there}"], tmp_path)
+    command = Command("train", [*SHORT, SLOW, *RAY, f"paths.runs={there}"], tmp_path)
     killer = Killer(there, command)
     killer.start()
     said = command.end().stderr
@@ -132,7 +134,7 @@ def test_the_same_run_though_one_of_each_kind_and_the_run_itself_are_killed(here
 def test_a_base_in_parts_learns_the_same_though_a_rank_is_killed(here, tmp_path):
     there = tmp_path / "there"
     in_parts = ("cluster=ray", "cluster.num_engines=1", "cluster.num_ranks=2", "cluster.shard_base=true", *SHARES)
-    command = Command("train", [*SHORT, *in_parts, f"paths.runs={there}"], tmp_path)
+    command = Command("train", [*SHORT, SLOW, *in_parts, f"paths.runs={there}"], tmp_path)
     killer = Killer(there, command, actors=("RankActor",))
     killer.start()
     done = command.end()

@@ -146,4 +146,4 @@ async def test_a_cap_holds_on_the_servers_own_bill(opened: Any, tmp_path: Path, 
     assert {type(end) for end in ended} <= {BudgetReached, Execution}
     costs = read_costs(tmp_path / "capped" / "ledger.jsonl").total
     assert costs.usd + costs.at_most_usd <= cap + 1e-12
-    assert 0.5 * cap < server.bill_usd <= cap
+    assert 0.5 * cap - costs.at_most_usd < server.bill_usd <= cap  # what came too late is set aside at its worst case

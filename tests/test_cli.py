@@ -15,7 +15,7 @@ BIN = Path(sys.executable).parent
 def run(script, *arguments, cwd, **environment):
     return subprocess.run(
         [str(BIN / f"grpo-aflow-{script}"), *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=300, env={**os.environ, **environment}, check=False,
+        cwd=cwd, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}, check=False,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def test_it_runs(path, tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(FIXTURES / place))
     monkeypatch.delenv("MPLBACKEND", raising=False)  # the notebook draws inline
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     drawn = [out for cell in notebook.cells for out in cell.get("outputs", ()) if "image/png" in out.get("data", {})]
     assert len(drawn) == PICTURES[path.stem]
 

@@ -123,7 +123,7 @@ def test_the_same_run_though_one_of_each_kind_and_the_run_itself_are_killed(here
     assert_same_learning(only_run(here), only_run(there))
     assert answered(there) == answered(here)
     assert len(set(answered(there))) == len(answered(there))  # nothing is paid twice
-    deadline = time.monotonic() + 120  # Ray's last processes take a moment to end
+    deadline = time.monotonic() + 30  # Ray's last processes take a moment to end
     left = [*killer.processes, *of_ray()]
     while (left := [one for one in left if one.is_running()] + orphaned_sandboxes()) and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -99,7 +99,7 @@ def test_an_id_that_was_given_to_another_process_is_left_alone(tmp_path: Path) -
         watchdog._send(processes=[[known[0], known[1] - 1]])  # as recorded of an older process with this id
         assert watchdog._process.stdin is not None
         watchdog._process.stdin.close()  # what it sees when the run dies
-        watchdog._process.wait(timeout=60)
+        watchdog._process.wait(timeout=10)
         assert identity(bystander.pid) == known
     finally:
         bystander.kill()

@@ -140,7 +140,7 @@ async def test_leaving_early_stops_the_work_and_frees_the_version(sampler, promp
     await asyncio.sleep(0.02)
     assert not retirement.done()
     await stream.aclose()
-    await asyncio.wait_for(retirement, 60)
+    await asyncio.wait_for(retirement, 10)
     assert len(await draw(sampler, prompt, BASE, n=2, params=PLAIN)) == 2
 
 

@@ -16,13 +16,13 @@ async def test_a_version_is_removed_only_when_nobody_holds_it():
         assert not removal.done()
         with pytest.raises(ValueError, match="version 0 is not served"), versions.hold(0):
             pass
-    assert await asyncio.wait_for(removal, 30) == "zero"
+    assert await asyncio.wait_for(removal, 1) == "zero"
 
 
 async def test_a_version_that_is_not_held_goes_at_once():
     versions: ServedVersions[str] = ServedVersions()
     versions.add(3, "three")
-    assert await asyncio.wait_for(versions.remove(3), 30) == "three"
+    assert await asyncio.wait_for(versions.remove(3), 1) == "three"
     with pytest.raises(ValueError, match="version 3 is not served; served: none"):
         versions.handle(3)
 

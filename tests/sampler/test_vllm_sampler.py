@@ -137,7 +137,7 @@ async def test_requests_in_flight_finish_under_their_own_version(sampler, prompt
         for completion in group.values():
             expected = peft_scores(prompt + completion.token_ids, adapter)[len(prompt) - 1 :]
             assert completion.logprobs == pytest.approx(expected, abs=TOLERANCE)
-    await asyncio.wait_for(retirement, 60)
+    await asyncio.wait_for(retirement, 10)
     with pytest.raises(ValueError, match="version 4 is not served"):
         await draw(sampler, prompt, 4, n=1)
     await sampler.retire(5)
@@ -187,7 +187,7 @@ async def test_leaving_early_aborts_the_requests(sampler, prompt, adapters):
     await stream.aclose()
     assert sampler.cache_tokens == 0
     assert sampler._engine.get_num_unfinished_requests() == 0
-    await asyncio.wait_for(sampler.retire(6), 60)
+    await asyncio.wait_for(sampler.retire(6), 10)
 
 
 async def test_an_interrupt_from_the_terminal_does_not_reach_the_engine(sampler, prompt):

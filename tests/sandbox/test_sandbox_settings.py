@@ -74,7 +74,7 @@ runner = open_default()
 assert open_default() is runner
 print(runner.run("def solve(): return 3", call="solve").value, len(psutil.Process().children()))
 """
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "3 4\n"
 
 
@@ -82,7 +82,7 @@ def test_settings_are_light() -> None:
     source = (
         "import sys, grpo_aflow.sandbox.settings; print({'sympy', 'numpy', 'sandlock', 'torch'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "set()\n"
 
 

@@ -358,7 +358,7 @@ def test_an_unreachable_hub_names_the_local_alternative(tmp_path):
     )
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     answer = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120
     )
     assert "openai/gsm8k cannot be read from the hub" in answer.stdout, answer.stderr
     assert "source=<folder or file>" in answer.stdout

@@ -245,7 +245,7 @@ def test_workers_end_with_a_killed_parent_and_see_none_of_its_keys():
             assert b"secret-of-the-trainer" not in file.read()
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 30
     while any(_is_running(pid) for pid in workers):
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -166,7 +166,7 @@ try:
 except UserError as error:
     print(error.code, error)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stdout.startswith("5 "), done.stderr
     assert "cannot be written (File too large); free some space or choose another folder with output=" in done.stdout
     assert not (tmp_path / "out" / "manifest.json").exists()

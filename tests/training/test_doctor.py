@@ -188,7 +188,7 @@ def command(*arguments, cwd):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=300, check=False, env=environment,
+        cwd=cwd, capture_output=True, text=True, timeout=120, check=False, env=environment,
     )  # fmt: skip
 
 

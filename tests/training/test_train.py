@@ -144,7 +144,7 @@ def test_replay_reproduces_the_recorded_rewards_offline(trained_run, tmp_path):
 
 
 def wait_for(root, lines, command):
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not command.has_ended():
         files = in_runs(root, "rollouts.jsonl")
         if files and files[0].read_bytes().count(b"\n") >= lines:

@@ -82,13 +82,25 @@ FORMS: Sequence[Form] = (
     (lambda t: with_usage(t, {"prompt_tokens": float("inf"), "completion_tokens": float("nan")}), usd(), False),
     (lambda t: with_usage(t, {"prompt_tokens": -1, "completion_tokens": None}), usd(), False),
 )
-DEAREST_USD = max(billed_usd for _, billed_usd, _ in FORMS)
 REFUSALS, FAULTS = usual_refusals(), usual_faults()
 BILLED = ("504", "524", "408", "499", "half", "hang", "no answer in time", "broke", "finish_reason", "aborted")
 
 
 def draw(*of: Any) -> int:
     return int.from_bytes(hashlib.blake2b(json.dumps(of).encode(), digest_size=6).digest(), "big")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """What became of a request on the server's side."""
+
+    is_answer: bool  # or a refusal; else a fault
+    counted_usd: float = 0.0
+    uncounted_usd: float = 0.0
+
+    @property
+    def usd(self) -> float:
+        return self.counted_usd + self.uncounted_usd
 
 
 @dataclass
@@ -100,12 +112,11 @@ class MixedServer:
     requests: int = 0
     answered: int = 0
     refused: int = 0
-    hung: int = 0  # requests that it never answers
     faults: Counter[str] = field(default_factory=Counter)
     counted_usd: float = 0.0  # of answers that said how many tokens they took
     uncounted_usd: float = 0.0
     lost_usd: float = 0.0  # computed, and lost on the way
-    tries: Counter[int] = field(default_factory=Counter)
+    computed: dict[int, list[Computed]] = field(default_factory=dict)  # by the request's seed, one for each try
 
     @property
     def bill_usd(self) -> float:
@@ -118,7 +129,6 @@ class MixedServer:
                 length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
                 response = self.respond(json.loads(await reader.readexactly(length)))
                 if response == "hang":
-                    self.hung += 1
                     await asyncio.sleep(60)
                 if isinstance(response, str):
                     return
@@ -134,24 +144,29 @@ class MixedServer:
     def respond(self, body: dict[str, Any]) -> bytes | str:
         self.requests += 1
         seed = body["seed"]
-        self.tries[seed] += 1
+        tries = self.computed.setdefault(seed, [])
+        number = len(tries) + 1
         if draw("refused", seed) % 50 == 0:
             self.refused += 1
             response = REFUSALS[draw("which", seed) % len(REFUSALS)] if self.mixed else REFUSALS[0]
-            if response.startswith(b"HTTP/1.1 200") and b"usage" in response:  # declined after it was written
-                self.counted_usd += usd(*USUAL)
+            is_written = response.startswith(b"HTTP/1.1 200") and b"usage" in response  # declined after it was written
+            tries.append(self._billed(Computed(is_answer=True, counted_usd=usd(*USUAL) if is_written else 0.0)))
             return response
         text = f"so \\boxed{{{4 + draw('wrong', seed) % 3}}}"
-        if self.mixed and draw("fault", seed, self.tries[seed]) % 1000 < 1000 * self.share:
-            name, response = FAULTS[draw("fault?", seed, self.tries[seed]) % len(FAULTS)]
+        if self.mixed and draw("fault", seed, number) % 1000 < 1000 * self.share:
+            name, fault = FAULTS[draw("fault?", seed, number) % len(FAULTS)]
             self.faults[name] += 1
+            tries.append(Computed(is_answer=False))
             if any(word in name for word in BILLED):
                 self.lost_usd += usd()
-            return response
+            return fault
         form, billed_usd, counted = FORMS[draw("form", seed) % len(FORMS) if self.mixed else 0]
         self.answered += 1
-        if counted:
-            self.counted_usd += billed_usd
-        else:
-            self.uncounted_usd += billed_usd
+        amounts = {"counted_usd": billed_usd} if counted else {"uncounted_usd": billed_usd}
+        tries.append(self._billed(Computed(is_answer=True, **amounts)))
         return form(text)
+
+    def _billed(self, computed: Computed) -> Computed:
+        self.counted_usd += computed.counted_usd
+        self.uncounted_usd += computed.uncounted_usd
+        return computed

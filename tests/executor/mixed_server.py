@@ -90,19 +90,6 @@ def draw(*of: Any) -> int:
     return int.from_bytes(hashlib.blake2b(json.dumps(of).encode(), digest_size=6).digest(), "big")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Computed:
-    """What became of a request on the server's side."""
-
-    is_answer: bool  # or a refusal; else a fault
-    counted_usd: float = 0.0
-    uncounted_usd: float = 0.0
-
-    @property
-    def usd(self) -> float:
-        return self.counted_usd + self.uncounted_usd
-
-
 @dataclass
 class MixedServer:
     """`bill_usd`: everything that it computed, also where the answer was lost on its way."""
@@ -116,7 +103,7 @@ class MixedServer:
     counted_usd: float = 0.0  # of answers that said how many tokens they took
     uncounted_usd: float = 0.0
     lost_usd: float = 0.0  # computed, and lost on the way
-    computed: dict[int, list[Computed]] = field(default_factory=dict)  # by the request's seed, one for each try
+    tries: Counter[int] = field(default_factory=Counter)
 
     @property
     def bill_usd(self) -> float:
@@ -144,29 +131,24 @@ class MixedServer:
     def respond(self, body: dict[str, Any]) -> bytes | str:
         self.requests += 1
         seed = body["seed"]
-        tries = self.computed.setdefault(seed, [])
-        number = len(tries) + 1
+        self.tries[seed] += 1
         if draw("refused", seed) % 50 == 0:
             self.refused += 1
             response = REFUSALS[draw("which", seed) % len(REFUSALS)] if self.mixed else REFUSALS[0]
-            is_written = response.startswith(b"HTTP/1.1 200") and b"usage" in response  # declined after it was written
-            tries.append(self._billed(Computed(is_answer=True, counted_usd=usd(*USUAL) if is_written else 0.0)))
+            if response.startswith(b"HTTP/1.1 200") and b"usage" in response:  # declined after it was written
+                self.counted_usd += usd(*USUAL)
             return response
         text = f"so \\boxed{{{4 + draw('wrong', seed) % 3}}}"
-        if self.mixed and draw("fault", seed, number) % 1000 < 1000 * self.share:
-            name, fault = FAULTS[draw("fault?", seed, number) % len(FAULTS)]
+        if self.mixed and draw("fault", seed, self.tries[seed]) % 1000 < 1000 * self.share:
+            name, response = FAULTS[draw("fault?", seed, self.tries[seed]) % len(FAULTS)]
             self.faults[name] += 1
-            tries.append(Computed(is_answer=False))
             if any(word in name for word in BILLED):
                 self.lost_usd += usd()
-            return fault
+            return response
         form, billed_usd, counted = FORMS[draw("form", seed) % len(FORMS) if self.mixed else 0]
         self.answered += 1
-        amounts = {"counted_usd": billed_usd} if counted else {"uncounted_usd": billed_usd}
-        tries.append(self._billed(Computed(is_answer=True, **amounts)))
+        if counted:
+            self.counted_usd += billed_usd
+        else:
+            self.uncounted_usd += billed_usd
         return form(text)
-
-    def _billed(self, computed: Computed) -> Computed:
-        self.counted_usd += computed.counted_usd
-        self.uncounted_usd += computed.uncounted_usd
-        return computed

@@ -17,7 +17,9 @@ def write_part(file: Path, name: str, text: str) -> None:
 
 
 def with_range(values: Sequence[float], digits: int) -> str:
-    """Their median, and in brackets the lowest and the highest."""
+    """Their median, and in brackets the lowest and the highest where there are several."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 

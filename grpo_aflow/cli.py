@@ -74,7 +74,7 @@ def evaluate() -> None:
 
 
 def solve() -> None:
-    """Console script `grpo-aflow-solve policy.path=... "question"`."""
+    """Console script `grpo-aflow-solve policy=checkpoint policy.path=... "question"`."""
     questions = [argument for argument in sys.argv[1:] if " " in argument or not _is_hydra(argument)]
     sys.argv = [argument for argument in sys.argv if argument not in questions]  # free text is no Hydra override
     _compose_and_run("evaluate", partial(_solve, questions))
@@ -219,7 +219,8 @@ def _solve(questions: Sequence[str], cfg: DictConfig, watch: Watch) -> None:
     config.check()
     if not questions:
         raise UserError(
-            'grpo-aflow-solve: no question; for example grpo-aflow-solve policy.path=runs/... "What is 2+2?"'
+            "grpo-aflow-solve: no question; for example "
+            'grpo-aflow-solve policy=checkpoint policy.path=runs/... "What is 2+2?"'
         )
     from grpo_aflow.evaluation.solve import solve as run
 

@@ -151,8 +151,10 @@ def test_a_peer_that_is_faster_is_the_one_that_is_quoted(tables):
         },
     }  # fmt: skip
     text = " ".join(tables.claim(found).split())
-    assert "2.5 times at staleness 0 (`GRPOTrainer`)" in text  # of 12/6 and 30/10: turns are compared, not medians
-    assert "2.5 times at staleness 1 (`AsyncGRPOTrainer`)" in text
+    # of 12/6 and 30/10: turns are compared, not medians
+    assert "takes 2.5 (2.0–3.0) times as long at staleness 0 (`GRPOTrainer`)" in text
+    assert "2.5 (2.0–3.0) times as long at staleness 1 (`AsyncGRPOTrainer`)" in text
+    assert "of 2 turns" in text
     assert "| ours, staleness 1 | 3.5 (3.0–4.0) |" in tables.table(found)
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from run_cases import SMALL
 
-from grpo_aflow import cli
+from grpo_aflow import CONF_DIR, cli
 from grpo_aflow.config.composing import compose
+from grpo_aflow.config.parsing import options
+from grpo_aflow.workflow import command as workflow_command
 
 README = Path(__file__).parent.parent / "README.md"
 SCRIPTS = {
@@ -127,6 +129,14 @@ def test_commands_for_cards_keys_and_hubs_compose(command, monkeypatch):
     compose(*overrides_of(command))
 
 
+def test_the_table_of_groups_has_every_option():
+    table = re.findall(r"^\| `(\w+)` \| ([\w, ]+) \|", README.read_text(encoding="utf-8"), flags=re.M)
+    said = {group: names.split(", ") for group, names in table}
+    assert said == {
+        folder.name: options(folder.name) for folder in CONF_DIR.iterdir() if folder.is_dir() and folder.name != "hydra"
+    }
+
+
 def test_all_make_targets_exist():
     for command in (c for c in commands() if c.startswith("make ")):
         done = subprocess.run([*shlex.split(command), "-n"], cwd=README.parent, capture_output=True, check=False)
@@ -138,10 +148,8 @@ def test_all_make_targets_exist():
 def test_a_command_runs(command, folder, trained_run, monkeypatch, capsys):
     script = re.search(r"grpo-aflow-(\w+)", command)[1]
     if script == "check":
-        done = subprocess.run(
-            [sys.executable, "-m", "grpo_aflow.workflow.command", *shlex.split(command)[1:]], cwd=folder, check=False
-        )
-        assert done.returncode == 0
+        monkeypatch.chdir(folder)
+        assert workflow_command.main(shlex.split(command)[1:]) == 0
         return
     evaluations = [file.parent for file in sorted((folder / "runs").glob("*/*/results.json"))]
     sweeps = [table.parent for table in sorted((folder / "sweeps").glob("*/*/sweep.md"))]

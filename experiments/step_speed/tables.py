@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from readme import with_range
 from turns import note
 
 # {"date", "turns", "cores_of_others", "rollouts" of a step, "slowest_wait_s", "sides": {name: [block, ...]}}
@@ -73,10 +74,10 @@ def strongest(results: Results, staleness: int) -> Contender:
     return min(peers(results, staleness), key=lambda side: median(steps(results, side)))
 
 
-def times(results: Results, theirs: Contender, ours: Contender) -> float:
-    """How many of our steps fit into one of theirs: the median over turns, in which both had the same machine."""
+def times(results: Results, theirs: Contender, ours: Contender) -> list[float]:
+    """How many of our steps fit into one of theirs, turn by turn: in a turn both had the same machine."""
     pairs = zip(steps(results, theirs), steps(results, ours), strict=True)
-    return median(their / our for their, our in pairs)
+    return [their / our for their, our in pairs]
 
 
 def limits(results: Results, side: Contender) -> list[str]:
@@ -96,11 +97,11 @@ def limits(results: Results, side: Contender) -> list[str]:
 def row(results: Results, side: Contender) -> str:
     found = steps(results, side)
     step = median(found)
-    beside = "" if not side.ours else f"{times(results, strongest(results, side.staleness), side):.1f}"
-    first = "" if not side.ours else f"{times(results, CONTENDERS[0], side):.1f}"
+    beside = "" if not side.ours else with_range(times(results, strongest(results, side.staleness), side), 1)
+    first = "" if not side.ours else with_range(times(results, CONTENDERS[0], side), 1)
     cells = [
         side.name,
-        f"{step:.1f} ({min(found):.1f}–{max(found):.1f})",
+        with_range(found, 1),
         f"{results['rollouts'] / step:.2f}",
         first,
         beside,
@@ -114,8 +115,8 @@ def table(results: Results) -> str:
     heads += ["limit, s", "limit / step", "cores at work"]
     rows = [f"| {' | '.join(heads)} |", "|---" + "|--:" * (len(heads) - 1) + "|"]
     rows += [row(results, side) for side in present(results)]
-    turns = f"{results['turns']} turn{'s' if results['turns'] > 1 else ''}."
-    head, body = f"{note(results['date'], results['cores_of_others'])} {turns}", "\n".join(rows)
+    head = f"{note(results['date'], results['cores_of_others'])} {turns(results)}."
+    body = "\n".join(rows)
     return f"{head}\n\n{body}\n\n{split(results)}{missing(results)}"
 
 
@@ -141,13 +142,17 @@ def claim(results: Results) -> str:
     for ours in present(results, lambda side: side.ours):
         peer = strongest(results, ours.staleness)
         which = f" ({short_name(peer)})" if len(names) > 1 else ""
-        parts.append(f"{times(results, peer, ours):.1f} times at staleness {ours.staleness}{which}")
+        parts.append(f"{with_range(times(results, peer, ours), 1)} times as long at staleness {ours.staleness}{which}")
     beside = names[0] if len(names) == 1 else f"the faster of {' and '.join(names)}"
     sentence = (
-        f"Rollouts a second beside {beside} of TRL 1.16.0 on the same two cores, one run, executions of 1.5 s on "
-        f"average: {', '.join(parts[:-1])} and {parts[-1]}"
+        f"Beside ours, a step with {beside} of TRL 1.16.0 takes {', '.join(parts[:-1])} and {parts[-1]}: "
+        f"two cores, executions of 1.5 s on average, median (and range) of {turns(results)}"
     )
     return textwrap.fill(sentence, 120)
+
+
+def turns(results: Results) -> str:
+    return f"{results['turns']} turn{'s' if results['turns'] > 1 else ''}"
 
 
 def short_name(peer: Contender) -> str:

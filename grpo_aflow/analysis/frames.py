@@ -43,6 +43,22 @@ def load_runs(*patterns: str | Path) -> pd.DataFrame:
     return frame[varying]
 
 
+def newest_runs(number: int = 1, folder: str | Path = "runs") -> list[str]:
+    """The training runs below `folder` whose metrics were written last, the newest last. UserError with fewer."""
+    found = _newest(folder, "metrics.jsonl")
+    if len(found) < number:
+        raise UserError(f"{len(found)} training runs below {folder}, and {number} are wanted: name them, or train first")
+    return found[-number:]
+
+
+def newest_sweep(folder: str | Path = "sweeps") -> str:
+    """The sweep below `folder` that was begun last. UserError where there is none."""
+    found = _newest(folder, "sweep.json")
+    if not found:
+        raise UserError(f"no sweep below {folder}: name its folder, or make one with grpo-aflow-train -m ...")
+    return found[-1]
+
+
 def metrics(runs: pd.DataFrame | str | Path) -> pd.DataFrame:
     """One row per run and step, a column per metric."""
     import pandas as pd
@@ -159,6 +175,13 @@ def show(rollout: Any) -> str:
         lines.append(f"{call['slot']}({arguments}) -> {call['error'] or call['result']}")
     lines += ["", f"answer: {rollout['answer']}", f"reward: {rollout['reward']}"]
     return "\n".join(lines)
+
+
+def _newest(folder: str | Path, name: str) -> list[str]:
+    """The folders below that hold a file of this name, by when it was written; Jupyter may work beside `folder`."""
+    places = [Path(folder), Path("..") / folder]
+    below = next((place for place in places if place.is_dir()), places[0])
+    return [str(file.parent) for file in sorted(below.rglob(name), key=lambda file: file.stat().st_mtime)]
 
 
 def _folders(pattern: str | Path) -> Iterable[Path]:

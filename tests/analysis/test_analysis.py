@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from grpo_aflow.analysis import frames as analysis
@@ -46,3 +48,25 @@ def test_a_run_reads_as_frames(trained_run):
     text = analysis.show(rollouts.iloc[0])
     assert "answer:" in text
     assert "reward:" in text
+
+
+def test_the_newest_runs_are_those_that_trained_last_wherever_they_lie(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written = ["runs/2026-11-30/b/metrics.jsonl", "runs/alone/metrics.jsonl", "sweeps/a/0/metrics.jsonl"]
+    written += ["runs/2026-11-30/evaluation/manifest.json", "sweeps/a/sweep.json", "sweeps/2026-11-30/b/sweep.json"]
+    for second, name in enumerate(written):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (second, second))
+    assert analysis.newest_runs() == ["runs/alone"]
+    assert analysis.newest_runs(2) == ["runs/2026-11-30/b", "runs/alone"]
+    assert analysis.newest_sweep() == "sweeps/2026-11-30/b"
+    with pytest.raises(UserError, match="2 training runs below runs, and 3 are wanted"):
+        analysis.newest_runs(3)
+    monkeypatch.chdir(tmp_path / "sweeps")  # as where Jupyter starts in notebooks/
+    assert analysis.newest_runs() == ["../runs/alone"]
+
+
+def test_no_sweep_is_said(tmp_path):
+    with pytest.raises(UserError, match="no sweep below"):
+        analysis.newest_sweep(tmp_path)

@@ -18,7 +18,7 @@ from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.sandbox import launcher as launching
 from grpo_aflow.types import InfrastructureError, UserError
 
-pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install 'grpo-aflow[ray]'")
+pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install -e '.[ray]'")
 SHARES = ("cluster.engine_cpus=0.25", "cluster.rank_cpus=0.25", "cluster.worker_cpus=0.25")
 RAY = ("cluster=ray", "cluster.num_ranks=2", "cluster.num_workers=2", *SHARES)
 # Ranks add their sums in the order of arrival, and Adam makes a step of the learning rate of any sum, however small: at
@@ -191,7 +191,7 @@ async def test_what_does_not_come_up(model_cache, tmp_path):
 
 async def test_without_ray(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'grpo-aflow\[ray\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[ray\]'"):
         async with compose("cluster=ray").cluster.open(print):
             pass
 

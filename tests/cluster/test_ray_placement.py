@@ -10,7 +10,7 @@ from grpo_aflow.config.composing import compose
 from grpo_aflow.protocols import PreparedModel
 from grpo_aflow.types import InfrastructureError, UserError
 
-ray = pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install 'grpo-aflow[ray]'")
+ray = pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install -e '.[ray]'")
 
 
 class Method:

@@ -8,7 +8,7 @@ from grpo_aflow.run.files import read_jsonl
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("vllm", reason="vLLM is not installed")
-pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install 'grpo-aflow[ray]'")
+pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install -e '.[ray]'")
 
 SHARES = ("cluster.engine_cpus=0.25", "cluster.rank_cpus=0.25")
 NUM_ENGINES = 1  # of two, `tests/sampler/test_vllm_on_ray.py` shows that they serve the same

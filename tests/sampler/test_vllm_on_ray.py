@@ -19,7 +19,7 @@ from grpo_aflow.types import Adapter
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("vllm", reason="vLLM is not installed")
-pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install 'grpo-aflow[ray]'")
+pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install -e '.[ray]'")
 
 OVERRIDES = (
     "sampler=vllm",

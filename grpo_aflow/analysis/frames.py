@@ -47,7 +47,9 @@ def newest_runs(number: int = 1, folder: str | Path = "runs") -> list[str]:
     """The training runs below `folder` whose metrics were written last, the newest last. UserError with fewer."""
     found = _newest(folder, "metrics.jsonl")
     if len(found) < number:
-        raise UserError(f"{len(found)} training runs below {folder}, and {number} are wanted: name them, or train first")
+        raise UserError(
+            f"{len(found)} training runs below {folder}, and {number} are wanted: name them, or train first"
+        )
     return found[-number:]
 
 

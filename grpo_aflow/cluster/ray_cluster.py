@@ -52,7 +52,9 @@ class Ray(RaySettings):
 def connected(settings: RaySettings) -> Iterator[list[Node]]:
     """Within the block this process is part of the cluster, whose nodes have room for what is needed."""
     if importlib.util.find_spec("ray") is None:
-        raise UserError("cluster=ray needs Ray, which is not installed: in the project's folder, pip install -e '.[ray]'")
+        raise UserError(
+            "cluster=ray needs Ray, which is not installed: in the project's folder, pip install -e '.[ray]'"
+        )
     nodes = _connect(settings.address)
     try:
         if short := missing(settings.needs, nodes):

@@ -14,7 +14,8 @@ from answer_cases import CASES
 from grpo_aflow.tasks import GraderReading, grade
 from grpo_aflow.tasks.graders.math_grading import LATEX, NUMBER
 from grpo_aflow.tasks.latex.pool import latex_pool
-from grpo_aflow.tasks.reading.final_answer import READING_ORDER, find_final_answer, last_boxed, visible
+from grpo_aflow.tasks.reading.final_answer import READING_ORDER, find_final_answer
+from grpo_aflow.tasks.reading.marks import last_boxed, visible
 from grpo_aflow.tasks.reading.quantities import parse_number, read_number
 from grpo_aflow.tasks.selftest.attacks import TEXT_ATTACKS, text_task
 from grpo_aflow.tasks.selftest.layouts import LATEX_LAYOUTS, NUMBER_LAYOUTS

@@ -1,9 +1,12 @@
 """Question answering: the step before the scorer, tiers, and the rows of the attack battery."""
 
+# ruff: noqa: E501 - a row is a case
+
 import pytest
 
 from grpo_aflow.tasks import GraderReading, grade
 from grpo_aflow.tasks.graders.qa_scoring import aflow_f1, hotpotqa_scores, is_no_answer, normalise_answer, squad_scores
+from grpo_aflow.tasks.reading.phrases import read_phrase
 from grpo_aflow.tasks.selftest.attacks import TEXT_ATTACKS, text_task
 from grpo_aflow.types import Task
 
@@ -124,13 +127,72 @@ def test_votes_are_normalised_as_the_scorer_does(dataset):
 
 
 def test_the_last_answer_tag_is_the_answer() -> None:
-    from grpo_aflow.tasks.graders.qa_scoring import declared_answer
+    assert read_phrase("It was <answer>Oslo</answer>, no: <answer>\nBergen </answer>") == "Bergen"
+    assert read_phrase("Bergen") == "Bergen"
+    assert read_phrase("<answer></answer>") == ""
+    assert read_phrase("<ANSWER>Oslo\nNorway</Answer>") == "Oslo\nNorway"
+    assert read_phrase(" as it stands ") == " as it stands "
 
-    assert declared_answer("It was <answer>Oslo</answer>, no: <answer>\nBergen </answer>") == "Bergen"
-    assert declared_answer("Bergen") == "Bergen"
-    assert declared_answer("<answer></answer>") == ""
-    assert declared_answer("<ANSWER>Oslo\nNorway</Answer>") == "Oslo\nNorway"
-    assert declared_answer(" as it stands ") == " as it stands "
+
+R, W = True, False
+LAYOUTS = [
+    ('hotpotqa', 'Paris', 'The answer is Paris. It is the capital of France.', R),
+    ('hotpotqa', 'St. Louis', 'The answer is St. Louis.', R),
+    ('hotpotqa', 'U.S. Navy', 'The answer to the question is the U.S. Navy. The ship was built there.', R),
+    ('hotpotqa', 'London', 'The answer is Paris.\n\nWait, no. The answer is London.', R),
+    ('hotpotqa', 'Paris', 'Answer: Paris or London', W),
+    ('hotpotqa', 'Paris', 'Answer: Paris\n\nAnswer: London', W),
+    ('hotpotqa', 'yes', 'Yes, both are American', W),
+    ('hotpotqa', 'yes', 'Answer: Yes', R),
+    ('hotpotqa', 'yes', '{"answer": true}', R),
+    ('squad2', '', '{"answer": null}', R),
+    ('squad2', '', 'The passage does not mention this.', R),
+    ('squad2', '', "I don't know", R),
+    ('squad2', '', 'Answer: unanswerable', R),
+    ('squad2', '', 'It was not mentioned by Smith', W),
+    ('squad2', '', 'Paris is not mentioned in the passage', W),
+    ('squad2', 'None', 'None', R),
+    ('hotpotqa', 'Paris', 'Thought 3: I know it.\nAction 3: Finish[Paris]', R),
+    ('hotpotqa', 'Paris', '**Final Answer:**\n\nParis', R),
+    ('hotpotqa', '1987', '{"answer": 1987}', R),
+    ('hotpotqa', 'Paris', '<think>\nThe capital... is it Lyon?\n</think>\n\nParis', R),
+    ('hotpotqa', 'Paris', '<think>\nFirst I write <answer>Paris</answer> as a draft, but no.\n</think>\n\nLondon', W),
+    ('squad2', 'Paris', '<think>I may say <answer>Paris</answer></think>The answer is London.', W),
+    ('squad2', '', '<think>\nThe passage says it. <answer>Paris</answer>\n</think>\nunanswerable', R),
+    ('hotpotqa', 'Paris', '<answer>Paris', R),
+    ('hotpotqa', 'Paris', '<final_answer>Paris</final_answer>', R),
+    ('hotpotqa', 'Paris', '<answer>Paris</answer><|im_end|>', R),
+    ('hotpotqa', 'Paris', 'Paris<|im_end|>', R),
+    ('hotpotqa', 'Paris', 'Paris</s>', R),
+    ('hotpotqa', 'Paris', '**Paris**', R),
+    ('hotpotqa', 'Paris', 'Answer: Paris', R),
+    ('hotpotqa', 'Paris', '**Answer:** Paris', R),
+    ('hotpotqa', 'Paris', 'Final Answer: Paris', R),
+    ('hotpotqa', 'Paris', 'The answer is Paris.', R),
+    ('hotpotqa', 'Paris', '\\boxed{Paris}', R),
+    ('hotpotqa', 'Paris', '\\boxed{\\text{Paris}}', R),
+    ('hotpotqa', 'Paris', '```json\n{"answer": "Paris"}\n```', R),
+    ('hotpotqa', 'Paris', "{'thought': 'capital', 'answer': 'Paris'}", R),
+    ('hotpotqa', 'Paris', 'Step 1: France.\nStep 2: its capital.\n\nAnswer: Paris', R),
+    ('hotpotqa', 'Paris', '<answer>Paris</answer>\n\n<answer></answer>', W),
+    ('hotpotqa', 'Paris', '<answer>The answer is Paris</answer>', R),
+    ('hotpotqa', 'Paris', '[ANSWER]Paris[/ANSWER]', R),
+    ('hotpotqa', 'Paris', '<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Paris<|return|>', R),
+    ('squad2', '', 'The question is unanswerable.', R),
+    ('squad2', '', 'Unanswerable based on the given context', R),
+    ('squad2', '', 'impossible to answer', R),
+    ('squad2', '', 'The answer is not provided in the passage.', R),
+    ('squad2', 'Paris', 'The answer is not provided in the passage.', W),
+    ('hotpotqa', 'Paris', '<!-- <answer>Paris</answer> -->London', W),
+    ('hotpotqa', 'Paris', '~~Answer: Paris~~\n\nAnswer: London', W),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LAYOUTS, ids=lambda case: f"{case[0]} {case[1]} {case[2][:50]!r}")
+def test_a_layout_decides_nothing(case):
+    dataset, gold, answer, exact = case
+    graded = grade(text_task(dataset, gold), answer)
+    assert graded.exact is exact, (graded.rule, graded.read)
 
 
 def test_a_grade_keeps_what_was_read():

@@ -18,7 +18,7 @@ from __future__ import annotations
 from grpo_aflow.tasks.datasets.dataset import Dataset, KnownGolds, Origin
 from grpo_aflow.tasks.datasets.rows import DataRow
 from grpo_aflow.tasks.graders.math_grading import LatexGrader
-from grpo_aflow.tasks.reading.final_answer import last_boxed
+from grpo_aflow.tasks.reading.marks import last_boxed
 from grpo_aflow.types import Task
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.tasks.graders import qa_scoring
 from grpo_aflow.tasks.graders.tiers import EXACT, Tiers
+from grpo_aflow.tasks.reading.phrases import read_phrase
 from grpo_aflow.types import Grade, Task
 
 MAX_READ = 200  # characters of what was read that a grade keeps
@@ -17,7 +18,7 @@ class PhraseGrader:
     """Every question has an answer; F1 treats yes, no and noanswer as HotpotQA's scorer does."""
 
     def grade(self, task: Task, answer: str, *, runner: CodeRunner | None, tiers: Tiers) -> Grade:
-        declared = qa_scoring.declared_answer(answer)
+        declared = read_phrase(answer)
         em, f1 = qa_scoring.hotpotqa_scores(declared, task.answers)
         return _graded(em, f1, tiers, read=declared)
 
@@ -26,7 +27,7 @@ class PhraseGrader:
         return Grade(exact=f1 == 1.0, score=f1, tier=f1, rule="aflow", read=answer[:MAX_READ])
 
     def vote_key(self, answer: str, task: Task) -> str:
-        declared = qa_scoring.declared_answer(answer)
+        declared = read_phrase(answer)
         return "" if qa_scoring.is_no_answer(declared) else qa_scoring.normalise_answer(declared)
 
 
@@ -38,7 +39,7 @@ class SpanGrader(PhraseGrader):
     """
 
     def grade(self, task: Task, answer: str, *, runner: CodeRunner | None, tiers: Tiers) -> Grade:
-        declared = qa_scoring.declared_answer(answer)
+        declared = read_phrase(answer)
         em, f1 = qa_scoring.squad_scores(declared, task.answers)
         if em == 1.0 or not qa_scoring.is_no_answer(declared):
             return _graded(em, f1, tiers, read=declared)

@@ -1,8 +1,8 @@
 """Exact match and F1 of question answering, as the published SQuAD 2.0 and HotpotQA scorers compute them.
 
 The two differ in one point: HotpotQA gives no F1 at all when exactly one side, or either side unequally, is "yes", "no"
-or "noanswer". Before the scorer stands one extraction step for SQuAD v2: a closed list of phrases that mean "there is
-no answer".
+or "noanswer". What is compared is the phrase that `reading.phrases` finds; for SQuAD v2 a closed list of forms says
+that there is no answer.
 """
 
 from __future__ import annotations
@@ -12,42 +12,11 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
+from grpo_aflow.tasks.reading.phrases import says_no_answer
+
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CLOSED_ANSWERS = ("yes", "no", "noanswer")
-
-# Phrases that mean "the passage does not say", compared after normalisation. Closed: nothing is inferred.
-NO_ANSWER_PHRASES = frozenset(
-    {
-        "answer not found",
-        "cannot be answered",
-        "cannot be determined",
-        "insufficient information",
-        "na",
-        "no answer",
-        "no answer found",
-        "no answer in context",
-        "noanswer",
-        "none",
-        "not answerable",
-        "not enough information",
-        "not given",
-        "not mentioned",
-        "not mentioned in context",
-        "not mentioned in passage",
-        "not provided",
-        "not specified",
-        "not stated",
-        "null",
-        "question cannot be answered",
-        "question is unanswerable",
-        "unanswerable",
-        "unknown",
-    }
-)
-
-
-ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 
 
 def normalise_answer(text: str) -> str:
@@ -55,15 +24,9 @@ def normalise_answer(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
-def declared_answer(text: str) -> str:
-    """What stands in the last `<answer>` tag, which operators are told to end with; the whole text without one."""
-    tags = ANSWER_TAG.findall(text)
-    return tags[-1].strip() if tags else text
-
-
 def is_no_answer(text: str) -> bool:
-    """Whether a prediction is one of the phrases of the closed list (the empty text is no phrase)."""
-    return len(text) < 100 and normalise_answer(text) in NO_ANSWER_PHRASES
+    """Whether a prediction says that there is no answer, in a closed list of forms (the empty text is none)."""
+    return len(text) < 100 and says_no_answer(normalise_answer(text))
 
 
 def squad_scores(prediction: str, golds: Sequence[str]) -> tuple[float, float]:

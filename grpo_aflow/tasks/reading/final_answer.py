@@ -1,25 +1,34 @@
 """Finding the final answer in what a model wrote: candidates in the order of one table, the first that states a value.
 
 Both maths graders start here. A candidate counts only when its text is a value of the task's kind (`ValueKind`): a
-heading, a working or "the answer is correct" shadows nothing. Within a rank a later candidate beats an earlier one, so
-a correction wins. What stands inside `<think>` is never read. The rule that found the answer ends up in `Grade.rule`,
-and the answer itself in `Grade.read`, because a reading rule can move accuracy by more than a method does.
+heading, a working or "the answer is correct" shadows nothing. Within a rank a later candidate beats an earlier one, and
+what is taken back ("Wait, that is wrong") gives way to the answer that is stated behind it. Values side by side are one
+answer: of "$2$ or $3$" none is chosen. The rule that found the answer ends up in `Grade.rule`, and the answer itself in
+`Grade.read`, because a reading rule can move accuracy by more than a method does.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from grpo_aflow.tasks.reading.marks import (
+    ANSWER_IS,
+    FIELD,
+    boxes,
+    following,
+    last,
+    record_field,
+    tags,
+    visible,
+)
 from grpo_aflow.tasks.reading.quantities import last_number, number_in
-from grpo_aflow.thinking import split_thinking
+from grpo_aflow.tasks.reading.statements import DENIED, DENIED_BEHIND, stated_formulas, unwrapped
 
 _TAIL = 20_000  # characters; a final answer stands at the end, and every pattern below stays fast on this much
 _BARE = 300  # longest text that counts as an answer by itself
-_MAX_MATCHES = 40  # of a rule: the last ones are looked at
-_MAX_STATEMENT = 1_000
+_DECLARED = 3  # the last rank whose candidates somebody called the answer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,87 +70,44 @@ class AnswerRule:
 
 def find_final_answer(text: str, kind: ValueKind) -> FinalAnswer:
     """The final answer of a model's text; an empty one with rule "none" where there is none."""
-    tail = visible(text)[-_TAIL:].strip()
-    for rank in sorted({rule.rank for rule in READING_ORDER}):
-        found = [
-            (c.place, rule.name, c.text) for rule in READING_ORDER if rule.rank == rank for c in rule.find(tail, kind)
-        ]
-        if found:
-            _, name, answer = max(found, key=lambda candidate: candidate[0])
-            return FinalAnswer(text=answer, rule=name)
-    return FinalAnswer(text="", rule="none")
-
-
-_THINKING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.I | re.S)
-_END_OF_THINKING = re.compile(r"\A.*</(?:think|thinking|thought)>", re.I | re.S)
-_SPECIAL = re.compile(r"<\|[^|<>\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|\[/?INST\]|\ufeff")
-
-
-def visible(text: str) -> str:
-    """The text without what was only thought, and without the tokens that end a turn.
-
-    A `<think>` that is never closed hides all that follows; a `</think>` that was never opened, all before it.
-    """
-    text = _THINKING.sub(" ", split_thinking(text)[0])
-    return _SPECIAL.sub("", _END_OF_THINKING.sub("", text))
-
-
-# --- boxes ------------------------------------------------------------------------------------------------------------
-
-_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*")
-_LEADING_BOX = re.compile(r"[\s$]*(?:\\\(|\\\[)?\s*\\(?:boxed|fbox|framebox)(?![A-Za-z])")
-_BETWEEN_BOXES = re.compile(r"[\s$]*(?:\\\)|\\\])?[^.=\n]{0,40}?(?:,|;|\band\b|\bor\b|&)[^.\n0-9]{0,40}?", re.I)
-_NAMED_BOX = re.compile(r"(?:[A-Za-z]\w{0,2}\s?=\s?)?[\s$]*(?:\\\(|\\\[)?\s*\Z")
-
-
-def boxes(text: str) -> list[AnswerCandidate]:
-    """The contents of all boxes, at any depth of braces; boxes that a comma, "and" or "or" joins are one answer.
-
-    "\\boxed{9} chickens and \\boxed{10} rabbits" is "9, 10"; after a full stop or an equation a new answer begins.
-    """
-    found: list[AnswerCandidate] = []
-    end_of_last = -1
-    for match in _last(_BOX, text):
-        if match.start() < end_of_last:
-            continue  # a box in a box
-        content, end = _group(text, match.end())
-        if not content or content.isspace():
-            continue
-        gap = text[end_of_last : match.start()] if found else "."
-        name = _NAMED_BOX.search(gap)
-        if name and _BETWEEN_BOXES.fullmatch(gap[: name.start()]):
-            last = found.pop()
-            content = last.text if content == last.text else f"{last.text}, {content}"
-        found.append(AnswerCandidate(match.start(), content))
-        end_of_last = end
+    tail = visible(text)[-_TAIL:].translate(_WIDE_PUNCTUATION).strip()
+    place, found = _best(tail, kind)
+    if found.is_declared and (taken_back := _TAKEN_BACK.search(tail, place)):
+        _, instead = _best(_CALLED_RESULT.sub("The answer is", tail[taken_back.end() :]), kind, _DECLARED)
+        return instead if instead.text else found
     return found
 
 
-def last_boxed(text: str) -> str:
-    """The answer in the last box (or the last boxes, where they are joined); "" when there is none."""
-    found = boxes(text)
-    return found[-1].text if found else ""
+def _best(text: str, kind: ValueKind, last_rank: int = 99) -> tuple[int, FinalAnswer]:
+    """The candidate that counts, of the ranks up to `last_rank`, and its place."""
+    for rank in sorted({rule.rank for rule in READING_ORDER if rule.rank <= last_rank}):
+        found = [
+            (c.place, rule.name, c.text) for rule in READING_ORDER if rule.rank == rank for c in rule.find(text, kind)
+        ]
+        if found:
+            place, name, answer = max(found, key=lambda candidate: candidate[0])
+            return place, FinalAnswer(text=answer, rule=name)
+    return 0, FinalAnswer(text="", rule="none")
 
 
-def _group(text: str, start: int) -> tuple[str, int]:
-    """The content of the group, the command with its groups, or the word at `start`, and where it ends."""
-    if text[start : start + 1] != "{":
-        match = re.compile(r"\\[A-Za-z]+(?:\s?\{[^{}]*\})*|[^\s$\\]+").match(text, start)
-        return (match.group().rstrip(".,;"), match.end()) if match else ("", start)
-    depth = 0
-    for place in range(start, len(text)):
-        depth += (text[place] == "{") - (text[place] == "}")
-        if depth == 0:
-            return text[start + 1 : place].strip(), place + 1
-    return "", len(text)
-
+_WIDE_PUNCTUATION = str.maketrans(
+    {"。": ". ", "，": ", ", "、": ", ", "：": ": ", "；": "; ", "（": " (", "）": ") ", "！": "! ", "？": "? "}
+)
+_TAKEN_BACK = re.compile(
+    r"\b(?:wait|hmm+|oops|correction|on second thought|let me (?:re-?(?:check|do|compute|calculate|consider|examine)|"
+    r"correct|double-?check)|(?:i|we) (?:made (?:an?|the) (?:\w+ )?(?:error|mistake)|"
+    r"was wrong|were wrong|miscalculated)|"
+    r"(?:is|was) (?:wrong|incorrect|not (?:right|correct)|an? (?:\w+ )?(?:error|mistake)))\b",
+    re.I,
+)
+_CALLED_RESULT = re.compile(
+    r"\b(?:the|a)\s+(?:(?:final|correct|right|actual|real)\s+)?(?:result|value|total|number|amount)\s+"
+    r"(?:is|should be)\b",
+    re.I,
+)
 
 # --- statements -------------------------------------------------------------------------------------------------------
 
-_FORMULA = re.compile(
-    r"\$\$(.{1,800}?)\$\$|(?<![\\$])\$((?=\S)(?:\\\$|[^$]){0,499}?[^\s$\\]|\s(?:\\\$|[^$]){1,498}?\s)\$(?!\d)|\\\((.{1,500}?)\\\)|\\\[(.{1,800}?)\\\]",
-    re.S,
-)
 _CUT = re.compile(
     r"\s*(?:\(|\[(?=[A-Za-z])|,?\s*\b(?:because|since|as|which|i\.\s?e\.|where|and so)(?![A-Za-z])|,\s+so\b|"
     r"[.!?](?:\s|$)|\n)",
@@ -152,7 +118,6 @@ _LEAD = re.compile(
     r"(?:answer|result)\s*(?:is|:|=)\s*",
     re.I,
 )
-_POINTER = re.compile(r"(?:as follows|(?:given |shown )?below|the following|given by|therefore)?\s*[:=]?\s*\Z", re.I)
 _LABEL = re.compile(
     r"\A\W*(?:step|part|case|problem|question|solution|explanation|conclusion|verification|summary|calculations?|check|"
     r"reasoning|approach|method|example|note|given|analysis|understanding|answer|final answer|result|option|let)\b",
@@ -171,128 +136,68 @@ def _value(content: str, kind: ValueKind) -> str:
 
 def _statements(content: str) -> Iterator[str]:
     yield unwrapped(content)
-    leading = _FORMULA.match(content.lstrip("*_ "))
-    if leading:
-        yield unwrapped(leading.group())
-    clause = _CUT.split(content, maxsplit=1)[0]
-    yield unwrapped(clause)
-    if formulas := list(_FORMULA.finditer(re.split(r"(?<!\d)\.\s", content, maxsplit=1)[0])):
-        yield unwrapped(formulas[-1].group())
-
-
-def unwrapped(text: str) -> str:
-    """Takes off what only marks an answer: a box, dollar signs, bold, quotes, braces of a cut command, a full stop."""
-    text = _strip_marks(text)
-    if _LEADING_BOX.match(text) and (inner := last_boxed(text)):
-        text = inner
-    for _ in range(3):
-        match = _FORMULA.fullmatch(text.rstrip("."))
-        text = _strip_marks(next(part for part in match.groups() if part) if match else text)
-    return text
-
-
-def _strip_marks(text: str) -> str:
-    text = text.strip().strip("*_`\"'~ ✓✔✅☑🎉").removesuffix("\\\\").strip()
-    while text.endswith("}") and text.count("}") > text.count("{"):
-        text = text[:-1].rstrip()
-    if text.endswith(".") and not text.endswith("p.m.") and not text.endswith("a.m."):
-        text = text[:-1]
-    return text.rstrip(",;").strip().strip("*_`\"' ")
-
-
-def _following(text: str, place: int) -> str:
-    """What stands at `place` to the end of its line; where that is nothing, the next block of text."""
-    text = text[place : place + _MAX_STATEMENT]
-    line, _, rest = text.partition("\n")
-    line = line.strip()
-    if not _POINTER.fullmatch(re.sub(r"[*_`\\]+", "", line)) and line not in ("$$", "\\[", "```"):
-        match = _FORMULA.match(text.lstrip(" *_"))
-        return match.group() if match and "\n" in match.group() else line
-    block = (line if line in ("$$", "\\[") else "") + "\n" + rest
-    block = (
-        re.sub(r"\A(?:[\s\\:*_>]|-\s)*(?=\S)", "", block) if not re.match(r"\s*\\[\[(\\a-z]", block) else block.lstrip()
-    )
-    block = re.sub(r"\A```[a-z]*\n", "", block)
-    match = _FORMULA.match(block)
-    return match.group() if match else block.partition("\n")[0]
+    stated = stated_formulas(re.split(r"(?<!\d)\.\s", content, maxsplit=1)[0])
+    if stated and not content[: stated[0].place].strip("*_ "):
+        yield stated[0].text
+    yield unwrapped(_CUT.split(content, maxsplit=1)[0])
+    if stated:
+        yield stated[-1].text
 
 
 # --- the rules --------------------------------------------------------------------------------------------------------
 
-_TAG = re.compile(r"<(?:final_)?answer>\s*(.{0,2000}?)\s*</(?:final_)?answer>", re.I | re.S)
-_OPEN_TAG = re.compile(r"<(?:final_)?answer>\s*([^<]{1,300})\Z", re.I)
-_FIELD = re.compile(
-    r"(?:^[^A-Za-z0-9\n$<]{0,16}(?:\\text(?:bf)?\s?\{\s*)?(?:the\s+|my\s+)?(?:(?:final|correct|numerical|short)\s+)?"
-    r"(?:answer|ans)\b|\bfinal answer\b)(?:\s*\([^()\n]{0,30}\))?[*_\"'`}\s]{0,6}?"
-    r"(?:[:=：]|[*_]{1,3}\s*$|(?=\n)|(?=\s*\\boxed))[*_}\s]{0,4}?(?=\S|\s*\n)",
-    re.I | re.M,
-)
-_ANSWER_IS = re.compile(
-    r"\banswers?\b(?:\s+(?:to|for|of)\b[^.\n]{0,80}?)?[*_]{0,3}\s+"
-    r"(?:is|are|equals|would be|will be|should be|must be|comes to)\b"
-    r"(?:\s+(?:therefore|thus|simply|then|indeed|now|just))?\s{0,3}[:=]?",
-    re.I,
-)
 _HASHES = re.compile(r"####+(?!#)")
-
-
-def _last(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
-    return [*pattern.finditer(text)][-_MAX_MATCHES:]
+# What stands outside of a box and makes another value of what is in it.
+_MINUS = re.compile(r"(?:\A|[$=(\[:,\n])\s*-\s?\Z")
+_FACTOR = re.compile(r"\s?\\(?:pi|sqrt\s?\{[^{}]*\})(?![A-Za-z])")
 
 
 def _tags(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
-    found = list(_TAG.finditer(text)) or list(_OPEN_TAG.finditer(text))
-    for match in found:
-        yield AnswerCandidate(match.start(), _value(match[1], kind) or unwrapped(match[1]))
+    for place, content in tags(text):
+        yield AnswerCandidate(place, _value(content, kind) or unwrapped(content))
 
 
-def _json_fields(text: str, _: ValueKind) -> Iterator[AnswerCandidate]:
-    bare = re.sub(r"\A```[a-z]*\n|\n```\Z", "", text)
-    if not bare.startswith("{") or len(bare) > 4_000:
-        return
-    try:
-        record = json.loads(bare)
-    except (ValueError, RecursionError):
-        return
-    for name in ("final_answer", "answer", "result"):
-        if isinstance(record, dict) and isinstance(record.get(name), str | int | float):
-            yield AnswerCandidate(0, unwrapped(str(record[name])))
-            return
+def _record_fields(text: str, _: ValueKind) -> Iterator[AnswerCandidate]:
+    found = record_field(text)
+    if found is not None and isinstance(found[1], str | int | float):
+        yield AnswerCandidate(found[0], unwrapped(str(found[1])))
 
 
 def _boxed(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
-    for box in boxes(text):
-        if kind.states(value := unwrapped(box.text)):
-            yield AnswerCandidate(box.place, value)
+    return (candidate for candidate in _other_boxes(text, kind) if kind.states(candidate.text))
 
 
 def _other_boxes(text: str, _: ValueKind) -> Iterator[AnswerCandidate]:
     for box in boxes(text):
-        yield AnswerCandidate(box.place, unwrapped(box.text))
+        before, behind = text[max(0, box.start - 40) : box.start], text[box.end : box.end + 40]
+        if not DENIED.search(before) and not DENIED_BEHIND.match(behind):
+            sign = "-" if _MINUS.search(before) else ""
+            factor = _FACTOR.match(behind)
+            yield AnswerCandidate(box.start, f"{sign}{unwrapped(box.content)}{factor[0] if factor else ''}")
 
 
 def _fields(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
-    for match in _last(_FIELD, text):
-        if value := _value(_following(text, match.end()), kind):
+    for match in last(FIELD, text):
+        if value := _value(following(text, match.end()), kind):
             yield AnswerCandidate(match.start(), value)
 
 
 def _hashes(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
-    for match in _last(_HASHES, text):
-        if value := _value(_following(text, match.end()), kind):
+    for match in last(_HASHES, text):
+        if value := _value(following(text, match.end()), kind):
             yield AnswerCandidate(match.start(), value)
 
 
 def _declared(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
-    for match in _last(_ANSWER_IS, text):
-        if value := _value(_following(text, match.end()), kind):
+    for match in last(ANSWER_IS, text):
+        if value := _value(following(text, match.end()), kind):
             yield AnswerCandidate(match.start(), value)
 
 
 def _sentences(text: str, _: ValueKind) -> Iterator[AnswerCandidate]:
-    for pattern in (_FIELD, _ANSWER_IS):
-        for match in _last(pattern, text):
-            if value := number_in(_following(text, match.end())):
+    for pattern in (FIELD, ANSWER_IS):
+        for match in last(pattern, text):
+            if value := number_in(following(text, match.end())):
                 yield AnswerCandidate(match.start(), value)
 
 
@@ -308,11 +213,10 @@ def _bare(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
 
 
 def _last_formula(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
-    *_, last_line = text.rstrip().splitlines() or [""]
-    start = text.rstrip().rfind(last_line)
-    for match in _FORMULA.finditer(text):
-        if match.end() > start and kind.states(value := unwrapped(match.group())):
-            yield AnswerCandidate(match.start(), value)
+    start = text.rstrip().rfind("\n") + 1
+    for formula in stated_formulas(text):
+        if formula.end > start and kind.states(formula.text):
+            yield AnswerCandidate(formula.place, formula.text)
 
 
 def _last_number(text: str, _: ValueKind) -> Iterator[AnswerCandidate]:
@@ -322,7 +226,7 @@ def _last_number(text: str, _: ValueKind) -> Iterator[AnswerCandidate]:
 
 READING_ORDER: tuple[AnswerRule, ...] = (
     AnswerRule("tag", 0, _tags, "12 was a guess. <answer>15</answer> as 3 * 5", "15"),
-    AnswerRule("json", 0, _json_fields, '{"answer": "15", "steps": 3}', "15"),
+    AnswerRule("json", 0, _record_fields, '{"answer": "15", "steps": 3}', "15"),
     AnswerRule("boxed", 1, _boxed, "Since $3x=45$, we get $\\boxed{15}$, not 16.", "15"),
     AnswerRule("field", 1, _fields, "**Final Answer:**\n\n$15$\n\nThis took 3 steps.", "15"),
     AnswerRule("####", 1, _hashes, "3 * 5 = 15\n#### 15", "15"),

@@ -25,7 +25,9 @@ _LATEX_FRACTION = re.compile(r"([+-]?)\s?\\frac\s?(?:\{(\d+)\}|(\d))\s?(?:\{(\d+
 _MIXED = re.compile(r"([+-]?)\s?(\d+)(?:\s+(?:and )?|\s?(?=\\))(?:(\d+)\s?/\s?(\d+)|\\frac\{(\d+)\}\{(\d+)\})")
 _POWER_OF_TEN = re.compile(rf"([+-]?{_DIGITS})\s?(?:\\times|\*|x)\s?10\s?\^\s?\{{?(-?\d{{1,3}})\}}?")
 # A number in a sentence: a sign only where it cannot be a minus between two operands.
-_IN_TEXT = re.compile(rf"(?<![\w.,:)\]])(?<!\d[-/])(?:(?<![\d)])[+-]\s?)?{_DIGITS}(?!,\d)(?:\s?/\s?\d+(?![\d.,]*\d))?")
+_IN_TEXT = re.compile(
+    rf"(?<![A-Za-z0-9_.,:)\]])(?<!\d[-/])(?:(?<![\d)])[+-]\s?)?{_DIGITS}(?!,\d)(?:\s?/\s?\d+(?![\d.,]*\d))?"
+)
 _ARITHMETIC = re.compile(r"[\d\s+\-*/().,]{1,64}")
 _SIDE_REMARK = re.compile(
     r"\s*(?:\(|\[|,\s(?!\d)|;|\bbecause\b|\bsince\b|\bas\b|\bi\.\s?e\.|\be\.\s?g\.|\bfrom\b|\bwhich\b|\bso\b|\bthat\b|"
@@ -35,6 +37,8 @@ _SIDE_REMARK = re.compile(
 _DRESS = "*_`\"' "
 _LATEX_TEXT = re.compile(r"\\text\s?\{([^{}]*)\}")
 _SENTENCE_END = re.compile(r"\n|(?<=[.!?])\s+(?=[^a-z])")
+_NAMED_BY_NUMBER = re.compile(r"(?<!#)#\d+")  # "16 people think that horse #12 will win"
+_ASIDE = re.compile(r"\W*(?:note|confidence|remark|disclaimer|p\.?\s?s)\b", re.I)
 _REASON = re.compile(r",?\s\b(?:because|since)\b", re.I)
 _BOUND = re.compile(
     r"(?:at (?:least|most)|(?:more|less|fewer|greater) than|up to|[<>]|\\[lg]e(?:q|qslant)?|\\ne)\s*$", re.I
@@ -42,7 +46,11 @@ _BOUND = re.compile(
 _LIST = re.compile(r"\s*(?:,|:|-|to|or|and then|and)\s*(?:\\\$|\$)?[+-]?\d", re.I)
 
 _CONTINUES = re.compile(r"\s?(?:[\^*+_]|!(?=\w)|[/:](?=\s?\d)|\()(?<!\s\()\s?\S")
-_LIST_BEFORE = re.compile(r"\d(?:\s?(?:,|-|to|or|and then|and)\s?|:)\$?$", re.I)
+_LIST_BEFORE = re.compile(
+    r"\d(?:\s?(?:,|-|to|,?\s?or(?: (?:maybe|possibly|perhaps|else|even))?|and then|,?\s?and)\s?|:)\$?$", re.I
+)
+# "5, not 7", "5 instead of 7", "not 7 but 5"
+_DENIED = re.compile(rf",?\s*\b(?:(?:and|but)\s+)?(?:not|instead of|rather than)\s+\$?{_DIGITS}(?![\d.]*\d)", re.I)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,8 +105,9 @@ def last_number(text: str) -> str:
     That is what stands behind its last "=", else its last number: "It takes 120/24 = 5 hours to read 120 pages", "She
     has 4 left because 10 - 6 = 4".
     """
-    for sentence in reversed(_SENTENCE_END.split(text)):
-        plain = _undressed(sentence)
+    sentences = _SENTENCE_END.split(text)
+    for sentence in reversed([s for s in sentences if not _ASIDE.match(s)] or sentences):
+        plain = _NAMED_BY_NUMBER.sub("#", _DENIED.sub("", _undressed(sentence)))
         if not re.search(r"\d", plain):
             continue
         because = _REASON.search(plain)
@@ -122,7 +131,7 @@ def _with_its_words(text: str, match: re.Match[str]) -> str:
 
 def _undressed(text: str) -> str:
     plain = (
-        _LATEX_TEXT.sub(r" \1", plain_latex(text)).replace("\\%", "%").replace("**", "").replace("\\circ", "degrees")
+        _LATEX_TEXT.sub(r" \1", plain_latex(text.replace("**", ""))).replace("\\%", "%").replace("\\circ", "degrees")
     )
     plain = plain.strip(_DRESS).removesuffix(".").strip(_DRESS)
     return plain[1:-1].strip() if plain[:1] == "{" and plain[-1:] == "}" else plain

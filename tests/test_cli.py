@@ -1,11 +1,15 @@
 """The commands as a user meets them: exit code, one line, nothing left behind."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from grpo_aflow.config.composing import compose
 
 pytestmark = pytest.mark.slow
 
@@ -67,10 +71,21 @@ def test_help_and_cfg(script, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_help_whose_reader_has_seen_enough_ends_silently(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [str(BIN / "grpo-aflow-train"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_solve_needs_a_question(tmp_path):
     done = run("solve", cwd=tmp_path)
     assert done.returncode == 2
+    example = re.search(r"for example grpo-aflow-solve (.*)", done.stderr)[1]
     assert "no question" in done.stderr
+    compose(*[word for word in shlex.split(example) if "=" in word], config_name="evaluate")
 
 
 def test_export_needs_an_adapter(tmp_path):

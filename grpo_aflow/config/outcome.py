@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -30,6 +31,9 @@ def outcome(task: Callable[[], Any]) -> tuple[int, Any, str]:
     except KeyboardInterrupt:
         code, reason = 130, "interrupted"
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_of_hydra(error):  # its reader has seen enough: --help | head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0, None, ""
         told = known(error) or _from_hydra(error) or _from_launcher(error)
         if told is None:
             raise
@@ -42,10 +46,14 @@ def outcome(task: Callable[[], Any]) -> tuple[int, Any, str]:
 
 def _from_hydra(error: Exception) -> UserError | None:
     """Hydra raises plain errors for some overrides: what comes out of its own code is about the command line."""
-    innermost = traceback.extract_tb(error.__traceback__)[-1].filename
-    if {"hydra", "omegaconf"} & set(Path(innermost).parts):
+    if _is_of_hydra(error):
         return UserError(f"{first_line(error)}; see the command line: {' '.join(sys.argv[1:])}")
     return None
+
+
+def _is_of_hydra(error: Exception) -> bool:
+    innermost = traceback.extract_tb(error.__traceback__)[-1].filename
+    return bool({"hydra", "omegaconf"} & set(Path(innermost).parts))
 
 
 def _from_launcher(error: Exception) -> UserError | None:

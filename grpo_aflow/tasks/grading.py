@@ -71,7 +71,7 @@ def clean(answer: str) -> str:
 
 
 def _default_runner() -> CodeRunner:
-    # The one import of another package's parts: whoever grades code by hand should not have to open a sandbox first.
+    # An import of another package's parts, since whoever grades code by hand should not have to open a sandbox first.
     from grpo_aflow.sandbox import open_default
 
     return open_default()

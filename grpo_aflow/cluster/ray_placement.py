@@ -170,8 +170,3 @@ def _last_words(where: Whereabouts | None) -> str:
     except OSError:
         return f"its log is {where.log} on {where.node}"
     return f"the end of its log, {where.log}: {' | '.join(lines) or 'nothing'}"
-
-
-def disconnect() -> None:
-    """Leave the cluster; one that was started here ends."""
-    ray.shutdown()

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from grpo_aflow.evaluation.statistics import Scores
+from grpo_aflow.evaluation.statistics import Scores, mean_of
 
 RESAMPLES = 10_000  # of the bootstrap, and of the permutation test where there are more possibilities
 LEVEL = 0.05
@@ -48,13 +48,13 @@ class Comparison:
 def compare(system: str, ours: Scores, baseline: str, theirs: Scores, *, dataset: str, seed: int = 0) -> Comparison:
     """Compare on the tasks that both have unmasked rollouts of. scores: task id -> exactness of each rollout."""
     tasks = sorted(task for task in ours if ours[task] and theirs.get(task))
-    gains = [_mean(ours[task]) - _mean(theirs[task]) for task in tasks]
+    gains = [mean_of(ours[task]) - mean_of(theirs[task]) for task in tasks]
     made = Comparison(
         system=system,
         baseline=baseline,
         dataset=dataset,
         num_tasks=len(tasks),
-        gain=_mean(gains) if gains else math.nan,
+        gain=mean_of(gains) if gains else math.nan,
         low=math.nan,
         high=math.nan,
         p=math.nan,
@@ -152,7 +152,3 @@ def by_dataset(scores: Scores, datasets: Mapping[str, str]) -> dict[str, dict[st
     for task, values in scores.items():
         parts.setdefault(datasets[task], {})[task] = values
     return parts
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)

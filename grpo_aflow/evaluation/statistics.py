@@ -42,7 +42,7 @@ def estimate(scores: Scores) -> Estimate:
 def paired_gain(before: Scores, after: Scores) -> Estimate:
     """The mean over tasks of (after - before), with its 95 % interval; only tasks that have both."""
     both = [task for task in before if before[task] and after.get(task)]
-    gains = [_mean(after[task]) - _mean(before[task]) for task in both]
+    gains = [mean_of(after[task]) - mean_of(before[task]) for task in both]
     mean, low, high = t_interval(gains)
     num = sum(len(after[task]) for task in both)
     return Estimate(mean=mean, low=low, high=high, num_tasks=len(both), num_rollouts=num)
@@ -55,7 +55,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
     n = len(values)
     if n < 2:
         return (values[0] if n else math.nan), -math.inf, math.inf
-    mean = _mean(values)
+    mean = mean_of(values)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     half = float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
     return mean, mean - half, mean + half
@@ -69,5 +69,6 @@ def wilson(successes: int, n: int) -> tuple[float, float, float]:
     return successes / n, float(interval.low), float(interval.high)
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean_of(values: Sequence[float]) -> float:
+    """Their mean, summed exactly."""
     return math.fsum(values) / len(values)

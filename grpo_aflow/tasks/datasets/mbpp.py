@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from grpo_aflow.tasks.datasets.dataset import Dataset, KnownGolds, Origin
 from grpo_aflow.tasks.datasets.rows import DataRow
 from grpo_aflow.tasks.graders.code_grading import ProgramGrader
+from grpo_aflow.tasks.reading.code_joining import parse_body
 from grpo_aflow.tasks.reading.source_code import parse_source
 from grpo_aflow.types import Task
 
@@ -64,14 +65,14 @@ def to_task(row: DataRow, origin: Origin) -> Task:
 
 def find_entry_point(code: str, tests: Sequence[str]) -> str:
     """The function of `code` that the tests call; the last one defined when they call several. "" for none."""
-    functions = [node.name for node in _parse(code) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = [node.name for node in parse_body(code) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     called = [name for name in functions if all(re.search(rf"\b{name}\s*\(", test) for test in tests)]
     return called[-1] if called else ""
 
 
 def test_imports(code: str, tests: Sequence[str]) -> list[str]:
     """The imports of modules that the tests themselves use (`== sys.getsizeof(...)`): theirs, not the candidate's."""
-    imports = [node for node in _parse(code) if isinstance(node, ast.Import)]
+    imports = [node for node in parse_body(code) if isinstance(node, ast.Import)]
     names = [(node, alias.asname or alias.name) for node in imports for alias in node.names]
     used = [node for node, name in names if any(re.search(rf"(?<![\w.]){re.escape(name)}\.", test) for test in tests)]
     return list(dict.fromkeys(ast.unparse(node) for node in used))
@@ -80,7 +81,7 @@ def test_imports(code: str, tests: Sequence[str]) -> list[str]:
 def signatures(code: str, tests: Sequence[str], entry_point: str) -> list[str]:
     """What a solver must know to be called by the tests: `def f(a, b):`, and the classes that the tests construct."""
     shown: list[str] = []
-    for node in _parse(code):
+    for node in parse_body(code):
         if isinstance(node, ast.FunctionDef) and node.name == entry_point:
             shown.append(_signature(node))
         elif isinstance(node, ast.ClassDef) and any(re.search(rf"\b{node.name}\s*\(", test) for test in tests):
@@ -91,11 +92,6 @@ def signatures(code: str, tests: Sequence[str], entry_point: str) -> list[str]:
 
 def _signature(node: ast.FunctionDef) -> str:
     return f"def {node.name}({ast.unparse(node.args)}):"
-
-
-def _parse(code: str) -> list[ast.stmt]:
-    tree = parse_source(code)
-    return [] if tree is None else tree.body
 
 
 def _setup(row: DataRow) -> str:

@@ -8,6 +8,7 @@ from grpo_aflow.tasks import GraderReading, grade
 from grpo_aflow.tasks.graders.qa_scoring import aflow_f1, hotpotqa_scores, is_no_answer, normalise_answer, squad_scores
 from grpo_aflow.tasks.reading.phrases import read_phrase
 from grpo_aflow.tasks.selftest.attacks import TEXT_ATTACKS, text_task
+from grpo_aflow.tasks.selftest.layouts import PHRASE_LAYOUTS
 from grpo_aflow.types import Task
 
 
@@ -193,6 +194,15 @@ def test_a_layout_decides_nothing(case):
     dataset, gold, answer, exact = case
     graded = grade(text_task(dataset, gold), answer)
     assert graded.exact is exact, (graded.rule, graded.read)
+
+
+@pytest.mark.parametrize("name", PHRASE_LAYOUTS)
+def test_every_layout_shows_a_right_answer_and_no_wrong_one(name):
+    golds = ("Paris", "St. Louis", "4,500", "1998–2001", "yes", 'the "Big" one')
+    for dataset in ("hotpotqa", "squad2"):
+        for gold in golds:
+            assert grade(text_task(dataset, gold), PHRASE_LAYOUTS[name](gold)).exact, gold
+            assert not grade(text_task(dataset, gold), PHRASE_LAYOUTS[name]("Lyon")).exact
 
 
 def test_a_grade_keeps_what_was_read():

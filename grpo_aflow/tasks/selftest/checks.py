@@ -20,15 +20,17 @@ from grpo_aflow.tasks.datasets.registry import DATASETS
 from grpo_aflow.tasks.graders.code_grading import ProgramGrader, read_answer
 from grpo_aflow.tasks.graders.grader import is_masked
 from grpo_aflow.tasks.graders.math_grading import LatexGrader, NumberGrader
+from grpo_aflow.tasks.graders.qa_grading import PhraseGrader
 from grpo_aflow.tasks.grading import grade
 from grpo_aflow.tasks.loading import load_tasks
 from grpo_aflow.tasks.selftest.attacks import BLOCKING_CODE_ATTACKS, QUICK_CODE_ATTACKS, code_attack
-from grpo_aflow.tasks.selftest.layouts import LATEX_LAYOUTS, NUMBER_LAYOUTS
+from grpo_aflow.tasks.selftest.layouts import LATEX_LAYOUTS, NUMBER_LAYOUTS, PHRASE_LAYOUTS
 from grpo_aflow.tasks.selftest.layouts_code import LAYOUTS as CODE_LAYOUTS
 from grpo_aflow.tasks.selftest.layouts_code import wrong_program
 from grpo_aflow.types import Grade, Task
 
 NUM_THREADS = 4
+NO_ANSWER = "unanswerable"  # how a layout shows the gold of a question without one
 MIN_LAYOUT_SHARE = 0.995  # of the golds that must be exact in each layout
 MAX_SHUFFLED = 0.02  # share of exchanged golds that may be exact by chance
 NUM_BLOCKED = 10  # tasks on which an attack is tried that runs into a time limit
@@ -170,6 +172,8 @@ def layouts_of(dataset: Dataset) -> Mapping[str, ShowTask]:
         return {name: _of_answer(show) for name, show in LATEX_LAYOUTS.items()}
     if isinstance(dataset.grader, NumberGrader):
         return {name: _of_answer(show) for name, show in {**LATEX_LAYOUTS, **NUMBER_LAYOUTS}.items()}
+    if isinstance(dataset.grader, PhraseGrader):
+        return {name: _of_phrase(show) for name, show in PHRASE_LAYOUTS.items()}
     return {}
 
 
@@ -200,6 +204,10 @@ def _of_answer(show: Callable[[str], str]) -> ShowTask:
     return lambda _, answer: show(answer)
 
 
+def _of_phrase(show: Callable[[str], str]) -> ShowTask:
+    return lambda _, answer: show(answer or NO_ANSWER)
+
+
 def _of_program(show: Callable[[str, str], str | None]) -> ShowTask:
     return lambda task, program: show(program, task.entry_point)
 
@@ -209,7 +217,7 @@ def _wrong_answers(tasks: Sequence[Task]) -> dict[str, str]:
     if tasks[0].domain == "code":
         return {task.id: wrong_program(task.entry_point) for task in tasks}
     pairs = [(task, other.answers[0]) for task, other in zip(tasks, [*tasks[1:], tasks[0]], strict=True)]
-    return {task.id: other for task, other in pairs if not grade(task, f"\\boxed{{{other}}}").exact}
+    return {task.id: other for task, other in pairs if not grade(task, f"\\boxed{{{other or NO_ANSWER}}}").exact}
 
 
 def _verdicts(

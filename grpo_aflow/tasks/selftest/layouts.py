@@ -6,6 +6,7 @@ self-test and the tests put every gold through all of them, and a wrong value in
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 
 Layout = Callable[[str], str]
@@ -105,6 +106,34 @@ NUMBER_LAYOUTS: Mapping[str, Layout] = {
     "bold last sentence": _after_work("So she makes **GOLD** dollars every day."),
     "unit in text": _after_work("\\boxed{GOLD \\text{ dollars}}"),
     "bare and unit": _as_it_is("GOLD apples"),
+}
+
+_SEARCH = (
+    "Thought 1: I need to find it.\nAction 1: Search[it]\n\nIt was built in 1998, as the second paragraph says.\n\n"
+)
+
+# GOLD is a phrase, as the answers to questions are.
+PHRASE_LAYOUTS: Mapping[str, Layout] = {
+    "bare": _as_it_is("GOLD"),
+    "bold": _as_it_is("**GOLD**"),
+    "tag": lambda gold: f"{_SEARCH}<answer>{gold}</answer>",
+    "tag, next line": lambda gold: f"{_SEARCH}<answer>\n**{gold}**\n</answer>",
+    "tag with a sentence": lambda gold: f"{_SEARCH}<answer>The answer is {gold}</answer>",
+    "final tag": lambda gold: f"{_SEARCH}<final_answer>{gold}</final_answer>",
+    "label": lambda gold: f"{_SEARCH}Answer: {gold}",
+    "bold label": lambda gold: f"{_SEARCH}**Answer:** {gold}",
+    "bold label, next line": lambda gold: f"{_SEARCH}**Final Answer:**\n\n{gold}",
+    "heading": lambda gold: f"{_SEARCH}### Final Answer\n{gold}",
+    "box": lambda gold: f"{_SEARCH}\\boxed{{\\text{{{gold}}}}}",
+    "JSON": lambda gold: json.dumps({"thought": "It is said.", "answer": gold}),
+    "fenced JSON": lambda gold: f"```json\n{json.dumps({'answer': gold}, indent=1)}\n```",
+    "Python": lambda gold: str({"thought": "It is said.", "answer": gold}),
+    "ReAct": lambda gold: f"{_SEARCH}Thought 2: I know it.\nAction 2: Finish[{gold}]",
+    "the answer is": lambda gold: f"{_SEARCH}So the answer is {gold}.",
+    "thinking before": lambda gold: f"<think>\nMaybe <answer>Nobody</answer>?\n</think>\n\n{gold}",
+    "thinking without begin": lambda gold: f"Maybe.\nAnswer: Nobody\n</think>\n\n{gold}",
+    "channels": lambda gold: f"<|channel|>analysis<|message|>Nobody?<|end|><|channel|>final<|message|>{gold}<|return|>",
+    "end of turn": _as_it_is("GOLD<|im_end|>"),
 }
 
 

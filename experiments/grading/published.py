@@ -4,7 +4,8 @@
 
 CLONES holds git clones named as on GitHub: GAIR-NLP/abel, openai/grade-school-math, microsoft/ToRA and, for MATH,
 hkust-nlp/simpleRL-reason. DATA holds gsm8k/test.jsonl. Nothing of either is in this repository. A published verdict is
-the source's own label or, where it has none, whether its last number (ToRA: the output of its program) is the gold. Prints every difference.
+the source's own label or, where it has none, whether its last number (ToRA: its program's output) is the gold. Prints
+every difference.
 """
 
 from __future__ import annotations

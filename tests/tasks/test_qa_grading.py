@@ -198,7 +198,17 @@ def test_a_layout_decides_nothing(case):
 
 @pytest.mark.parametrize("name", PHRASE_LAYOUTS)
 def test_every_layout_shows_a_right_answer_and_no_wrong_one(name):
-    golds = ("Paris", "St. Louis", "4,500", "1998–2001", "yes", 'the "Big" one')
+    golds = (
+        "Paris",
+        "St. Louis",
+        "4,500",
+        "1998–2001",
+        "yes",
+        'the "Big" one',
+        '"It\'s oil"',
+        "justice and peace",
+        "sold according to law",
+    )
     for dataset in ("hotpotqa", "squad2"):
         for gold in golds:
             assert grade(text_task(dataset, gold), PHRASE_LAYOUTS[name](gold)).exact, gold

@@ -118,7 +118,7 @@ _FENCE_AT_END = re.compile(r"^[ \t]*```\w*[ \t]*\n((?:(?!```).)*?)\n?[ \t]*```\s
 _ANSWER_KEYS = ("final_answer", "answer", "result")
 # A backslash that JSON does not know, or that begins a LaTeX command whose first letter it takes for a control sign.
 _SINGLE_BACKSLASH = re.compile(
-    r'(?<!\\)\\(?![bfnrtu"/\\])|(?<!\\)\\(?=(?:frac|fbox|binom|beta|boxed|bar|big|begin|neq?|nu|not|rho|right|rangle|'
+    r'(?<!\\)\\(?![bfnrtu"\x27/\\])|(?<!\\)\\(?=(?:frac|fbox|binom|beta|boxed|bar|big|begin|neq?|nu|not|rho|right|rangle|'
     r"theta|times|tan|text\w*|tfrac|tau|to|triangle|underline|union)(?![a-z]))"
 )
 
@@ -172,7 +172,7 @@ FIELD = re.compile(
 ANSWER_IS = re.compile(
     r"\banswers?\b(?:\s+(?:to|for|of)\b[^.\n]{0,80}?)?[*_]{0,3}\s+"
     r"(?:is|are|equals|would be|will be|should be|must be|comes to)\b"
-    r"(?:\s+(?:therefore|thus|simply|then|indeed|now|just))?\s{0,3}[:=]?"
+    r"(?:\s+(?:therefore|thus|simply|then|indeed|now|just)\b)?\s{0,3}[:=]?"
     rf"|(?:{_ELSEWHERE})\s?(?:是|为|為|は|은|는|es|est|ist|é|è|lautet|adalah|là)(?![a-zé])\s{{0,3}}[:：]?",
     re.I,
 )

@@ -35,7 +35,7 @@ _NEXT_SENTENCE = re.compile(
     r"According|I|We|His|Her|Its|Their|Both|However|Note|Based|Although|While)\b)|\n"
 )
 _REASON = re.compile(
-    r",?\s+(?:because|since|as (?:stated|mentioned|described|shown|per)|according to|based on)\b", re.I
+    r",?\s+(?:because|since)\b|,\s+(?:as (?:stated|mentioned|described|shown|per)|according to|based on)\b", re.I
 )
 
 # "The passage does not say", in the forms that models use, compared after normalisation. Closed: nothing is inferred.

@@ -147,7 +147,7 @@ class Writer:
         return ["c = 0", "while c < 3:", *inner, "    c += 1"]
 
     def workflow(self) -> str:
-        assigned = ["a = 1", "b = 'b'", "c = [1, 'x']", "xs = []", "r = {'k': problem}"]
+        assigned = ["a = 1", "b = 'b'", "c = [1, 'x']", "xs = []", "r = {'response': problem}"]
         lines = assigned[: self.draw.randint(3, 5)] + self.block(2, "") + self.block(1, "") + ["return r"]
         signature = self.pick(["problem", "problem, entry_point", "problem: str, entry_point: str, test: str"])
         return workflow_text("\n".join(lines), signature=signature)

@@ -20,6 +20,7 @@ from grpo_aflow.workflow.checking.predicates import (
     is_elif,
     is_guard,
 )
+from grpo_aflow.workflow.checking.returns import check_answer
 from grpo_aflow.workflow.checking.walk import Walk
 from grpo_aflow.workflow.language import EXCEPTIONS
 from grpo_aflow.workflow.program import FREE, Cost
@@ -87,6 +88,8 @@ class Flow:
                 cost = self.walk.visit(value) if value is not None else FREE
                 if value is None:
                     self.walk.report(node, "E301", "return gives no answer; write `return answer`")
+                else:
+                    check_answer(self.walk, value)
                 self.walk.assigned = None
                 return PathCosts(None, None, cost)
             case ast.If():

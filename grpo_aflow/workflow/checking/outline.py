@@ -32,7 +32,7 @@ class Outline:
 
     operators: OperatorSet  # that a workflow may use
     diagnoses: list[Diagnosis] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # what is understood and has no effect
+    notes: list[str] = field(default_factory=list)  # what has no effect or is not taken as Python would
     constants: list[ast.Assign | ast.AnnAssign] = field(default_factory=list)  # of the module and of the class body
     constant_names: set[str] = field(default_factory=set)
     class_constants: set[str] = field(default_factory=set)

@@ -286,10 +286,10 @@ class Flow:
         if isinstance(node, ast.For):
             bound, cost = iterable(walk, node.iter)
             return bound, walk.lengths.literal(node.iter) is not None, cost
-        counted = walk.lengths.counted(node)
-        begins = bool(counted) and isinstance(node.test, ast.Compare)  # with `and …` it may not even begin
-        limit = walk.rules.max_loop_iterations
+        counted, limit = walk.lengths.counted(node), walk.rules.max_loop_iterations
         bound = limit if counted is None else counted
-        if bound > limit and any(map(calls_operator, node.body)):
-            bound = limit
-        return bound, begins, walk.value(node.test)
+        if any(map(calls_operator, node.body)):
+            bound = min(bound, limit)
+            if counted is None:
+                walk.uncounted.append(node.lineno)
+        return bound, walk.lengths.begins(node), walk.value(node.test)

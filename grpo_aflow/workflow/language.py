@@ -73,7 +73,7 @@ NEVER_CAUGHT = _words("MemoryError RecursionError NoReturn NoAnswer")
 """Failures of an execution that no `except` of a workflow catches: a result must not depend on a machine's memory."""
 
 IGNORED_KEYWORDS = _words(
-    "agent context history max_tokens model name output_format persona response_format role seed stop system "
+    "agent benchmark context history max_tokens model name output_format persona response_format role seed stop system "
     "system_prompt temperature top_p"
 )
 """Keywords of published operators: understood in every operator call, without effect."""

@@ -30,6 +30,12 @@ def awaiting(walk: Walk, node: ast.Await) -> Cost:
             return _gather(walk, value)
         if _is_asyncio(walk, value, "create_task", "ensure_future"):
             return call(walk, value)
+        if _is_asyncio(walk, value, "wait_for") and value.args:
+            return _timed(walk, value, awaiting(walk, ast.copy_location(ast.Await(value=value.args[0]), value)))
+        match value.func:
+            case ast.Attribute(value=ast.Name(id=module), attr=name) if module in walk.outline.asyncio_names:
+                walk.report(node, "E209", f"the language does not have asyncio.{name}; leave it out")
+                return FREE
     elif isinstance(value, ast.Name | ast.Subscript):
         return walk.visit(value)
     walk.report(node, "E209", "only operator calls and asyncio.gather can be awaited; leave `await` out")
@@ -49,6 +55,10 @@ def call(walk: Walk, node: ast.Call) -> Cost:
         for argument in node.args:
             cost = cost.plus(walk.deferred(argument))
         return cost
+    if _is_asyncio(walk, node, "wait_for") and node.args:
+        if not walk.deferring:
+            _missing_await(walk, node, "asyncio.wait_for")
+        return _timed(walk, node, walk.deferred(node.args[0]))
     if isinstance(node.func, ast.Name):
         return _builtin(walk, node, node.func)
     if isinstance(node.func, ast.Attribute):
@@ -150,6 +160,12 @@ def _gather(walk: Walk, node: ast.Call) -> Cost:
         if keyword.arg != "return_exceptions":
             walk.report(node, "E204", "asyncio.gather takes operator calls only")
     return cost
+
+
+def _timed(walk: Walk, node: ast.Call, cost: Cost) -> Cost:
+    """`asyncio.wait_for(call, seconds)` is the call: a run's deadlines are the interpreter's."""
+    walk.outline.notes.append(f"line {node.lineno}: the time limit of asyncio.wait_for has no effect")
+    return cost.plus(_arguments(walk, node, skip=1))
 
 
 # --- operators ----------------------------------------------------------------------------------------------------

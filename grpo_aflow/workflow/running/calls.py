@@ -45,7 +45,7 @@ async def call(evaluator: Evaluator, node: ast.Call) -> Value:
         return await _operator(evaluator, node, evaluator.workflow.slots[function.attr])
     if function.attr == "gather":
         return await finish_all(evaluator, await evaluator.all_values(node.args))
-    if function.attr in ("create_task", "ensure_future"):
+    if function.attr in ("create_task", "ensure_future", "wait_for"):
         return (await evaluator.all_values(node.args))[0]
     if function.attr == "get_usage_summary":
         return _usage(evaluator)

@@ -198,6 +198,8 @@ class _Reader:
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 conditions = self.calls(test, flow)
                 return conditions | self.all([body, orelse], self.under(flow, conditions))
+            case ast.Lambda(args=ast.arguments(args=[ast.arg(arg=name)]), body=body):
+                return self.calls(body, flow | {name: NONE})
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                 return self.comprehension(node, dict(flow))
         return self.below(node, flow)

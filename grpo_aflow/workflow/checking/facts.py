@@ -24,6 +24,7 @@ class Facts:
     attributes: dict[str, list[ast.expr | None]] = field(default_factory=dict)  # the same for self.name
     awaited: set[str] = field(default_factory=set)  # names whose content is awaited or gathered
     loops: list[ast.For | ast.comprehension] = field(default_factory=list)
+    caught: set[str] = field(default_factory=set)  # names of `except … as name`
     mutated: dict[str, set[str]] = field(default_factory=dict)  # name -> methods that change its object
 
     def constant(self, node: ast.expr) -> object:
@@ -109,6 +110,7 @@ def _note_handler(facts: Facts, node: ast.ExceptHandler) -> None:
     if node.name:
         facts.values.setdefault(node.name, []).append(None)
         facts.assigned.add(node.name)
+        facts.caught.add(node.name)
 
 
 def _note_call(facts: Facts, node: ast.Call) -> None:

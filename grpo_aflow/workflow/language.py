@@ -80,6 +80,9 @@ IGNORED_KEYWORDS = _words(
 )
 """Keywords of published operators: understood in every operator call, without effect."""
 
+LOG_METHODS = _words("debug info warning warn error exception critical log")
+"""Methods of a logger: what they are called with is evaluated, and nothing is written, as with print."""
+
 TYPES: Mapping[str, type] = MappingProxyType(
     {name: getattr(builtins, name) for name in _words("str int float bool list dict tuple set")}
 )

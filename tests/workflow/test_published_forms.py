@@ -242,3 +242,42 @@ def test_keywords_of_other_platforms_are_noted() -> None:
     body = "r = await self.test(problem, 'x', 'f', benchmark=self.dataset)\nreturn r['solution']"
     text = workflow_text(body).replace("        self.llm =", "        self.dataset = dataset\n        self.llm =")
     assert "benchmark= of test is understood and has no effect" in checked(text).notes[0]
+
+
+# --- logging ------------------------------------------------------------------------------------------------------
+
+LOGGED = CLASS.replace("return r", "{logger}.info(f\"got {r['response']}\", extra={'n': 1})\n        return r")
+
+
+@pytest.mark.parametrize(
+    ("above", "logger", "init"),
+    [
+        ("import logging\n", "logging", ""),
+        ("import logging\nlogger = logging.getLogger(__name__)\n", "logger", ""),
+        ("import logging as log\nlog.basicConfig(level=log.INFO)\nmine: object = log.getLogger('x')\n", "mine", ""),
+        ("from scripts.logs import logger\n", "logger", ""),
+        ("import logging\n", "self.logger", "self.logger = logging.getLogger('x')"),
+        ("from scripts.logs import logger\n", "self.log", "self.log = logger\n        logger.info(name)"),
+        ("", "logging", "import logging"),
+    ],
+)
+async def test_a_log_is_written_to_nobody(above: str, logger: str, init: str) -> None:
+    text = above + LOGGED.replace("{logger}", logger).replace(
+        "        self.llm =", f"        {init}\n        self.llm ="
+    )
+    assert (await run(valid(text))).answer == SAID
+
+
+async def test_what_is_logged_is_checked_and_evaluated() -> None:
+    above = "from scripts.logs import logger\n"
+    body = "logger.warning((await self.custom(problem, 'a'))['response'], 1 / 0)\nreturn 'a'"
+    workflow = valid(above + workflow_text(body))
+    assert workflow.max_operator_calls == 1
+    assert (await run(workflow)).reason == "failed:ZeroDivisionError"
+    for value, code in (("nothing", "E201"), ("self.custom(problem, 'a')", "E203"), ("open('x')", "E503")):
+        assert [found for found, _ in codes(above + workflow_text(f"logger.info({value})\nreturn 'a'"))] == [code]
+
+
+@pytest.mark.parametrize("use", ["logger.handlers", "logger.addHandler(1)", "logger", "str(logger)", "log.info('x')"])
+def test_a_logger_is_no_value(use: str) -> None:
+    assert codes("from scripts.logs import logger\n" + workflow_text(f"x = {use}\nreturn 'a'"))

@@ -17,6 +17,7 @@ from grpo_aflow.workflow.language import (
     IGNORED_KEYWORDS,
     KEY_FUNCTIONS,
     KEY_METHODS,
+    LOG_METHODS,
     TYPES,
 )
 from grpo_aflow.workflow.operators.spec import OperatorSpec
@@ -48,6 +49,8 @@ def call(walk: Walk, node: ast.Call) -> Cost:
     match node.func:
         case ast.Attribute(value=ast.Name(id="collections"), attr="Counter") if "collections" in walk.outline.imported:
             node.func = ast.copy_location(ast.Name(id="Counter", ctx=ast.Load()), node.func)
+        case ast.Attribute(value=logger, attr=method) if method in LOG_METHODS and walk.outline.is_logger(logger):
+            node.func = ast.copy_location(ast.Name(id="print", ctx=ast.Load()), node.func)
     if _is_operator(walk, node):
         return _operator(walk, node, awaited=False)
     if _is_asyncio(walk, node, "gather"):

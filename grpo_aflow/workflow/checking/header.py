@@ -75,11 +75,16 @@ def _module_statement(outline: Outline, node: ast.stmt) -> None:
         ):
             if isinstance(value, ast.Subscript) and isinstance(value.value, ast.Name) and value.value.id in _TYPING:
                 outline.imported.add(name)  # a type alias: DatasetType = Literal[...]
+            elif value is not None and _of_logger(outline, value):
+                outline.loggers.add(name)  # logger = logging.getLogger(__name__)
+                outline.imported.add(name)
             elif value is not None:
                 outline.constants.append(node)
                 outline.constant_names.add(name)
         case ast.Expr(value=ast.Constant()) | ast.Pass():
             pass
+        case ast.Expr(value=value) if _of_logger(outline, value):
+            pass  # logging.basicConfig(...)
         case ast.If() if _is_main_guard(node):
             pass
         case ast.ClassDef(name="Workflow"):
@@ -111,6 +116,13 @@ def read_import(outline: Outline, node: ast.Import | ast.ImportFrom) -> None:
             outline.class_names[bound] = alias.name
         else:
             outline.imported.add(bound)
+            if last in ("logging", "logger"):
+                outline.loggers.add(bound)
+
+
+def _of_logger(outline: Outline, value: ast.expr) -> bool:
+    """Whether a value is what `logging` or a logger gives when called."""
+    return isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and outline.is_logger(value.func.value)
 
 
 def _class(outline: Outline, workflow: ast.ClassDef) -> None:
@@ -208,6 +220,8 @@ def _init_statement(outline: Outline, node: ast.stmt, llm_variables: set[str]) -
             return
         case ast.Expr(value=ast.Call(func=ast.Name(id="print"))):
             return
+        case ast.Expr(value=value) if _of_logger(outline, value):
+            return
         case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"))):
             return
         case ast.Assign(targets=[target], value=value) | ast.AnnAssign(target=target, value=value) if value is not None:
@@ -241,6 +255,9 @@ def _init_attribute(
 ) -> None:
     if _creates_llm(outline, value) or (isinstance(value, ast.Name) and value.id in llm_variables):
         outline.llm_names.add(name)
+        return
+    if _of_logger(outline, value) or outline.is_logger(value):
+        outline.loggers.add(f"self.{name}")
         return
     found = operator_class(outline, value)
     if found is None:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from grpo_aflow.workflow.answers import answer_in
 from grpo_aflow.workflow.language import MUTATORS
 from grpo_aflow.workflow.program import Workflow
 
@@ -108,8 +109,7 @@ class _Reader:
             case ast.AugAssign(target=target, value=value):
                 self.add(target, self.calls(value, flow), flow)
             case ast.Return(value=value):
-                answer = value.elts[0] if isinstance(value, ast.Tuple) and value.elts else value  # (answer, cost)
-                self.answer |= flow[CONDITIONS] | (self.calls(answer, flow) if answer else NONE)
+                self.answer |= flow[CONDITIONS] | (self.calls(answer_in(value), flow) if value else NONE)
                 return None
             case ast.Break() | ast.Continue():
                 self.breaks[-1].append(flow)
@@ -198,6 +198,8 @@ class _Reader:
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 conditions = self.calls(test, flow)
                 return conditions | self.all([body, orelse], self.under(flow, conditions))
+            case ast.Lambda(args=ast.arguments(args=[ast.arg(arg=name)]), body=body):
+                return self.calls(body, flow | {name: NONE})
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                 return self.comprehension(node, dict(flow))
         return self.below(node, flow)

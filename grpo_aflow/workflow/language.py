@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -53,8 +54,9 @@ def _words(text: str) -> frozenset[str]:
 
 BUILTINS = _words(
     "abs all any bool dict enumerate float int isinstance len list map max min print range repr reversed round set "
-    "sorted str sum tuple zip"
+    "sorted str sum tuple zip Counter"
 )
+"""Functions of the language: Python's own, and `collections.Counter`, with which votes are counted."""
 
 EXCEPTIONS: Mapping[str, type[Exception]] = MappingProxyType(
     {
@@ -73,10 +75,13 @@ NEVER_CAUGHT = _words("MemoryError RecursionError NoReturn NoAnswer")
 """Failures of an execution that no `except` of a workflow catches: a result must not depend on a machine's memory."""
 
 IGNORED_KEYWORDS = _words(
-    "agent context history max_tokens model name output_format persona response_format role seed stop system "
+    "agent benchmark context history max_tokens model name output_format persona response_format role seed stop system "
     "system_prompt temperature top_p"
 )
 """Keywords of published operators: understood in every operator call, without effect."""
+
+LOG_METHODS = _words("debug info warning warn error exception critical log")
+"""Methods of a logger: what they are called with is evaluated, and nothing is written, as with print."""
 
 TYPES: Mapping[str, type] = MappingProxyType(
     {name: getattr(builtins, name) for name in _words("str int float bool list dict tuple set")}
@@ -89,6 +94,7 @@ KEY_FUNCTIONS = _words("len str int float abs bool repr")
 KEY_METHODS = _words("count index get lower upper strip")
 """Methods that may be handed over: key=answers.count."""
 
+_OF_DICT = _words("get keys values items pop update setdefault copy clear")
 METHODS: Mapping[type, frozenset[str]] = MappingProxyType(
     {
         str: _words(
@@ -97,7 +103,8 @@ METHODS: Mapping[type, frozenset[str]] = MappingProxyType(
             "isspace islower isupper isidentifier partition rpartition removeprefix removesuffix"
         ),
         list: _words("append extend insert pop remove index count sort reverse copy clear"),
-        dict: _words("get keys values items pop update setdefault copy clear"),
+        dict: _OF_DICT,
+        Counter: _OF_DICT | _words("most_common total"),
         tuple: _words("index count"),
         set: _words(
             "add discard remove pop update union intersection difference symmetric_difference issubset issuperset "
@@ -140,7 +147,7 @@ REFUSED_NODES: Mapping[type[ast.AST], str] = MappingProxyType(
         ast.TryStar: "`except*`: write `except`",
         ast.Raise: "`raise`: return an answer instead",
         ast.Assert: "`assert`: use `if`",
-        ast.Lambda: "`lambda`: use a loop or a comprehension",
+        ast.Lambda: "`lambda` but in key=: use a loop or a comprehension",
         ast.NamedExpr: "`:=`: assign on a line of its own",
         ast.FunctionDef: "a function inside: write its lines in place",
         ast.AsyncFunctionDef: "a function inside: write its lines in place",

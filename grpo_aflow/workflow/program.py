@@ -58,7 +58,7 @@ class Workflow:
     max_llm_calls: int
     max_tokens: int  # worst case
     max_usd: float  # worst case
-    notes: tuple[str, ...] = ()  # what is understood and has no effect
+    notes: tuple[str, ...] = ()  # what has no effect or is not taken as Python would
 
     @property
     def operators(self) -> tuple[str, ...]:

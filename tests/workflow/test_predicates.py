@@ -11,6 +11,7 @@ from grpo_aflow.workflow.checking.predicates import (
     assigned_in,
     calls_operator,
     cannot_fail,
+    changes_something,
     is_elif,
     is_guard,
 )
@@ -128,3 +129,11 @@ def test_always(text: str, expected: bool) -> None:
 @pytest.mark.parametrize(("text", "expected"), [("[await f()]", True), ("await f()", True), ("f()", False)])
 def test_calls_operator(text: str, expected: bool) -> None:
     assert calls_operator(expression(text)) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("xs.append(1)", True), ("[d.pop(x) for x in y]", True), ("x.count(1)", False), ("append(x)", False)],
+)
+def test_changes_something(text: str, expected: bool) -> None:
+    assert changes_something(expression(text)) is expected

@@ -54,6 +54,7 @@ BUILTINS = [
     "zip",
     "set",
     "map",
+    "Counter",
 ]
 
 
@@ -65,6 +66,9 @@ class Writer:
 
     def pick(self, items: list[str]) -> str:
         return self.draw.choice(items)
+
+    def pick_lines(self, *forms: list[str]) -> list[str]:
+        return self.draw.choice(forms)
 
     def expression(self, depth: int) -> str:
         if depth <= 0 or self.draw.random() < 0.2:
@@ -96,6 +100,8 @@ class Writer:
             return f"{inner()}[{inner()}:{inner()}]"
         if form == 10:
             return f"{inner()}.{self.pick(METHODS)}({self.pick(['', inner(), inner() + ', ' + inner()])})"
+        if form == 11 and self.draw.random() < 0.1:
+            return f"{self.pick(['sorted', 'max', 'min'])}({inner()}, key=lambda z: {self.pick(['z', inner()])})"
         if form == 11:
             return f"{self.pick(BUILTINS)}({self.pick(['', inner(), inner(), inner() + ', ' + inner()])})"
         if form == 12:
@@ -103,7 +109,8 @@ class Writer:
         if form == 13:
             return "self.llm.get_usage_summary()['total_cost']"
         if form == 14:
-            return f"await asyncio.gather({self.call(depth - 1)}, {self.call(depth - 1)})"
+            gathered = f"asyncio.gather({self.call(depth - 1)}, {self.call(depth - 1)})"
+            return self.pick([f"await {gathered}", f"await asyncio.wait_for({gathered}, {inner()})"])
         if form == 15:
             return f"await asyncio.gather(*[{self.call(depth - 1)} for z in {inner()}])"
         return f"(await {self.call(depth - 1)})" + self.pick(["", "['response']", "['solution']", ".get('answer', 1)"])
@@ -144,11 +151,20 @@ class Writer:
             return [f"for {self.pick(['a', 'b', 'a, b'])} in {source}:", *inner, *way_out]
         if form == 10:
             return [f"while {value}:", *inner]
-        return ["c = 0", "while c < 3:", *inner, "    c += 1"]
+        return self.pick_lines(
+            ["c = 0", "while c < 3:", *inner, "    c += 1"],
+            ["n = 3", f"while {value} and n > 0:", "    n -= 1", *inner],
+            ["n = 0", "while True:", "    n += 1", f"    if {value} or n >= 3:", "        break", *inner],
+        )
 
     def workflow(self) -> str:
-        assigned = ["a = 1", "b = 'b'", "c = [1, 'x']", "xs = []", "r = {'k': problem}"]
-        lines = assigned[: self.draw.randint(3, 5)] + self.block(2, "") + self.block(1, "") + ["return r"]
+        assigned = ["a = 1", "b = 'b'", "c = [1, 'x']", "xs = []", "r = {'response': problem}"]
+        lines = (
+            assigned[: self.draw.randint(3, 5)]
+            + self.block(2, "")
+            + self.block(1, "")
+            + [self.pick(["return r", "return r, b", "return {'answer': r}"])]
+        )
         signature = self.pick(["problem", "problem, entry_point", "problem: str, entry_point: str, test: str"])
         return workflow_text("\n".join(lines), signature=signature)
 

@@ -7,14 +7,17 @@ import ast
 from grpo_aflow.workflow.checking import names
 from grpo_aflow.workflow.checking.diagnosis import Edit, Repair, rename
 from grpo_aflow.workflow.checking.outline import UNKNOWN, Outline
+from grpo_aflow.workflow.checking.predicates import calls_operator, changes_something
 from grpo_aflow.workflow.checking.spelling import nearest
 from grpo_aflow.workflow.checking.walk import Walk
 from grpo_aflow.workflow.language import (
     ALL_METHODS,
     BUILTINS,
+    EXCEPTIONS,
     IGNORED_KEYWORDS,
     KEY_FUNCTIONS,
     KEY_METHODS,
+    LOG_METHODS,
     TYPES,
 )
 from grpo_aflow.workflow.operators.spec import OperatorSpec
@@ -30,6 +33,12 @@ def awaiting(walk: Walk, node: ast.Await) -> Cost:
             return _gather(walk, value)
         if _is_asyncio(walk, value, "create_task", "ensure_future"):
             return call(walk, value)
+        if _is_asyncio(walk, value, "wait_for") and value.args:
+            return _timed(walk, value, awaiting(walk, ast.copy_location(ast.Await(value=value.args[0]), value)))
+        match value.func:
+            case ast.Attribute(value=ast.Name(id=module), attr=name) if module in walk.outline.asyncio_names:
+                walk.report(node, "E209", f"the language does not have asyncio.{name}; leave it out")
+                return FREE
     elif isinstance(value, ast.Name | ast.Subscript):
         return walk.visit(value)
     walk.report(node, "E209", "only operator calls and asyncio.gather can be awaited; leave `await` out")
@@ -37,6 +46,11 @@ def awaiting(walk: Walk, node: ast.Await) -> Cost:
 
 
 def call(walk: Walk, node: ast.Call) -> Cost:
+    match node.func:
+        case ast.Attribute(value=ast.Name(id="collections"), attr="Counter") if "collections" in walk.outline.imported:
+            node.func = ast.copy_location(ast.Name(id="Counter", ctx=ast.Load()), node.func)
+        case ast.Attribute(value=logger, attr=method) if method in LOG_METHODS and walk.outline.is_logger(logger):
+            node.func = ast.copy_location(ast.Name(id="print", ctx=ast.Load()), node.func)
     if _is_operator(walk, node):
         return _operator(walk, node, awaited=False)
     if _is_asyncio(walk, node, "gather"):
@@ -49,6 +63,10 @@ def call(walk: Walk, node: ast.Call) -> Cost:
         for argument in node.args:
             cost = cost.plus(walk.deferred(argument))
         return cost
+    if _is_asyncio(walk, node, "wait_for") and node.args:
+        if not walk.deferring:
+            _missing_await(walk, node, "asyncio.wait_for")
+        return _timed(walk, node, walk.deferred(node.args[0]))
     if isinstance(node.func, ast.Name):
         return _builtin(walk, node, node.func)
     if isinstance(node.func, ast.Attribute):
@@ -70,7 +88,7 @@ def _builtin(walk: Walk, node: ast.Call, function: ast.Name) -> Cost:
         if len(node.args) != 2 or node.keywords:
             walk.report(node, "E205", "isinstance takes a value and a type")
             return FREE
-        _type_names(walk, node.args[1])
+        _type_names(walk, node.args[0], node.args[1])
         return walk.value(node.args[0])
     if name == "map" and node.args and _is_key(walk, node.args[0]):
         return _arguments(walk, node, skip=1)
@@ -85,9 +103,25 @@ def _arguments(walk: Walk, node: ast.Call, *, skip: int = 0, keys: bool = False)
     for keyword in node.keywords:
         if keyword.arg is None:
             walk.report(node, "E502", "the language does not have `**`; write the arguments out")
+        elif keys and keyword.arg == "key" and isinstance(keyword.value, ast.Lambda):
+            _key_lambda(walk, keyword.value)
         elif not (keys and keyword.arg == "key" and _is_key(walk, keyword.value)):
             cost = cost.plus(walk.value(keyword.value))
     return cost
+
+
+def _key_lambda(walk: Walk, node: ast.Lambda) -> None:
+    """`key=lambda item: …`: one name, and an expression that calls no operator and changes nothing."""
+    match node.args:
+        case ast.arguments(
+            posonlyargs=[], args=[ast.arg(arg=name)], vararg=None, kwonlyargs=[], kwarg=None, defaults=[]
+        ):
+            walk.inner.append({name})
+            cost = walk.value(node.body)
+            walk.inner.pop()
+            if cost == FREE and not calls_operator(node.body) and not changes_something(node.body):
+                return
+    walk.report(node, "E502", "a key is `lambda item: …` of one name, which calls no operator and changes nothing")
 
 
 def _is_key(walk: Walk, node: ast.expr) -> bool:
@@ -101,10 +135,15 @@ def _is_key(walk: Walk, node: ast.expr) -> bool:
     return False
 
 
-def _type_names(walk: Walk, node: ast.expr) -> None:
+def _type_names(walk: Walk, value: ast.expr, node: ast.expr) -> None:
+    """The types of isinstance: of what `gather` gives, models ask whether it is an exception. No value is one."""
+    caught = isinstance(value, ast.Name) and value.id in walk.facts.caught
     for item in node.elts if isinstance(node, ast.Tuple) else [node]:
-        if not (isinstance(item, ast.Name) and item.id in TYPES):
-            walk.report(node, "E503", f"isinstance knows {', '.join(sorted(TYPES))}")
+        known = isinstance(item, ast.Name) and (item.id in TYPES or item.id in EXCEPTIONS)
+        if not known:
+            walk.report(node, "E503", f"isinstance knows {', '.join(sorted(TYPES))}, and Python's own exceptions")
+        elif caught and isinstance(item, ast.Name) and item.id in EXCEPTIONS:
+            walk.report(node, "E503", f"what is caught is text here; write `except {item.id}:` for it")
 
 
 def _method(walk: Walk, node: ast.Call, function: ast.Attribute) -> Cost:
@@ -150,6 +189,12 @@ def _gather(walk: Walk, node: ast.Call) -> Cost:
         if keyword.arg != "return_exceptions":
             walk.report(node, "E204", "asyncio.gather takes operator calls only")
     return cost
+
+
+def _timed(walk: Walk, node: ast.Call, cost: Cost) -> Cost:
+    """`asyncio.wait_for(call, seconds)` is the call: a run's deadlines are the interpreter's."""
+    walk.outline.notes.append(f"line {node.lineno}: the time limit of asyncio.wait_for has no effect")
+    return cost.plus(_arguments(walk, node, skip=1))
 
 
 # --- operators ----------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ class Checked:
     source: str  # what is interpreted: after the repairs
     workflow: Workflow | None
     findings: tuple[Finding, ...]  # in order of lines; empty when valid
-    notes: tuple[str, ...] = ()  # what is understood and has no effect, for people
+    notes: tuple[str, ...] = ()  # what has no effect or is not taken as Python would, for people
     repairs: tuple[str, ...] = ()  # names, one per repair made; only for a workflow that is valid by them
 
     @property

@@ -20,7 +20,7 @@ def subscript(walk: Walk, node: ast.Subscript) -> Cost:
     index = node.slice
     if isinstance(index, ast.Slice):
         return cost.plus(walk.visit_all([part for part in (index.lower, index.upper, index.step) if part]))
-    keys = _keys(walk, node.value)
+    keys = result_keys(walk, node.value)
     if keys is not None and isinstance(index, ast.Constant):
         if index.value not in keys:
             walk.report(node, "E206", f"there is no key {index.value!r} here; keys are {', '.join(sorted(keys))}")
@@ -28,13 +28,13 @@ def subscript(walk: Walk, node: ast.Subscript) -> Cost:
     return cost.plus(walk.value(index))
 
 
-def _keys(walk: Walk, node: ast.expr) -> frozenset[str] | None:
+def result_keys(walk: Walk, node: ast.expr) -> frozenset[str] | None:
     """The keys of the dict that the expression gives, if it is an operator's result or the usage summary."""
     if isinstance(node, ast.Name):
         if any(node.id in scope for scope in walk.inner) or node.id in walk.parameters:
             return None
         values = [] if node.id in walk.facts.mutated else walk.facts.values.get(node.id, [])
-        found = [None if value is None or isinstance(value, ast.Name) else _keys(walk, value) for value in values]
+        found = [None if value is None or isinstance(value, ast.Name) else result_keys(walk, value) for value in values]
         known = [keys for keys in found if keys is not None]
         return frozenset().union(*known) if known and len(known) == len(found) else None
     match node:

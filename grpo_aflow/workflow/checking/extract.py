@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
+from collections.abc import Iterator
 
 from grpo_aflow.workflow.parsing import parse
 
@@ -17,6 +18,8 @@ _START = re.compile(
     r"|[A-Z][A-Z0-9_]*[ \t]*(?::[ \t]*str[ \t]*)?=)",
     re.MULTILINE,
 )
+_CONSTANT = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
+_ASSIGNED = re.compile(r"^[ \t]*([A-Z][A-Z0-9_]+)[ \t]*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
 _MARGIN = re.compile(r"^[^\s)\]}#'\"@]", re.MULTILINE)  # how a line of prose below the class begins
 _GRAPH = re.compile(r"<graph>(.*?)(?:</graph>|\Z)", re.DOTALL | re.IGNORECASE)
 _PROMPT = re.compile(r"<prompt>(.*?)(?:</prompt>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -67,10 +70,37 @@ def _inner(block: str) -> str:
 
 
 def _fenced(text: str) -> str | None:
-    """The first fence with class and `__call__`; else the first with the class; else, if none has one, the first."""
+    """The first fence with class and `__call__`; else the first with the class; else, if none has one, the first.
+
+    AFlow's replies give `prompt.py` a fence of its own: constants that the class uses are put below it.
+    """
+    blocks = list(_blocks(text))
+    found = [block for block in blocks if _CLASS.search(block)]
+    whole = next((block for block in found if _CALL.search(block)), None)
+    if whole is not None:
+        return _with_constants(whole, blocks)
+    if not found and blocks and not has_class(text):
+        return blocks[0]
+    return found[0] if found else None
+
+
+def _with_constants(graph: str, blocks: list[str]) -> str:
+    """The workflow, and below it those fences of constants alone that hold one which it uses and does not define."""
+    missing = set(_CONSTANT.findall(graph)) - set(_ASSIGNED.findall(graph))
+    used = [block for block in map(textwrap.dedent, blocks) if missing & set(_ASSIGNED.findall(block))]
+    prompts = [block for block in used if not _CLASS.search(block) and _only_constants(block)]
+    return "\n\n".join([textwrap.dedent(graph).rstrip(), *prompts]) if prompts else graph
+
+
+def _only_constants(block: str) -> bool:
+    tree = parse(block)
+    plain = (ast.Assign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.Expr)
+    return isinstance(tree, ast.Module) and all(isinstance(node, plain) for node in tree.body)
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """What stands in the fences of a text, one after the other."""
     fences = list(_FENCE.finditer(text))
-    found: list[str] = []
-    others: list[str] = []
     i = 0
     while i < len(fences):
         opening = fences[i]
@@ -83,15 +113,8 @@ def _fenced(text: str) -> str | None:
             i = closings[0] + (0 if _opens(text, fences, closings[0]) else 1)  # an empty fence, then the real one
             continue
         block, used = _block(text, opening.end() + 1, [fences[j].start() for j in closings])
-        if _CLASS.search(block):
-            if _CALL.search(block):
-                return block
-            found.append(block)
-        others.append(block)
+        yield block
         i = closings[used] + 1 if closings else len(fences)
-    if not found and others and not has_class(text):
-        return others[0]
-    return found[0] if found else None
 
 
 def _opens(text: str, fences: list[re.Match[str]], i: int) -> bool:

@@ -1,7 +1,7 @@
 """What is known of a workflow's names before it is walked: one pass, whatever the order of its statements.
 
 What each name is assigned, which names hold calls that are awaited later (`tasks = [self.custom(...) for ...]` before
-`asyncio.gather(*tasks)`), which are counted up, which objects are changed.
+`asyncio.gather(*tasks)`), which objects are changed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Facts:
     values: dict[str, list[ast.expr | None]] = field(default_factory=dict)  # None: not by a plain assignment
     attributes: dict[str, list[ast.expr | None]] = field(default_factory=dict)  # the same for self.name
     awaited: set[str] = field(default_factory=set)  # names whose content is awaited or gathered
-    steps: dict[str, list[ast.AugAssign]] = field(default_factory=dict)  # `i += 1`
     loops: list[ast.For | ast.comprehension] = field(default_factory=list)
+    caught: set[str] = field(default_factory=set)  # names of `except … as name`
     mutated: dict[str, set[str]] = field(default_factory=dict)  # name -> methods that change its object
 
     def constant(self, node: ast.expr) -> object:
@@ -98,8 +98,6 @@ _CHILDREN: Mapping[type[ast.AST], tuple[str, ...]] = {
 def _note_assignment(facts: Facts, node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> None:
     for target, value in _targets(node):
         _note(facts, target, value)
-    if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-        facts.steps.setdefault(node.target.id, []).append(node)
 
 
 def _note_loop(facts: Facts, node: ast.For | ast.comprehension) -> None:
@@ -112,6 +110,7 @@ def _note_handler(facts: Facts, node: ast.ExceptHandler) -> None:
     if node.name:
         facts.values.setdefault(node.name, []).append(None)
         facts.assigned.add(node.name)
+        facts.caught.add(node.name)
 
 
 def _note_call(facts: Facts, node: ast.Call) -> None:

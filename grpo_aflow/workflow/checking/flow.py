@@ -20,6 +20,7 @@ from grpo_aflow.workflow.checking.predicates import (
     is_elif,
     is_guard,
 )
+from grpo_aflow.workflow.checking.returns import check_answer
 from grpo_aflow.workflow.checking.walk import Walk
 from grpo_aflow.workflow.language import EXCEPTIONS
 from grpo_aflow.workflow.program import FREE, Cost
@@ -87,6 +88,8 @@ class Flow:
                 cost = self.walk.visit(value) if value is not None else FREE
                 if value is None:
                     self.walk.report(node, "E301", "return gives no answer; write `return answer`")
+                else:
+                    check_answer(self.walk, value)
                 self.walk.assigned = None
                 return PathCosts(None, None, cost)
             case ast.If():
@@ -283,10 +286,10 @@ class Flow:
         if isinstance(node, ast.For):
             bound, cost = iterable(walk, node.iter)
             return bound, walk.lengths.literal(node.iter) is not None, cost
-        counted = walk.lengths.counted(node)
-        begins = bool(counted) and isinstance(node.test, ast.Compare)  # with `and …` it may not even begin
-        limit = walk.rules.max_loop_iterations
+        counted, limit = walk.lengths.counted(node), walk.rules.max_loop_iterations
         bound = limit if counted is None else counted
-        if bound > limit and any(map(calls_operator, node.body)):
-            bound = limit
-        return bound, begins, walk.value(node.test)
+        if any(map(calls_operator, node.body)):
+            bound = min(bound, limit)
+            if counted is None:
+                walk.uncounted.append(node.lineno)
+        return bound, walk.lengths.begins(node), walk.value(node.test)

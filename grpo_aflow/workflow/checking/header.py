@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import ast
 
+from grpo_aflow.workflow.checking.below import idle_statements
 from grpo_aflow.workflow.checking.diagnosis import rename
 from grpo_aflow.workflow.checking.outline import CREATE_LLM, Outline
 from grpo_aflow.workflow.checking.slots import is_self_attribute, operator_class, set_slot, slots_within
 from grpo_aflow.workflow.checking.spelling import nearest
+from grpo_aflow.workflow.language import BUILTINS
 from grpo_aflow.workflow.operators.table import OperatorSet
 
 NO_CLASS = "there is no `class Workflow`; write one with __init__ and async __call__"
@@ -25,17 +27,43 @@ _TYPING = frozenset(("Literal", "Union", "Optional", "Dict", "List", "Tuple", "A
 def read(tree: ast.Module, operators: OperatorSet) -> Outline:
     """Read the module; everything that is wrong with it is in `.diagnoses`."""
     outline = Outline(operators=operators)
-    workflow: ast.ClassDef | None = None
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == "Workflow" and workflow is None:
-            workflow = node
+    for place, workflow in enumerate(tree.body):
+        if isinstance(workflow, ast.ClassDef) and workflow.name == "Workflow":
+            _below(outline, workflow, tree.body[place + 1 :])
+            _class(outline, workflow)
+            return outline
+        _module_statement(outline, workflow)
+    outline.report(1, "E102", NO_CLASS)
+    return outline
+
+
+def _below(outline: Outline, workflow: ast.ClassDef, statements: list[ast.stmt]) -> None:
+    """Read what stands below the class; what the class does not use may be anything there."""
+    code = [node for node in statements if not _is_declaration(node)]
+    idle = idle_statements(workflow, code, outline.prompt_modules)
+    for node in statements:
+        if node in idle:
+            outline.notes.append(f"line {node.lineno}: what begins here, below the class, has no effect")
         else:
             _module_statement(outline, node)
-    if workflow is None:
-        outline.report(1, "E102", NO_CLASS)
-        return outline
-    _class(outline, workflow)
-    return outline
+
+
+def _is_declaration(node: ast.stmt) -> bool:
+    """Whether a statement of the module is an import or a literal constant, or a second class."""
+    match node:
+        case ast.Import() | ast.ImportFrom() | ast.ClassDef(name="Workflow"):
+            return True
+        case ast.Assign(value=value) | ast.AnnAssign(value=value) | ast.Expr(value=value):
+            return value is None or isinstance(value, ast.Constant)
+    return _is_main_guard(node)
+
+
+def _is_main_guard(node: ast.stmt) -> bool:
+    """`if __name__ == "__main__":` never holds here."""
+    match node:
+        case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+            return True
+    return False
 
 
 def _module_statement(outline: Outline, node: ast.stmt) -> None:
@@ -47,13 +75,18 @@ def _module_statement(outline: Outline, node: ast.stmt) -> None:
         ):
             if isinstance(value, ast.Subscript) and isinstance(value.value, ast.Name) and value.value.id in _TYPING:
                 outline.imported.add(name)  # a type alias: DatasetType = Literal[...]
+            elif value is not None and _of_logger(outline, value):
+                outline.loggers.add(name)  # logger = logging.getLogger(__name__)
+                outline.imported.add(name)
             elif value is not None:
                 outline.constants.append(node)
                 outline.constant_names.add(name)
         case ast.Expr(value=ast.Constant()) | ast.Pass():
             pass
-        case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
-            pass  # `if __name__ == "__main__":` never holds here
+        case ast.Expr(value=value) if _of_logger(outline, value):
+            pass  # logging.basicConfig(...)
+        case ast.If() if _is_main_guard(node):
+            pass
         case ast.ClassDef(name="Workflow"):
             outline.report(node, "E102", "a second `class Workflow`; keep one")
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
@@ -83,6 +116,13 @@ def read_import(outline: Outline, node: ast.Import | ast.ImportFrom) -> None:
             outline.class_names[bound] = alias.name
         else:
             outline.imported.add(bound)
+            if last in ("logging", "logger"):
+                outline.loggers.add(bound)
+
+
+def _of_logger(outline: Outline, value: ast.expr) -> bool:
+    """Whether a value is what `logging` or a logger gives when called."""
+    return isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and outline.is_logger(value.func.value)
 
 
 def _class(outline: Outline, workflow: ast.ClassDef) -> None:
@@ -175,7 +215,12 @@ def _init_statement(outline: Outline, node: ast.stmt, llm_variables: set[str]) -
     match node:
         case ast.Expr(value=ast.Constant()) | ast.Pass():
             return
+        case ast.Import() | ast.ImportFrom():
+            read_import(outline, node)
+            return
         case ast.Expr(value=ast.Call(func=ast.Name(id="print"))):
+            return
+        case ast.Expr(value=value) if _of_logger(outline, value):
             return
         case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"))):
             return
@@ -211,6 +256,9 @@ def _init_attribute(
     if _creates_llm(outline, value) or (isinstance(value, ast.Name) and value.id in llm_variables):
         outline.llm_names.add(name)
         return
+    if _of_logger(outline, value) or outline.is_logger(value):
+        outline.loggers.add(f"self.{name}")
+        return
     found = operator_class(outline, value)
     if found is None:
         outline.data_names.add(name)
@@ -221,13 +269,15 @@ def _init_attribute(
 
 
 def _creates_llm(outline: Outline, value: ast.expr) -> bool:
-    """Whether the value is `create_llm_instance(config)`, or means to be."""
+    """Whether the value is `create_llm_instance(config)`, is meant to be, or makes the model in another way."""
     if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Name | ast.Attribute):
         return False
     function = value.func.id if isinstance(value.func, ast.Name) else value.func.attr
     if function != CREATE_LLM:
-        if function in outline.operators.by_class or nearest(function, [CREATE_LLM]) is None:
+        if function in outline.operators.by_class:
             return False
+        if nearest(function, [CREATE_LLM]) is None:
+            return _takes_config(outline, value, function)
         edit = rename(value.func, function, CREATE_LLM)
         outline.not_llm(value, f"{function} is not known; write {CREATE_LLM}", edit)
     for argument in value.args:
@@ -235,4 +285,24 @@ def _creates_llm(outline: Outline, value: ast.expr) -> bool:
             near = nearest(argument.id, outline.init_parameters)
             message = f"{argument.id} is not a parameter of __init__; write {near or 'llm_config'}"
             outline.not_llm(argument, message, rename(argument, argument.id, near) if near else None)
+    return True
+
+
+def _takes_config(outline: Outline, value: ast.Call, function: str) -> bool:
+    """Whether a call's one argument is the model's configuration: `AsyncLLM(llm_config)`, whatever makes the model."""
+    match value.func:
+        case ast.Name(id=name) if name not in BUILTINS:
+            pass
+        case ast.Attribute(value=ast.Name(id=module)) if module not in outline.operator_modules:
+            pass
+        case _:
+            return False
+    match [*value.args, *(keyword.value for keyword in value.keywords)]:
+        case [ast.Name(id=given)] if given in outline.init_parameters and "conf" in given:
+            pass
+        case [ast.Attribute(value=ast.Name(id="self"), attr=given)] if given in outline.data_names and "conf" in given:
+            pass
+        case _:
+            return False
+    outline.notes.append(f"line {value.lineno}: what {function}({given}) gives is taken for the language model")
     return True

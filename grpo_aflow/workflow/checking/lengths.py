@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
+from grpo_aflow.workflow.checking.counters import TEST, turns_counted
 from grpo_aflow.workflow.checking.facts import Facts
 
 MAX_FOLLOWED = 8  # names followed to their values
@@ -67,23 +68,13 @@ class Lengths:
         return None
 
     def counted(self, node: ast.While) -> int | None:
-        """The turns of `i = 0; while i < 3 [and …]: …; i += 1`, where i changes nowhere else."""
-        tests = (
-            node.test.values if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And) else [node.test]
-        )
-        for test in tests:
-            match test:
-                case ast.Compare(left=ast.Name(id=name), ops=[ast.Lt() | ast.LtE() as order], comparators=[limit]):
-                    steps = self.facts.steps.get(name, [])
-                    values = self.facts.values.get(name, [])
-                    if len(steps) != 1 or len(values) != 2 or not isinstance(steps[0].op, ast.Add):
-                        continue
-                    start = next((v.value for v in values if isinstance(v, ast.Constant)), None)
-                    stop, step = self.facts.constant(limit), self.facts.constant(steps[0].value)
-                    inside = any(item is steps[0] for item in node.body)
-                    if inside and type(start) is int and type(stop) is int and type(step) is int and step > 0:
-                        return max(0, -((start - stop - isinstance(order, ast.LtE)) // step))
-        return None
+        """The most turns of a `while` that a counter ends."""
+        return min(turns_counted(self.facts, node, entered_once=self.turns == 1).values(), default=None)
+
+    def begins(self, node: ast.While) -> bool:
+        """Whether a `while` surely makes its first turn, by its counter alone."""
+        turns = turns_counted(self.facts, node, entered_once=self.turns == 1).get(TEST, 0)
+        return isinstance(node.test, ast.Compare) and turns > 0  # with `and …` it may not even begin
 
     def _of_name(self, name: str, followed: int) -> int | None:
         value = self._only_value(name)

@@ -32,7 +32,7 @@ class Outline:
 
     operators: OperatorSet  # that a workflow may use
     diagnoses: list[Diagnosis] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # what is understood and has no effect
+    notes: list[str] = field(default_factory=list)  # what has no effect or is not taken as Python would
     constants: list[ast.Assign | ast.AnnAssign] = field(default_factory=list)  # of the module and of the class body
     constant_names: set[str] = field(default_factory=set)
     class_constants: set[str] = field(default_factory=set)
@@ -50,12 +50,22 @@ class Outline:
     asyncio_names: set[str] = field(default_factory=lambda: {"asyncio"})
     gather_names: set[str] = field(default_factory=set)
     class_names: dict[str, str] = field(default_factory=dict)  # local name -> operator class, by import
+    loggers: set[str] = field(default_factory=set)  # names, and attributes as `self.name`
     imported: set[str] = field(default_factory=set)  # understood names that cannot be used
 
     @property
     def assignments(self) -> list[ast.Assign | ast.AnnAssign]:
         """All of `constants` and `init_body`."""
         return [*self.constants, *self.init_body]
+
+    def is_logger(self, node: ast.expr) -> bool:
+        """Whether the node is `logging`, or what it or an import gave as a logger."""
+        match node:
+            case ast.Name(id=name):
+                return name in self.loggers
+            case ast.Attribute(value=ast.Name(id="self"), attr=name):
+                return f"self.{name}" in self.loggers
+        return False
 
     # --- what is wrong ------------------------------------------------------------------------------------------------
 

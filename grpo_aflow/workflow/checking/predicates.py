@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import ast
 
+from grpo_aflow.workflow.language import MUTATORS
+
 
 def calls_operator(node: ast.AST) -> bool:
     """Whether an operator call stands below the node, as far as its form shows."""
     return any(isinstance(inner, ast.Await) for inner in ast.walk(node))
+
+
+def changes_something(node: ast.AST) -> bool:
+    """Whether a method that changes its object stands below the node."""
+    return any(isinstance(inner, ast.Attribute) and inner.attr in MUTATORS for inner in ast.walk(node))
 
 
 def assigned_in(body: list[ast.stmt]) -> set[str]:

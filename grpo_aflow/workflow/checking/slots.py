@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from grpo_aflow.workflow.checking.diagnosis import Edit, Repair
 from grpo_aflow.workflow.checking.outline import UNKNOWN, Outline
+from grpo_aflow.workflow.language import BUILTINS
 
 
 def is_self_attribute(node: ast.expr) -> bool:
@@ -54,7 +55,9 @@ def operator_class(outline: Outline, value: ast.expr) -> str | None:
         case ast.Call(func=ast.Name(id=name)):
             if name in outline.class_names:
                 return outline.class_names[name]
-            if name in outline.operators.by_class or (name[:1].isupper() and name not in outline.constant_names):
+            if name in outline.operators.by_class or (
+                name[:1].isupper() and name not in outline.constant_names | BUILTINS
+            ):
                 return name
     return None
 

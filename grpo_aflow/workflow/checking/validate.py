@@ -48,7 +48,7 @@ def _validate_call(
     if paths.through is not None:
         outline.report(call.body[-1], "E301", "__call__ can end without a return; write `return answer` at its end")
     _check_least(outline, call, paths, rules)
-    tokens, usd = _worst_case(outline, call, paths.worst, rules)
+    tokens, usd = _worst_case(walk, call, paths.worst)
     return Workflow(
         source=source,
         constants=tuple(outline.constants),
@@ -96,11 +96,17 @@ def _check_least(outline: Outline, call: ast.AsyncFunctionDef, paths: PathCosts,
     )
 
 
-def _worst_case(outline: Outline, node: ast.AST, worst: Cost, rules: WorkflowRules) -> tuple[int, float]:
+def _worst_case(walk: Walk, node: ast.AST, worst: Cost) -> tuple[int, float]:
     """Tokens and cost of the longest path; reports each bound that it breaks (E401, E403, E404)."""
+    outline, rules = walk.outline, walk.rules
     tokens = worst.llm * (rules.call_prompt_tokens + rules.call_completion_tokens)
     usd = rules.worst_usd(worst.llm)
     fix = "shorten the loops or call less"
+    if walk.uncounted:
+        fix += (
+            f"; the `while` of line {walk.uncounted[0]} counts {rules.max_loop_iterations} turns, for no counter ends "
+            "it: write `n = 0` above it, and in it `n += 1` once a turn with `while n < 3` or `if n >= 3: break`"
+        )
     if worst.operators > rules.max_operator_calls:
         shown = f"up to {worst.operators} operator calls, {rules.max_operator_calls} are allowed"
         outline.report(node, "E401", f"{shown}; {fix}")

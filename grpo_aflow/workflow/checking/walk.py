@@ -40,6 +40,7 @@ class Walk:
     inner: list[set[str]] = field(default_factory=list)  # variables of comprehensions around
     deferring: bool = False  # an operator call need not be awaited here
     loop_bounds: dict[Position, int] = field(default_factory=dict)
+    uncounted: list[int] = field(default_factory=list)  # lines of each `while` that calls and has no counter
     called: list[tuple[Position, str]] = field(default_factory=list)
     reported: set[str] = field(default_factory=set)  # unknown names: once is enough
 

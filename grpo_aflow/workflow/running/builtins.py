@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from grpo_aflow.workflow.language import BUILTINS
@@ -81,6 +82,12 @@ def _dict(values: Values, items: Value = (), **kwargs: Value) -> dict[Value, Val
     return values.mapping([*pairs, *kwargs.items()])
 
 
+def _counter(values: Values, items: Value = (), **kwargs: Value) -> Counter[Value]:
+    found = items if isinstance(items, dict) else [values.key(item) for item in values.items(items)]
+    values.reserve(ITEM_SIZE * (len(found) + len(kwargs)))
+    return Counter(found, **kwargs)
+
+
 _BUILTINS: Mapping[str, Callable[..., Value]] = {
     "abs": lambda values, x: abs(x),
     "all": lambda values, items: all(values.items(items)),
@@ -106,6 +113,7 @@ _BUILTINS: Mapping[str, Callable[..., Value]] = {
     "sum": _sum,
     "tuple": lambda values, items=(): values.collect(tuple, values.items(items)),
     "zip": _zip,
+    "Counter": _counter,
 }
 assert (
     _BUILTINS.keys() | {"isinstance"} == BUILTINS

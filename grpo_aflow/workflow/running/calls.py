@@ -45,7 +45,7 @@ async def call(evaluator: Evaluator, node: ast.Call) -> Value:
         return await _operator(evaluator, node, evaluator.workflow.slots[function.attr])
     if function.attr == "gather":
         return await finish_all(evaluator, await evaluator.all_values(node.args))
-    if function.attr in ("create_task", "ensure_future"):
+    if function.attr in ("create_task", "ensure_future", "wait_for"):
         return (await evaluator.all_values(node.args))[0]
     if function.attr == "get_usage_summary":
         return _usage(evaluator)
@@ -55,26 +55,44 @@ async def call(evaluator: Evaluator, node: ast.Call) -> Value:
 async def _builtin(evaluator: Evaluator, node: ast.Call, name: str) -> Value:
     if name == "isinstance":
         kinds = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
-        types = tuple(TYPES[kind.id] for kind in kinds if isinstance(kind, ast.Name))
+        types = tuple(TYPES[kind.id] for kind in kinds if isinstance(kind, ast.Name) and kind.id in TYPES)
         return isinstance(await evaluator.value(node.args[0]), types)
     if name == "map" and node.args:
         function = await _function(evaluator, node.args[0])
         return call_builtin(evaluator.values, name, [function, *await evaluator.all_values(node.args[1:])], {})
+    args = await evaluator.all_values(node.args)
+    sorted_items = args[0] if len(args) == 1 else args
     return call_builtin(
-        evaluator.values,
-        name,
-        await evaluator.all_values(node.args),
-        await _keywords(evaluator, node, keys=name != "dict"),
+        evaluator.values, name, args, await _keywords(evaluator, node, sorted_items, keys=name != "dict")
     )
 
 
-async def _keywords(evaluator: Evaluator, node: ast.Call, *, keys: bool) -> dict[str, Value]:
+async def _keywords(evaluator: Evaluator, node: ast.Call, sorted_items: Value, *, keys: bool) -> dict[str, Value]:
+    """The keyword arguments; `keys`: key= is a function, here one of `sorted_items`."""
     found: dict[str, Value] = {}
     for keyword in node.keywords:
         assert keyword.arg is not None
-        is_key = keyword.arg == "key" and keys and isinstance(keyword.value, ast.Name | ast.Attribute)
-        found[keyword.arg] = await (_function(evaluator, keyword.value) if is_key else evaluator.value(keyword.value))
+        match keyword.value:
+            case ast.Lambda() as function if keys:
+                found[keyword.arg] = await _key_lambda(evaluator, function, sorted_items)
+            case ast.Name() | ast.Attribute() as function if keys and keyword.arg == "key":
+                found[keyword.arg] = await _function(evaluator, function)
+            case value:
+                found[keyword.arg] = await evaluator.value(value)
     return found
+
+
+async def _key_lambda(evaluator: Evaluator, node: ast.Lambda, items: Value) -> Callable[[Value], Value]:
+    """The keys are computed beforehand: sorting, min and max ask for that of each item once, in the items' order."""
+    found: list[Value] = []
+    for item in evaluator.values.items(items):
+        evaluator.names.inner.append({node.args.args[0].arg: item})
+        try:
+            found.append(await evaluator.value(node.body))
+        finally:
+            evaluator.names.inner.pop()
+    keys = iter(found)
+    return lambda item: next(keys)
 
 
 async def _function(evaluator: Evaluator, node: ast.expr) -> Callable[[Value], Value]:
@@ -94,7 +112,7 @@ async def _function(evaluator: Evaluator, node: ast.expr) -> Callable[[Value], V
 async def _method(evaluator: Evaluator, node: ast.Call, function: ast.Attribute) -> Value:
     base = await evaluator.value(function.value)
     args = await evaluator.all_values(node.args)
-    keywords = await _keywords(evaluator, node, keys=function.attr == "sort")
+    keywords = await _keywords(evaluator, node, base, keys=function.attr == "sort")
     return evaluator.values.method(base, function.attr, args, keywords)
 
 

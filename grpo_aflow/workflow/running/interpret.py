@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from grpo_aflow.protocols import AnswerReader, ChatModel, CodeRunner
 from grpo_aflow.types import Execution, ExecutionStatus, Task
+from grpo_aflow.workflow.answers import answer_of
 from grpo_aflow.workflow.program import Workflow
 from grpo_aflow.workflow.rules import WorkflowRules
 from grpo_aflow.workflow.running.context import ExecutionInputs
@@ -84,9 +85,8 @@ async def _call(workflow: Workflow, evaluator: Evaluator, task: Task) -> Value:
 
 
 def _answer(value: Value) -> Value:
-    """The answer of what was returned: AFlow's `(answer, cost)` pair is accepted, its cost ignored."""
-    if isinstance(value, tuple) and len(value) == 2 and (value[1] is None or isinstance(value[1], int | float)):
-        value = value[0]
-    if value is None:
-        raise Failed("NoAnswer", "the workflow returned None")
-    return value
+    """The answer of what was returned. Raises Failed where it holds none."""
+    answer = answer_of(value)
+    if answer is None:
+        raise Failed("NoAnswer", "the workflow returned no answer")
+    return answer

@@ -259,7 +259,7 @@ class Values:
         return self.made(result)
 
     def _container_method(self, value: Value, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
-        if name in ("index", "count", "remove", "sort", "symmetric_difference"):
+        if name in ("index", "count", "remove", "sort", "symmetric_difference", "most_common", "total"):
             self.weigh(value, *args)
         if name == "sort":
             value[:] = self.sorted(value, **kwargs)
@@ -269,7 +269,8 @@ class Values:
         if name == "append" or name == "insert" or name == "add" or name == "setdefault":
             self.grown(value)
         elif name in ("extend", "update") or (isinstance(value, set) and args and name not in MUTATORS):
-            args = [argument if isinstance(argument, dict | set) else self.items(argument) for argument in args]
+            kept = dict | set if isinstance(value, set) else dict  # the order of a set is that of `items`
+            args = [argument if isinstance(argument, kept) else self.items(argument) for argument in args]
             self.reserve(sum(map(size_of, args)) + ITEM_SIZE * len(kwargs) + size_of(value))
         result = getattr(value, name)(*args, **kwargs)
         if isinstance(value, dict) and name in ("keys", "values", "items"):

@@ -17,6 +17,7 @@ from grpo_aflow.types import Domain, UserError
 from grpo_aflow.workflow.checking.check import Checked, check_text
 from grpo_aflow.workflow.checking.extract import has_class
 from grpo_aflow.workflow.fixed import load_fixed
+from grpo_aflow.workflow.language import CODES
 from grpo_aflow.workflow.rules import default_rules
 
 FIELDS = ("raw", "source")
@@ -32,6 +33,11 @@ _FENCE = "```"
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 all valid, 1 some are not, 2 bad input (what could be read is checked all the same)."""
     arguments = _parser().parse_args(argv)
+    if arguments.codes:
+        print("\n".join(f"{code}  {meaning}" for code, meaning in CODES.items()))
+        return 0
+    if not arguments.paths:
+        _parser().error("give the PATH of a workflow's file, or of a folder")
     search_working_folder()
     domain: Domain | None = None if arguments.domain == "any" else arguments.domain
     texts, problems = _collect([Path(path) for path in arguments.paths])
@@ -58,12 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="grpo-aflow-check", description="Checks workflows without running them.")
-    parser.add_argument("paths", nargs="+", metavar="PATH", help=".py, .txt, .jsonl (field raw or source), or a folder")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help=".py, .txt, .jsonl (field raw or source), or a folder")
     parser.add_argument("--domain", choices=("math", "qa", "code", "any"), default="any", help="operator restrictions")
     parser.add_argument("--operators", nargs="*", default=[], metavar="PKG.CLASS", help="operators of your own")
     parser.add_argument(
         "--repair", action=argparse.BooleanOptionalAction, default=True, help="repair what can be repaired"
     )
+    parser.add_argument("--codes", action="store_true", help="list the codes of what can be wrong, and stop")
     parser.add_argument("--json", action="store_true", help="print one summary object instead of the findings")
     return parser
 

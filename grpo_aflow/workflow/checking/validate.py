@@ -115,5 +115,5 @@ def _worst_case(walk: Walk, node: ast.AST, worst: Cost) -> tuple[int, float]:
     elif tokens > rules.max_tokens:
         outline.report(node, "E403", f"up to {tokens} tokens, {rules.max_tokens} are allowed; {fix}")
     if usd > rules.max_usd:
-        outline.report(node, "E404", f"up to {usd:.2f} USD, {rules.max_usd:.2f} are allowed; {fix}")
+        outline.report(node, "E404", f"up to {usd:.4f} USD, {rules.max_usd:.4f} are allowed; {fix}")
     return tokens, usd

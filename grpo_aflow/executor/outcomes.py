@@ -44,11 +44,14 @@ class ServerError:
         return f"{self.reason} {self.text}".lower()
 
 
+# A limit of money or of a month. A limit of use alone is none: some call their rates a "usage limit" or a "quota".
 _NO_CREDIT = re.compile(
     r"insufficient[_ ](quota|balance|credit|fund)|billing_(hard_limit|not_active)|credit balance is too low|arrearage"
-    r"|(requires more|out of|not enough|no) credits?\b|\bkey limit exceeded|account_deactivated|payment[_ ]required"
+    r"|(requires more|out of|not enough|no|any) credits?\b|\bkey limit exceeded|account_deactivated|payment[_ ]required"
     r"|account .{0,40}(deactivated|suspended|overdue|in arrears)|balance .{0,20}insufficient|余额不足|欠费"
-    r"|free ?tier.{0,60}(exhausted|used up)"
+    r"|free ?tier.{0,60}(exhausted|used up)|credits? .{0,20}(depleted|exhausted|used up)|used all .{0,20}credits"
+    r"|(spend|spending|credit)[_ ](limit|caps?\b)|(monthly|specified) .{0,20}usage (limit|cap)"
+    r"|limited to \d+ .{0,20}/ month|billing_error|blocked_api_access|exceeded_current_quota_error"
 )
 _TOO_LONG = re.compile(
     r"context[_ ]?(length|window|size|limit)|(maximum|max) (allowed )?(context|model|sequence|input|prompt) length"
@@ -58,15 +61,17 @@ _TOO_LONG = re.compile(
     r"|exceed(s|ed|ing)? .{0,60}(context|max_model_len|maximum number of tokens|token limit|maximum length)"
     r"|range of input length|must have less than \d+ tokens|tokens? \+ `?max_(new_)?tokens`? must be"
     r"|max_(new_|completion_)?tokens must be at least 1|max_tokens.{0,80}-\d+|decrease input length"
-    r"|reduce (the|your) (length|message|prompt|input)"
-    r"|(输入|上下文|长度).{0,12}(过长|太长|超过|超出)|超过.{0,8}最大.{0,4}长度"
+    r"|\b(prompt|input)\w*.{0,20} must be less than|reduce (the|your) (length|message|prompt|input)"
+    r"|(输入|上下文|长度|prompt).{0,12}(过长|太长|超长|超过|超出)|超过.{0,8}最大.{0,4}长度"
 )
 _MODERATED = re.compile(
     r"content[_ ]?(filter|policy|management|moderation|exists risk)|\bmoderation\b|\bflagged\b|data_?inspection_?failed"
     r"|inappropriate content|responsibleai|safety (system|policy|filter|reasons)|sensitive (content|words?|information)"
     r"|prohibited[_ ]content|usage (policy|policies|guidelines)|violat.{0,60}(policy|policies|guideline)|guardrail"
-    r"|unsafe content|content .{0,30}(unsafe|not allowed|blocked)|敏感|违规|内容安全"
+    r"|new_sensitive|censor|unsafe content|content .{0,30}(unsafe|not safe|not allowed|blocked)|敏感|违规|内容安全"
 )
+_NEVER_FITS = re.compile(r"request too large|tokens .{0,20}must be reduced")
+_ASKED = re.compile(r"limit:? ([\d,]+)(?: used:? [\d,]+)? requested:? ([\d,]+)")
 _GARBLED = re.compile(r"(could not|failed to|cannot|unable to) parse .{0,40}(json|body)|unexpected end of (hex|json)")
 _ABOUT_RATE = re.compile(r"rate.?limit|per[ _-](minute|day|second|hour)|too many requests|throttl|overloaded")
 _KEY = re.compile(r"api[ _-]?key|subscription key|credential|authenti|unauthori[sz]ed|access token|invalid token")
@@ -90,9 +95,25 @@ class Row:
     why: str
 
 
+def _beginning(error: ServerError) -> str:
+    """Of the words; what follows may quote the prompt."""
+    return f"{error.reason[:200]} {error.text[:200]}".lower()
+
+
 def _says(pattern: re.Pattern[str]) -> Callable[[ServerError, bool], bool]:
-    """The beginning of the words fits; what follows is not looked at, as it may quote the prompt."""
-    return lambda error, _: bool(pattern.search(f"{error.reason[:200]} {error.text[:200]}".lower()))
+    """The beginning of the words fits."""
+    return lambda error, _: bool(pattern.search(_beginning(error)))
+
+
+def _above_the_rate(error: ServerError, _: bool) -> bool:
+    """It asks for more than a whole window allows, so waiting does not help."""
+    words = _beginning(error)
+    asked = _ASKED.search(words)
+    return bool(_NEVER_FITS.search(words)) or (asked is not None and _number(asked[2]) > _number(asked[1]))
+
+
+def _number(digits: str) -> int:
+    return int("0" + digits.replace(",", ""))
 
 
 def _about_prompt(pattern: re.Pattern[str]) -> Callable[[ServerError, bool], bool]:
@@ -115,6 +136,7 @@ TABLE: tuple[Row, ...] = (
     Row(outcome=Outcome.CREDIT, fits=_says(_NO_CREDIT), why="the words speak of quota or balance, not of a rate"),
     Row(outcome=Outcome.KEY, fits=lambda e, _: e.code in (401, 407), why="the key (of the proxy, at 407) is refused"),
     Row(outcome=Outcome.KEY, fits=_says(_BAD_KEY), why="the words speak of the key, whatever the status"),
+    Row(outcome=Outcome.REFUSED, fits=_above_the_rate, why="this request is larger than the rate ever allows"),
     Row(outcome=Outcome.RATE, fits=lambda e, _: e.code == 429, why="too many requests: it passes"),
     Row(outcome=Outcome.REFUSED, fits=_about_prompt(_TOO_LONG), why="this prompt does not fit into the context"),
     Row(outcome=Outcome.REFUSED, fits=_about_prompt(_MODERATED), why="this prompt was declined by a filter"),

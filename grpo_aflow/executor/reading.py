@@ -23,20 +23,23 @@ QUOTES = ("input", "body", "request", "messages", "prompt", "flagged_input")  # 
 MOST_WORDS = 2000  # characters of an error that are looked at
 MOST_TOKENS = 100_000_000  # of one call; a larger count is no count
 
-_REFUSALS = (
-    *(
-        "content_filter",
-        "contentfilter",
-        "safety",
-        "recitation",
-        "prohibited_content",
-        "blocklist",
-        "sensitive",
-        "spii",
-    ),
-    *("refusal", "moderation"),
-)
-_BROKEN = ("error", "network_error", "insufficient_system_resource", "abort", "aborted", "cancelled", "timeout")
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # fields of a message; the first that is filled counts
+_STREAM_LINE = re.compile(rb"^(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:", re.MULTILINE)
+_DATA = re.compile(r"^data:(.*)$", re.MULTILINE)  # lines end at \n alone: U+2028 and its like may stand in a text
+_CUT_OFF = "stream_cut_off"  # the finish_reason of a stream that does not come to its end
+
+_REFUSALS = {"content_filter", "contentfilter", "safety", "recitation", "prohibited_content", "blocklist", "sensitive"}
+_REFUSALS |= {"spii", "refusal", "moderation"}
+_BROKEN = {
+    "error",
+    "network_error",
+    "insufficient_system_resource",
+    "abort",
+    "aborted",
+    "cancelled",
+    "timeout",
+    _CUT_OFF,
+}
 _NAMED_CODES = (
     (re.compile(r"rate.?limit|too_many_requests|resource_exhausted|throttl"), 429),
     (re.compile(r"insufficient_quota|payment|billing"), 402),
@@ -93,7 +96,7 @@ def _read_answer(content: bytes, content_type: str, messages: Sequence[Message])
     if "html" in content_type or content.lstrip()[:1] == b"<":
         return Unreadable(what="an HTML page instead of JSON", page=True)
     try:
-        body = _events(content) if content.lstrip().startswith(b"data:") else json.loads(content)
+        body = _joined(content.decode("utf-8-sig")) if _is_stream(content) else json.loads(content)
     except UnicodeDecodeError:
         return Unreadable(what="invalid UTF-8")
     except ValueError:
@@ -113,24 +116,50 @@ def _read_answer(content: bytes, content_type: str, messages: Sequence[Message])
     return _answer(body, choice, messages)
 
 
-def _events(content: bytes) -> JsonObject:
-    """A streamed answer, which some proxies send unasked, as one: the texts joined, the rest as it came last."""
-    joined: JsonObject = {}
-    message: JsonObject = {"content": ""}
-    for line in content.decode().splitlines():
-        data = line.removeprefix("data:").strip()
-        if not line.startswith("data:") or data == "[DONE]":
+# --- a streamed answer, which some proxies send unasked ------------------------------------------------------------
+
+
+def _is_stream(content: bytes) -> bool:
+    """Whether it is server-sent events: a line of theirs may be a comment or name an event before any data comes."""
+    return content.lstrip()[:1] not in (b"{", b"[") and bool(_STREAM_LINE.search(content))
+
+
+def _joined(stream: str) -> JsonObject:
+    """The events as one body: the texts of the message joined, everything else as it came last."""
+    body: JsonObject = {}
+    choice: JsonObject = {}
+    texts: dict[str, list[str]] = {}
+    ended = False
+    for data in _DATA.findall(stream):
+        ended |= data.strip() == "[DONE]"
+        if data.strip() in ("", "[DONE]"):
             continue
         event = json.loads(data)
         if not isinstance(event, dict):
             raise ValueError("an event that is no object")
-        choice = _choice(event)
-        for name, value in (choice.get("delta") or choice.get("message") or {}).items():
-            message[name] = message.get(name, "") + value if isinstance(value, str) and name != "role" else value
-        joined |= {name: value for name, value in event.items() if value and name != "choices"}
-        joined["finish_reason"] = choice.get("finish_reason") or joined.get("finish_reason")
-    message["content"] = message["content"] or ""
-    return joined | {"choices": [{"message": message, "finish_reason": joined.get("finish_reason")}]}
+        found = _choice(event)
+        body |= {name: value for name, value in event.items() if value}
+        choice |= {name: value for name, value in found.items() if value}
+        for name, text in _added(found).items():
+            texts.setdefault(name, []).append(text)
+    if not choice:
+        return body
+    if not ended:
+        choice.setdefault("finish_reason", _CUT_OFF)
+    choice["message"] = {name: "".join(parts) for name, parts in texts.items()}
+    return body | {"choices": [choice]}
+
+
+def _added(choice: JsonObject) -> dict[str, str]:
+    """What one event adds to the texts of the message; its content may be null, text or parts, each time anew."""
+    delta = choice.get("delta") or choice.get("message")
+    if not isinstance(delta, dict):
+        delta = {"content": delta}
+    text, thoughts = _content(delta.get("content"))
+    added = {name: delta[name] for name in (*_THOUGHTS, "refusal") if isinstance(delta.get(name), str)}
+    if thoughts:
+        added["thinking"] = "".join(thoughts)
+    return added | {"content": text}
 
 
 # --- the answer -------------------------------------------------------------------------------------------------------
@@ -140,8 +169,11 @@ def _choice(body: JsonObject) -> JsonObject:
     choices = body.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         choice = dict(choices[0])
-        if "message" not in choice and isinstance(choice.get("text"), str):
-            choice["message"] = {"content": choice["text"]}
+        if choice.get("message") is None:
+            if isinstance(choice.get("text"), str):
+                choice["message"] = {"content": choice["text"]}
+            elif choice.get("finish_reason"):  # Gemini leaves the message out where there is no text
+                choice["message"] = choice.get("delta") or {}
         return choice
     if isinstance(body.get("message"), dict):  # Ollama's own form
         return {"message": body["message"], "finish_reason": body.get("done_reason")}
@@ -150,10 +182,12 @@ def _choice(body: JsonObject) -> JsonObject:
 
 def _answer(body: JsonObject, choice: JsonObject, messages: Sequence[Message]) -> Answer | ServerError:
     message, reason = choice["message"], str(choice.get("finish_reason") or "").lower()
-    if reason in _BROKEN:
+    reasons = re.split(r"[:\s]+", reason)  # Gemini says which filter: "content_filter: PROHIBITED_CONTENT"
+    if not _BROKEN.isdisjoint(reasons):
         return ServerError(code=500, text=f"the answer broke off (finish_reason={reason})", reason="half_answer")
     text, thoughts = _content(message.get("content"))
-    for name in ("reasoning_content", "reasoning", "thinking"):
+    thoughts = [thought for thought in thoughts if thought.strip()]
+    for name in _THOUGHTS:
         if isinstance(message.get(name), str) and message[name].strip():
             thoughts.append(message[name].strip())
             break
@@ -161,7 +195,7 @@ def _answer(body: JsonObject, choice: JsonObject, messages: Sequence[Message]) -
     text, thinking = split_thinking(text)
     thinking = "\n".join([*thoughts, *([thinking] if thinking else [])])
     status, note = ChatStatus.OK, ""
-    if reason in _REFUSALS or message.get("refusal"):
+    if not _REFUSALS.isdisjoint(reasons) or message.get("refusal"):
         status, text, note = ChatStatus.REFUSED, "", str(message.get("refusal") or reason)
     elif not text.strip():
         status, text, note = ChatStatus.EMPTY, "", f"no text (finish_reason={reason or None})"
@@ -194,7 +228,7 @@ def _content(content: object) -> tuple[str, list[str]]:
             into = thoughts if "think" in kind or "reason" in kind else texts
             value = part.get("thinking", part.get("reasoning", part.get("text", "")))
             into.append(_part_text(value))
-    return "".join(texts), [thought for thought in thoughts if thought.strip()]
+    return "".join(texts), thoughts
 
 
 def _part_text(value: object) -> str:
@@ -300,12 +334,13 @@ def _words(found: object) -> str:
 
 
 def _deeper(found: JsonObject) -> list[str]:
-    """The reasons that gateways keep below the error: Azure's inner error, OpenRouter's metadata."""
+    """The reasons that are kept below the error: Azure's inner error, OpenRouter's metadata, Anthropic's details."""
     words: list[str] = []
-    for name in ("innererror", "metadata"):
+    for name in ("innererror", "metadata", "details"):
         inner = found.get(name)
         if isinstance(inner, dict):
-            words += [str(inner[key]) for key in ("code", "raw", "reasons", "error_type") if inner.get(key)]
+            keys = ("code", "raw", "reasons", "error_type", "error_code")
+            words += [str(inner[key]) for key in keys if inner.get(key)]
     return words
 
 

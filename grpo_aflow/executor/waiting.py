@@ -23,7 +23,8 @@ _DELAY_FIELD = re.compile(
     r'"(?:retryDelay|retry_after|retryAfter|estimated_time)"\s*:\s*"?(\d+(?:\.\d+)?)(ms|s|m|h)?"?'
 )
 _RESET_FIELD = re.compile(r'"x-ratelimit-reset(?:-\w+)?"\s*:\s*"?(\d+(?:\.\d+)?)"?', re.IGNORECASE)
-_RESETS = re.compile(r"(?:x-|anthropic-)?ratelimit-(?:(.+)-)?reset(?:-(.+))?", re.IGNORECASE)
+_WINDOW = re.compile(r"(?:x-|anthropic-)?ratelimit(?:bysize)?-(?:(.+)-)?(limit|remaining|reset)(?:-(.+))?")
+_PARAMETERS = {"q": "limit", "r": "remaining", "t": "reset"}  # of the header RateLimit; its older form has the words
 _LONGEST_S = 30 * 86400.0
 
 
@@ -61,23 +62,54 @@ def _from_body_s(body: str) -> float | None:
 
 
 def _from_resets_s(headers: Mapping[str, str]) -> float | None:
-    """The longest reset among the windows that are used up; among all where no window says what remains."""
-    waits: dict[str, float] = {}
-    for name, text in headers.items():
-        if not (found := _RESETS.fullmatch(name)):
-            continue
-        number = _number(text, 1.0)
-        wait_s = _unix_or_seconds_s(number) if number is not None else _duration_s(text)
-        wait_s = _moment_s(text, headers) if wait_s is None else wait_s
-        if wait_s is not None:
-            waits[found[1] or found[2] or ""] = wait_s
-    used_up = [wait_s for window, wait_s in waits.items() if _remaining(headers, window) == 0]
-    return max(used_up or waits.values(), default=None)
+    """The longest reset among the windows that are used up.
+
+    Where none is, the request needs more than one of them has left: of the one with the smallest share, as far as all
+    of them tell theirs, else the shortest, which is the one to try first.
+    """
+    resets = [
+        (_share_left(window), wait_s)
+        for window in _windows(headers).values()
+        if (wait_s := _reset_s(window.get("reset", ""), headers)) is not None and wait_s > 0
+    ]
+    shares = [(share, wait_s) for share, wait_s in resets if share is not None]
+    if used_up := [wait_s for share, wait_s in shares if share == 0]:
+        return max(used_up)
+    if shares and len(shares) == len(resets):
+        return min(shares)[1]
+    return min((wait_s for _, wait_s in resets), default=None)
 
 
-def _remaining(headers: Mapping[str, str], window: str) -> float | None:
-    names = (f"x-ratelimit-remaining-{window}", f"anthropic-ratelimit-{window}-remaining", "x-ratelimit-remaining")
-    return next((_number(headers[name], 1.0) for name in names if name in headers), None)
+def _windows(headers: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """What the headers say of each rate window, by its name: limit, remaining and reset."""
+    windows: dict[str, dict[str, str]] = {}
+    for header, text in headers.items():
+        if found := _WINDOW.fullmatch(header):
+            windows.setdefault(found[1] or found[3] or "", {})[found[2]] = text
+    for item in f"{headers.get('ratelimit', '')},{headers.get('ratelimit-policy', '')}".split(","):
+        name, *parameters = (part.strip() for part in item.split(";"))
+        if "=" in name:  # limit=100, remaining=0, reset=12: one window without a name
+            name, parameters = "", [name]
+        for parameter in parameters:
+            key, _, value = parameter.partition("=")
+            windows.setdefault(name, {})[_PARAMETERS.get(key, key)] = value
+    return windows
+
+
+def _share_left(window: Mapping[str, str]) -> float | None:
+    """Which part of a window is left; None where it does not say."""
+    remaining, limit = _number(window.get("remaining", ""), 1.0), _number(window.get("limit", ""), 1.0)
+    if remaining is not None and remaining <= 0:
+        return 0.0
+    return remaining / limit if remaining is not None and limit is not None and limit > 0 else None
+
+
+def _reset_s(text: str, headers: Mapping[str, str]) -> float | None:
+    number = _number(text, 1.0)
+    if number is not None:
+        return _unix_or_seconds_s(number)
+    wait_s = _duration_s(text)
+    return _moment_s(text, headers) if wait_s is None else wait_s
 
 
 def _number(text: str, unit_s: float) -> float | None:

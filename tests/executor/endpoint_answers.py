@@ -31,22 +31,18 @@ from endpoint_behaviours import (
     WAITED,
     Behaviour,
     choice_error,
+    delta,
     in_200,
     packed,
     raw_deflate,
     refuses,
+    streamed,
     usage,
 )
 from executor_cases import GOOD, HTML, Cut, Endless, http, says
 
-EVENTS = b"""data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"fi"},"finish_reason":null}]}
-
-data: {"choices":[{"index":0,"delta":{"content":"ne"},"finish_reason":"stop"}]}
-
-data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}
-
-data: [DONE]
-"""
+COUNTED = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+EVENTS = (delta({"role": "assistant", "content": "fi"}), delta({"content": "ne"}, "stop"), COUNTED)
 
 
 def faults() -> list[Behaviour]:
@@ -122,6 +118,7 @@ def inside_200() -> list[Behaviour]:
         ("finish_reason network_error", says("half", "network_error"), OWED, "broke off"),
         ("insufficient_system_resource", says("half", "insufficient_system_resource"), OWED, "broke off"),
         ("aborted", says("half", "abort"), OWED, "broke off"),
+        ("half of a stream", streamed(delta({"content": "half an ans"}), done=False), OWED, "broke off"),
         ("error 500 in the body", in_200({"code": 500, "message": "Internal"}), NOTHING, "Internal"),
         ("error in words only", in_200("something went wrong"), NOTHING, "something went wrong"),
     ]
@@ -161,6 +158,12 @@ def rates() -> list[Behaviour]:
         ("try again in 0.02s", "Groq", refuses(429, "Rate limit reached on tokens per minute. Please try again in 0.02s.")),
         ("retry after 0.02 seconds", "Azure", refuses(429, "Requests have exceeded the token rate limit. Please retry after 0.02 seconds.")),
         ("retryDelay in the details", "Gemini", http(429, json.dumps([{"error": {"code": 429, "message": "You exceeded your current quota, please check your plan and billing details.", "status": "RESOURCE_EXHAUSTED", "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "0.02s"}]}}]).encode())),
+        ("what is left of a minute and of a day", "Cerebras", http(429, {"error": slow}, x_ratelimit_remaining_tokens_minute="117", x_ratelimit_reset_tokens_minute="0.02", x_ratelimit_remaining_requests_day="14211", x_ratelimit_reset_requests_day="33011.4")),
+        ("RateLimit with its parameters", "IETF draft", http(429, {"error": slow}, ratelimit='"default";r=0;t=0.02', ratelimit_policy='"default";q=100;w=60')),
+        ("less is left than is asked for", "Groq", refuses(429, "Rate limit reached for model `llama` on tokens per minute (TPM): Limit 6000, Used 5526, Requested 1500. Please try again in 20ms.", code="rate_limit_exceeded")),
+        ("a usage limit that passes", "gateways", refuses(429, "You have exceeded your current usage limit, retry in 20ms")),
+        ("a usage limit per minute", "gateways", refuses(429, "Rate limit reached: API usage limit per minute")),
+        ("a limit that credits would raise", "OpenRouter", refuses(429, "Rate limit exceeded: free-models-per-min. Add 10 credits to unlock 1000 free model requests per day", code=429)),
         ("503 with Retry-After", "all", http(503, {"error": slow}, retry_after="0.02")),
         ("loading, estimated_time", "Hugging Face", http(503, {"error": "Model is currently loading", "estimated_time": 0.02})),
     ]
@@ -222,6 +225,8 @@ def thinking() -> list[Behaviour]:
     return [
         *rows,
         *fields,
+        Behaviour(name="thinking in a stream", seen_at="DeepSeek, vLLM", answers=[streamed(delta({"role": "assistant", "content": None, "reasoning_content": "2 "}), delta({"content": None, "reasoning_content": "and 2"}), delta({"content": "4", "reasoning_content": None}, "stop"), COUNTED)], outcome=ANSWER, tokens=USUAL, text="4", thinking="2 and 2", why=EDGE),
+        Behaviour(name="thinking as parts of a stream", seen_at="Mistral", answers=[streamed(*[delta({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": piece}]}]}) for piece in ("2", " ", "and 2")], delta({"content": "4"}, "stop"), COUNTED)], outcome=ANSWER, tokens=USUAL, text="4", thinking="2 and 2", why=EDGE),
         Behaviour(name="thinking as a part", seen_at="Mistral", answers=[says(parts)], outcome=ANSWER, tokens=USUAL, text="4", thinking="2 and 2", why=EDGE),
         Behaviour(name="an operator's own <thought>", seen_at="AFlow's prompts", answers=[says(own)], outcome=ANSWER, tokens=USUAL, text=own, thinking="", why="the form that the operator asked for"),
         Behaviour(name="code about <think>", seen_at="coders", answers=[says("```python\n<think>\n```")], outcome=ANSWER, tokens=USUAL, text="```python\n<think>\n```", thinking="", why="text about a tag is no thinking"),
@@ -246,10 +251,21 @@ def readable() -> list[Behaviour]:
         ("deflate without its header", "IIS", packed(raw_deflate(BODY_OF_GOOD), "deflate")),
         ("no finish_reason", "hand-made servers", says("fine", None)),  # type: ignore[arg-type]
         ("its own chat form", "Ollama", http(200, ollama)),
-        ("events that nobody asked for", "streaming proxies", http(200, EVENTS, "text/event-stream")),
+        ("events that nobody asked for", "streaming proxies", streamed(*EVENTS)),
+        ("events whose first content is null", "llama.cpp", streamed(delta({"role": "assistant", "content": None}), *EVENTS)),
+        ("events whose content is parts, then text", "Mistral", streamed(delta({"content": [{"type": "text", "text": "fi"}]}), *EVENTS[1:])),
+        ("events whose delta is text", "broken servers", streamed(delta("fi"), delta("ne", "stop"), COUNTED)),
+        ("events behind a comment", "OpenRouter", streamed(*EVENTS, head=": OPENROUTER PROCESSING\n")),
+        ("events with their names", "gateways", streamed(*EVENTS, head="event: message")),
+        ("events in lines of \\r\\n", "IIS", streamed(*EVENTS, end="\r\n")),
+        ("events without [DONE]", "gateways", streamed(*EVENTS, done=False)),
         ("text instead of a message", "old servers", http(200, legacy)),
     ]
     made = [Behaviour(name=n, seen_at=s, answers=[a], outcome=ANSWER, tokens=USUAL, text="fine", why=READABLE) for n, s, a in rows]
+    separator = streamed(delta({"content": "fi\u2028ne"}, "stop"), COUNTED)
+    made.append(Behaviour(name="events with U+2028 in the text", seen_at="all", answers=[separator], outcome=ANSWER, tokens=USUAL, text="fi\u2028ne", why=READABLE))
+    no_message = {"choices": [{"index": 0, "finish_reason": "length", "message": None}], "usage": COUNTED["usage"]}
+    made.append(Behaviour(name="no message (length)", seen_at="Gemini", answers=[http(200, no_message)], outcome=MASKED, tokens=USUAL, why=SAYS_LITTLE))
     empty = [
         Behaviour(
             name=f"no text ({reason})",

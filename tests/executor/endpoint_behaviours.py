@@ -64,6 +64,19 @@ def choice_error(error: Any, text: str = "half an ans", reason: str = "error") -
     return http(200, {"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
 
 
+def delta(more: Any, finish_reason: str | None = None) -> dict[str, Any]:
+    """One event of a streamed answer."""
+    return {"choices": [{"index": 0, "delta": more, "finish_reason": finish_reason}]}
+
+
+def streamed(*events: dict[str, Any], head: str = "", end: str = "\n", done: bool = True) -> bytes:
+    """Server-sent events behind the line `head`; each line ends in `end`, and the last says so where it is `done`."""
+    lines = [head] if head else []
+    lines += [f"data: {json.dumps(event, ensure_ascii=False)}{end}" for event in events]
+    lines += [f"data: [DONE]{end}"] if done else []
+    return http(200, "".join(line + end for line in lines).encode(), "text/event-stream")
+
+
 def packed(content: bytes, encoding: str) -> bytes:
     return http(200, content, content_encoding=encoding)
 

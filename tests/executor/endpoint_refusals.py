@@ -61,6 +61,10 @@ def too_long() -> list[Behaviour]:
         ("input is too long", "Bedrock", refuses(400, "Input is too long for requested model.", type="ValidationException")),
         ("keep the first tokens", "LM Studio", http(400, {"error": "Trying to keep the first 5000 tokens when context overflows. However, the model is loaded with context length of only 4096 tokens"})),
         ("in Chinese", "gateways", refuses(400, "输入长度超过最大长度")),
+        ("length of prompt_tokens", "SiliconFlow", http(400, {"code": 20015, "message": "length of prompt_tokens (40000) must be less than max_seq_len (32768).", "data": None})),
+        ("half in Chinese", "Zhipu", refuses(400, "Prompt 超长", code="1261")),
+        ("too large for tokens per min, as a 429", "OpenAI", refuses(429, "Request too large for gpt-4o in organization org-abc on tokens per min (TPM): Limit 30000, Requested 45000. The input or output tokens must be reduced in order to run successfully. Visit https://platform.openai.com/account/rate-limits to learn more.", type="tokens", code="rate_limit_exceeded")),
+        ("more than the whole limit, as a 429", "gateways", refuses(429, "Rate limit reached on tokens per min. Limit: 30,000, Used: 0, Requested: 30,001.")),
         ("detail as a list", "FastAPI", http(422, {"detail": [{"type": "value_error", "msg": "prompt is too long: 9000 tokens"}]})),
     ]
     made = [Behaviour(name=n, seen_at=s, answers=[a], outcome=VALUE, why=TOO_LONG) for n, s, a in rows]
@@ -81,6 +85,9 @@ def filtered() -> list[Behaviour]:
         ("sensitive content", "Zhipu", refuses(400, "The input or generated content may contain sensitive content", code="1301")),
         ("usage guidelines 403", "xAI", http(403, {"code": "Forbidden", "error": "Content violates usage guidelines."})),
         ("in Chinese", "gateways", refuses(400, "您的输入包含敏感内容")),
+        ("censorship_blocked", "StepFun", refuses(451, "The content you provided or machine outputted is blocked.", type="censorship_blocked")),
+        ("new_sensitive", "MiniMax", refuses(422, "input new_sensitive (1026)", type="invalid_request_error")),
+        ("content that is not safe", "Baidu", refuses(400, "the content of message is not safe", code="content_illegal")),
         ("prohibited content", "Gemini", refuses(400, "Request blocked: PROHIBITED_CONTENT", status="INVALID_ARGUMENT")),
     ]
     made = [Behaviour(name=n, seen_at=s, answers=[a], outcome=VALUE, why=FILTER) for n, s, a in rows]
@@ -95,6 +102,12 @@ def filtered() -> list[Behaviour]:
             why=FILTER,
         )
         for reason, at in [("content_filter", "OpenAI"), ("SAFETY", "Gemini"), ("sensitive", "Zhipu")]
+    ]
+    tokens = {"prompt_tokens": 7, "completion_tokens": 3}
+    blocked = {"index": 0, "finish_reason": "content_filter: PROHIBITED_CONTENT"}
+    inside += [
+        Behaviour(name=f"finish_reason content_filter: PROHIBITED_CONTENT, {name}", seen_at="Gemini", answers=[http(200, {"choices": [blocked | more], "usage": tokens})], outcome=VALUE, tokens=USUAL, why=FILTER)
+        for name, more in [("no message", {}), ("a message of null", {"message": None}), ("a message without content", {"message": {"role": "assistant"}})]
     ]
     refusal = says(None, refusal="I cannot help with that")
     return [*made, early, *inside, Behaviour(name="message.refusal", seen_at="OpenAI", answers=[refusal], outcome=VALUE, tokens=USUAL, why=FILTER)]
@@ -156,13 +169,28 @@ def other_4xx() -> list[Behaviour]:
         ("balance as a 403", 403, "Sorry, your account balance is insufficient", False, "the account cannot pay"),
         ("a used up free tier", 403, "The free tier of the model has been exhausted.", False, "the account cannot pay"),
         ("key limit as a 403", 403, "Key limit exceeded (total limit)", False, "the account cannot pay"),
+        ("spending limit as a 429", 429, "Your team 16f2151a-40f4-4a80-8ad0-cae00c27e8dd has either used all available credits or reached its monthly spending limit.", False, "the account cannot pay"),
+        ("no credits as a 403", 403, "Your newly created team doesn't have any credits or licenses yet.", False, "the account cannot pay"),
+        ("the account's own limit as a 400", 400, "You have reached your specified API usage limits. You will regain access on 2026-10-01 at 00:00 UTC.", False, "the account cannot pay"),
+        ("the workspace's own limit as a 400", 400, "You have reached your specified workspace API usage limits. You will regain access on 2026-10-01 at 00:00 UTC.", False, "the account cannot pay"),
+        ("depleted credits as a 429", 429, "Your prepayment credits are depleted. Please go to AI Studio at https://ai.studio/projects to manage your project and billing.", False, "the account cannot pay"),
+        ("spending cap as a 429", 429, "Your project has exceeded its monthly spending cap.", False, "the account cannot pay"),
+        ("spend limit as a 400", 400, "Your organization has hit its spend limit", False, "the account cannot pay"),
+        ("blocked_api_access as a 403", 403, "API access is blocked for this organization", False, "the account cannot pay"),
+        ("credit limit as a 429", 429, "Credit limit exceeded, please navigate to https://api.together.xyz/settings/billing", False, "the account cannot pay"),
+        ("a suspended account as a 429", 429, "Your account org-1234567890abcdef1234567890abcdef <ak-f1abcdefghijklmnopqrst> is suspended, please check your plan", False, "the account cannot pay"),
+        ("a trial's month as a 429", 429, "You are using a Trial key, which is limited to 1000 API calls / month.", False, "the account cannot pay"),
         ("unknown model at first", 404, "The model `gpt-9` does not exist", True, FIRST),
         ("unknown model as a 400 at first", 400, "Model Not Exist", True, FIRST),
         ("unsupported parameter at first", 400, "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.", True, FIRST),
         ("max_tokens above the model's at first", 400, "max_tokens is too large: 100000. This model supports at most 16384 completion tokens.", True, FIRST),
         ("422 at first", 422, "Extra inputs are not permitted", True, FIRST),
     ]
-    codes = {"insufficient_quota as a 429": "insufficient_quota"}
+    codes = {
+        "insufficient_quota as a 429": "insufficient_quota",
+        "blocked_api_access as a 403": "blocked_api_access",
+        "a suspended account as a 429": "exceeded_current_quota_error",
+    }
     ends = [
         Behaviour(
             name=name,
@@ -175,6 +203,8 @@ def other_4xx() -> list[Behaviour]:
         )
         for name, code, words, first, why in stops
     ]
+    tier = {"type": "rate_limit_error", "message": "Rate limited.", "details": {"error_code": "enforced_spend_limit_reached"}}
+    ends.append(Behaviour(name="the tier's month as a 429", seen_at="Anthropic", answers=[http(429, {"type": "error", "error": tier})], outcome=STOP, says="Rate limited.", why="the account cannot pay"))
     page = Behaviour(name="a web page at first", seen_at="a wrong base_url", answers=[http(200, HTML, "text/html")], outcome=STOP, tokens=NOTHING, why=FIRST, first=True, says="web page")
     page_404 = Behaviour(name="a web page with 404 at first", seen_at="a wrong base_url", answers=[http(404, HTML, "text/html")], outcome=STOP, why=FIRST, first=True, says="HTML page")
     return [*later, *passing, *ends, page, page_404]

@@ -16,7 +16,10 @@ from grpo_aflow.thinking import split_thinking
 
 MESSAGES = [{"role": "user", "content": "2 + 2?"}]
 FIELDS = """choices message content usage error code type status text delta prompt_tokens completion_tokens total_tokens
-cost finish_reason refusal reasoning metadata innererror detail completion_tokens_details cost_details is_byok"""
+cost finish_reason refusal reasoning reasoning_content thinking metadata details innererror detail
+completion_tokens_details cost_details is_byok"""
+HEADERS = """retry-after retry-after-ms x-ratelimit-reset-tokens x-ratelimit-remaining-tokens x-ratelimit-limit-tokens
+ratelimit-reset ratelimit-remaining ratelimit-limit ratelimit ratelimit-policy date"""
 KEYS = st.sampled_from(FIELDS.split())
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -55,6 +58,32 @@ def test_any_parts_of_an_answer(content: Any, usage: Any, reason: Any, more: Any
     checked(read_answer(b"data: " + json.dumps(event).encode(), "", MESSAGES))
 
 
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(("delta", "message", "text", "error")), JSON, JSON), max_size=4), JSON)
+def test_any_events(parts: list[tuple[str, Any, Any]], content: Any) -> None:
+    events: list[Any] = [{"choices": [{name: value, "finish_reason": reason}]} for name, value, reason in parts]
+    events += [{"choices": [{"delta": {"content": value, "reasoning": more}}]} for _, value, more in parts]
+    events += [{"choices": [{"delta": {"content": content}}]}, content]
+    for end in ("\n", "\r\n"):
+        for last in ("", "data: [DONE]"):
+            lines = [": comment", "event: message", *(f"data: {json.dumps(event)}" for event in events), last]
+            checked(read_answer(end.join(lines).encode(), "text/event-stream", MESSAGES))
+
+
+@given(st.lists(st.none() | st.text(max_size=8), max_size=8), st.sampled_from(("stop", None)), st.booleans())
+def test_whatever_pieces_a_text_is_streamed_in(pieces: list[str | None], reason: str | None, done: bool) -> None:
+    events = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in ["4 ", *pieces]]
+    events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+    lines = [f"data: {json.dumps(event, ensure_ascii=False)}\n" for event in events]
+    found = read_answer("\n".join([*lines, "data: [DONE]" if done else ""]).encode(), "text/event-stream", MESSAGES)
+    if reason or done:
+        assert isinstance(found, Answer)
+        assert found.text == "4 " + "".join(piece or "" for piece in pieces)
+    else:
+        assert isinstance(found, ServerError)
+        assert found.reason == "half_answer"
+
+
 def test_any_depth() -> None:
     for name in ("error", "message", "detail"):
         for depth in (100, 900, 5000):
@@ -68,13 +97,14 @@ def test_any_depth() -> None:
 def test_any_bytes(body: bytes) -> None:
     checked(read_answer(body, "", MESSAGES))
     checked(read_answer(b"data:" + body, "", MESSAGES))
+    checked(read_answer(b": comment\n\ndata: " + body + b"\n\n", "text/event-stream", MESSAGES))
     checked(read_error(500, body))
 
 
 @given(
     st.dictionaries(
-        st.sampled_from(("retry-after", "retry-after-ms", "x-ratelimit-reset-tokens", "ratelimit-reset", "date")),
-        st.text(max_size=30) | st.floats().map(str) | st.datetimes().map(str),
+        st.sampled_from(HEADERS.split()),
+        st.text(max_size=30) | st.floats().map(str) | st.datetimes().map(str) | st.just('"a";q=1;r=0;t=-5, b;r;t=x'),
     ),
     st.text(max_size=40) | st.from_regex(r"try again in \d{1,400}(\.\d+)?(ms|s|h)", fullmatch=True),
 )

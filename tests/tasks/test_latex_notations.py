@@ -3,6 +3,9 @@
 A row is (gold, answer, equal). Every answer is graded in a box, too: what it stands in decides nothing.
 """
 
+import operator
+import random
+
 import pytest
 
 from grpo_aflow.tasks import grade
@@ -99,6 +102,10 @@ ROUNDED = [
     ("5", r"\sim 5", W),
     ("5", r"x \approx 5", W),
     ("5", r"5 \approx 7", W),
+    ("5", "= 5", R),
+    ("5", "= 6", W),
+    ("5", "> 5", W),
+    ("5", "> 5 < 6", W),
     (r"x \approx 5", r"x \approx 5", R),
 ]
 POINTS = [
@@ -309,3 +316,36 @@ def test_what_a_label_is():
 def test_an_ellipsis_is_no_value():
     assert read_latex("5...") == []
     assert read_words("...") is not None  # a full stop after the words is none
+
+
+SIGNS = {"<": operator.lt, ">": operator.gt, r"\le": operator.le, r"\ge": operator.ge, r"\ne": operator.ne}
+POINTS_TRIED = [place / 2 - 1 for place in range(15)]  # each bound, and a point in each gap
+
+
+def drawn_set(draw):
+    """A set in one of the notations, and the points tried that it holds."""
+    sign, bound = draw.choice(list(SIGNS)), draw.randint(0, 4)
+    other_sign, other_bound = draw.choice(list(SIGNS)), draw.randint(0, 4)
+    one = {point for point in POINTS_TRIED if SIGNS[sign](point, bound)}
+    other = {point for point in POINTS_TRIED if SIGNS[other_sign](point, other_bound)}
+    low, high = sorted(draw.sample(range(5), 2))
+    between = {point for point in POINTS_TRIED if low <= point < high}
+    both = rf"x {sign} {bound} \text{{ WORD }} x {other_sign} {other_bound}"
+    return draw.choice(
+        [
+            (both.replace("WORD", "or"), one | other),
+            (both.replace("WORD", "and"), one & other),
+            (rf"\{{x \mid {both.replace('WORD', 'or')}\}}", one | other),
+            (rf"\mathbb{{R}} \setminus [{low},{high})", set(POINTS_TRIED) - between),
+            (rf"[{low},{high}) \setminus \{{{bound}\}}", between - {bound}),
+            (rf"[{low},{high}) \cup (4,\infty)", between | {point for point in POINTS_TRIED if point > 4}),
+        ]
+    )
+
+
+def test_sets_are_equal_when_they_hold_the_same_numbers():
+    draw = random.Random(0)
+    sets = [drawn_set(draw) for _ in range(60)]
+    verdicts = [(equal(left, right), held == other) for left, held in sets for right, other in sets]
+    assert [verdict for verdict in verdicts if verdict[0] != verdict[1]] == []
+    assert 60 < sum(same for _, same in verdicts) < 1_000

@@ -207,7 +207,7 @@ def _fraction(above: Node, below: Node) -> Node:
 
 
 def _function(name: str) -> Callable[..., Node]:
-    return lambda *arguments: Operation(name, arguments)
+    return lambda first, *others: Operation(name, (first, *others))
 
 
 _CALLS: Mapping[str, Callable[..., Node]] = {
@@ -215,10 +215,10 @@ _CALLS: Mapping[str, Callable[..., Node]] = {
     **{name: (lambda left, right, sign=sign: Relation((sign,), (left, right))) for name, sign in _RELATIONAL.items()},
     "sqrt": lambda value: Operation("root", (value, Number(Fraction(2)))),
     "cbrt": lambda value: Operation("root", (value, Number(Fraction(3)))),
-    "Abs": _function("abs"),
-    "abs": _function("abs"),
-    "factorial": _function("factorial"),
-    "binomial": _function("binomial"),
+    "Abs": lambda value: Operation("abs", (value,)),
+    "abs": lambda value: Operation("abs", (value,)),
+    "factorial": lambda value: Operation("factorial", (value,)),
+    "binomial": lambda above, below: Operation("binomial", (above, below)),
     "Integer": lambda value: value,
     "Rational": _fraction,
     "Fraction": _fraction,

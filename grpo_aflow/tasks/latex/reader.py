@@ -164,6 +164,7 @@ class _Answer(ExpressionParser):
         return not token or token in SEPARATORS or token in CLOSING or token.startswith("\\end")
 
     def relation(self) -> Node:
+        self.accept("=")  # "= 5", cut from an equation
         signs: list[str] = []
         sides: list[Node] = [] if self.peek() in RELATIONS else [self.side()]
         while self.peek() in RELATIONS:

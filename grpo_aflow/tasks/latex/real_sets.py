@@ -91,8 +91,8 @@ def _set_of(node: Node) -> RealSet:
     if isinstance(node, Operation) and node.name == "setminus":
         whole, part = node.arguments
         return _without(_set_of(whole), _set_of(part) if isinstance(part, Group) or is_set(part) else _point(part))
-    if isinstance(node, Operation) and (part := _taken_away(node)) is not None:
-        return _without(_set_of(node.arguments[0]), _set_of(part))
+    if isinstance(node, Operation) and (taken := _taken_away(node)) is not None:
+        return _without(_set_of(node.arguments[0]), _set_of(taken))
     raise NoValue("no set")
 
 
@@ -121,7 +121,12 @@ def _conditions(items: Sequence[Node]) -> RealSet:
 def _solutions(relation: Relation) -> RealSet:
     if interval := interval_of(relation):
         return _interval(interval)
-    if len(relation.sides) != 2 or not isinstance(relation.sides[0], Symbol) or names_of(relation.sides[1]):
+    if (
+        len(relation.signs) != 1
+        or len(relation.sides) != 2
+        or not isinstance(relation.sides[0], Symbol)
+        or names_of(relation.sides[1])
+    ):
         raise NoValue("no condition on one variable")
     (sign,), right = relation.signs, relation.sides[1]
     if sign in ("in", "notin"):

@@ -35,8 +35,8 @@ box car cat dog egg way sum
 # Of these, what a sentence may say beside a number all the same: "20 fewer cans", "6 times", "18 is what".
 _PROSE = """
 more less fewer greater over times by from through and if when where positive without between to not most least except
-pi root log pair pairs couple couples digit digits th st nd rd is are was were be been has have had does do did will would can
-could may might must should equals never cannot no neither nor
+pi root log pair pairs couple couples digit digits th st nd rd is are was were be been has have had does do did will
+would can could may might must should equals never cannot no neither nor
 """
 _LETTER_SCALES = frozenset("KMB")  # 5M is five million, though 5 m are metres
 _LETTER_SCALE = re.compile(r"\s*[KMB](?![\w&\\-])")  # and 5 M&Ms are sweets

@@ -12,22 +12,12 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import product
 
-from grpo_aflow.tasks.latex.nodes import (
-    Based,
-    Group,
-    Matrix,
-    Node,
-    Number,
-    Operation,
-    Quantity,
-    Relation,
-    Symbol,
-    Words,
-    words_of,
-)
-from grpo_aflow.tasks.latex.reader import read_latex
+from grpo_aflow.tasks.latex.leaves import is_choice, same_digits, same_expressions, same_words
+from grpo_aflow.tasks.latex.nodes import Based, Group, Matrix, Node, Number, Operation, Quantity, Relation, Words
+from grpo_aflow.tasks.latex.reader import read_gold, read_latex
+from grpo_aflow.tasks.latex.real_sets import is_set, names_in, real_set
 from grpo_aflow.tasks.latex.relations import (
-    INFINITY,
+    by_name,
     interval_of,
     is_assignment,
     is_name,
@@ -36,7 +26,8 @@ from grpo_aflow.tasks.latex.relations import (
     same_equations,
     unknowns_of,
 )
-from grpo_aflow.tasks.latex.values import NoValue, points_for, same_value, spelling, value_of, variables_of
+from grpo_aflow.tasks.latex.values import NoValue, points_for, spelling, value_of, variables_of
+from grpo_aflow.tasks.latex.vectors import in_units, rows_of
 from grpo_aflow.tasks.reading.notation import plain_latex
 
 _MAX_ITEMS = 40
@@ -47,7 +38,7 @@ def equal(gold: str, answer: str) -> bool:
     """Whether `answer` says the same as `gold`. Symmetric but for what the gold may add: a unit, a base."""
     if _as_text(gold) == _as_text(answer):
         return bool(_as_text(gold))
-    return any(_same(wanted, given) for wanted, given in product(read_latex(gold), read_latex(answer)))
+    return any(_same(wanted, given) for wanted, given in product(read_gold(gold), read_latex(answer)))
 
 
 def one_spelling(answer: str) -> str:
@@ -62,6 +53,8 @@ def _as_text(text: str) -> str:
 
 def _spelling(node: Node) -> str:
     try:
+        if is_set(node) and (numbers := real_set(node)):
+            return numbers.spelling()
         if isinstance(node, Group):
             items = list(map(_spelling, node.items))
             return node.opening + ",".join(items if node.opening not in ("", "{") else sorted(items)) + node.closing
@@ -84,6 +77,9 @@ def _spelling(node: Node) -> str:
 
 def _same(gold: Node, answer: Node) -> bool:
     gold, answer = _expanded(gold), _expanded(answer)
+    if (is_set(gold) or is_set(answer)) and (wanted := real_set(gold)) and (given := real_set(answer)):
+        names = [found for found in (names_in(gold), names_in(answer)) if found]
+        return wanted.is_same(given) and names[1:] == names[:-1]
     if isinstance(gold, Relation) or isinstance(answer, Relation):
         return _same_relations(gold, answer)
     if isinstance(gold, Quantity) or isinstance(answer, Quantity):
@@ -94,11 +90,11 @@ def _same(gold: Node, answer: Node) -> bool:
         return _same_matrices(gold, answer)
     if isinstance(gold, Group) or isinstance(answer, Group):
         return _same_ratio(gold, answer) or _same_union(gold, answer)
-    if isinstance(gold, Words) or isinstance(answer, Words) or (_is_letter(gold) and _is_letter(answer)):
-        return _same_words(gold, answer)
+    if isinstance(gold, Words) or isinstance(answer, Words) or (is_choice(gold) and is_choice(answer)):
+        return same_words(gold, answer)
     if isinstance(gold, Based) or isinstance(answer, Based):
-        return _same_digits(gold, answer)
-    return _same_union(gold, answer) if _is_union(gold) or _is_union(answer) else _same_expressions(gold, answer)
+        return same_digits(gold, answer)
+    return _same_union(gold, answer) if _is_union(gold) or _is_union(answer) else same_expressions(gold, answer)
 
 
 def _expanded(node: Node) -> Node:
@@ -123,6 +119,7 @@ def _expanded(node: Node) -> Node:
         node.opening == ""
         and items
         and isinstance(items[0], Relation)
+        and items[0].signs == ("=",)
         and not any(isinstance(i, Relation) for i in items[1:])
     ):
         items[0] = right_side(items[0])  # n = 2, 3, 4
@@ -151,7 +148,7 @@ def _same_groups(gold: Group, answer: Group) -> bool:
     if gold.opening in unordered and answer.opening in unordered:
         return _same_sets(gold.items, answer.items)
     if {gold.opening, answer.opening} == {"", "("} and {gold.closing, answer.closing} == {"", ")"}:
-        return _same_rows(gold.items, answer.items)  # a point without its brackets
+        return _same_rows(by_name(gold.items), by_name(answer.items))  # a point without its brackets
     vectors = {"(", "langle"}
     alike = gold.opening == answer.opening or {gold.opening, answer.opening} <= vectors
     closed_alike = gold.closing == answer.closing or {gold.closing, answer.closing} <= {")", "rangle"}
@@ -175,19 +172,12 @@ def _same_sets(gold: Sequence[Node], answer: Sequence[Node]) -> bool:
 
 
 def _same_matrices(gold: Node, answer: Node) -> bool:
-    wanted, given = _rows(gold), _rows(answer)
+    if (both := in_units(gold, answer) or in_units(answer, gold)) is not None:
+        return same_expressions(*both)
+    wanted, given = rows_of(gold), rows_of(answer)
     if wanted is None or given is None:
         return False
     return len(wanted) == len(given) and all(map(_same_rows, wanted, given))
-
-
-def _rows(node: Node) -> Sequence[Sequence[Node]] | None:
-    """A matrix's rows; a vector in round or angle brackets is a column."""
-    if isinstance(node, Matrix):
-        return node.rows
-    if isinstance(node, Group) and node.opening in ("(", "langle"):
-        return [(item,) for item in node.items]
-    return None
 
 
 def _same_ratio(gold: Node, answer: Node) -> bool:
@@ -195,7 +185,7 @@ def _same_ratio(gold: Node, answer: Node) -> bool:
     for ratio, value in ((gold, answer), (answer, gold)):
         if isinstance(ratio, Group) and ratio.opening == ":" and len(ratio.items) == 2 and not isinstance(value, Group):
             divided = Operation("/", (ratio.items[0], ratio.items[1]))
-            return isinstance(value, Operation) and value.name in ("/", "neg") and _same_expressions(divided, value)
+            return isinstance(value, Operation) and value.name in ("/", "neg") and same_expressions(divided, value)
     return False
 
 
@@ -235,65 +225,10 @@ def _same_quantities(gold: Node, answer: Node) -> bool:
     # A percentage may be written as the share that it is.
     hundredth = Number(Fraction(1, 100))
     if wanted and not given and wanted.unit.known == _PERCENT:
-        return _same_expressions(Operation("*", (inner[0], hundredth)), inner[1])
+        return same_expressions(Operation("*", (inner[0], hundredth)), inner[1])
     if given and not wanted and given.unit.known == _PERCENT:
-        return _same_expressions(inner[0], Operation("*", (inner[1], hundredth)))
+        return same_expressions(inner[0], Operation("*", (inner[1], hundredth)))
     return False
-
-
-def _same_words(gold: Node, answer: Node) -> bool:
-    texts = [node.text if isinstance(node, Words) else _letters(node) for node in (gold, answer)]
-    return bool(texts[0]) and texts[0] == texts[1]
-
-
-def _letters(node: Node) -> str:
-    """The text of what may be words: a choice such as C, or letters side by side."""
-    if isinstance(node, Symbol):
-        return words_of(node.name)
-    if isinstance(node, Operation) and node.name == "*":
-        parts = [_letters(argument) for argument in node.arguments]
-        return "".join(parts) if all(parts) else ""
-    return ""
-
-
-def _is_letter(node: Node) -> bool:
-    """A choice of a multiple-choice question."""
-    return isinstance(node, Symbol) and len(node.name) == 1 and node.name.upper() in "ABCDEFGH" and node.name != "e"
-
-
-def _same_digits(gold: Node, answer: Node) -> bool:
-    if isinstance(gold, Operation) and gold.name == "neg" and isinstance(answer, Operation) and answer.name == "neg":
-        return _same_digits(gold.arguments[0], answer.arguments[0])
-    if isinstance(gold, Based) and isinstance(answer, Based):
-        return gold == answer
-    return isinstance(gold, Based) and isinstance(answer, Number) and Number(Fraction(gold.digits)) == answer
-
-
-def _same_expressions(gold: Node, answer: Node) -> bool:
-    if _is_signed_digits(gold) or _is_signed_digits(answer):
-        return _same_digits(gold, answer)
-    if _infinity(gold) or _infinity(answer):
-        return _infinity(gold) == _infinity(answer)
-    names = variables_of(gold) | variables_of(answer)
-    num_compared = 0
-    for point in points_for(names):
-        try:
-            if not same_value(value_of(gold, point), value_of(answer, point)):
-                return False
-            num_compared += 1
-        except NoValue:
-            continue
-    return num_compared > (len(points_for(names)) // 2 if names else 0)
-
-
-def _is_signed_digits(node: Node) -> bool:
-    return isinstance(node, Operation) and node.name == "neg" and isinstance(node.arguments[0], Based)
-
-
-def _infinity(node: Node) -> int:
-    if isinstance(node, Operation) and node.name == "neg":
-        return -_infinity(node.arguments[0])
-    return int(node == INFINITY)
 
 
 # --- equations and inequalities ---------------------------------------------------------------------------------------
@@ -323,6 +258,8 @@ def _same_relations(gold: Node, answer: Node) -> bool:
 def _constant_sides(gold: Relation, answer: Relation) -> bool:
     """x = 5 and n = 5, where the name says nothing; y = 2x + 3 and z = 2x + 3 are not the same."""
     left, right = gold.sides[-1], answer.sides[-1]
+    if isinstance(gold.sides[0], Group) or isinstance(answer.sides[0], Group):
+        return False  # (x, y) = (5, 3) and (y, x) = (5, 3)
     return not names_of(left) and not names_of(right) and _same(left, right)
 
 

@@ -11,10 +11,23 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from grpo_aflow.tasks.latex.nodes import Based, Group, Matrix, Node, NotRead, Number, Operation, Quantity, Symbol
+from grpo_aflow.tasks.latex.nodes import (
+    REALS,
+    Based,
+    Group,
+    Matrix,
+    Node,
+    NotRead,
+    Number,
+    Operation,
+    Quantity,
+    Relation,
+    Symbol,
+)
 from grpo_aflow.tasks.latex.tokens import (
     ALIASES,
     CLOSING,
+    CONSTANTS,
     FUNCTIONS,
     OPENING,
     RELATIONS,
@@ -23,22 +36,17 @@ from grpo_aflow.tasks.latex.tokens import (
     Cursor,
     is_text,
 )
+from grpo_aflow.tasks.latex.vectors import transposed
 from grpo_aflow.tasks.reading.units import Unit
 
 _MAX_DEPTH = 40
 _MAX_CHAIN = 120  # operations side by side, which make the tree as deep
-CONSTANTS = {
-    "\\pi": "pi",
-    "\\infty": "infinity",
-    "pi": "pi",
-    "infinity": "infinity",
-    "inf": "infinity",
-    "oo": "infinity",
-}
 _GREEK = re.compile(
     r"\\(?:var)?(?:alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho|sigma|tau|upsilon|phi|"
     r"chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Sigma|Phi|Psi|Omega|ell)"
 )
+_TRANSPOSED = frozenset({"T", "\\top", "\\intercal", "\\text{T}"})
+_SUCH_THAT = frozenset({"|", "\\mid", "\\vert", ":", "\\colon"})
 _TIMES = frozenset({"\\cdot", "\\times", "*", "\\ast"})
 _OVER = frozenset({"/", "\\div"})
 
@@ -130,6 +138,8 @@ class ExpressionParser(Cursor):
         while True:
             if self.accept("!"):
                 node = Operation("factorial", (node,))
+            elif self.peek() == "^" and isinstance(node, Group | Matrix) and self.transposes():
+                node = transposed(node)
             elif self.peek() in ("^", "**"):
                 self.place += 1
                 node = Operation("^", (node, self.script()))
@@ -163,6 +173,8 @@ class ExpressionParser(Cursor):
             return self.matrix()
         if token in CONSTANTS:
             return Symbol(CONSTANTS[token])
+        if token == "\\R":
+            return REALS
         if token in ("\\emptyset", "\\varnothing"):
             return Group("{", (), "}")
         if _GREEK.fullmatch(token):
@@ -197,6 +209,9 @@ class ExpressionParser(Cursor):
 
     def bracket(self, opening: str) -> Node:
         self.depth += 1
+        if opening == "\\{" and (condition := self.condition()) is not None:
+            self.depth -= 1
+            return condition
         items = [self.item()] if self.peek() != OPENING[opening] else []
         while self.peek() in SEPARATORS:
             self.place += 1
@@ -210,6 +225,31 @@ class ExpressionParser(Cursor):
         if opening == "[" and closing == "]" and len(items) == 1:
             return items[0]
         return Group(opening.strip("\\"), tuple(items), closing.strip("\\"))
+
+    def condition(self) -> Node | None:
+        """What stands behind the bar of {x | x > 2} or {x in R : x > 2}; None where these braces hold a list."""
+        start, depth = self.place, self.depth
+        is_variable = len(name := self.take()) == 1 and name.isalpha()
+        if self.peek() == "\\in" and self.peek(1) == "\\R":
+            self.place += 2
+        if is_variable and self.take() in _SUCH_THAT:
+            try:
+                node = self.listing()
+            except NotRead:
+                node = Symbol(name)
+            is_condition = isinstance(node, Relation) or (isinstance(node, Operation) and node.name in SETS.values())
+            lists_some = isinstance(node, Group) and node.items and isinstance(node.items[0], Relation)
+            if (is_condition or lists_some) and self.accept("\\}"):
+                return node
+        self.place, self.depth = start, depth
+        return None
+
+    def transposes(self) -> bool:
+        """Takes the ^T, ^{T} or ^\\top behind a matrix or vector."""
+        braced = self.peek(1) == "{" and self.peek(3) == "}"
+        found = self.peek(1 + braced) in _TRANSPOSED
+        self.place += (4 if braced else 2) if found else 0
+        return found
 
     def matrix(self) -> Node:
         rows: list[tuple[Node, ...]] = []

@@ -80,6 +80,9 @@ class Relation:
 
 Node = Number | Symbol | Operation | Based | Words | Quantity | Group | Matrix | Relation
 
+INFINITY = Symbol("infinity")
+REALS = Group("(", (Operation("neg", (INFINITY,)), INFINITY), ")")
+
 
 def words_of(text: str) -> str:
     """A text answer in one spelling: lower case, without LaTeX commands, punctuation and articles; words sorted."""

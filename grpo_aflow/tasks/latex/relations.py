@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
-from grpo_aflow.tasks.latex.nodes import Group, Node, Number, Operation, Relation, Symbol, Words
+from grpo_aflow.tasks.latex.nodes import INFINITY, Group, Node, Number, Operation, Relation, Symbol, Words
 from grpo_aflow.tasks.latex.values import NoValue, is_positive, points_for, quotient, same_value, value_of, variables_of
 
-INFINITY = Symbol("infinity")
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 
 
@@ -21,9 +21,11 @@ def names_of(node: Node) -> set[str]:
 
 
 def is_name(node: Node) -> bool:
-    """x, f(x), P(A), x_1: what stands to the left of "=" and only names the answer."""
+    """x, f(x), P(A), x_1, (x, y): what stands to the left of "=" and only names the answer."""
     if isinstance(node, Words):
         return True
+    if isinstance(node, Group):
+        return node.opening == "(" and all(isinstance(item, Symbol) and is_name(item) for item in node.items)
     if isinstance(node, Operation) and node.name in ("*", "^", "abs") and node.arguments:
         return all(
             is_name(part) or isinstance(part, Number | Operation | Group) for part in node.arguments
@@ -33,6 +35,17 @@ def is_name(node: Node) -> bool:
 
 def is_assignment(relation: Relation) -> bool:
     return relation.signs[0] in ("=", "in", "approx") and len(relation.sides) == 2 and is_name(relation.sides[0])
+
+
+def by_name(items: Sequence[Node]) -> Sequence[Node]:
+    """The coordinates of a point that names each: "y = 3, x = 5" is (5, 3). Other items stay in their order."""
+    named = {
+        item.sides[0].name: item
+        for item in items
+        if isinstance(item, Relation) and item.signs == ("=",) and isinstance(item.sides[0], Symbol)
+    }
+    letters = len(named) == len(items) and all(len(name) == 1 for name in named)
+    return [named[name] for name in sorted(named)] if letters else items
 
 
 def right_side(node: Node) -> Node:

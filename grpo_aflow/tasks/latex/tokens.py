@@ -18,13 +18,18 @@ ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log"}
 RELATIONS = {
     "=": "=", "<": "<", ">": ">", "\\lt": "<", "\\gt": ">", "\\le": "<=", "\\leq": "<=", "\\leqslant": "<=", "<=": "<=",
     "\\ge": ">=", "\\geq": ">=", "\\geqslant": ">=", ">=": ">=", "\\ne": "!=", "\\neq": "!=", "!=": "!=", "\\in": "in",
-    "\\approx": "approx", "\\equiv": "equiv", "\\to": "to", "\\sim": "approx",
+    "\\notin": "notin", "\\approx": "approx", "\\equiv": "equiv", "\\to": "to", "\\sim": "approx",
 }  # fmt: skip
+CONSTANTS = {
+    **dict.fromkeys(("\\infty", "infinity", "inf", "oo"), "infinity"),
+    **dict.fromkeys(("\\pi", "pi"), "pi"),
+}
 SETS = {"\\cup": "cup", "\\cap": "cap", "\\setminus": "setminus", "\\backslash": "setminus"}
 OPENING = {"(": ")", "[": "]", "\\{": "\\}", "\\langle": "\\rangle", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
 CLOSING = frozenset({")", "]", "\\}", "\\rangle", "\\rfloor", "\\rceil", "}", "|", "&", "\\\\", "\\end"})
-SEPARATORS = frozenset({",", ";", "and", "or", "\\lor", "\\land", "\\vee"})
-_CONNECTOR = re.compile(r"\s*,?\s*(?:and|or)\s*,?\s*", re.I)
+_AND, _OR = frozenset({"and", "\\land", "\\wedge"}), frozenset({"or", "\\lor", "\\vee"})
+SEPARATORS = frozenset({",", ";"}) | _AND | _OR
+_CONNECTOR = re.compile(r"\s*,?\s*(and|or)\s*,?\s*", re.I)
 
 
 class Cursor:
@@ -63,8 +68,8 @@ def tokens_of(text: str) -> list[str]:
     for token in _TOKEN.findall(text):
         if is_text(token):
             inner = text_of(token).strip()
-            if _CONNECTOR.fullmatch(inner):
-                tokens.append("and")
+            if connector := _CONNECTOR.fullmatch(inner):
+                tokens.append(connector[1].lower())
             elif inner in ("e", "i", "d") or inner in FUNCTIONS or inner.isdigit():
                 tokens.append(inner)
             elif inner.strip(",."):
@@ -80,12 +85,17 @@ def _letters(run: str) -> list[str]:
     """A run of letters: a connector, a function, a unit or a word as one token, else variables side by side."""
     lower = run.lower()
     if lower in ("and", "or"):
-        return ["and"]
+        return [lower]
     if lower in ("pi", "sqrt", "infinity", "inf") or ALIASES.get(lower, lower) in FUNCTIONS:
         return [lower]
     if len(run) > 3 or lower in SHORT_UNITS or lower in SHORT_WORDS:
         return [f"\\text{{{run}}}"]
     return list(run)
+
+
+def set_operation(separator: str) -> str:
+    """What a word between two conditions makes of their solutions: "cup" for or, "cap" for and, "" for a comma."""
+    return "cup" if separator in _OR else "cap" if separator in _AND else ""
 
 
 def is_text(token: str) -> bool:

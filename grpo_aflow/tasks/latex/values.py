@@ -95,6 +95,23 @@ def is_positive(value: Value) -> bool:
     return bool(value > 0) if isinstance(value, Fraction) else not _is_complex(value) and bool(value.real > 0)
 
 
+def is_real(value: Value) -> bool:
+    return not _is_complex(value)
+
+
+def is_less(left: Value, right: Value) -> bool:
+    """Whether `left` is the smaller one of two real numbers."""
+    if isinstance(left, Fraction) and isinstance(right, Fraction):
+        return left < right
+    return not same_value(left, right) and bool(_inexact(left).real < _inexact(right).real)
+
+
+def is_within(left: Value, right: Value, distance: Fraction) -> bool:
+    """Whether two real numbers are less than `distance` apart."""
+    apart = _add(left, _negate(right))
+    return is_real(apart) and is_less(apart, distance) and is_less(_negate(distance), apart)
+
+
 def spelling(value: Value) -> str:
     """One text for equal values: a fraction, or 30 digits."""
     if isinstance(value, Fraction):

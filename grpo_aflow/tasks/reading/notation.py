@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from grpo_aflow.tasks.reading.units import is_label
+
 _SIGNS = {
     **dict.fromkeys("−‐‑‒–—﹣－", "-"),
     **dict.fromkeys("×✕⨯", r"\times "),
@@ -43,11 +45,17 @@ _SIZES = re.compile(
     r"ensuremath|strut|hspace\{[^{}]*\}|phantom\{[^{}]*\})(?![A-Za-z])"
 )
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|sc|normal|up)?|mbox|hbox|textnormal|mathrm|mathsf|mathit)\s?\{")
+# Unit vectors, and the set of the real numbers: letters whose style says what they are.
+_UNIT_VECTOR = re.compile(
+    r"\\(?:hat|widehat|vec)\s?(\{\s?)?(\{\s?)?\\?([ijk])(?:math)?(?![A-Za-z])(?(2)\s?\})(?(1)\s?\})"
+)
+_REALS = re.compile(r"\\mathbb\s?(?:\{\s?R\s?\}|R(?![A-Za-z]))|\\(?:R|Reals|reals)(?![A-Za-z])")
 _STYLE = re.compile(r"\\(?:boldsymbol|mathbf|bm|mathnormal|underline|emph|color\{[^{}]*\}|textcolor\{[^{}]*\})\s?\{")
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![A-Za-z])|\\(?:thin|med|thick)space(?![A-Za-z])|~|\s")
 _GROUPS = re.compile(r"(?<![\d.,])(\d{1,3})((?:(?:,?\\[,!;: ]|\{,\},?|,?\s)\s?\d{3})+)(?![\d])(?!\s?\\[dtc]?frac|\s?/)")
 _DOTS = re.compile(r"\\(?:dots[cbmio]?|cdots|hdots)(?![A-Za-z])|\.\.\.+")
+_LEADING_TEXT = re.compile(r"\\text\{([^{}]{1,100})\}\s?(:?)\s?(?=\S)")
 _BRACED_COMMA = re.compile(r"\{,\}")
 
 
@@ -64,8 +72,8 @@ def unicode_to_latex(text: str) -> str:
 def plain_latex(text: str) -> str:
     """LaTeX without spacing, sizes and styles, text commands as `\\text{...}`, thousands joined, signs in ASCII.
 
-    Spaces collapse to one; `\\$` and dollar signs go; "10\\,080", "10{,}080", "10,\\!080" and "10 080" become 10080 (a
-    plain comma stays, since it may separate a list).
+    Spaces collapse to one; a label before the value, `\\$` and dollar signs go; "10\\,080", "10{,}080", "10,\\!080" and
+    "10 080" become 10080 (a plain comma stays, since it may separate a list).
     """
     text = unicode_to_latex(text).replace("\\$", "").replace("\\textdollar", "").replace("$", " ")
     text = _SIZES.sub("", text.replace("\\lbrace", "\\{").replace("\\rbrace", "\\}"))
@@ -73,7 +81,14 @@ def plain_latex(text: str) -> str:
     text = _GROUPS.sub(lambda match: match[1] + re.sub(r"\D", "", match[2]), text)
     text = _DEGREE.sub(r"\\circ ", _FRACTIONS.sub(r"\\frac", _BRACED_COMMA.sub(",", text)))
     text = _STYLE.sub("{", _TEXT.sub(r"\\text{", text))
-    return " ".join(_SPACES.sub(" ", text).split())
+    text = _REALS.sub(r"\\R ", _UNIT_VECTOR.sub(r"{\3}", text))
+    return _without_label(" ".join(_SPACES.sub(" ", text).split()))
+
+
+def _without_label(text: str) -> str:
+    """The text without the words that stand before its value and name it: \\text{Total: } 18, \\textbf{(C)} 5."""
+    match = _LEADING_TEXT.match(text)
+    return text[match.end() :] if match and is_label(match[1] + match[2]) else text
 
 
 def _character(character: str) -> str:

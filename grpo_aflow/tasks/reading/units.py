@@ -1,7 +1,7 @@
-"""Words beside a number: which are a unit, which change the value, which say nothing.
+"""Words beside a number: which are a unit, which change the value, which say nothing, which only name it.
 
-`quantities` and `latex.reader` ask here. The value of "4 million" is not 4, "5 or more" is no 5, and 3
-hours are not 3 minutes; 6 in are 6 inches, and 15 square centimetres are 15 cm^2.
+`quantities`, `notation` and `latex.reader` ask here. The value of "4 million" is not 4, "5 or more" and "5 is wrong"
+are no 5, and 3 hours are not 3 minutes; 6 in are 6 inches, and 15 square centimetres are 15 cm^2.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ dozen dozens score k gross hundreds thousands millions billions trillions square
 over divided by choose mod modulo multiplied pi sqrt root sin cos tan log ln half halves third thirds quarter quarters
 fourth fourths fifth fifths sixth sixths seventh eighth ninth tenth tenths hundredth hundredths thousandth thousandths
 or if and more less fewer greater least most than when unless where otherwise except not without between to through
-from negative nonnegative positive base radians multiple multiples power
+from negative nonnegative positive base radians multiple multiples power pair pairs couple couples digit digits
+th st nd rd bn mn is are was were be been has have had does do did will would can could may might must should equals
+never cannot no neither nor
 """
 # Words that may stand beside a value and say nothing of it.
 _SILENT = """
@@ -30,11 +32,15 @@ _SHORT = """
 of the to for per is are all day and in on at by we he she it its as be an if so no not one two six ten yes odd men boy
 box car cat dog egg way sum
 """
-# Of these, what a sentence may say beside a number all the same: "20 fewer cans", "6 times", "5 friends over".
+# Of these, what a sentence may say beside a number all the same: "20 fewer cans", "6 times", "18 is what".
 _PROSE = """
 more less fewer greater over times by from through and if when where positive without between to not most least except
-pi root log
+pi root log pair pairs couple couples digit digits th st nd rd is are was were be been has have had does do did will
+would can could may might must should equals never cannot no neither nor
 """
+_LETTER_SCALES = frozenset("KMB")  # 5M is five million, though 5 m are metres
+_LETTER_SCALE = re.compile(r"\s*[KMB](?![\w&\\-])")  # and 5 M&Ms are sweets
+_VERDICTS = frozenset({"wrong", "incorrect", "false", "invalid"})  # at the end; "5 wrong answers" are counted
 _CHANGES, _SAYS_NOTHING = frozenset(_CHANGE.split()), frozenset(_SILENT.split())
 _CHANGES_IN_PROSE = _CHANGES - frozenset(_PROSE.split())
 SHORT_WORDS = frozenset(_SHORT.split())
@@ -76,7 +82,28 @@ _NAMES = {
 }
 _KNOWN = {name: canonical for canonical, names in _NAMES.items() for name in names.split() if name != "a"}
 SHORT_UNITS = frozenset(name for name in _KNOWN if 2 <= len(name) <= 3 and name.isalpha()) - {"in", "am", "a.m"}
-_WORD = re.compile(r"[A-Za-z]+(?:\.[A-Za-z]+)*|\^\s?\{?\s?[23]\s?\}?|/|''|'|\"|%")
+_WORD = re.compile(
+    r"[A-Za-z]+n't|[A-Za-z]+(?:\.[A-Za-z]+)*|\^\s?\{?\s?[23]\s?\}?|(?<=[a-z])[23](?!\w)|/|''|'|\"|%", re.I
+)
+_BETWEEN_WORDS = re.compile(r"(?:[\s.,;:(){}\[\]-]|\\?&|(?![十百千万萬亿億])[^\W\d_])*")
+
+_CHOICE = re.compile(r"\(?[A-H]\s?[).:]|\([A-H]\)\s?[:.]?")
+_LABEL = re.compile(r"[A-Za-z'’,()\s-]+[:=]?")
+# Words with which a label does not name the value that follows, but denies it or says something else of it.
+_NO_LABEL = re.compile(
+    r"\b(?:not?|none|nothing|never|neither|nor|cannot|\w+n't|wrong\w*|incorrect\w*|false\w*|invalid|undefined|"
+    r"impossible|mistake\w*|errors?|guess\w*|instead|rather|or|if|unless|except|than|more|less|fewer|between|"
+    r"at (?:least|most)|up to|about|around|approx\w*|roughly|nearly|almost|estimate\w*|half|halves|thirds?|quarters?|"
+    r"tenths?|tens|dozens?|hundred\w*|thousand\w*|million\w*|billion\w*|trillion\w*|double\w*|twice|triple\w*|times|"
+    r"squared|cubed|(?:square|cube) of|roots? of|sqrt|power|factorial|logarithms?|log|ln|negative|opposite|reciprocal|"
+    r"inverse|minus|plus|over|divided|multiplied|mod|modulo|base)\b",
+    re.I,
+)
+_STATES = re.compile(
+    r"\b(?:is|are|was|were|be|equals?|makes?|gives?|gets?|has|have|needs?|costs?|earns?|pays?|takes?|spends?|saves?|"
+    r"sells?|weighs?)\Z",
+    re.I,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +134,16 @@ class Beside:
 
 def is_unit(word: str) -> bool:
     """Whether a word is a unit that may stand beside a number without a space: 5cm, 20kg; not 4x, 70k."""
-    return word.lower() in _KNOWN
+    return word.lower() in _KNOWN and word not in _LETTER_SCALES
+
+
+def is_label(words: str) -> bool:
+    """Whether words before a value only name it: "(A)", "Total:", "The area is"; not "June", "half of it is"."""
+    words = words.strip()
+    if _CHOICE.fullmatch(words):
+        return True
+    names = _LABEL.fullmatch(words) and not _NO_LABEL.search(words)
+    return bool(names) and bool(words[-1] in ":=" or _STATES.search(words))
 
 
 def read_words(words: str, *, in_prose: bool = False) -> Beside | None:
@@ -120,15 +156,20 @@ def read_words(words: str, *, in_prose: bool = False) -> Beside | None:
     known: list[str] = []
     others: set[str] = set()
     found = _WORD.findall(words)
+    if _LETTER_SCALE.match(words):
+        return None
+    is_denied = bool(found) and found[-1].lower() in _VERDICTS
+    if not in_prose and (is_denied or not _BETWEEN_WORDS.fullmatch(_WORD.sub("", words))):
+        return None  # "wrong", a question mark, another number
     for word, following in zip_longest(found, found[1:], fillvalue="^"):
         lower = word.lower()
         if lower == "in" and following[0] != "^":
             continue  # "5 apples in total", not inches
         if lower in SCALES and not known and not others:
             factor *= SCALES[lower]
-        elif lower in changes or lower in SCALES:
+        elif lower in changes or lower in SCALES or (lower.endswith("n't") and not in_prose):
             return None
-        elif word[0] == "^":
+        elif word[0] in "^23":
             known.append(_power(known, word))
         elif lower in _KNOWN:
             known.append(_KNOWN[lower])

@@ -267,7 +267,11 @@ LATEX = [
     ("math", "(2,-1)", "\\boxed{2, -1}", R),
     ("math", "(2,-1)", "\\boxed{-1, 2}", W),
 ]  # fmt: skip
+IN_A_RECORD = (
+    "{'answer': 'It is $\\\\frac{1}{2}$, since so. So the answer is \\\\boxed{\\\\frac{1}{2}}.', 'cost': 0.001}"
+)
 SEVERAL_OR_TAKEN_BACK = [  # also in other languages, in records, and with what stands beside a box
+    ("math", "\\frac{1}{2}", IN_A_RECORD, R),
     ('math', '3', 'Answer: The solutions are $x=2$ and $x=3$.', W),
     ('math', '2,3', 'Answer: The solutions are $x=2$ and $x=3$.', R),
     ('math', '3', '**Final Answer:** The possible values are $1$, $2$, or $3$.', W),

@@ -15,6 +15,7 @@ from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.tasks.graders.tiers import ATTEMPT, EXACT, NEAR, NOTHING, Tiers
 from grpo_aflow.tasks.latex.equality import equal, one_spelling
 from grpo_aflow.tasks.latex.pool import latex_pool
+from grpo_aflow.tasks.latex.python_values import read_python
 from grpo_aflow.tasks.latex.reader import read_latex
 from grpo_aflow.tasks.reading.final_answer import FinalAnswer, ValueKind, find_final_answer
 from grpo_aflow.tasks.reading.quantities import parse_number, read_number
@@ -43,6 +44,8 @@ _SENTENCE = re.compile(
 
 
 def _states_latex(text: str) -> bool:
+    if read_python(text) is not None:  # Union(Interval.open(...), ...): words that are none
+        return True
     plain = _TEXT_COMMAND.sub("", text)
     if _NO_VALUE.match(text) or _SENTENCE.search(plain) or len(_PLAIN_WORD.findall(plain)) > _MAX_WORDS:
         return False

@@ -19,6 +19,7 @@ from grpo_aflow.tasks.reading.marks import (
     boxes,
     following,
     last,
+    last_boxed,
     record_field,
     tags,
     visible,
@@ -154,13 +155,18 @@ _FACTOR = re.compile(r"\s?\\(?:pi|sqrt\s?\{[^{}]*\})(?![A-Za-z])")
 
 def _tags(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
     for place, content in tags(text):
-        yield AnswerCandidate(place, _value(content, kind) or unwrapped(content))
+        yield AnswerCandidate(place, _marked(content, kind))
 
 
-def _record_fields(text: str, _: ValueKind) -> Iterator[AnswerCandidate]:
+def _marked(content: str, kind: ValueKind) -> str:
+    """The answer within what was marked as a whole: a value, what a sentence of it boxes, or all of it."""
+    return _value(content, kind) or last_boxed(content) or unwrapped(content)
+
+
+def _record_fields(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
     found = record_field(text)
     if found is not None and isinstance(found[1], str | int | float):
-        yield AnswerCandidate(found[0], unwrapped(str(found[1])))
+        yield AnswerCandidate(found[0], _marked(str(found[1]), kind))
 
 
 def _boxed(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:

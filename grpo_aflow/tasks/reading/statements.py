@@ -82,6 +82,6 @@ def _without_marks(text: str) -> str:
     text = text.strip().strip("*_`\"'~ ✓✔✅☑🎉").removesuffix("\\\\").strip()
     while text.endswith("}") and text.count("}") > text.count("{"):
         text = text[:-1].rstrip()
-    if text.endswith(".") and not text.endswith("p.m.") and not text.endswith("a.m."):
+    if text.endswith(".") and not text.endswith(("p.m.", "a.m.", "..")):
         text = text[:-1]
     return text.rstrip(",;").strip().strip("*_`\"' ")

@@ -39,11 +39,12 @@ from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.run.weights import ADAPTER_CONFIG
 from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings, placement_of
 from grpo_aflow.services import check_machine, look, open_services, prepare_model, serve
-from grpo_aflow.training.held_out import HeldOut, check_records
+from grpo_aflow.training.held_out import HeldOut, read_records
 from grpo_aflow.training.planning import RunPlan, devices_of, plan_run
 from grpo_aflow.training.publisher import Publisher
 from grpo_aflow.training.references import References
 from grpo_aflow.training.state import Training
+from grpo_aflow.training.summary import best_step
 from grpo_aflow.training.turns import turns
 from grpo_aflow.types import Task, UserError
 
@@ -137,11 +138,13 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
             run=run,
             log_to=log_to,
             progress=progress,
+            made=read_records(run.path, begin),
         ),
         finished=begin,
         finished_version=worker.version,
         last=_last_figures(lines.metrics),
     )
+    checkpoints.best = best_step(training.held_out.scores)
     progress.status("comparing sampler and learner")
     await training.publisher.publish()
     run.update_manifest(
@@ -197,7 +200,7 @@ def _begin(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, pro
             f"{run.path} has done {done} steps and has no checkpoint any more: put its checkpoints/ back, or train "
             "again from the beginning with resume_from=0"
         )
-    check_records(run.path, step)
+    read_records(run.path, step)  # wanted again once all is open
     return lines
 
 

@@ -1,0 +1,43 @@
+"""What a run that goes on knows of the part before it: its evaluations, and which of them was the best."""
+
+import json
+import shutil
+
+import pytest
+from commands import finished
+
+from grpo_aflow.evaluation.statistics import estimate
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def gone_on(trained_run, tmp_path_factory):
+    """Two more steps behind three, of which the second did best and the third's evaluation was interrupted."""
+    folder = tmp_path_factory.mktemp("taken_up")
+    run = folder / "run"
+    shutil.copytree(trained_run, run)
+    third = run / "evaluations/step_000003.json"
+    record = json.loads(third.read_text())
+    third.unlink()
+    best = record | {"scores": {task: [1.0] * len(values) for task, values in record["scores"].items()}}
+    (run / "evaluations/step_000002.json").write_text(json.dumps(best))
+    assert estimate(json.loads((run / "evaluations/step_000000.json").read_text())["scores"]).mean < 1
+    changed = {"schedule.num_steps": 5, "schedule.eval_every": 3}
+    arguments = [f"{key}={value}" for key, value in changed.items()]
+    done = finished("train", [f"resume={run}", f"resume_with=[{','.join(changed)}]", *arguments], folder)
+    assert done.returncode == 0, done.stderr
+    return run, done.stdout
+
+
+def test_an_evaluation_that_was_interrupted_is_made(gone_on):
+    run, _ = gone_on
+    made = {path.stem for path in (run / "evaluations").glob("step_*.json")}
+    assert made == {f"step_{step:06d}" for step in (0, 2, 3, 5)}
+
+
+def test_the_best_evaluation_of_the_part_before_is_told_and_its_checkpoint_kept(gone_on):
+    run, told = gone_on
+    assert "best evaluation: checkpoints/step_000002" in told
+    kept = {path.name for path in (run / "checkpoints").iterdir()}
+    assert kept == {f"step_{step:06d}" for step in (2, 4, 5)}

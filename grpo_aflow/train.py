@@ -69,6 +69,8 @@ async def _run(training: Training, interrupt: Interrupt, stepped: Stepped) -> fl
     """Evaluate, train, evaluate; on a signal or whatever a user can correct, save and say how to resume."""
     try:
         await training.evaluate(0, interrupt)
+        if due(training.finished, training.config.schedule.eval_every):  # of an earlier part, which ended before it
+            await training.evaluate(training.finished, interrupt)
         await run_loop(training, interrupt, stepped)
         await training.evaluate(training.finished, interrupt)
     except Exception as error:

@@ -98,7 +98,7 @@ async def run_loop(training: Training, interrupt: Interrupt, stepped: Stepped = 
             batches = batched(
                 pipeline.groups(step),
                 kind=config.objective.advantage,
-                params=training.sampling(step),
+                params=training.sampling,
                 permuted=config.reward.permuted,
                 seed=config.seed,
                 step=step,

@@ -80,7 +80,12 @@ class Checkpoints:
         return checkpoint.load(self._path(step), learner)
 
     def set_aside(self, step: int) -> None:
-        """Take the checkpoints after `step` out of the run, which goes another way from there. Nothing is deleted."""
+        """Take the checkpoints after `step` out of the run, which goes another way from there. No whole one is deleted.
+
+        What a kill left of a checkpoint that was being written is. The run's lock must be held.
+        """
+        for torn in self._folder.glob(".step_*"):
+            shutil.rmtree(torn)
         for later in self.steps():
             if later > step:
                 aside = self._aside(later)

@@ -17,6 +17,7 @@ from grpo_aflow.cluster.placement import Cluster
 from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.evaluation.results import task_hash
 from grpo_aflow.executor.settings import EndpointSettings
+from grpo_aflow.learner.hardware import release_cached
 from grpo_aflow.learner.log_prob_check import Calibration, LogProbCheck
 from grpo_aflow.learner.memory.plan import NUM_BYTES, MemoryPlan
 from grpo_aflow.learner.memory.shapes import model_shape
@@ -81,9 +82,9 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     worker = await cluster.start_learner(make, model, timeline=services.timeline)
     stack.callback(worker.close)
     state = await worker.load(checkpoints, begin)
+    checkpoints.set_aside(begin)  # first: a kill in between leaves no checkpoint ahead of its lines
     if run.resumed:
         run.rewind(lines)
-    checkpoints.set_aside(begin)
     store = stack.enter_context(closing(AdapterStore(needed_bytes=_published_bytes(config, model))))
     services.watchdog.watch_path(store.folder)
     policy = sampled(opened.served, config.prompt)
@@ -224,6 +225,7 @@ async def _open_engine(
     """The policy's model, planned for its device before anything is loaded, and its sampler."""
     model = await _prepare(config, run, tasks, progress)
     check_prompts(config, model, eval_tasks)
+    await asyncio.to_thread(release_cached)  # what the warm start has left would count as other processes'
     hardware = await asyncio.to_thread(look, config)
     planned = plan_memory(config, model, tasks, hardware)
     progress.say(f"memory plan, upper estimates on {planned.render()}", style="dim")

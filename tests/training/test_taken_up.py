@@ -5,8 +5,13 @@ import shutil
 
 import pytest
 from commands import finished
+from run_cases import SMALL
 
+from grpo_aflow.config.composing import compose
 from grpo_aflow.evaluation.statistics import estimate
+from grpo_aflow.run.files import read_jsonl
+from grpo_aflow.run.folder import RunDirectory
+from grpo_aflow.train import train
 
 pytestmark = pytest.mark.slow
 
@@ -41,3 +46,22 @@ def test_the_best_evaluation_of_the_part_before_is_told_and_its_checkpoint_kept(
     assert "best evaluation: checkpoints/step_000002" in told
     kept = {path.name for path in (run / "checkpoints").iterdir()}
     assert kept == {f"step_{step:06d}" for step in (2, 4, 5)}
+
+
+class Killed(BaseException):
+    """In place of a kill."""
+
+
+def test_a_kill_while_it_goes_back_leaves_no_checkpoint_ahead_of_its_lines(trained_run, tmp_path, monkeypatch):
+    def killed(self, to):
+        raise Killed
+
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    monkeypatch.setattr(RunDirectory, "rewind", killed)
+    with pytest.raises(Killed):
+        train(compose(*SMALL, f"resume={run}", "resume_from=2"))
+    steps = [line["step"] for line in read_jsonl(run / "metrics.jsonl")]
+    newest = max(path.name for path in (run / "checkpoints").glob("step_*"))
+    assert int(newest[len("step_") :]) <= max(steps)  # else the steps between would be lost to the next resume
+    assert newest == "step_000002"

@@ -111,6 +111,7 @@ async def run_loop(training: Training, interrupt: Interrupt, stepped: Stepped = 
             with timeline.busy("learner"):
                 stats = await worker.step(schedule.learning_rate_at(step))
             training.publisher.check_trained(stats)
+            await pipeline.drop_late(worker.version)
             await training.turns.sampler()
             published = await training.publisher.publish()
             training.finish(step)

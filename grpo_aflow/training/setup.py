@@ -42,8 +42,9 @@ from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings, placement_o
 from grpo_aflow.services import check_machine, look, open_services, prepare_model, serve
 from grpo_aflow.training.held_out import HeldOut, read_records
 from grpo_aflow.training.planning import RunPlan, devices_of, plan_run
-from grpo_aflow.training.publisher import Publisher
+from grpo_aflow.training.publisher import Publisher, arithmetic_of, still_measured
 from grpo_aflow.training.references import References
+from grpo_aflow.training.replays import Replays
 from grpo_aflow.training.state import Training
 from grpo_aflow.training.summary import best_step
 from grpo_aflow.training.turns import turns
@@ -99,7 +100,21 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
         regularises_all=config.objective.regularises_all,
         temperature=lambda step: config.sampler.params(step).temperature,
     )
-    calibration = dict(state.get("calibration") or {})
+    arithmetic = arithmetic_of(config, model)
+    calibration = still_measured(state.get("calibration") or {}, arithmetic)
+    publisher = Publisher(
+        worker=worker,
+        sampler=opened.served.sampler,
+        store=store,
+        trained_limit=calibration.pop("trained_limit", 0.0),
+        arithmetic=arithmetic,
+        policies=state.get("policies"),
+        check=LogProbCheck(dtype=model.dtype, calibration=Calibration(**calibration) if calibration else None),
+        probe=probe_tokens(model, config.prompt, (eval_tasks or train_tasks)[0]),
+        max_staleness=config.schedule.max_staleness,
+        timeline=services.timeline,
+    )
+    replays = Replays(run, lines.origins, version=worker.version, policy=publisher.policy, params=config.sampler.params)
     training = Training(
         config=config,
         run=run,
@@ -112,22 +127,14 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
             config,
             policy,
             environment=environment,
-            record_ahead=run.completion,
+            record_ahead=replays.record,
             recorded=replayed(lines.recorded, worker.version, config.schedule.group_size),
+            may_replay=replays.allow,
             on_sampled=references.refer,
         ),
         worker=worker,
         references=references,
-        publisher=Publisher(
-            worker=worker,
-            sampler=opened.served.sampler,
-            store=store,
-            trained_limit=calibration.pop("trained_limit", 0.0),
-            check=LogProbCheck(dtype=model.dtype, calibration=Calibration(**calibration) if calibration else None),
-            probe=probe_tokens(model, config.prompt, (eval_tasks or train_tasks)[0]),
-            max_staleness=config.schedule.max_staleness,
-            timeline=services.timeline,
-        ),
+        publisher=publisher,
         turns=turns(config.sampler, opened.served, services.timeline),
         checkpoints=checkpoints,
         stream=stream,

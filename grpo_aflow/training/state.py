@@ -123,7 +123,8 @@ class Training:
 
     async def save(self) -> Path:
         """Write the checkpoint of the last finished step, unless there is one."""
-        return await self.worker.save(self.checkpoints, self.finished, {"calibration": self.publisher.calibration})
+        extra = {"calibration": self.publisher.calibration, "policies": self.publisher.policies}
+        return await self.worker.save(self.checkpoints, self.finished, extra)
 
     async def rescue(self, error: UserError) -> str:
         """Save what the early end by `error` leaves, and say how to go on; a half-done step is done again."""

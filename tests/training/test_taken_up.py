@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from commands import finished
-from run_cases import SMALL
+from run_cases import SMALL, adapter_of
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.evaluation.statistics import estimate
@@ -65,3 +65,25 @@ def test_a_kill_while_it_goes_back_leaves_no_checkpoint_ahead_of_its_lines(train
     newest = max(path.name for path in (run / "checkpoints").glob("step_*"))
     assert int(newest[len("step_") :]) <= max(steps)  # else the steps between would be lost to the next resume
     assert newest == "step_000002"
+
+
+def completions(run):
+    return [line for line in read_jsonl(run / "rollouts.jsonl") if line["kind"] == "completion"]
+
+
+@pytest.mark.parametrize("rate", [None, 6e-4], ids=["unchanged", "another learning rate"])
+def test_what_versions_that_are_made_again_had_drawn_is_replayed_only_where_they_are_the_same(
+    trained_run, tmp_path, rate
+):
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    key = "schedule.learning_rate"
+    changed = [] if rate is None else [f"resume_with=[{key}]", f"{key}={rate}"]
+    done = finished("train", [f"resume={run}", "resume_from=0", *changed], tmp_path)
+    assert done.returncode == 0, done.stderr
+    before, after = completions(trained_run), completions(run)
+    assert after[: len(before)] == before
+    anew = {line["step"] for line in after[len(before) :]}
+    assert anew == (set() if rate is None else {2, 3})  # the first step is drawn from the same version 0
+    if rate is None:
+        assert adapter_of(run, 3) == adapter_of(trained_run, 3)

@@ -69,6 +69,8 @@ async def _run(training: Training, interrupt: Interrupt, stepped: Stepped) -> fl
     """Evaluate, train, evaluate; on a signal or whatever a user can correct, save and say how to resume."""
     try:
         await training.evaluate(0, interrupt)
+        if due(training.finished, training.config.schedule.eval_every):  # of an earlier part, which ended before it
+            await training.evaluate(training.finished, interrupt)
         await run_loop(training, interrupt, stepped)
         await training.evaluate(training.finished, interrupt)
     except Exception as error:
@@ -96,7 +98,7 @@ async def run_loop(training: Training, interrupt: Interrupt, stepped: Stepped = 
             batches = batched(
                 pipeline.groups(step),
                 kind=config.objective.advantage,
-                params=training.sampling(step),
+                params=training.sampling,
                 permuted=config.reward.permuted,
                 seed=config.seed,
                 step=step,
@@ -109,6 +111,7 @@ async def run_loop(training: Training, interrupt: Interrupt, stepped: Stepped = 
             with timeline.busy("learner"):
                 stats = await worker.step(schedule.learning_rate_at(step))
             training.publisher.check_trained(stats)
+            await pipeline.drop_late(worker.version)
             await training.turns.sampler()
             published = await training.publisher.publish()
             training.finish(step)

@@ -213,7 +213,8 @@ async def run(folder: Path, *, steps: int, prompts: int, group_size: int, interp
         started = time.process_time()
         for step in range(1, steps + 1):
             groups = pipeline.groups(step)
-            async for _, group, batch in batched(groups, kind=kind, params=PARAMS, permuted=False, seed=0, step=step):
+            batches = batched(groups, kind=kind, params=lambda _: PARAMS, permuted=False, seed=0, step=step)
+            async for _, group, batch in batches:
                 for rollout, advantage in zip(group.rollouts, batch.advantages, strict=True):
                     assert rollout.status == RolloutStatus.COMPLETED, (rollout.status, rollout.findings)
                     directory.rollout((group.step, group.index, rollout.member), rollout, advantage)

@@ -7,7 +7,7 @@ permutation of rewards. Everything else streams, in the order of arrival, each g
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 from grpo_aflow.rollout.advantage import advantages, group_advantages
 from grpo_aflow.rollout.seeds import derive_seed
@@ -15,18 +15,17 @@ from grpo_aflow.types import AdvantageKind, RolloutGroup, SamplingParams, Traini
 
 Placed = tuple[int, RolloutGroup]  # a group with its place in the step's order
 Batched = tuple[int, RolloutGroup, TrainingGroup]
+Params = Callable[[int], SamplingParams]  # of a step; a late group was drawn with those of its own
 
 
-async def streamed(
-    groups: AsyncIterator[Placed], *, kind: AdvantageKind, params: SamplingParams
-) -> AsyncGenerator[Batched]:
+async def streamed(groups: AsyncIterator[Placed], *, kind: AdvantageKind, params: Params) -> AsyncGenerator[Batched]:
     """Each group with its advantages, the moment it is in."""
     async for place, group in groups:
-        yield place, group, training_group(group, group_advantages(_rewards(group), kind), params)
+        yield place, group, training_group(group, group_advantages(_rewards(group), kind), params(group.step))
 
 
 async def gathered(
-    groups: AsyncIterator[Placed], *, kind: AdvantageKind, params: SamplingParams, permutation_seed: int | None
+    groups: AsyncIterator[Placed], *, kind: AdvantageKind, params: Params, permutation_seed: int | None
 ) -> AsyncGenerator[Batched]:
     """The groups of a step once all are in; with a seed, their rewards are first permuted across the whole step."""
     whole = sorted([placed async for placed in groups], key=lambda placed: placed[0])
@@ -34,14 +33,14 @@ async def gathered(
     if permutation_seed is not None:
         rewards = permuted(rewards, permutation_seed)
     for (place, group), values in zip(whole, advantages(rewards, kind), strict=True):
-        yield place, group, training_group(group, values, params)
+        yield place, group, training_group(group, values, params(group.step))
 
 
 def batched(
     groups: AsyncIterator[Placed],
     *,
     kind: AdvantageKind,
-    params: SamplingParams,
+    params: Params,
     permuted: bool,
     seed: int,
     step: int,

@@ -1,7 +1,7 @@
 """One task -> one RolloutGroup, streaming: a completion goes to its environment the moment it is sampled.
 
 Everything random is drawn from (seed, step, group, member), so a draw does not depend on what arrives when. A
-completion that an earlier, killed run already recorded is replayed rather than sampled again.
+completion that an earlier, killed run already recorded is replayed rather than sampled again, where it may be.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ EVALUATION = -1  # the step number of rollouts that are not trained on
 
 Sampled = Callable[[int, int, tuple[int, ...], list[Completion]], None]  # step, group index, prompt, completions
 Recorded = Callable[[RolloutKey, str, tuple[int, ...], Completion], None]  # key, task id, prompt, completion
+MayReplay = Callable[[RolloutKey, tuple[int, ...], Completion], bool]  # key, prompt, completion
+
+
+def always(key: RolloutKey, prompt_ids: tuple[int, ...], completion: Completion) -> bool:
+    """Whatever was recorded is replayed."""
+    return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +44,7 @@ class Rollouter:
     timeline: Timeline
     record_ahead: Recorded | None = None  # writes a completion before its execution starts
     recorded: Mapping[RolloutKey, Completion] = field(default_factory=dict)  # to be replayed
+    may_replay: MayReplay = always  # asked of each when its group begins
     on_sampled: Sampled | None = None  # told of a group's completions as soon as all are there, rewards or not
 
     async def group(
@@ -80,14 +87,16 @@ class Rollouter:
         params: SamplingParams,
         version: int,
     ) -> AsyncGenerator[tuple[int, Completion]]:
-        known = {m: self.recorded[step, index, m] for m in range(size) if (step, index, m) in self.recorded}
+        keys = [(step, index, member) for member in range(size) if (step, index, member) in self.recorded]
+        known = {key[2]: self.recorded[key] for key in keys if self.may_replay(key, prompt_ids, self.recorded[key])}
+        # A group never mixes versions: what a killed run had begun is finished under the version it began with.
+        version = next((completion.version for completion in known.values()), version)
+        known = {member: completion for member, completion in known.items() if completion.version == version}
         for member, completion in known.items():
             yield member, completion
         missing = [member for member in range(size) if member not in known]
         if not missing:
             return
-        # A group never mixes versions: what a killed run had begun is finished under the version it began with.
-        version = next((completion.version for completion in known.values()), version)
         seeds = [derive_seed(self.seed, step, index, member) for member in range(size)]
         with self.timeline.busy("sampler"):
             stream = self.policy.draw(task, prompt_ids, seeds=seeds, members=missing, params=params, version=version)
@@ -121,6 +130,7 @@ def make_rollouter(
     environment: Environment | None = None,
     record_ahead: Recorded | None = None,
     recorded: Mapping[RolloutKey, Completion] | None = None,
+    may_replay: MayReplay = always,
     on_sampled: Sampled | None = None,
 ) -> Rollouter:
     """Policy and rubric of `config` on open services: the rollouts of training and evaluation alike.
@@ -135,5 +145,6 @@ def make_rollouter(
         timeline=services.timeline,
         record_ahead=record_ahead,
         recorded=recorded or {},
+        may_replay=may_replay,
         on_sampled=on_sampled,
     )

@@ -49,6 +49,7 @@ class Lines:
     step: int
     metrics: list[dict[str, Any]]
     recorded: dict[RolloutKey, Completion]  # drawn after that step: they are replayed
+    origins: dict[RolloutKey, str]  # what they were drawn from, where their lines say it
     dropped: dict[str, set[int]]  # by file: the lines, counted from 0, of what came after
 
 
@@ -138,9 +139,19 @@ class RunDirectory:
     def metrics(self, values: Mapping[str, float]) -> None:
         self._append(METRICS, values)
 
-    def completion(self, key: RolloutKey, task_id: str, prompt_ids: tuple[int, ...], completion: Completion) -> None:
-        """Write a completion ahead of its execution."""
-        self._append(ROLLOUTS, completion_line(key, task_id, prompt_ids, completion))
+    def completion(
+        self,
+        key: RolloutKey,
+        task_id: str,
+        prompt_ids: tuple[int, ...],
+        completion: Completion,
+        origin: str | None = None,
+    ) -> None:
+        """Write a completion ahead of its execution; it takes the place of an earlier one of its key.
+
+        origin: a digest of what it was drawn from.
+        """
+        self._append(ROLLOUTS, completion_line(key, task_id, prompt_ids, completion, origin))
 
     def rollout(
         self, key: RolloutKey, rollout: Rollout, advantage: float | None, file: str = ROLLOUTS
@@ -162,12 +173,17 @@ class RunDirectory:
     def lines_until(self, step: int) -> Lines:
         """What a run that goes on behind `step` keeps of its files. Raises UserError for a line that cannot be read."""
         recorded, later = {}, set()
+        origins: dict[RolloutKey, str] = {}
         for number, (line, raw, where) in enumerate(typed_lines(self.path / ROLLOUTS, MemberLine)):
             if line.step > step and line.kind == "completion":
                 try:
-                    recorded[line.key] = read_completion(json.loads(raw))
+                    content = json.loads(raw)
+                    recorded[line.key] = read_completion(content)
                 except ValueError as error:
                     raise unreadable(where, error) from error
+                origins.pop(line.key, None)  # of an earlier draw
+                if "origin" in content:
+                    origins[line.key] = content["origin"]
             elif line.step > step:
                 later.add(number)
         metrics, undone = [], set()
@@ -176,7 +192,8 @@ class RunDirectory:
                 undone.add(number)
             else:
                 metrics.append(json.loads(raw))
-        return Lines(step=step, metrics=metrics, recorded=recorded, dropped={ROLLOUTS: later, METRICS: undone})
+        dropped = {ROLLOUTS: later, METRICS: undone}
+        return Lines(step=step, metrics=metrics, recorded=recorded, origins=origins, dropped=dropped)
 
     def rewind(self, to: Lines) -> None:
         """Forget what came after a step, except the completions that are replayed."""

@@ -90,7 +90,7 @@ METRICS: Sequence[Metric] = (
     Metric("mismatch/mean_abs_logp", "nats", "mean absolute difference"),
     Metric("mismatch/kl_k3", "nats", "KL of sampler to learner, Schulman's k3 estimate"),
     Metric("mismatch/ess", "share", "effective sample size of the importance weights"),
-    Metric("mismatch/corrected", "share", "tokens or sequences whose importance weight was truncated or masked"),
+    Metric("mismatch/corrected", "share", "tokens whose importance weight, or their sequence's, was cut or masked"),
     Metric("mismatch/out_of_support", "share", "tokens outside the learner's truncated distribution (top_p, top_k)"),
     # --- publishing: the log-prob check
     Metric("gate/disagreement", "nats", "the log-prob check's difference of sampler and learner under the new version"),

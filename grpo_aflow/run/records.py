@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -34,9 +35,9 @@ class MemberLine:
 
 
 def completion_line(
-    key: RolloutKey, task_id: str, prompt_ids: tuple[int, ...], completion: Completion
+    key: RolloutKey, task_id: str, prompt_ids: tuple[int, ...], completion: Completion, origin: str | None = None
 ) -> dict[str, Any]:
-    """A completion as plain data, token ids included."""
+    """A completion as plain data, token ids included. origin: a digest of what it was drawn from."""
     step, index, member = key
     line = {"kind": "completion", "step": step, "group": index, "member": member, "task": task_id}
     return {
@@ -47,6 +48,7 @@ def completion_line(
         "text": completion.text,
         "finish_reason": completion.finish_reason,
         "version": completion.version,
+        **({} if origin is None else {"origin": origin}),
     }
 
 
@@ -95,14 +97,12 @@ def _fields(record: Finding | OperatorCall | Grade) -> dict[str, Any]:
 def replayed(recorded: Mapping[RolloutKey, Completion], version: int, group_size: int) -> dict[RolloutKey, Completion]:
     """Of the completions that a killed run left behind, those that may be replayed when it resumes at `version`.
 
-    A group that is not whole and was begun under a version older than the checkpoint's cannot be finished under that
-    version any more: it is drawn anew.
+    A group that is not whole under one version, and was begun under one older than the checkpoint's, cannot be finished
+    under that version any more: it is drawn anew.
     """
-    members: dict[tuple[int, int], int] = {}
-    for step, index, _ in recorded:
-        members[step, index] = members.get((step, index), 0) + 1
+    members = Counter((step, index, completion.version) for (step, index, _), completion in recorded.items())
     return {
-        key: completion
-        for key, completion in recorded.items()
-        if members[key[0], key[1]] == group_size or completion.version >= version
+        (step, index, member): completion
+        for (step, index, member), completion in recorded.items()
+        if members[step, index, completion.version] == group_size or completion.version >= version
     }

@@ -1,14 +1,15 @@
 """Evaluations of a training run: the current version on the held-out tasks, and how much there is to learn.
 
-Each is kept in the run folder (`evaluations/step_000020.json`), so that a resumed run measures nothing twice. The best
-reference, the best known workflow of each domain, is measured once, beside the policy before training.
+Each is kept in the run folder (`evaluations/step_000020.json`), so that a resumed run measures nothing twice and knows
+which was the best. The best reference, the best known workflow of each domain, is measured once, beside the policy
+before training.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,10 @@ class Record:
 
 
 class HeldOut:
-    """Evaluates on the held-out tasks; `scores` and `compositions` are by evaluation name ("step_000020")."""
+    """Evaluates on the held-out tasks; `scores` and `compositions` are by evaluation name ("step_000020").
+
+    made: the records of the evaluations that an earlier part of the run has made, by name (see `read_records`).
+    """
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class HeldOut:
         run: RunDirectory,
         log_to: Logs,
         progress: Progress,
+        made: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self.tasks = tasks
         self.scores: dict[str, Scores] = {}
@@ -63,29 +68,31 @@ class HeldOut:
         self._run = run
         self._log_to = log_to
         self._progress = progress
+        for name, record in made.items():
+            self._take(name, record)
 
     @property
     def settings(self) -> Evaluation:
         return self._config.eval
 
-    async def accuracy(self, step: int, version: int, interrupt: Interrupt) -> float | None:
-        """Exact accuracy of the policy after `step`; None where nothing is held out."""
+    async def evaluate(self, step: int, version: int, interrupt: Interrupt) -> None:
+        """Evaluate the policy after `step`, which is `version`; nothing to do where nothing is held out."""
         if not self.tasks:
-            return None
-        scores = await self._evaluated(f"step_{step:06d}", self._rollouter, version, interrupt)
+            return
+        await self._evaluate(f"step_{step:06d}", self._rollouter, version, interrupt)
         if step == 0 and self.settings.best_reference:
-            await self._evaluated(BEST_REFERENCE, self._best_reference(), version, interrupt)
-        return sum(map(sum, scores.values())) / max(1, sum(map(len, scores.values())))
+            await self._evaluate(BEST_REFERENCE, self._best_reference(), version, interrupt)
 
-    async def _evaluated(self, name: str, rollouter: Rollouter, version: int, interrupt: Interrupt) -> Scores:
-        """The scores of an evaluation, from its file where an earlier part of the run has made it."""
+    async def _evaluate(self, name: str, rollouter: Rollouter, version: int, interrupt: Interrupt) -> None:
+        """Make an evaluation, unless an earlier part of the run has made it."""
         file = self._run.path / "evaluations" / f"{name}.json"
         if not file.is_file():
             result = await interrupt.until(self._measured(name, rollouter, version))
             self._keep(name, result, file)
-        record = read_record(file)
+        self._take(name, read_record(file))
+
+    def _take(self, name: str, record: Mapping[str, Any]) -> None:
         self.scores[name], self.compositions[name] = record["scores"], Composition(**record["composition"])
-        return self.scores[name]
 
     async def _measured(self, name: str, rollouter: Rollouter, version: int) -> Result:
         done, what = 0, f"evaluating {name}"
@@ -130,8 +137,11 @@ def read_record(file: Path) -> dict[str, Any]:
     return read_object(file, Record, "delete it, and what it held is evaluated again")
 
 
-def check_records(run: Path, step: int) -> None:
-    """Raise UserError where the record of an evaluation until `step` cannot be read: it is wanted at the run's end."""
-    for file in sorted((run / "evaluations").glob("*.json")):
-        if file.stem == BEST_REFERENCE or int(file.stem[len("step_") :]) <= step:
-            read_record(file)
+def read_records(run: Path, step: int) -> dict[str, dict[str, Any]]:
+    """The records of the evaluations until `step`, by name. Raises UserError where one cannot be read."""
+    files = sorted((run / "evaluations").glob("*.json"))
+    return {
+        file.stem: read_record(file)
+        for file in files
+        if file.stem == BEST_REFERENCE or int(file.stem[len("step_") :]) <= step
+    }

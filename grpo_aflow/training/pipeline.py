@@ -105,6 +105,16 @@ class Pipeline:
                 yield place + i, group
             index, place = index + number, place + number
 
+    async def drop_late(self, version: int) -> None:
+        """End the late groups that would be beyond the staleness bound under `version`.
+
+        Called before that one is published: what they sample from an older version would keep it from being retired.
+        """
+        beyond = [late for late in self._late if version - late[1] > self._schedule.max_staleness]
+        self._late = [late for late in self._late if late not in beyond]
+        self.counts.late_dropped += len(beyond)
+        await _cancel([running for running, _ in beyond])
+
     async def close(self) -> None:
         groups = [*self._late, *(group for groups in self._steps.values() for group in groups)]
         await _cancel([*self._refills, *(running for running, _ in groups)])
@@ -121,12 +131,10 @@ class Pipeline:
 
     async def _late_groups(self) -> AsyncGenerator[RolloutGroup]:
         """Groups of earlier steps that are in by now; those beyond the staleness bound are ended."""
+        await self.drop_late(self._version())
         waiting, self._late = self._late, []
         for running, version in waiting:
-            if self._version() - version > self._schedule.max_staleness:
-                await _cancel([running])
-                self.counts.late_dropped += 1
-            elif running.done():
+            if running.done():
                 self.counts.late_used += 1
                 yield running.result()
             else:

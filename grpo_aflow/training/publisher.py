@@ -11,23 +11,27 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
+from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.learner.log_prob_check import FACTOR, FLOOR, LogProbCheck, Scored
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.learner.worker import LearnerWorker
-from grpo_aflow.protocols import Sampler
+from grpo_aflow.protocols import PreparedModel, Sampler
 from grpo_aflow.run.timing import Timeline
-from grpo_aflow.types import InfrastructureError, SelfTestFailed
+from grpo_aflow.types import Adapter, InfrastructureError, SelfTestFailed
 
 CHECK_TOKENS = 256  # of the probe, at every publish
+ARITHMETIC = "of"  # beside the figures that were measured of it
 
 
 class Publisher:
     """Publishes the learner's current version; retires those that nobody may use any more.
 
     probe: the text of the log-prob check; all of it is scored once, under the base, where the tolerance is to be
-    measured, and its first CHECK_TOKENS at every publish. trained_limit: of `check_trained`, from the run that is
-    resumed (0: measured at the first step).
+    measured, and its first CHECK_TOKENS at every publish. arithmetic: what measured figures depend on.
+    Of the run that is resumed: trained_limit, of `check_trained` (0: measured at the first step), and policies, as
+    they were saved.
     """
 
     def __init__(
@@ -41,6 +45,8 @@ class Publisher:
         max_staleness: int,
         timeline: Timeline,
         trained_limit: float = 0.0,
+        arithmetic: Mapping[str, Any] | None = None,
+        policies: Mapping[str, str] | None = None,
     ) -> None:
         self._worker = worker
         self._sampler = sampler
@@ -51,6 +57,8 @@ class Publisher:
         self._timeline = timeline
         self._live: list[int] = []
         self._trained_limit = trained_limit
+        self._arithmetic = dict(arithmetic or {})
+        self._policies = {int(version): policy for version, policy in (policies or {}).items()}
         self._base: dict[str, Scored] = {}  # by engine
         self._earlier: dict[str, Scored] = {}  # by engine: under the last version that was told from its forerunner
 
@@ -60,10 +68,22 @@ class Publisher:
         return self._live[-1]
 
     @property
-    def calibration(self) -> dict[str, float]:
-        """What was measured of this machine's arithmetic, for the checkpoint: a resumed run measures nothing anew."""
+    def calibration(self) -> dict[str, Any]:
+        """What was measured of which arithmetic, for the checkpoint: a resumed run measures nothing anew."""
         measured = self._check.calibration
-        return {} if measured is None else {**asdict(measured), "trained_limit": self._trained_limit}
+        if measured is None:
+            return {}
+        return {**asdict(measured), "trained_limit": self._trained_limit, ARITHMETIC: self._arithmetic}
+
+    @property
+    def policies(self) -> dict[str, str]:
+        """By version, for the checkpoint: which policies groups that are under way may have been drawn from."""
+        oldest = self.version - self._max_staleness
+        return {str(version): policy for version, policy in self._policies.items() if version >= oldest}
+
+    def policy(self, version: int) -> str | None:
+        """The digest of a version's weights; None where this run, as it is, has not published it."""
+        return self._policies.get(version)
 
     @property
     def num_versions(self) -> int:
@@ -77,7 +97,8 @@ class Publisher:
             return {"gate/disagreement": 0.0}
         with self._timeline.busy("publish"):
             adapter = await self._worker.publish(self._store)
-            await self._sampler.publish(adapter)
+            digest, _ = await asyncio.gather(_digest(adapter), self._sampler.publish(adapter))
+            self._policies[version] = digest
             self._live.append(version)
         with self._timeline.busy("gate"):
             figures = await self._checked(version)
@@ -153,3 +174,21 @@ class Publisher:
             oldest = self._live.pop(0)
             await self._sampler.retire(oldest)
             self._store.remove(oldest)
+
+
+def arithmetic_of(config: TrainConfig, model: PreparedModel) -> dict[str, Any]:
+    """What the differences between sampler and learner depend on."""
+    devices = {"dtype": model.dtype, "devices": [model.device, model.sampler_device]}
+    return {**{group: config.plain[group] for group in ("model", "sampler", "learner")}, **devices}
+
+
+def still_measured(saved: Mapping[str, Any], arithmetic: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a saved `Publisher.calibration` that hold for this arithmetic; none where it was another one."""
+    figures = {name: value for name, value in saved.items() if name != ARITHMETIC}
+    return figures if saved.get(ARITHMETIC) == arithmetic else {}
+
+
+async def _digest(adapter: Adapter) -> str:
+    from grpo_aflow.learner.policy.adapter import adapter_id
+
+    return await asyncio.to_thread(adapter_id, adapter.path)

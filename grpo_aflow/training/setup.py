@@ -17,6 +17,7 @@ from grpo_aflow.cluster.placement import Cluster
 from grpo_aflow.config.schema import TrainConfig
 from grpo_aflow.evaluation.results import task_hash
 from grpo_aflow.executor.settings import EndpointSettings
+from grpo_aflow.learner.hardware import release_cached
 from grpo_aflow.learner.log_prob_check import Calibration, LogProbCheck
 from grpo_aflow.learner.memory.plan import NUM_BYTES, MemoryPlan
 from grpo_aflow.learner.memory.shapes import model_shape
@@ -39,11 +40,13 @@ from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.run.weights import ADAPTER_CONFIG
 from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings, placement_of
 from grpo_aflow.services import check_machine, look, open_services, prepare_model, serve
-from grpo_aflow.training.held_out import HeldOut, check_records
+from grpo_aflow.training.held_out import HeldOut, read_records
 from grpo_aflow.training.planning import RunPlan, devices_of, plan_run
-from grpo_aflow.training.publisher import Publisher
+from grpo_aflow.training.publisher import Publisher, arithmetic_of, still_measured
 from grpo_aflow.training.references import References
+from grpo_aflow.training.replays import Replays
 from grpo_aflow.training.state import Training
+from grpo_aflow.training.summary import best_step
 from grpo_aflow.training.turns import turns
 from grpo_aflow.types import Task, UserError
 
@@ -80,9 +83,9 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     worker = await cluster.start_learner(make, model, timeline=services.timeline)
     stack.callback(worker.close)
     state = await worker.load(checkpoints, begin)
+    checkpoints.set_aside(begin)  # first: a kill in between leaves no checkpoint ahead of its lines
     if run.resumed:
         run.rewind(lines)
-    checkpoints.set_aside(begin)
     store = stack.enter_context(closing(AdapterStore(needed_bytes=_published_bytes(config, model))))
     services.watchdog.watch_path(store.folder)
     policy = sampled(opened.served, config.prompt)
@@ -97,7 +100,21 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
         regularises_all=config.objective.regularises_all,
         temperature=lambda step: config.sampler.params(step).temperature,
     )
-    calibration = dict(state.get("calibration") or {})
+    arithmetic = arithmetic_of(config, model)
+    calibration = still_measured(state.get("calibration") or {}, arithmetic)
+    publisher = Publisher(
+        worker=worker,
+        sampler=opened.served.sampler,
+        store=store,
+        trained_limit=calibration.pop("trained_limit", 0.0),
+        arithmetic=arithmetic,
+        policies=state.get("policies"),
+        check=LogProbCheck(dtype=model.dtype, calibration=Calibration(**calibration) if calibration else None),
+        probe=probe_tokens(model, config.prompt, (eval_tasks or train_tasks)[0]),
+        max_staleness=config.schedule.max_staleness,
+        timeline=services.timeline,
+    )
+    replays = Replays(run, lines.origins, version=worker.version, policy=publisher.policy, params=config.sampler.params)
     training = Training(
         config=config,
         run=run,
@@ -110,22 +127,14 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
             config,
             policy,
             environment=environment,
-            record_ahead=run.completion,
+            record_ahead=replays.record,
             recorded=replayed(lines.recorded, worker.version, config.schedule.group_size),
+            may_replay=replays.allow,
             on_sampled=references.refer,
         ),
         worker=worker,
         references=references,
-        publisher=Publisher(
-            worker=worker,
-            sampler=opened.served.sampler,
-            store=store,
-            trained_limit=calibration.pop("trained_limit", 0.0),
-            check=LogProbCheck(dtype=model.dtype, calibration=Calibration(**calibration) if calibration else None),
-            probe=probe_tokens(model, config.prompt, (eval_tasks or train_tasks)[0]),
-            max_staleness=config.schedule.max_staleness,
-            timeline=services.timeline,
-        ),
+        publisher=publisher,
         turns=turns(config.sampler, opened.served, services.timeline),
         checkpoints=checkpoints,
         stream=stream,
@@ -137,11 +146,13 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
             run=run,
             log_to=log_to,
             progress=progress,
+            made=read_records(run.path, begin),
         ),
         finished=begin,
         finished_version=worker.version,
         last=_last_figures(lines.metrics),
     )
+    checkpoints.best = best_step(training.held_out.scores)
     progress.status("comparing sampler and learner")
     await training.publisher.publish()
     run.update_manifest(
@@ -197,7 +208,7 @@ def _begin(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, pro
             f"{run.path} has done {done} steps and has no checkpoint any more: put its checkpoints/ back, or train "
             "again from the beginning with resume_from=0"
         )
-    check_records(run.path, step)
+    read_records(run.path, step)  # wanted again once all is open
     return lines
 
 
@@ -221,6 +232,7 @@ async def _open_engine(
     """The policy's model, planned for its device before anything is loaded, and its sampler."""
     model = await _prepare(config, run, tasks, progress)
     check_prompts(config, model, eval_tasks)
+    await asyncio.to_thread(release_cached)  # what the warm start has left would count as other processes'
     hardware = await asyncio.to_thread(look, config)
     planned = plan_memory(config, model, tasks, hardware)
     progress.say(f"memory plan, upper estimates on {planned.render()}", style="dim")

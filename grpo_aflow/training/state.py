@@ -28,7 +28,7 @@ from grpo_aflow.training.held_out import HeldOut
 from grpo_aflow.training.pipeline import Pipeline
 from grpo_aflow.training.publisher import Publisher
 from grpo_aflow.training.references import References
-from grpo_aflow.training.summary import last_lines
+from grpo_aflow.training.summary import best_step, last_lines
 from grpo_aflow.training.turns import Turns
 from grpo_aflow.types import (
     InfrastructureError,
@@ -123,7 +123,8 @@ class Training:
 
     async def save(self) -> Path:
         """Write the checkpoint of the last finished step, unless there is one."""
-        return await self.worker.save(self.checkpoints, self.finished, {"calibration": self.publisher.calibration})
+        extra = {"calibration": self.publisher.calibration, "policies": self.publisher.policies}
+        return await self.worker.save(self.checkpoints, self.finished, extra)
 
     async def rescue(self, error: UserError) -> str:
         """Save what the early end by `error` leaves, and say how to go on; a half-done step is done again."""
@@ -159,11 +160,10 @@ class Training:
 
     async def evaluate(self, step: int, interrupt: Interrupt) -> None:
         """Evaluate the current version on the held-out tasks; the best one's checkpoint is kept."""
-        accuracy = await self.held_out.accuracy(step, self.publisher.version, interrupt)
-        if accuracy is not None and (self.checkpoints.best is None or accuracy > self.checkpoints.best[0]):
-            self.checkpoints.best = (accuracy, step)
-            if step:
-                await self.save()
+        await self.held_out.evaluate(step, self.publisher.version, interrupt)
+        best = self.checkpoints.best = best_step(self.held_out.scores)
+        if step and step == best:
+            await self.save()
 
     def report(self) -> float:
         """Print the last lines of the run and return its value."""

@@ -41,16 +41,24 @@ def last_lines(
         f"held-out accuracy: {estimate(before)} -> {estimate(after)}, gain {gain} "
         f"(95 % intervals, {gain.num_rollouts} paired rollouts on {gain.num_tasks} tasks)"
     )
-    if len(steps) > 2:
-        lines.append(_best(scores, steps))
+    best_of_all = best_step(scores)
+    if len(steps) > 2 and best_of_all is not None:
+        lines.append(_best(scores, steps, f"step_{best_of_all:06d}"))
     if steps[-1] in compositions:
         lines.append(_composed(compositions[steps[-1]]))
     return lines, estimate(after).mean
 
 
-def _best(scores: Mapping[str, Scores], steps: Sequence[str]) -> str:
-    """The best of several evaluations, the earlier of equals; its checkpoint is the one that is kept for good."""
-    best = max(steps, key=lambda name: estimate(scores[name]).mean)
+def best_step(scores: Mapping[str, Scores]) -> int | None:
+    """The step whose policy did best, the earlier of equals, whose checkpoint is kept for good; None: nothing counts.
+
+    scores: as for `last_lines`.
+    """
+    means = {int(name[5:]): estimate(scores[name]).mean for name in sorted(scores) if name.startswith("step_")}
+    return max((step for step, mean in means.items() if not math.isnan(mean)), key=means.__getitem__, default=None)
+
+
+def _best(scores: Mapping[str, Scores], steps: Sequence[str], best: str) -> str:
     where = "before training" if best == steps[0] else f"checkpoints/{best}"
     return (
         f"best evaluation: {where}, {estimate(scores[best])}, chosen among {len(steps)}, "

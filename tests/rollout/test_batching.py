@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from rollouts import group, rollout
@@ -25,7 +26,7 @@ async def stream(groups, pulled):
 
 async def collect(kind, *, permute=False, seed=0, groups=None, number=1):
     pulled, seen = [], []
-    options = {"kind": kind, "params": PARAMS, "permuted": permute, "seed": seed, "step": number}
+    options = {"kind": kind, "params": lambda step: PARAMS, "permuted": permute, "seed": seed, "step": number}
     async for _, _, batch in batched(stream(groups or step(), pulled), **options):
         seen.append((len(pulled), batch))
     return seen
@@ -45,9 +46,18 @@ async def test_group_kinds_stream():
 
 @pytest.mark.parametrize("kind", [AdvantageKind.none, AdvantageKind.batch_std])
 async def test_each_group_keeps_its_place(kind):
-    options = {"kind": kind, "params": PARAMS, "permuted": False, "seed": 0, "step": 1}
+    options = {"kind": kind, "params": lambda step: PARAMS, "permuted": False, "seed": 0, "step": 1}
     seen = [(place, item) async for place, item, _ in batched(stream(step(), []), **options)]
     assert repr(seen) == repr(list(enumerate(step())))  # by its text: a masked reward is NaN
+
+
+@pytest.mark.parametrize("kind", [AdvantageKind.none, AdvantageKind.batch_std])
+async def test_a_late_group_is_trained_on_at_the_temperature_of_its_own_step(kind):
+    late = group(rollout(reward=1.0), rollout(reward=0.0, member=1), step=1, index=2)
+    own = group(rollout(reward=1.0), rollout(reward=0.0, member=1), step=2)
+    options = {"kind": kind, "params": lambda step: replace(PARAMS, temperature=1 / step), "permuted": False}
+    batches = batched(stream([own, late], []), **options, seed=0, step=2)
+    assert [(group.step, batch.temperature) async for _, group, batch in batches] == [(2, 0.5), (1, 1.0)]
 
 
 async def test_a_deviation_over_the_batch_waits_for_it():

@@ -6,6 +6,7 @@ from rollouts import TASK, group, rollout
 from schedules import schedule
 
 from grpo_aflow.rollout.advantage import informative
+from grpo_aflow.sampler.versions import ServedVersions
 from grpo_aflow.training.pipeline import Pipeline
 
 GOOD = (rollout(1.0, reward=1.0), rollout(0.0, member=1, reward=0.0))
@@ -137,3 +138,30 @@ async def test_a_fault_reaches_the_loop():
     with pytest.raises(RuntimeError, match="engine died"):
         [g async for g in pipeline.groups(1)]
     await pipeline.close()
+
+
+async def test_a_straggler_that_could_only_be_dropped_does_not_keep_a_version_from_being_retired():
+    """It is ended before the next version is published; one that may still be used is left alone."""
+    for staleness, straggler in ((0, 1), (1, 2)):
+        world, versions = World(delays={(1, 1): 60}), ServedVersions()
+        start = world.start
+
+        async def holding(task, step, index, version, start=start, versions=versions):
+            with versions.hold(version):
+                return await start(task, step, index, version)
+
+        world.start = holding
+        versions.add(0, "v0")
+        pipeline = world.pipeline(group_deadline_s=0.02, max_staleness=staleness)
+        for step in range(1, straggler + 1):
+            assert (1, 1) not in [(g.step, g.index) async for _, g in pipeline.groups(step)]
+            assert (1, 1) not in world.ended
+            await pipeline.drop_late(step)
+            versions.add(step, f"v{step}")
+            world.version = step
+            pipeline.advance(step)
+        assert pipeline.counts.late_dropped == 1
+        assert (1, 1) in world.ended
+        async with asyncio.timeout(5):
+            await versions.remove(0)
+        await pipeline.close()

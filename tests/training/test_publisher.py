@@ -1,18 +1,26 @@
 """What a published version is told to be, when it is not the learner's."""
 
+import hashlib
+import json
 import math
+from types import SimpleNamespace
 
 import numpy
 import pytest
 
+from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.log_prob_check import Calibration, LogProbCheck
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.run.timing import Timeline
-from grpo_aflow.training.publisher import Publisher
+from grpo_aflow.training.publisher import Publisher, arithmetic_of, still_measured
 from grpo_aflow.types import SelfTestFailed
 
 PROBE = tuple(range(8))
 BEFORE = (-1.0,) * (len(PROBE) - 1)
+
+
+def save(folder):
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
 
 
 class Side:
@@ -24,7 +32,7 @@ class Side:
         self._sampler, self._learner = sampler, learner
 
     async def publish(self, where):
-        return where.publish(lambda folder: None, self.version) if isinstance(where, AdapterStore) else None
+        return where.publish(save, self.version) if isinstance(where, AdapterStore) else None
 
     async def score(self, probe, *, version=None, adapter=False):
         return self._learner if adapter else BEFORE if version is None else self._sampler
@@ -61,7 +69,7 @@ class Drifting:
         self._truth += [self._truth[1] + step * direction for step in range(1, 20)]
 
     async def publish(self, where):
-        return where.publish(lambda folder: None, self.version) if isinstance(where, AdapterStore) else None
+        return where.publish(save, self.version) if isinstance(where, AdapterStore) else None
 
     async def retire(self, version):
         pass
@@ -79,15 +87,16 @@ class Drifting:
 NUM_TOKENS = 256
 
 
-def publisher_of(side, folder):
+def publisher_of(side, folder, *, max_staleness=0, **options):
     return Publisher(
         worker=side,
         sampler=side,
         store=AdapterStore(folder),
         check=LogProbCheck(dtype="bfloat16", calibration=Calibration(noise=0.02, tolerance=0.5)),
         probe=range(NUM_TOKENS + 1),
-        max_staleness=0,
+        max_staleness=max_staleness,
         timeline=Timeline(),
+        **options,
     )
 
 
@@ -111,3 +120,35 @@ async def test_a_sampler_that_stays_behind_is_seen_once_the_learner_has_moved_fa
     with pytest.raises(SelfTestFailed, match="still serves an earlier version"):
         await publish_all()
     assert side.version > 3
+
+
+async def test_what_was_measured_is_taken_up_where_the_arithmetic_is_the_same(tmp_path):
+    bf16, fp32 = {"dtype": "bfloat16"}, {"dtype": "float32"}
+    publisher = publisher_of(Drifting(served=99), tmp_path, arithmetic=bf16)
+    saved = json.loads(json.dumps(publisher.calibration))
+    assert still_measured(saved, bf16) == {"noise": 0.02, "tolerance": 0.5, "trained_limit": 0.0}
+    assert still_measured(saved, fp32) == {}
+    assert still_measured({}, bf16) == {}
+    assert still_measured({"noise": 0.02, "tolerance": 0.5}, bf16) == {}  # of an older checkpoint, which does not say
+
+
+def test_the_arithmetic_is_what_settings_and_devices_say():
+    model = SimpleNamespace(dtype="float32", device="cpu", sampler_device="cpu")
+    here = arithmetic_of(compose("sampler=hf"), model)
+    assert here == json.loads(json.dumps(here)) == arithmetic_of(compose("sampler=hf", "seed=3"), model)
+    for other in ("sampler=vllm", "learner.tf32=true"):
+        changed = ("sampler=hf", other) if other.startswith("learner") else (other,)
+        assert arithmetic_of(compose(*changed), model) != here
+    for name, value in (("dtype", "bfloat16"), ("device", "cuda:0"), ("sampler_device", "cuda:1")):
+        assert arithmetic_of(compose("sampler=hf"), SimpleNamespace(**{**vars(model), name: value})) != here
+
+
+async def test_the_policies_that_groups_under_way_may_come_from_are_saved(tmp_path):
+    side = Drifting(served=99)
+    publisher = publisher_of(side, tmp_path, max_staleness=1, policies={"0": "of before"})
+    for side.version in (1, 2, 3):
+        await publisher.publish()
+    assert publisher.policies.keys() == {"2", "3"}
+    assert publisher.policy(0) == "of before"
+    assert publisher.policy(3) == hashlib.sha256(b"weights").hexdigest()
+    assert publisher.policy(4) is None

@@ -2,7 +2,7 @@ import math
 from pathlib import Path
 
 from grpo_aflow.evaluation.composition import Composition
-from grpo_aflow.training.summary import last_lines
+from grpo_aflow.training.summary import best_step, last_lines
 
 RUN = Path("runs/x")
 BEFORE = {"a": [1.0, 0.0], "b": [0.0, 0.0]}
@@ -50,3 +50,10 @@ def test_the_best_of_several_evaluations_is_named_with_its_interval():
     assert value == 0.75
     untrained = {"step_000000": middle, "step_000004": BEFORE, "step_000009": AFTER}
     assert "best evaluation: before training, 1.000" in last_lines(RUN, untrained, {}, {})[0][-1]
+
+
+def test_the_best_step_is_the_earlier_of_equals_and_one_that_nothing_is_known_of_counts_for_none():
+    assert best_step({}) is None
+    assert best_step({"step_000000": {"a": []}}) is None
+    assert best_step({"step_000000": {"a": []}, "best_reference": BEST, "step_000004": BEFORE}) == 4
+    assert best_step({"step_000009": AFTER, "step_000004": AFTER, "step_000000": BEFORE}) == 4

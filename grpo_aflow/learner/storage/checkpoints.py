@@ -26,18 +26,18 @@ class Checkpoints:
     def __init__(self, folder: Path, *, keep: int) -> None:
         self._folder = folder
         self._keep = keep
-        self.best: tuple[float, int] | None = None  # (accuracy, step)
+        self.best: int | None = None  # the step that did best in an evaluation
 
     def save(self, step: int, learner: checkpoint.Saveable, extra: Mapping[str, Any]) -> Path:
         """Write a checkpoint, whole or not at all, and drop what need not be kept. Blocking."""
         path = self._path(step)
         learner.discard()  # an interrupted step's gradients: it is done again, from what was recorded
         if not path.exists():
-            checkpoint.save(path, learner, {**extra, "step": step, "best": self.best})
+            checkpoint.save(path, learner, {**extra, "step": step})
             shutil.rmtree(self._aside(step), ignore_errors=True)
             with suppress(OSError):  # there is none, or others lie in it
                 self._aside(step).parent.rmdir()
-        kept = self.steps()[-self._keep :] + ([self.best[1]] if self.best else [])
+        kept = [*self.steps()[-self._keep :], self.best]
         for old in self.steps():
             if old not in kept:
                 shutil.rmtree(self._path(old))
@@ -77,13 +77,15 @@ class Checkpoints:
         """Bring the learner to the checkpoint of `step`; 0: nothing to do. Returns what was saved with it. Blocking."""
         if not step:
             return {"step": 0}
-        extra = dict(checkpoint.load(self._path(step), learner))
-        best = extra.get("best")
-        self.best = (best[0], best[1]) if best else None
-        return extra
+        return checkpoint.load(self._path(step), learner)
 
     def set_aside(self, step: int) -> None:
-        """Take the checkpoints after `step` out of the run, which goes another way from there. Nothing is deleted."""
+        """Take the checkpoints after `step` out of the run, which goes another way from there. No whole one is deleted.
+
+        What a kill left of a checkpoint that was being written is. The run's lock must be held.
+        """
+        for torn in self._folder.glob(".step_*"):
+            shutil.rmtree(torn)
         for later in self.steps():
             if later > step:
                 aside = self._aside(later)

@@ -24,16 +24,26 @@ class GroupSums:
     sums: StepSums = field(default_factory=StepSums)
     groups: list[TrainingGroup] = field(default_factory=list)
     gradients: list[Tensor] | None = None  # parameter by parameter; None where no token contributed
+    device: torch.device | None = None  # where parked gradients came from; None: they are where they belong
+
+    def park(self) -> None:
+        """Keep the gradients in the host's memory until they are added: the card's is left to others."""
+        if self.gradients is not None:
+            self.device = self.gradients[0].device
+            self.gradients = [gradient.cpu() for gradient in self.gradients]
 
     def add(self, later: GroupSums) -> None:
         self.totals += later.totals
         self.sums.merge(later.sums)
         self.groups += later.groups
+        if later.gradients is None:
+            return
+        # Also the first ones go back: the total becomes the gradient of parameters that are there.
+        gradients = [gradient.to(later.device or gradient.device) for gradient in later.gradients]
         if self.gradients is None:
-            self.gradients = later.gradients
-        elif later.gradients is not None:
-            later_ones = [b.to(a.device) for a, b in zip(self.gradients, later.gradients, strict=True)]
-            torch._foreach_add_(self.gradients, later_ones)
+            self.gradients = gradients
+        else:
+            torch._foreach_add_(self.gradients, gradients)
 
 
 class GradientAccumulator:
@@ -55,8 +65,8 @@ class GradientAccumulator:
         """Take a group's sums. Raises ValueError where its place is taken."""
         if place < self._next or place in self._waiting:
             raise ValueError(f"place {place} of the step is taken")
-        if place > self._next and part.gradients is not None:  # a group that waits leaves the card's memory to others
-            part.gradients = [gradient.cpu() for gradient in part.gradients]
+        if place > self._next:
+            part.park()
         self._waiting[place] = part
         while self._next in self._waiting:
             self._total.add(self._waiting.pop(self._next))

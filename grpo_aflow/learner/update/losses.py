@@ -24,6 +24,7 @@ class TokenLosses(NamedTuple):
     kl: Tensor
     surrogate: Surrogate
     weight: Tensor  # of the mismatch correction, after truncation or masking
+    raw_weight: Tensor  # the same before them
 
 
 def token_losses(objective: Objective, batch: TokenBatch) -> TokenLosses:
@@ -40,7 +41,7 @@ def token_losses(objective: Objective, batch: TokenBatch) -> TokenLosses:
         total = total + objective.kl_coef * kl
     if objective.entropy_coef > 0:
         total = total - objective.entropy_coef * batch.entropy
-    return TokenLosses(total, policy, kl, surrogate, weight)
+    return TokenLosses(total, policy, kl, surrogate, weight, raw_weight(batch, objective.correction))
 
 
 def weighted_sum(values: Tensor, mask: Tensor, row_weights: Tensor) -> Tensor:
@@ -70,6 +71,14 @@ def kl_penalty(batch: TokenBatch, kind: KL) -> Tensor:
 
 def correction_weight(batch: TokenBatch, kind: Correction, low: float, high: float) -> Tensor:
     """The mismatch weight on every token: [B, T], detached; 1 where nothing is corrected."""
+    kind, rho = Correction(kind), raw_weight(batch, kind)
+    if kind == Correction.none:
+        return rho
+    return torch.where((rho >= low) & (rho <= high), rho, 0.0) if kind.masks else rho.clamp(low, high)
+
+
+def raw_weight(batch: TokenBatch, kind: Correction) -> Tensor:
+    """learner / sampler at the correction's level, before truncation or masking: [B, T]; 1 for no correction."""
     kind = Correction(kind)
     if kind == Correction.none:
         return torch.ones_like(batch.mask)
@@ -78,9 +87,7 @@ def correction_weight(batch: TokenBatch, kind: Correction, low: float, high: flo
         log_rho = log_rho.sum(dim=1, keepdim=True)
     elif kind.level == "geometric":
         log_rho = row_mean(log_rho, batch.mask)
-    rho = torch.exp(log_rho)
-    weight = torch.where((rho >= low) & (rho <= high), rho, 0.0) if kind.masks else rho.clamp(low, high)
-    return weight.expand_as(batch.mask)
+    return torch.exp(log_rho).expand_as(batch.mask)
 
 
 def off_policy_mask(batch: TokenBatch, threshold: float) -> Tensor:

@@ -69,4 +69,7 @@ class AdapterOptimizer:
         return self._adamw.state_dict()
 
     def load(self, state: dict[str, Any]) -> None:
-        self._adamw.load_state_dict(state)
+        """Go on from a `state()`; betas and weight decay are the settings', which a resumed run may have changed."""
+        self._adamw.load_state_dict(state)  # whose own would take their place
+        for options in self._adamw.param_groups:
+            options.update({name: self._adamw.defaults[name] for name in ("betas", "weight_decay")})

@@ -42,8 +42,7 @@ class StepSums:
         rho = torch.where(inside, delta.exp(), 0.0)
         largest = delta.abs().max()
         self._max_abs_logp = largest if self._max_abs_logp is None else torch.maximum(self._max_abs_logp, largest)
-        raw = torch.where(batch.mask > 0, batch.log_mismatch, 0.0).exp()
-        corrected = (batch.mask > 0) & (losses.weight != raw.to(losses.weight.dtype))
+        corrected = (batch.mask > 0) & (losses.weight != losses.raw_weight)
         return {
             "inside": inside.sum(),
             "outside": ((batch.mask > 0) & ~inside).sum(),

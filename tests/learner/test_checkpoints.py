@@ -1,0 +1,18 @@
+"""Which checkpoints a run has, and what becomes of the others."""
+
+from grpo_aflow.learner.storage.checkpoints import Checkpoints
+
+
+def test_what_a_kill_left_of_a_checkpoint_goes_and_later_ones_are_set_aside(tmp_path):
+    folder = tmp_path / "checkpoints"
+    for name in ("step_000010", "step_000020", ".step_000030.x7k2q_9a", ".step_000010.ab12cd34.replaced"):
+        (folder / name / "adapter").mkdir(parents=True)
+    (folder / "notes.md").write_text("mine")
+    Checkpoints(folder, keep=2).set_aside(10)
+    assert {path.name for path in folder.iterdir()} == {"step_000010", "set_aside", "notes.md"}
+    assert [path.name for path in (folder / "set_aside").iterdir()] == ["step_000020"]
+
+
+def test_a_new_run_has_nothing_to_set_aside(tmp_path):
+    Checkpoints(tmp_path / "checkpoints", keep=2).set_aside(0)
+    assert not any(tmp_path.iterdir())

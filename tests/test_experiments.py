@@ -52,7 +52,7 @@ def test_the_turns_of_two_calls_stand_together(tables):
     later = {TRL: [sides[TRL][0] | {"time/step_s": 24.0}], OURS: [sides[OURS][0] | {"time/step_s": 6.0}]}
     both = tables.together(one | {"sides": sides}, one | {"cores_of_others": 0.1, "sides": later})
     assert (both["turns"], both["cores_of_others"]) == (2, 0.3)
-    assert f"| {OURS} | 8.0 (6.0–10.0) | 4.00 | 3.0 | 3.0 | 4.0 | 50% | 1.0 |" in tables.table(both)
+    assert f"| {OURS} | 8.0 (6.0–10.0) | 4.00 | 3.0 (2.0–4.0) | 3.0 (2.0–4.0) | 4.0 | 50% | 1.0 |" in tables.table(both)
 
 
 def test_the_table_of_the_real_model_is_that_of_its_results(tables, readme):

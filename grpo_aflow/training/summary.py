@@ -31,11 +31,11 @@ def last_lines(
         return [*lines, f"held-out accuracy, {steps[0].replace('_', ' ')}: {estimate(before)}"], estimate(before).mean
     gain = paired_gain(before, after)
     if "best_reference" in scores:
-        best = estimate(scores["best_reference"])
-        gap = best.mean - estimate(before).mean
+        best, first = estimate(scores["best_reference"]), estimate(before).mean
+        gap = best.mean - first
         closed = f"; training closed {gain.mean / gap:.0%} of it" if gap > 0 and len(steps) > 1 else ""
         lines.append(
-            f"gap to the best reference: {gap:.3f} (best workflow per domain {best}, policy before training){closed}"
+            f"gap to the best workflow of each domain: {gap:.3f} = {best} - {first:.3f} before training{closed}"
         )
     lines.append(
         f"held-out accuracy: {estimate(before)} -> {estimate(after)}, gain {gain} "

@@ -28,7 +28,7 @@ def test_an_early_end_reports_what_there_is_and_no_gain():
 def test_the_whole_run_reports_gain_and_share_of_the_gap():
     scores = {"step_000000": BEFORE, "best_reference": BEST, "step_000009": AFTER}
     lines, value = last_lines(RUN, scores, {"step": 9.0, "reward/mean": 0.9}, {"step_000009": COMPOSITION})
-    assert lines[2].startswith("gap to the best reference: 0.750")
+    assert lines[2].startswith("gap to the best workflow of each domain: 0.750 = ")
     assert lines[2].endswith("training closed 67% of it")
     assert "0.250" in lines[3]
     assert "0.750" in lines[3]

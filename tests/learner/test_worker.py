@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.learner.storage.checkpoints import Checkpoints
-from grpo_aflow.learner.worker import NICENESS, LocalWorker
+from grpo_aflow.learner.worker import NICENESS, LocalWorker, _give_way
 from grpo_aflow.run.timing import Timeline
 from grpo_aflow.types import UserError
 
@@ -194,3 +194,12 @@ async def test_what_a_sampler_serves_in_16_bit_is_written_in_16_bit(random_base,
     for name, weight in saved.items():
         assert weight.dtype == torch.float32
         assert torch.equal(published[name], weight.bfloat16())
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, NICENESS), (10, 10)])
+def test_a_thread_that_gives_way_already_is_not_raised(monkeypatch, before, after):
+    given = []
+    monkeypatch.setattr(os, "getpriority", lambda kind, thread: before)
+    monkeypatch.setattr(os, "setpriority", lambda kind, thread, niceness: given.append(niceness))
+    _give_way()
+    assert given == [after]

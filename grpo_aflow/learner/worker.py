@@ -149,4 +149,6 @@ def noted(running: asyncio.Future[T], busy: Busy) -> asyncio.Future[T]:
 def _give_way() -> None:
     """To the sampler's engine, which a step waits for first, and to what is executed, where all want the same cores."""
     if sys.platform == "linux":  # where a thread has a priority of its own, which its OpenMP threads inherit
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        thread = threading.get_native_id()
+        # One that gives way already, as below `nice -n 10`, may not be raised without privileges.
+        os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))

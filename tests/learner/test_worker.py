@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.learner.storage.checkpoints import Checkpoints
-from grpo_aflow.learner.worker import NICENESS, LocalWorker
+from grpo_aflow.learner.worker import NICENESS, LocalWorker, _give_way
 from grpo_aflow.run.timing import Timeline
 from grpo_aflow.types import UserError
 
@@ -158,7 +158,7 @@ async def test_its_threads_give_way_to_the_rest_of_the_run(random_base, tmp_path
     async with started(random_base) as (worker, _):
         with closing(Store(tmp_path)) as store:
             await worker.publish(store)
-    assert nice == [NICENESS]
+    assert nice == [max(NICENESS, before)]
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 
@@ -194,3 +194,13 @@ async def test_what_a_sampler_serves_in_16_bit_is_written_in_16_bit(random_base,
     for name, weight in saved.items():
         assert weight.dtype == torch.float32
         assert torch.equal(published[name], weight.bfloat16())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a thread has a priority of its own")
+@pytest.mark.parametrize(("before", "after"), [(0, NICENESS), (10, 10)])
+def test_a_thread_that_gives_way_already_is_not_raised(monkeypatch, before, after):
+    given = []
+    monkeypatch.setattr(os, "getpriority", lambda kind, thread: before)
+    monkeypatch.setattr(os, "setpriority", lambda kind, thread, niceness: given.append(niceness))
+    _give_way()
+    assert given == [after]

@@ -113,7 +113,7 @@ async def run_loop(training: Training, interrupt: Interrupt, stepped: Stepped = 
             training.publisher.check_trained(stats)
             await pipeline.drop_late(worker.version)
             await training.turns.sampler()
-            published = await training.publisher.publish()
+            published = await training.publisher.publish(training.learned_in(step))
             training.finish(step)
             pipeline.advance(step)
             figures = {"step": step, **metrics.summarise(groups, version=version), **stats, **published}

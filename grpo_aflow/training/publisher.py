@@ -8,6 +8,7 @@ that serves an old adapter, or none, stops the run with both numbers.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -82,7 +83,7 @@ class Publisher:
         return {str(version): policy for version, policy in self._policies.items() if version >= oldest}
 
     def policy(self, version: int) -> str | None:
-        """The digest of a version's weights; None where this run, as it is, has not published it."""
+        """What tells a version's policy (see `replays`); None where this run, as it is, has not published it."""
         return self._policies.get(version)
 
     @property
@@ -90,15 +91,19 @@ class Publisher:
         """How many versions the sampler serves."""
         return len(self._live)
 
-    async def publish(self) -> dict[str, float]:
-        """Make the learner's version the sampler's newest; nothing to do when it already is. Returns the figures."""
+    async def publish(self, learned: str | None = None) -> dict[str, float]:
+        """Make the learner's version the sampler's newest; nothing to do when it already is. Returns the figures.
+
+        learned: a digest of what made it of the version before; None: it is told by its weights.
+        """
         version = self._worker.version
         if self._live and self._live[-1] == version:
             return {"gate/disagreement": 0.0}
         with self._timeline.busy("publish"):
             adapter = await self._worker.publish(self._store)
-            digest, _ = await asyncio.gather(_digest(adapter), self._sampler.publish(adapter))
-            self._policies[version] = digest
+            if version not in self._policies:  # else it is the checkpoint's
+                self._policies[version] = await self._told(adapter, learned)
+            await self._sampler.publish(adapter)
             self._live.append(version)
         with self._timeline.busy("gate"):
             figures = await self._checked(version)
@@ -126,6 +131,15 @@ class Publisher:
                 f"what was sampled is not what the learner holds: {name} = {stats[name]:.2e} over the step's tokens, "
                 f"limit {limit:.2e}"
             )
+
+    async def _told(self, adapter: Adapter, learned: str | None) -> str:
+        """What tells the policy of a new version."""
+        from grpo_aflow.learner.policy.adapter import adapter_id
+
+        before = self._policies.get(adapter.version - 1)
+        if learned is None or before is None:
+            return await asyncio.to_thread(adapter_id, adapter.path)
+        return hashlib.sha256(f"{before} {learned}".encode()).hexdigest()
 
     async def _checked(self, version: int) -> dict[str, float]:
         short = self._probe[: CHECK_TOKENS + 1]
@@ -186,9 +200,3 @@ def still_measured(saved: Mapping[str, Any], arithmetic: Mapping[str, Any]) -> d
     """The figures of a saved `Publisher.calibration` that hold for this arithmetic; none where it was another one."""
     figures = {name: value for name, value in saved.items() if name != ARITHMETIC}
     return figures if saved.get(ARITHMETIC) == arithmetic else {}
-
-
-async def _digest(adapter: Adapter) -> str:
-    from grpo_aflow.learner.policy.adapter import adapter_id
-
-    return await asyncio.to_thread(adapter_id, adapter.path)

@@ -28,6 +28,7 @@ from grpo_aflow.training.held_out import HeldOut
 from grpo_aflow.training.pipeline import Pipeline
 from grpo_aflow.training.publisher import Publisher
 from grpo_aflow.training.references import References
+from grpo_aflow.training.replays import digest, digest_of_step
 from grpo_aflow.training.summary import best_step, last_lines
 from grpo_aflow.training.turns import Turns
 from grpo_aflow.types import (
@@ -65,6 +66,7 @@ class Training:
     finished_version: int
     last: dict[str, float] = field(default_factory=dict)  # the figures of the last step
     lines: list[Mapping[str, Any]] = field(default_factory=list)  # of the present step's rollouts
+    learned: dict[int, str] = field(default_factory=dict)  # by place: digests of what the present step learns from
 
     def sampling(self, step: int) -> SamplingParams:
         return self.config.sampler.params(step)
@@ -108,6 +110,7 @@ class Training:
         async with aclosing(batches):
             async for place, group, batch in batches:
                 arrived[place] = group
+                self.learned[place] = digest(batch)
                 for rollout, advantage in zip(group.rollouts, batch.advantages, strict=True):
                     self.lines.append(self.run.rollout((group.step, group.index, rollout.member), rollout, advantage))
                 yield place, group, batch
@@ -116,6 +119,11 @@ class Training:
         """Forward and backward of a group; one without a signal costs nothing."""
         reference = await self.references.take(group)
         await self.worker.backward(batch, reference, place)
+
+    def learned_in(self, step: int) -> str:
+        """A digest of what made the version of `step` of the one before."""
+        learned, self.learned = self.learned, {}
+        return digest_of_step(learned, self.config.plain, self.config.schedule.learning_rate_at(step))
 
     def finish(self, step: int) -> None:
         """Step `step` is done: learned, published, and safe to be saved."""

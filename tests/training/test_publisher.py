@@ -152,3 +152,25 @@ async def test_the_policies_that_groups_under_way_may_come_from_are_saved(tmp_pa
     assert publisher.policy(0) == "of before"
     assert publisher.policy(3) == hashlib.sha256(b"weights").hexdigest()
     assert publisher.policy(4) is None
+
+
+async def test_a_version_is_told_by_what_it_learned_of_the_one_before(tmp_path):
+    """And not by its weights, which a card does not make again to the bit."""
+    told = []
+    for last in ("a", "a", "b"):
+        side = Drifting(served=99)
+        publisher = publisher_of(side, tmp_path / str(len(told)), max_staleness=1, policies={"0": "of before"})
+        for side.version, learned in ((1, "x"), (2, last)):
+            await publisher.publish(learned)
+        told.append((publisher.policy(1), publisher.policy(2)))
+    assert told[0] == told[1]
+    assert told[0][0] == told[2][0]
+    assert told[0][1] != told[2][1]
+
+
+async def test_a_checkpoints_version_stays_what_it_was(tmp_path):
+    side = Drifting(served=99)
+    side.version = 2
+    publisher = publisher_of(side, tmp_path, max_staleness=1, policies={"1": "one", "2": "two"})
+    await publisher.publish()
+    assert publisher.policy(2) == "two"

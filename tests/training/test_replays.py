@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 from rollouts import TASK, completion
 
+from grpo_aflow.config.composing import compose
 from grpo_aflow.rollout.group import Rollouter
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.records import replayed
 from grpo_aflow.run.timing import Timeline
-from grpo_aflow.training.replays import Replays
-from grpo_aflow.types import SamplingParams
+from grpo_aflow.training.replays import Replays, digest, digest_of_step
+from grpo_aflow.types import SamplingParams, TrainingGroup
 
 KEY, PROMPT = (5, 0, 1), (1, 2, 3)
 PARAMS = SamplingParams(temperature=0.5, top_p=0.9, top_k=4, max_tokens=9)
@@ -95,3 +96,19 @@ async def test_a_group_never_mixes_what_is_replayed(other):
     found = [pair async for pair in rollouter._completions(TASK, PROMPT, 5, 0, 3, PARAMS, 4)]
     assert {made.version for _, made in found} == {3}
     assert drawn == [((1, 2), 3)]
+
+
+def test_what_a_step_learns_from_tells_its_version():
+    plain = compose("sampler=hf").plain
+    group = TrainingGroup(prompt_ids=PROMPT, completions=(completion(version=4),), advantages=(0.5,), temperature=1.0)
+    step = digest_of_step({0: digest(group)}, plain, 1e-3)
+    assert step == digest_of_step({0: digest(replace(group))}, compose("sampler=hf", "seed=3").plain, 1e-3)
+    assert step == digest_of_step({0: digest(group)}, compose("sampler=hf", "learner.micro_batch=1").plain, 1e-3)
+    others = [
+        digest_of_step({0: digest(replace(group, advantages=(float("nan"),)))}, plain, 1e-3),  # masked then
+        digest_of_step({}, plain, 1e-3),  # cut off by the group's deadline
+        digest_of_step({0: digest(group)}, plain, 2e-3),
+        digest_of_step({0: digest(group)}, compose("sampler=hf", "learner.weight_decay=0.5").plain, 1e-3),
+        digest_of_step({0: digest(group)}, compose("sampler=hf", "objective=dapo").plain, 1e-3),
+    ]
+    assert len({step, *others}) == 6

@@ -272,6 +272,8 @@ IN_A_RECORD = (
 )
 SEVERAL_OR_TAKEN_BACK = [  # also in other languages, in records, and with what stands beside a box
     ("math", "\\frac{1}{2}", IN_A_RECORD, R),
+    ("gsm8k", "18", "Answer: 18\n\nLet me double-check: if the answer is 17, the sum is 34, not 36.", R),
+    ("gsm8k", "17", "Answer: 18\n\nLet me double-check: if she keeps one, 17 are left. So the answer is 17.", R),
     ('math', '3', 'Answer: The solutions are $x=2$ and $x=3$.', W),
     ('math', '2,3', 'Answer: The solutions are $x=2$ and $x=3$.', R),
     ('math', '3', '**Final Answer:** The possible values are $1$, $2$, or $3$.', W),

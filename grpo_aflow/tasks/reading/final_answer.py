@@ -74,7 +74,8 @@ def find_final_answer(text: str, kind: ValueKind) -> FinalAnswer:
     tail = visible(text)[-_TAIL:].translate(_WIDE_PUNCTUATION).strip()
     place, found = _best(tail, kind)
     if found.is_declared and (taken_back := _TAKEN_BACK.search(tail, place)):
-        _, instead = _best(_CALLED_RESULT.sub("The answer is", tail[taken_back.end() :]), kind, _DECLARED)
+        behind = _SUPPOSED.sub("", tail[taken_back.end() :])
+        _, instead = _best(_CALLED_RESULT.sub("The answer is", behind), kind, _DECLARED)
         return instead if instead.text else found
     return found
 
@@ -101,6 +102,7 @@ _TAKEN_BACK = re.compile(
     r"(?:is|was) (?:wrong|incorrect|not (?:right|correct)|an? (?:\w+ )?(?:error|mistake)))\b",
     re.I,
 )
+_SUPPOSED = re.compile(r"\b(?:if|suppose|assum\w+|whether|unless|had)\b[^.!?\n]*", re.I)  # "if the answer is 17, then"
 _CALLED_RESULT = re.compile(
     r"\b(?:the|a)\s+(?:(?:final|correct|right|actual|real)\s+)?(?:result|value|total|number|amount)\s+"
     r"(?:is|should be)\b",

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -58,14 +59,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--source", default="bundled", help="bundled (default), hub, or a folder of benchmark files")
     parser.add_argument("--eval", action="append", default=[], metavar="OVERRIDE", help="of the evaluations alone")
     parser.add_argument("--baselines", default=BASELINES, help=f"default: {BASELINES}")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     folder = arguments.folder.expanduser()
+    again = shlex.join(["grpo-aflow-pipeline", *(sys.argv[1:] if argv is None else argv)])
     done = _read_state(folder)
     identity = ""
     for name in ("data", "train", "before", "after"):
         stage = _stage(name, folder, arguments, done)
         identity = stage.identity(identity)
-        done[name] = _run(stage, identity, done.get(name), folder)
+        done[name] = _run(stage, identity, done.get(name), folder, again)
         replace(folder / STATE, json.dumps(done, indent=1))
     text = summary({name: Path(done[name]["folder"]) for name in ("train", "before", "after")})
     replace(folder / "summary.md", text)
@@ -83,7 +85,7 @@ def summary(folders: Mapping[str, Path]) -> str:
         "",
         f"Training: `{folders['train']}`. Success rate (exact answers on held-out tasks): "
         f"{_percent(old)} before, {_percent(new)} after training; gain {100 * gain['gain']:+.1f} points "
-        f"[{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}] on {gain['num_tasks']} tasks (p = {gain['p']:.4f}).",
+        f"{_interval(gain)} on {gain['num_tasks']} tasks (p = {gain['p']:.4f}).",
     ]
     return "\n\n".join(["\n".join(lines), *(markdown(sheet) for sheet in sheets(after))]) + "\n"
 
@@ -91,7 +93,8 @@ def summary(folders: Mapping[str, Path]) -> str:
 def _stage(name: str, folder: Path, arguments: argparse.Namespace, done: Mapping[str, Any]) -> Stage:
     data, runs = folder / "data", folder / "runs"
     held_out = (f"eval.source={data}", "eval.split=test")
-    shared = [override for override in arguments.overrides if _group(override) in EvaluateConfig.__dataclass_fields__]
+    passed = {*EvaluateConfig.__dataclass_fields__, "experiment"}  # which sets groups of an evaluation, too
+    shared = [override for override in arguments.overrides if _group(override) in passed]
     if name == "data":
         checked = ("max_failing_golds=null",) if arguments.source == "bundled" else ()
         overrides = (f"mix.source={arguments.source}", f"output={data}", *checked)
@@ -116,27 +119,33 @@ def _stage(name: str, folder: Path, arguments: argparse.Namespace, done: Mapping
     if name == "after":
         run = done["train"]["folder"]
         policy = ["policy=checkpoint", f"policy.path={run}", f"baselines=[{arguments.baselines}]"]
-    overrides = (*policy, *held_out, f"paths.runs={runs}", f"name={name}", *shared, *arguments.eval)
+    # The tasks are named, since an experiment may evaluate on none.
+    overrides = (*policy, "eval=heldout", *held_out, f"paths.runs={runs}", f"name={name}", *shared, *arguments.eval)
     return Stage(
         name=name, command="grpo-aflow-eval", function="evaluate", overrides=overrides,
         made=f"runs/*/*-{name}*", ended=FILE, folder=folder,
     )  # fmt: skip
 
 
-def _run(stage: Stage, identity: str, before: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
-    """Run a stage unless it is done; take up what it had begun with the same inputs."""
+def _run(stage: Stage, identity: str, before: Mapping[str, Any] | None, folder: Path, again: str) -> dict[str, Any]:
+    """Run a stage unless it is done; take up what it had begun with the same inputs. again: what goes on."""
     if before is not None and before["identity"] == identity and _has_ended(stage, Path(before["folder"])):
         print(f"{stage.name}: done before, {before['folder']}", flush=True)
         return dict(before)
-    begun = _newest(stage) if _begun(folder, stage, identity) else None
+    note = folder / f".{stage.name}"  # what it was begun with, and what lay there before
+    last = note.read_text(encoding="utf-8").split("\n", 1) if note.is_file() else [""]
+    found = _newest(stage)
+    is_same = last[0] == identity
+    begun = found if is_same and last[1:] != [str(found)] else None
     overrides = stage.overrides
     if begun is not None and stage.name != "data" and (begun / "config.yaml").is_file():
         overrides = (f"resume={begun}",)
-    replace(folder / f".{stage.name}", identity)  # a killed pipeline goes on with what it had begun
+    if not is_same:
+        replace(note, f"{identity}\n{found}")  # a killed pipeline goes on with what it had begun
     print(f"{stage.name}: {stage.command} {' '.join(overrides)}", flush=True)
     code = subprocess.call([sys.executable, "-c", ENTRY, stage.command, stage.function, *overrides])
     if code:
-        raise Stopped(stage.name, code if code > 0 else 128 - code, folder)
+        raise Stopped(stage.name, code if code > 0 else 128 - code, again)
     made = _newest(stage)
     if made is None:
         raise UserError(f"{stage.name}: {stage.command} ended well and nothing is at {stage.folder / stage.made}")
@@ -146,8 +155,8 @@ def _run(stage: Stage, identity: str, before: Mapping[str, Any] | None, folder: 
 class Stopped(UserError):
     """A stage ended badly; what it said stands above."""
 
-    def __init__(self, stage: str, code: int, folder: Path) -> None:
-        super().__init__(f"the stage {stage} stopped (exit code {code}); go on with: grpo-aflow-pipeline {folder}")
+    def __init__(self, stage: str, code: int, again: str) -> None:
+        super().__init__(f"the stage {stage} stopped (exit code {code}); go on with: {again}")
         self.code = code
 
 
@@ -158,11 +167,6 @@ def _has_ended(stage: Stage, made: Path) -> bool:
         return bool(json.loads((made / stage.ended).read_text(encoding="utf-8")).get("status") == "done")
     except (OSError, ValueError):
         return False
-
-
-def _begun(folder: Path, stage: Stage, identity: str) -> bool:
-    note = folder / f".{stage.name}"
-    return note.is_file() and note.read_text(encoding="utf-8") == identity
 
 
 def _newest(stage: Stage) -> Path | None:
@@ -185,6 +189,12 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 def _group(override: str) -> str:
     return override.lstrip("+~").split("=")[0].split(".")[0].split("@")[0]
+
+
+def _interval(gain: Mapping[str, Any]) -> str:
+    """The gain's, in points; one task alone has none."""
+    low, high = gain["low"], gain["high"]
+    return "(no interval)" if low is None else f"[{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def _percent(figures: Mapping[str, Any]) -> str:

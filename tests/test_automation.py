@@ -1,10 +1,12 @@
 """`grpo-aflow-pipeline`: all stages for real at the smallest size; done ones are skipped, changed ones are not."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from grpo_aflow.automation import Stopped, main
+from grpo_aflow.config.composing import compose
 from grpo_aflow.types import UserError
 
 SIZES = [
@@ -35,6 +37,61 @@ def test_the_whole_way_then_nothing_then_what_changed(model_cache, tmp_path, cap
         main([*command, "--eval", "eval.samples=0"])
     assert stopped.value.code == 2
     assert "data: done before" in capfd.readouterr().out
+
+
+class Commands:
+    """Stands for the processes: what was called, and which calls end with which code; trainings leave a folder."""
+
+    def __init__(self, monkeypatch, codes):
+        self.called, self.codes = [], codes
+        monkeypatch.setattr("subprocess.call", self.call)
+
+    def call(self, command):
+        name, overrides = command[3], command[5:]
+        self.called.append((name, overrides))
+        code = self.codes.pop(0)
+        if name == "grpo-aflow-data":
+            (Path(overrides[1].removeprefix("output=")) / "manifest.json").parent.mkdir(parents=True, exist_ok=True)
+        elif not code and not overrides[0].startswith("resume="):
+            runs = next(Path(o.removeprefix("paths.runs=")) for o in overrides if o.startswith("paths.runs="))
+            made = runs / "2026-01-01" / f"{len(self.called):02d}-train"
+            made.mkdir(parents=True)
+            (made / "config.yaml").touch()
+        return code
+
+
+def test_a_run_of_other_inputs_is_not_taken_up(tmp_path, monkeypatch):
+    folder = str(tmp_path / "pipeline")
+    commands = Commands(monkeypatch, [0, 0, 7, 0, 2, 0, 2])
+    with pytest.raises(Stopped):  # trained, and the evaluation before it does not begin
+        main([folder, "schedule.num_steps=10"])
+    for _ in range(2):  # the training of other inputs fails before it has a folder
+        with pytest.raises(Stopped):
+            main([folder, "schedule.num_steps=500"])
+    trainings = [overrides for name, overrides in commands.called if name == "grpo-aflow-train"]
+    assert len(trainings) == 3
+    assert all("schedule.num_steps=500" in overrides for overrides in trainings[1:])
+    assert not any(override.startswith("resume=") for overrides in trainings for override in overrides)
+
+
+def test_what_it_says_goes_on_with_the_same_pipeline(tmp_path, monkeypatch):
+    Commands(monkeypatch, [3])
+    folder = tmp_path / "my pipeline"
+    with pytest.raises(Stopped) as stopped:
+        main([str(folder), "--source", "hub", "executor=openai", "executor.max_usd=5"])
+    said = f"go on with: grpo-aflow-pipeline '{folder}' --source hub executor=openai executor.max_usd=5"
+    assert str(stopped.value).endswith(said)
+
+
+@pytest.mark.parametrize("experiment", ["small_real", "tiny"])
+def test_an_experiment_is_evaluated_in_its_own_world(experiment, tmp_path, monkeypatch):
+    commands = Commands(monkeypatch, [0, 0, 7])
+    with pytest.raises(Stopped):
+        main([str(tmp_path), f"experiment={experiment}"])
+    (_, _), (_, trained), (_, before) = commands.called
+    trained, before = compose(*trained), compose(*before, config_name="evaluate")
+    assert (before.model, before.executor, before.prompt) == (trained.model, trained.executor, trained.prompt)
+    assert len(before.eval.datasets) == 6
 
 
 def test_a_damaged_state_is_one_line(tmp_path):

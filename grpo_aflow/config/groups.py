@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
 from grpo_aflow.tasks import load_tasks
-from grpo_aflow.types import SamplingParams, Task
+from grpo_aflow.types import SamplingParams, Task, UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +119,11 @@ class Evaluation:
         tasks: list[Task] = []
         for name in self.datasets:
             tasks += self._some(name, load_tasks(name, split=self.split, source=self.source))
+        if twice := [name for name, number in Counter(task.id for task in tasks).items() if number > 1]:
+            raise UserError(
+                f"eval.datasets: {len(twice)} task ids come twice, for example {twice[0]!r}; name no dataset twice, "
+                "and give every task an id of its own"
+            )
         return tasks
 
     def _some(self, dataset: str, tasks: list[Task]) -> list[Task]:

@@ -128,8 +128,9 @@ class Measuring:
             config=self._config, services=self._services, served=self._resolved.served, measured=self.measured
         )
         system = baseline(name).system(evaluation)
-        self._check_budget(name, system)
         file = f"baselines/{name.replace('/', '_')}.jsonl"
+        if not (self._run.path / file).is_file():  # else it was begun within the cap, and its answers are kept
+            self._check_budget(name, system)
         (self._run.path / file).parent.mkdir(exist_ok=True)
         self._run.restart(file)
         self.measured[name], self.notes[name] = await self._evaluate(name, system.rollouter_of, file), system.note

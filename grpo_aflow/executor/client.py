@@ -162,9 +162,9 @@ class ExecutorClient:
         flight = self._flights.get(call.key)
         first = flight is None
         if flight is None:
-            flight = _Flight(task=asyncio.create_task(self._source.fetch(call)))
+            flight = mine = _Flight(task=asyncio.create_task(self._source.fetch(call)))
             self._flights[call.key] = flight
-            flight.task.add_done_callback(lambda _: self._flights.pop(call.key, None))
+            flight.task.add_done_callback(lambda _: self._landed(call.key, mine))
         flight.waiters += 1
         start = time.perf_counter()
         try:
@@ -172,12 +172,17 @@ class ExecutorClient:
         finally:
             flight.waiters -= 1
             if not flight.waiters and not flight.task.done():
-                self._flights.pop(call.key, None)
+                self._landed(call.key, flight)
                 flight.task.cancel()
         if first or reply.status in (ChatStatus.TIMEOUT, ChatStatus.INFRASTRUCTURE):
             return reply
         self._ledger.cached(call.key, call.context)
         return replace(reply, latency_s=min(reply.latency_s, time.perf_counter() - start), cached=True)
+
+    def _landed(self, key: bytes, flight: _Flight) -> None:
+        """It is no longer in flight; an equal call may have begun another one meanwhile."""
+        if self._flights.get(key) is flight:
+            del self._flights[key]
 
 
 def _sendable(text: str) -> str:

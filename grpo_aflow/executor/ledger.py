@@ -34,6 +34,7 @@ class Spend:
     at_most_usd: float = 0.0  # further: the worst case of attempts whose outcome is unknown
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    at_most_tokens: int = 0  # further, of both, as at_most_usd
     attempts: int = 0  # requests sent
     ok: int = 0  # requests answered
     cached: int = 0  # calls answered without a request
@@ -44,6 +45,7 @@ class Spend:
             at_most_usd=self.at_most_usd + other.at_most_usd,
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
+            at_most_tokens=self.at_most_tokens + other.at_most_tokens,
             attempts=self.attempts + other.attempts,
             ok=self.ok + other.ok,
             cached=self.cached + other.cached,
@@ -76,6 +78,7 @@ class Intent(Call):
 
     attempt: int
     at_most_usd: float
+    at_most_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +91,7 @@ class Outcome:
     latency_s: float = 0.0
     usd: float = 0.0
     at_most_usd: float = 0.0
+    at_most_tokens: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -162,9 +166,9 @@ class Ledger:
             if answer is not None:
                 self.ok(attempt, answer)
             else:
-                self.unknown(attempt, "interrupted", intent.at_most_usd)
+                self.unknown(attempt, "interrupted", intent.at_most_usd, at_most_tokens=intent.at_most_tokens)
 
-    def intent(self, key: bytes, context: CallContext, *, at_most_usd: float) -> int:
+    def intent(self, key: bytes, context: CallContext, *, at_most_usd: float, at_most_tokens: int = 0) -> int:
         """An attempt is about to be sent; returns its number."""
         attempt = self._next
         self._next += 1
@@ -175,6 +179,7 @@ class Ledger:
                 "t": time.time(),
                 **self._who(key, context),
                 "at_most_usd": at_most_usd,
+                "at_most_tokens": at_most_tokens,
             }
         )
         return attempt
@@ -191,10 +196,13 @@ class Ledger:
         line = {"event": "outcome", "attempt": attempt, "outcome": "failed", "reason": reason}
         self._write({**line, "latency_s": round(latency_s, 6)})
 
-    def unknown(self, attempt: int, reason: str, at_most_usd: float, latency_s: float = 0.0) -> None:
+    def unknown(
+        self, attempt: int, reason: str, at_most_usd: float, latency_s: float = 0.0, *, at_most_tokens: int = 0
+    ) -> None:
         """It was sent and nothing came back: it may be owed."""
         line = {"event": "outcome", "attempt": attempt, "outcome": "unknown", "reason": reason}
-        self._write({**line, "at_most_usd": at_most_usd, "latency_s": round(latency_s, 6)})
+        worst = {"at_most_usd": at_most_usd, "at_most_tokens": at_most_tokens}
+        self._write({**line, **worst, "latency_s": round(latency_s, 6)})
 
     def cached(self, key: bytes, context: CallContext) -> None:
         self._write({"event": "cached", **self._who(key, context)})
@@ -226,13 +234,17 @@ def read_costs(path: Path) -> Costs:
     entries: list[LedgerEntry] = []
     for line in _lines(path):
         if isinstance(line, Intent):
-            open_attempts[line.attempt] = _entry(line, "unknown", Spend(attempts=1, at_most_usd=line.at_most_usd))
+            open_attempts[line.attempt] = _entry(line, "unknown", _worst_of(line))
         elif isinstance(line, Outcome):
             if line.attempt in open_attempts:  # otherwise the line of its intent was deleted, being damaged
                 entries.append(_closed(open_attempts.pop(line.attempt), line))
         else:
             entries.append(_entry(line, "cached", Spend(cached=1)))
     return Costs(entries=(*entries, *open_attempts.values()))
+
+
+def _worst_of(intent: Intent) -> Spend:
+    return Spend(attempts=1, at_most_usd=intent.at_most_usd, at_most_tokens=intent.at_most_tokens)
 
 
 def _entry(call: Call, outcome: str, spend: Spend) -> LedgerEntry:
@@ -246,6 +258,7 @@ def _closed(entry: LedgerEntry, line: Outcome) -> LedgerEntry:
         at_most_usd=line.at_most_usd,
         prompt_tokens=line.prompt_tokens,
         completion_tokens=line.completion_tokens,
+        at_most_tokens=line.at_most_tokens,
         attempts=1,
         ok=int(line.outcome == "ok"),
     )

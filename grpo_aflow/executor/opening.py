@@ -123,7 +123,7 @@ def open_client(
     sender = Sender(settings, transport=transport, cache=cache, ledger=ledger, price=price, seed=seed)
     for step, spend in past.by("step").items():
         sender.usd.book(step, spend.usd + spend.at_most_usd)
-        sender.tokens.book(step, spend.prompt_tokens + spend.completion_tokens)
+        sender.tokens.book(step, spend.prompt_tokens + spend.completion_tokens + spend.at_most_tokens)
     return ExecutorClient(
         settings,
         source=sender,

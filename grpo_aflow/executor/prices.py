@@ -23,10 +23,11 @@ def price_of(settings: EndpointSettings, model: str) -> Price:
     """
     price = known_price(settings, model)
     if price is None:
+        name = model.replace(":", r"\:")  # as Hydra's grammar wants it in a dict
         raise UserError(
-            f"no price for the model {model!r}; give one with +executor.usd_per_million_input.{model}=<USD> and "
-            f"+executor.usd_per_million_output.{model}=<USD> (per million tokens), or set executor.price=free for "
-            "a server of your own"
+            f"no price for the model {model!r}; give one with '+executor.usd_per_million_input={{{name}: <USD>}}' and "
+            f"'+executor.usd_per_million_output={{{name}: <USD>}}' (per million tokens), or set executor.price=free "
+            "for a server of your own"
         )
     return price
 

@@ -229,7 +229,7 @@ class Sender:
 
     async def _request(self, call: PreparedCall, bill: _Bill) -> Attempt:
         """Send one request between its two lines of the ledger."""
-        number = self._ledger.intent(call.key, call.context, at_most_usd=bill.most_usd)
+        number = self._ledger.intent(call.key, call.context, at_most_usd=bill.most_usd, at_most_tokens=bill.most_tokens)
         self._in_flight += 1
         self._idle.clear()
         self._note_standstill()
@@ -240,7 +240,7 @@ class Sender:
             elif attempt.answered:
                 self._ledger.failed(number, attempt.kind, attempt.latency_s)
             else:
-                self._ledger.unknown(number, attempt.kind, bill.most_usd, attempt.latency_s)
+                self._unknown(number, attempt.kind, bill, attempt.latency_s)
         finally:
             self._in_flight -= 1
             if not self._in_flight:
@@ -258,12 +258,15 @@ class Sender:
             self._ledger.failed(number, "refused", time.perf_counter() - start)
             raise
         except asyncio.CancelledError:
-            self._ledger.unknown(number, "cancelled", bill.most_usd, time.perf_counter() - start)
+            self._unknown(number, "cancelled", bill, time.perf_counter() - start)
             raise
         if attempt.answered:
             bill.usd = self._reply(attempt).cost_usd if attempt.received else 0.0
             bill.tokens = attempt.prompt_tokens + attempt.completion_tokens
         return replace(attempt, latency_s=time.perf_counter() - start)
+
+    def _unknown(self, number: int, reason: str, bill: _Bill, latency_s: float) -> None:
+        self._ledger.unknown(number, reason, bill.most_usd, latency_s, at_most_tokens=bill.most_tokens)
 
     def _keep(self, call: PreparedCall, number: int, attempt: Attempt) -> None:
         """Into the cache first, then into the ledger: an outcome `ok` promises that the answer is kept.

@@ -30,11 +30,11 @@ def contaminated(train: Iterable[Task], evaluated: Iterable[Task]) -> set[str]:
     """
     ids, prints = set(), set()
     for task in evaluated:
-        ids.add(task.id)
+        ids.add((task.dataset, task.id))
         prints.add(fingerprint(task))
     if not ids:
         return set()
-    return {task.id for task in train if task.id in ids or fingerprint(task) in prints}
+    return {task.id for task in train if (task.dataset, task.id) in ids or fingerprint(task) in prints}
 
 
 def leaked_tests(task: Task) -> list[str]:

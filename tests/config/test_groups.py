@@ -118,6 +118,11 @@ def test_an_evaluation_reads_its_source(tmp_path):
         replace(EVALUATION, source=str(tmp_path)).load()
 
 
+def test_a_task_that_comes_twice_is_refused():
+    with pytest.raises(UserError, match=r"eval\.datasets: \d+ task ids come twice, for example 'bundled/gsm8k/"):
+        replace(EVALUATION, datasets=["gsm8k", "gsm8k"]).load()
+
+
 def test_an_evaluation_samples_with_its_own_values():
     assert EVALUATION.sampling(32) == SamplingParams(temperature=0.5, top_p=0.9, top_k=7, max_tokens=32)
 

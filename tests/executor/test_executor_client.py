@@ -124,6 +124,36 @@ async def test_a_cancelled_waiter_does_not_take_the_call_away_from_the_others(
         assert (await ask(executor, tasks[1], temperature=0.0)).cached is False
 
 
+async def test_a_cancelled_call_does_not_take_its_successor_away(
+    opened: Open, ask: Any, tasks: Any, tmp_path: Path
+) -> None:
+    async with opened(median_latency_s=0.2, latency_sigma=0.0) as executor:
+        first = asyncio.create_task(ask(executor, tasks[0], temperature=0.0))
+        await asyncio.sleep(0.1)
+        first.cancel()
+        second = asyncio.create_task(ask(executor, tasks[0], temperature=0.0))
+        await asyncio.sleep(0.05)
+        third = await ask(executor, tasks[0], temperature=0.0)
+        assert (await second).text == third.text
+        assert third.cached
+    assert read_costs(tmp_path / "ledger.jsonl").total.attempts == 2
+
+
+async def test_tokens_of_calls_that_nobody_answered_count_when_the_run_goes_on(
+    opened: Open, ask: Any, tasks: Any, tmp_path: Path
+) -> None:
+    cap = {"max_total_tokens": 400, "timeout_s": 0.1, "retries": 0, "max_outage_s": 0.0}
+    for _ in range(2):
+        async with opened(median_latency_s=5.0, latency_sigma=0.0, **cap) as executor:
+            for member in range(9):
+                try:
+                    await ask(executor, tasks[0], member=member)
+                except (BudgetReached, InfrastructureError):
+                    break
+    spent = read_costs(tmp_path / "ledger.jsonl").total
+    assert 0 < spent.at_most_tokens <= 400
+
+
 async def test_replay_gives_the_recorded_answers_for_nothing(
     opened: Open, ask: Any, tasks: Any, tmp_path: Path
 ) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from grpo_aflow.config.composing import compose
 from grpo_aflow.executor.prices import estimate_text_tokens, estimate_tokens, known_price, price_of
 from grpo_aflow.types import Price, UserError
 
@@ -33,6 +35,15 @@ def test_what_the_settings_leave_out_is_the_list_price(settings: Settings, named
 def test_half_a_price_of_an_unknown_model_is_no_price(settings: Settings, named: str) -> None:
     with pytest.raises(UserError, match="no price for the model 'nobody-9'"):
         price_of(settings("openai", **{named: {"nobody-9": 1.0}}), "nobody-9")
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen2.5-7B-Instruct", "my-4.1-mini", "llama3:8b", "mine"])
+def test_what_the_message_says_about_a_price_is_what_hydra_takes(settings: Settings, model: str) -> None:
+    with pytest.raises(UserError) as refused:
+        price_of(settings("openai", base_url="http://localhost:9/v1"), model)
+    given = [text.replace("<USD>", "2") for text in re.findall(r"'(\+[^']+)'", str(refused.value))]
+    config = compose("executor=local", "executor.price=table", *given)
+    assert price_of(config.executor, model) == Price(input_usd=2e-6, output_usd=2e-6)
 
 
 def test_a_server_of_ones_own_is_free_whatever_it_runs(settings: Settings) -> None:

@@ -19,6 +19,12 @@ TASK = Task(
 )
 
 
+def test_equal_ids_of_two_datasets_are_two_tasks():
+    mine, yours = (dataclasses.replace(TASK, id="0", dataset=name, problem=f"{name}?") for name in ("mine", "yours"))
+    assert contaminated([mine], [yours]) == set()
+    assert contaminated([mine], [dataclasses.replace(mine, problem="rewritten")]) == {"0"}
+
+
 def test_a_hidden_assertion_in_the_prompt_is_no_leak():
     assert leaked_tests(dataclasses.replace(TASK, public_tests=("assert f(2) == 4",))) == []
 

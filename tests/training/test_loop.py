@@ -37,7 +37,7 @@ async def test_late_groups_that_could_only_be_dropped_are_ended_before_the_next_
         worker.version += 1
         return {}
 
-    async def publish():
+    async def publish(learned):
         done.append(f"version {worker.version} published")
         return {}
 
@@ -68,6 +68,7 @@ async def test_late_groups_that_could_only_be_dropped_are_ended_before_the_next_
         turns=SideBySide(),
         recorded=lambda batches, arrived: taken(batches, arrived),
         learn=nothing,
+        learned_in=lambda step: f"of step {step}",
         refuse_outage=lambda *_: None,
         publisher=SimpleNamespace(check_trained=lambda stats: None, publish=publish),
         finish=lambda step: None,

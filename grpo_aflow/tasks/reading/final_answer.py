@@ -102,7 +102,7 @@ _TAKEN_BACK = re.compile(
     r"(?:is|was) (?:wrong|incorrect|not (?:right|correct)|an? (?:\w+ )?(?:error|mistake)))\b",
     re.I,
 )
-_SUPPOSED = re.compile(r"\b(?:if|suppose|assum\w+|whether|unless|had)\b[^.!?\n]*", re.I)  # "if the answer is 17, then"
+_SUPPOSED = re.compile(r"\b(?:if|suppose|assum\w+|whether|unless)\b[^.!?\n]*", re.I)  # "if the answer is 17, then"
 _CALLED_RESULT = re.compile(
     r"\b(?:the|a)\s+(?:(?:final|correct|right|actual|real)\s+)?(?:result|value|total|number|amount)\s+"
     r"(?:is|should be)\b",

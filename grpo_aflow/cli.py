@@ -179,7 +179,13 @@ def _saved(cfg: DictConfig, config_name: str, watch: Watch) -> DictConfig:
     saved = saved_config(plain["resume"])
     check_kind(saved, plain["resume"], training=config_name == "config")
     named = [] if watch.run is not None else _named()
-    return OmegaConf.create(resumed_config(with_defaults(saved, plain, config_name), plain, named))
+    saved = with_defaults(saved, plain, config_name)
+    try:
+        return OmegaConf.create(resumed_config(saved, plain, named))
+    except UserError:  # a key that does not exist is told as such, before it is offered as a change
+        changed = resumed_config(saved, {**plain, "resume_with": named}, named)
+        parse(OmegaConf.create(changed), TrainConfig if config_name == "config" else EvaluateConfig)
+        raise
 
 
 def _settings(cfg: DictConfig) -> DictConfig:

@@ -80,6 +80,21 @@ def test_help_whose_reader_has_seen_enough_ends_silently(tmp_path):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("shedule.num_steps=3", "shedule: unknown key; did you mean schedule?"),
+        ("schedule.num_stepz=3", "did you mean schedule.num_steps?"),
+        ("schedule.num_steps=99", "allow it: resume_with=[schedule.num_steps]"),
+        ("experiment=tiny", "experiment=... sets many keys at once"),
+    ],
+)
+def test_a_key_beside_resume_that_does_not_exist_is_no_change(override, text, trained_run, tmp_path):
+    done = run("train", f"resume={trained_run}", override, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert text in done.stderr
+
+
 def test_solve_needs_a_question(tmp_path):
     done = run("solve", cwd=tmp_path)
     assert done.returncode == 2

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from commands import finished
 from rollouts import group, rollout
 from run_cases import only_run
 
@@ -185,3 +186,10 @@ def test_a_baseline_that_cannot_be_paid_is_not_begun(evaluated, tmp_path):
     )
     with pytest.raises(BudgetReached, match=r"baseline cot_sc@60 was not begun: it may cost .* resume with"):
         run_evaluation(config)
+    [run] = [file.parent for file in tmp_path.rglob("config.yaml")]
+    (run / "baselines").mkdir()
+    (run / "baselines/cot_sc@60.jsonl").touch()  # as a kill within it leaves it: it was begun, so only the cap ends it
+    done = finished("eval", [f"resume={run}"], tmp_path)
+    assert done.returncode == BudgetReached.code
+    assert "reached" in done.stderr
+    assert "was not begun" not in done.stderr

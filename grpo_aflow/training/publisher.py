@@ -23,7 +23,7 @@ from grpo_aflow.run.timing import Timeline
 from grpo_aflow.types import Adapter, InfrastructureError, SelfTestFailed
 
 CHECK_TOKENS = 256  # of the probe, at every publish
-ARITHMETIC = "of"  # beside the figures that were measured of it
+ARITHMETIC = "arithmetic"  # beside the figures that were measured of it
 
 
 class Publisher:
@@ -83,7 +83,7 @@ class Publisher:
         return {str(version): policy for version, policy in self._policies.items() if version >= oldest}
 
     def policy(self, version: int) -> str | None:
-        """What tells a version's policy (see `replays`); None where this run, as it is, has not published it."""
+        """The digest by which a version is known (see `replays`); None where this run has not published it as it is."""
         return self._policies.get(version)
 
     @property
@@ -102,7 +102,7 @@ class Publisher:
         with self._timeline.busy("publish"):
             adapter = await self._worker.publish(self._store)
             if version not in self._policies:  # else it is the checkpoint's
-                self._policies[version] = await self._told(adapter, learned)
+                self._policies[version] = await self._policy_id(adapter, learned)
             await self._sampler.publish(adapter)
             self._live.append(version)
         with self._timeline.busy("gate"):
@@ -132,8 +132,8 @@ class Publisher:
                 f"limit {limit:.2e}"
             )
 
-    async def _told(self, adapter: Adapter, learned: str | None) -> str:
-        """What tells the policy of a new version."""
+    async def _policy_id(self, adapter: Adapter, learned: str | None) -> str:
+        """The digest by which a new version is known: of what it learned from, else of its weights."""
         from grpo_aflow.learner.policy.adapter import adapter_id
 
         before = self._policies.get(adapter.version - 1)

@@ -26,6 +26,7 @@ from grpo_aflow.config.composing import with_defaults
 from grpo_aflow.config.outcome import outcome
 from grpo_aflow.config.parsing import build, parse
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
+from grpo_aflow.run.resources import starting
 from grpo_aflow.sweep import rows
 from grpo_aflow.sweep.jobs import Watch, check_first_job, run_job, sweep_settings
 from grpo_aflow.types import UserError
@@ -275,7 +276,8 @@ def _guarded(task: Callable[[], Any]) -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # closed, or no file
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    code, _, _ = outcome(task)
+    with starting():
+        code, _, _ = outcome(task)
     sys.exit(code or rows.code())
 
 

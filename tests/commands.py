@@ -17,7 +17,9 @@ from grpo_aflow import cli
 SCRIPTS = {"train": cli.train, "eval": cli.evaluate, "export": cli.export, "doctor": cli.doctor}
 PRELOADED = ["grpo_aflow.train", "grpo_aflow.evaluation.command", "grpo_aflow.learner.learner", "grpo_aflow.sampler.hf"]
 FORKING = multiprocessing.get_context("forkserver")
-FORKING.set_forkserver_preload([*PRELOADED, "grpo_aflow.executor.client", "transformers.models.qwen2.modeling_qwen2"])
+FORKING.set_forkserver_preload(
+    ["forked_from", *PRELOADED, "grpo_aflow.executor.client", "transformers.models.qwen2.modeling_qwen2"]
+)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What all tests share: built models, and one small trained run."""
 
 import fcntl
+import gc
 import os
 import shutil
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ import pytest
 from hypothesis import settings
 from run_cases import SMALL
 
+from grpo_aflow.run.resources import STARTING
+
+gc.set_threshold(STARTING)  # a worker goes on importing to its last file
 settings.register_profile("no_deadline", deadline=None)  # nothing asserts wall-clock time
 settings.load_profile("no_deadline")
 
@@ -60,10 +64,10 @@ def trained_run(model_cache, workers_folder):
 LONGEST_FILES = (
     "test_train.py",  # which makes what the others share, beside one that needs nothing of it
     "test_sandbox_attacks.py",
+    "test_executor_faults.py",
     "test_warm_start.py",
     "test_ray.py",
     "test_operations.py",
-    "test_executor_faults.py",
     "test_processes.py",
     "test_automation.py",
     "test_readme.py",

@@ -24,6 +24,7 @@ from grpo_aflow.learner.preparation.threads import use_threads
 from grpo_aflow.learner.rank import Given, LearnerCopy, read_files
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.protocols import PreparedModel
+from grpo_aflow.run.resources import starting
 from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.sampler.routed import TellsCacheUse
 from grpo_aflow.sampler.settings import AdapterLimits, Sampling
@@ -90,7 +91,8 @@ class EngineActor:
         self._watchdog = Watchdog.start()  # this process may be killed, and the engine has its own
         self._store = AdapterStore(shared_by=shared_by)
         self._watchdog.watch_path(self._store.folder)
-        self._engine = await sampling.start(model, adapters, watchdog=self._watchdog, seed=seed)
+        with starting():
+            self._engine = await sampling.start(model, adapters, watchdog=self._watchdog, seed=seed)
 
     async def publish(self, version: int, files: Mapping[str, bytes]) -> None:
         adapter = await asyncio.to_thread(self._store.publish_files, files, version)
@@ -125,7 +127,8 @@ class RankActor:
 
     def start(self, make: MakeLearner, model: PreparedModel, timeout_s: float, shard_base: bool) -> None:
         receive(model)
-        self._learner: Learner = make(model, shard_base=shard_base)
+        with starting():
+            self._learner: Learner = make(model, shard_base=shard_base)
         self._device = model.device
         self._timeout_s = timeout_s
 

@@ -14,7 +14,6 @@ from run_cases import SMALL, adapter_of, in_runs, metrics_of, only_run
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.storage.export import export
-from grpo_aflow.run.cards import Placement
 from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.train import train
 from grpo_aflow.types import UserError
@@ -23,25 +22,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def published(model_cache, tmp_path_factory):
+def published(trained_run, tmp_path_factory):
     """A model that writes workflows, in a folder as somebody might have published it."""
-    from grpo_aflow.learner.models import Preparation
-    from grpo_aflow.sampler.tokenizer import ChatTokenizer
-
-    config = compose()
-    asked = Preparation(
-        warmstart=config.warmstart,
-        lora=config.lora,
-        learner=config.learner,
-        prompts=config.prompt.messages,
-        tasks=[],
-        read_tokenizer=ChatTokenizer,
-        progress=lambda *_: None,
-        max_tokens=64,
-        placement=Placement(learner="cpu", sampler="cpu"),
-    )
     folder = tmp_path_factory.mktemp("hub") / "published"
-    shutil.copytree(config.model.prepare(model_cache, asked).path, folder)
+    shutil.copytree(trained_run / "base_model", folder)
     return folder
 
 

@@ -41,7 +41,8 @@ from grpo_aflow.sampler.requirements import check_builds, check_shared_memory
 from grpo_aflow.sampler.settings import VllmSettings
 from grpo_aflow.services import look, model_cache, place_on, preparation
 from grpo_aflow.tasks.selftest.quick import self_test
-from grpo_aflow.training.setup import check_prompts, fingerprint, plan_memory
+from grpo_aflow.training.served_policy import check_prompts, plan_memory
+from grpo_aflow.training.setup import fingerprint
 from grpo_aflow.types import CallContext, ChatStatus, InfrastructureError, Message, Task, UserError
 from grpo_aflow.workflow import system_prompts
 

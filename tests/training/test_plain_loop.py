@@ -13,7 +13,7 @@ from grpo_aflow.rollout.batches import training_group
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.train import train
-from grpo_aflow.training import setup
+from grpo_aflow.training import served_policy, setup
 from grpo_aflow.training.setup import open_training
 from grpo_aflow.training.turns import InTurns
 
@@ -79,14 +79,14 @@ def test_in_turns_the_same_adapter_is_learned(trained_run, tmp_path, monkeypatch
         naps.append(served.sampler)
         return InTurns(served.sampler, timeline)
 
-    original = setup.serve
+    original = served_policy.serve
 
     @asynccontextmanager
     async def serve(*arguments):
         async with original(*arguments) as served:
             yield dataclasses.replace(served, sampler=Napping(served.sampler))
 
-    monkeypatch.setattr(setup, "serve", serve)
+    monkeypatch.setattr(served_policy, "serve", serve)
     monkeypatch.setattr(setup, "turns", napping)
     train(config)
     assert naps[0].naps == config.schedule.num_steps

@@ -45,6 +45,8 @@ LABELS = [
     ("hotpotqa", "Paris", "The context says Lyon and Paris.\n\n5. **Corrected answer**: Paris", R),
     ("hotpotqa", "Paris", "Refined answer: Paris", R),
     ("hotpotqa", "Paris", "Correct short answer: Lyon", W),
+    ("hotpotqa", "Paris", "**Refined Answer:**\n\nLyon is smaller. Therefore, the answer is **Paris**.", R),
+    ("hotpotqa", "Lyon", "**Refined Answer:**\n\nLyon is smaller. Therefore, the answer is **Paris**.", W),
 ]
 STATEMENTS = [
     ("gsm8k", "3", IN_BOLD, R),

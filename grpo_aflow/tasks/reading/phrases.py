@@ -95,7 +95,9 @@ def _field_of_record(text: str) -> str | None:
 def _mark(text: str) -> str | None:
     """The last box, label or ReAct's end."""
     found = [(box.start, box.content) for box in boxes(text)]
-    found += [(match.start(), following(text, match.end())) for match in last(FIELD, text)]
+    for match in last(FIELD, text):
+        content = following(text, match.end())
+        found.append((match.start(), _sentence(content) or content))  # a paragraph may end in "so the answer is ..."
     found += [(match.start(), match[1]) for match in last(_FINISH, text)]
     return max(found)[1] if found else None
 

@@ -65,8 +65,27 @@ STATEMENTS = [
     ("math", "2", "**Final Answer:** Thus, the value is:\n$2$ or $3$", W),
 ]
 
+CHECKED = "The answer is in the correct format.\n\nTherefore, no correction is needed.\n\n"
+NAMED = "The team that was sold in 2007, led by Colin Kolles, is"
+JUDGED = [
+    ("hotpotqa", "21", f"{CHECKED}Original answer: 21", R),
+    ("hotpotqa", "Paris", f"{CHECKED}**Original answer: Paris**", R),
+    ("hotpotqa", "Paris", "Original answer: Paris\n\nThat is wrong. The answer is Lyon.", W),
+    ("gsm8k", "21", "Original answer: 21\n\nThat is wrong. The answer is 22.", W),
+    ("hotpotqa", "2000", "The original answer is correct: **2000**.", R),
+    ("hotpotqa", "Paris", "The answer is Paris. The answer is correct, as the text says.", R),
+    ("hotpotqa", "Lyon", "The answer is Paris. The answer is correct, as the text says.", W),
+    ("hotpotqa", "9", "So, the refined answer should be corrected to:\n\n9", R),
+    ("hotpotqa", "correct format", "The answer is correct format.", R),
+    ("hotpotqa", "Spyker F1", f"**Refined Answer:** {NAMED} **Spyker F1**.", R),
+    ("hotpotqa", "Spyker F1", f"**Refined Answer:** {NAMED} not **Spyker F1**.", W),
+    ("hotpotqa", "Spyker F1", f"**Refined Answer:** {NAMED} **Force India** or **Spyker F1**.", W),
+    ("hotpotqa", "yes", "Answer: **Yes**, both are American.", W),
+    ("hotpotqa", "Paris", "Answer: **Paris**", R),
+]
 
-@pytest.mark.parametrize(("dataset", "gold", "answer", "exact"), [*ANOTHER_NUMBER, *LABELS, *STATEMENTS])
+
+@pytest.mark.parametrize(("dataset", "gold", "answer", "exact"), [*ANOTHER_NUMBER, *LABELS, *STATEMENTS, *JUDGED])
 def test_a_form_of_published_answers(dataset, gold, answer, exact):
     graded = grade(text_task(dataset, gold), answer)
     assert graded.exact is exact, (graded.rule, graded.read)

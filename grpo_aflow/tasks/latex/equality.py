@@ -18,6 +18,7 @@ from grpo_aflow.tasks.latex.reader import read_gold, read_latex
 from grpo_aflow.tasks.latex.real_sets import is_set, names_in, real_set
 from grpo_aflow.tasks.latex.relations import (
     by_name,
+    gives_value,
     interval_of,
     is_assignment,
     is_name,
@@ -249,7 +250,8 @@ def _same_relations(gold: Node, answer: Node) -> bool:
     if interval := interval_of(relation):
         pair = (interval, value) if relation is gold else (value, interval)
         return _same(*pair)
-    if not is_assignment(relation) and not _is_chain_of_equals(relation):
+    has_value = is_assignment(relation) or _is_chain_of_equals(relation)
+    if not has_value and not (relation is answer and gives_value(relation)):
         return False
     right = right_side(relation)
     return _same(right, value) if relation is gold else _same(value, right)
@@ -264,7 +266,7 @@ def _constant_sides(gold: Relation, answer: Relation) -> bool:
 
 
 def _is_chain_of_equals(relation: Relation) -> bool:
-    """2x = 6 = 5 + 1: the sides that are constant must be the same value."""
+    """2x = 6 = 5 + 1: the sides that are constant must be the same value; (x-1)(x+1) = x^2-1: all sides are."""
     if (
         set(relation.signs) - {"=", "approx"}
         or len(relation.sides) < 2
@@ -272,6 +274,6 @@ def _is_chain_of_equals(relation: Relation) -> bool:
     ):
         return False
     if names_of(relation.sides[-1]):
-        return False
+        return all(_same(relation.sides[-1], side) for side in relation.sides)
     constant = [side for side in relation.sides if not names_of(side)]
     return all(_same(relation.sides[-1], side) for side in constant) and (len(relation.sides) > 2 or len(constant) == 2)

@@ -1,9 +1,10 @@
-"""The grammar of expressions in a final answer: sums, products, powers, fractions, functions, brackets, matrices.
+"""The grammar of expressions in a final answer: sums, products, powers, fractions, functions.
 
     union   = sum {("\\\\cup" | "\\\\cap" | "\\\\setminus") sum};  sum = product {("+" | "-" | "\\\\pm") product}
     product = factor {["\\\\cdot" | "/" ...] factor};  factor = ["-"] atom {"!" | "^" factor | "%" | "\\\\circ"}
 
-`reader` adds what stands around expressions: relations, words, units and lists.
+`enclosed` reads what stands between brackets, and matrices; `reader` adds what stands around expressions: relations,
+words, units and lists.
 """
 
 from __future__ import annotations
@@ -11,19 +12,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from grpo_aflow.tasks.latex.nodes import (
-    REALS,
-    Based,
-    Group,
-    Matrix,
-    Node,
-    NotRead,
-    Number,
-    Operation,
-    Quantity,
-    Relation,
-    Symbol,
-)
+from grpo_aflow.tasks.latex.enclosed import EnclosedParser
+from grpo_aflow.tasks.latex.nodes import REALS, Based, Group, Matrix, Node, NotRead, Number, Operation, Quantity, Symbol
 from grpo_aflow.tasks.latex.tokens import (
     ALIASES,
     CLOSING,
@@ -33,7 +23,6 @@ from grpo_aflow.tasks.latex.tokens import (
     RELATIONS,
     SEPARATORS,
     SETS,
-    Cursor,
     is_text,
 )
 from grpo_aflow.tasks.latex.vectors import transposed
@@ -45,27 +34,16 @@ _GREEK = re.compile(
     r"\\(?:var)?(?:alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho|sigma|tau|upsilon|phi|"
     r"chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Sigma|Phi|Psi|Omega|ell)"
 )
-_TRANSPOSED = frozenset({"T", "\\top", "\\intercal", "\\text{T}"})
-_SUCH_THAT = frozenset({"|", "\\mid", "\\vert", ":", "\\colon"})
 _TIMES = frozenset({"\\cdot", "\\times", "*", "\\ast"})
 _OVER = frozenset({"/", "\\div"})
 
 
-class ExpressionParser(Cursor):
+class ExpressionParser(EnclosedParser):
     """Recursive descent over the tokens of one text."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.depth = 0
         self.num_operations = 0
-
-    def listing(self) -> Node:
-        """What may stand between braces."""
-        raise NotImplementedError
-
-    def item(self) -> Node:
-        """What may stand between brackets and commas."""
-        raise NotImplementedError
 
     def union(self) -> Node:
         node = self.sum()
@@ -206,70 +184,6 @@ class ExpressionParser(Cursor):
             raise NotRead("no repeating digits")
         places = len(token.partition(".")[2])
         return Number(Fraction(token) + Fraction(int(digits), 10**places * (10 ** len(digits) - 1)))
-
-    def bracket(self, opening: str) -> Node:
-        self.depth += 1
-        if opening == "\\{" and (condition := self.condition()) is not None:
-            self.depth -= 1
-            return condition
-        items = [self.item()] if self.peek() != OPENING[opening] else []
-        while self.peek() in SEPARATORS:
-            self.place += 1
-            items.append(self.item())
-        closing = self.expect(")", "]") if opening in "([" else self.expect(OPENING[opening])
-        self.depth -= 1
-        if opening in ("\\lfloor", "\\lceil"):
-            return Operation(opening[2:], tuple(items))
-        if opening == "(" and closing == ")" and len(items) == 1:
-            return items[0]
-        if opening == "[" and closing == "]" and len(items) == 1:
-            return items[0]
-        return Group(opening.strip("\\"), tuple(items), closing.strip("\\"))
-
-    def condition(self) -> Node | None:
-        """What stands behind the bar of {x | x > 2} or {x in R : x > 2}; None where these braces hold a list."""
-        start, depth = self.place, self.depth
-        is_variable = len(name := self.take()) == 1 and name.isalpha()
-        if self.peek() == "\\in" and self.peek(1) == "\\R":
-            self.place += 2
-        if is_variable and self.take() in _SUCH_THAT:
-            try:
-                node = self.listing()
-            except NotRead:
-                node = Symbol(name)
-            is_condition = isinstance(node, Relation) or (isinstance(node, Operation) and node.name in SETS.values())
-            lists_some = isinstance(node, Group) and node.items and isinstance(node.items[0], Relation)
-            if (is_condition or lists_some) and self.accept("\\}"):
-                return node
-        self.place, self.depth = start, depth
-        return None
-
-    def transposes(self) -> bool:
-        """Takes the ^T, ^{T} or ^\\top behind a matrix or vector."""
-        braced = self.peek(1) == "{" and self.peek(3) == "}"
-        found = self.peek(1 + braced) in _TRANSPOSED
-        self.place += (4 if braced else 2) if found else 0
-        return found
-
-    def matrix(self) -> Node:
-        rows: list[tuple[Node, ...]] = []
-        row: list[Node] = []
-        self.depth += 1
-        while not self.peek().startswith("\\end"):
-            if not self.peek():
-                raise NotRead("an open matrix")
-            row.append(self.item())
-            if self.accept("&"):
-                continue
-            rows.append(tuple(row))
-            row = []
-            if not self.accept("\\\\") and not self.peek().startswith("\\end"):
-                raise NotRead("no matrix")
-        self.place += 1
-        self.depth -= 1
-        if row or not rows or len({len(r) for r in rows}) != 1:
-            raise NotRead("rows of different lengths")
-        return Matrix(tuple(rows))
 
     def named(self, token: str) -> Node:
         name = token.lstrip("\\").removeprefix("operatorname").strip("*{} ") if token[0] == "\\" else token

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import reduce
 
+from grpo_aflow.tasks.latex.brackets import without_asides
 from grpo_aflow.tasks.latex.expressions import ExpressionParser
 from grpo_aflow.tasks.latex.nodes import (
     REALS,
@@ -76,7 +77,7 @@ def read_gold(text: str) -> list[Node]:
         plain = plain[1:-1].strip()
     if not plain:
         return []
-    plain = _IN_BASE.sub(_in_base, plain)
+    plain = without_asides(_IN_BASE.sub(_in_base, plain))
     texts = [plain]
     if joined := _THOUSANDS.search(plain):
         together = _THOUSANDS.sub(lambda match: match.group().replace(",", ""), plain)

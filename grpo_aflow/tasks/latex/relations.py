@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from grpo_aflow.tasks.latex.nodes import INFINITY, Group, Node, Number, Operation, Relation, Symbol, Words
+from grpo_aflow.tasks.latex.tokens import FUNCTIONS
 from grpo_aflow.tasks.latex.values import NoValue, is_positive, points_for, quotient, same_value, value_of, variables_of
 
+_OF_NAMES = FUNCTIONS | {"+", "neg", "/"}
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 
 
@@ -35,6 +37,22 @@ def is_name(node: Node) -> bool:
 
 def is_assignment(relation: Relation) -> bool:
     return relation.signs[0] in ("=", "in", "approx") and len(relation.sides) == 2 and is_name(relation.sides[0])
+
+
+def gives_value(relation: Relation) -> bool:
+    """Whether it gives what a question may ask for, an expression in names alone: cos t = 3/8, y/x = 2, a + b = 5."""
+    if relation.signs != ("=",) or names_of(relation.sides[1]):
+        return False
+    return _is_of_names(relation.sides[0])
+
+
+def _is_of_names(node: Node) -> bool:
+    """Names, functions of them, their sums, ratios and powers, without a number among them: not 2x, x/2 and x - 5."""
+    if is_name(node) or not isinstance(node, Operation):
+        return is_name(node) and not isinstance(node, Words)
+    if node.name == "^":
+        return _is_of_names(node.arguments[0]) and isinstance(node.arguments[1], Number)
+    return node.name in _OF_NAMES and all(map(_is_of_names, node.arguments))
 
 
 def by_name(items: Sequence[Node]) -> Sequence[Node]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from grpo_aflow.tasks.latex.brackets import with_usual_intervals
 from grpo_aflow.tasks.latex.nodes import NotRead
 from grpo_aflow.tasks.reading.units import SHORT_UNITS, SHORT_WORDS
 
@@ -36,7 +37,7 @@ class Cursor:
     """A place in the tokens of one text."""
 
     def __init__(self, text: str) -> None:
-        self.tokens = tokens_of(text)
+        self.tokens = with_usual_intervals(tokens_of(text))
         self.place = 0
         if len(self.tokens) > _MAX_TOKENS:
             raise NotRead("too long")

@@ -24,8 +24,8 @@ from grpo_aflow.tasks.reading.marks import (
     tags,
     visible,
 )
-from grpo_aflow.tasks.reading.quantities import last_number, number_in
-from grpo_aflow.tasks.reading.statements import DENIED, DENIED_BEHIND, stated_formulas, unwrapped
+from grpo_aflow.tasks.reading.quantities import last_number, names_two_numbers, number_in
+from grpo_aflow.tasks.reading.statements import DENIED, DENIED_BEHIND, is_refused, stated_formulas, unwrapped
 
 _TAIL = 20_000  # characters; a final answer stands at the end, and every pattern below stays fast on this much
 _BARE = 300  # longest text that counts as an answer by itself
@@ -142,7 +142,8 @@ def _statements(content: str) -> Iterator[str]:
     stated = stated_formulas(re.split(r"(?<!\d)\.\s", content, maxsplit=1)[0])
     if stated and not content[: stated[0].place].strip("*_ "):
         yield stated[0].text
-    yield unwrapped(_CUT.split(content, maxsplit=1)[0])
+    if not names_two_numbers(content):
+        yield unwrapped(_CUT.split(content, maxsplit=1)[0])
     if stated:
         yield stated[-1].text
 
@@ -150,6 +151,7 @@ def _statements(content: str) -> Iterator[str]:
 # --- the rules --------------------------------------------------------------------------------------------------------
 
 _HASHES = re.compile(r"####+(?!#)")
+_BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*")
 # What stands outside of a box and makes another value of what is in it.
 _MINUS = re.compile(r"(?:\A|[$=(\[:,\n])\s*-\s?\Z")
 _FACTOR = re.compile(r"\s?\\(?:pi|sqrt\s?\{[^{}]*\})(?![A-Za-z])")
@@ -186,8 +188,16 @@ def _other_boxes(text: str, _: ValueKind) -> Iterator[AnswerCandidate]:
 
 def _fields(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
     for match in last(FIELD, text):
-        if value := _value(following(text, match.end()), kind):
+        content = following(text, match.end())
+        if not is_refused(content) and (value := _boxed_again(content, text[: match.start()]) or _value(content, kind)):
             yield AnswerCandidate(match.start(), value)
+
+
+def _boxed_again(content: str, before: str) -> str:
+    """What was boxed before, where a sentence with several formulas has it as one of them; else ""."""
+    stated = [formula.text for formula in stated_formulas(re.split(r"(?<!\d)\.\s", content, maxsplit=1)[0])]
+    boxed = unwrapped(last_boxed(before)) if len(stated) > 1 else ""
+    return boxed if boxed in stated else ""
 
 
 def _hashes(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
@@ -198,15 +208,23 @@ def _hashes(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
 
 def _declared(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:
     for match in last(ANSWER_IS, text):
-        if value := _value(following(text, match.end()), kind):
+        content = following(text, match.end())
+        if not is_refused(content) and (value := _value(content, kind)):
             yield AnswerCandidate(match.start(), value)
 
 
 def _sentences(text: str, _: ValueKind) -> Iterator[AnswerCandidate]:
     for pattern in (FIELD, ANSWER_IS):
         for match in last(pattern, text):
-            if value := number_in(following(text, match.end())):
+            content = following(text, match.end())
+            if not is_refused(content) and (value := _in_bold(content) or number_in(content)):
                 yield AnswerCandidate(match.start(), value)
+
+
+def _in_bold(sentence: str) -> str:
+    """The one number that a sentence has in bold, with its words; "" where it has none or several."""
+    numbers = [found for bold in _BOLD.findall(sentence) if (found := number_in(bold))]
+    return numbers[0] if len(numbers) == 1 else ""
 
 
 def _bare(text: str, kind: ValueKind) -> Iterator[AnswerCandidate]:

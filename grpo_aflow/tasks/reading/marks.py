@@ -163,10 +163,13 @@ _ELSEWHERE = (
     r"(?:endgültige\s)?antwort|(?:ostateczna\s)?odpowiedź|đáp\s(?:án|số)|jawaban(?:\sakhir)?"
 )
 FIELD = re.compile(
-    r"(?:^[^A-Za-z0-9\n$<]{0,16}(?:\\text(?:bf)?\s?\{\s*)?(?:the\s+|my\s+)?(?:(?:final|correct|numerical|short)\s+)?"
+    r"(?:^[^A-Za-z0-9\n$<]{0,16}(?:\d{1,2}[.)]\s?[*_]{0,3})?(?:\\text(?:bf)?\s?\{\s*)?(?:the\s+|my\s+)?"
+    r"(?:(?:final|correct(?:ed)?|numerical|short|reviewed|refined|revised|exact)\s+){0,2}"
     r"(?:answer|ans)\b|\bfinal answer\b)(?:\s*\([^()\n]{0,30}\))?[*_\"'`}\s]{0,6}?"
     r"(?:[:=：]|[*_]{1,3}\s*$|(?=\n)|(?=\s*\\boxed))[*_}\s]{0,4}?(?=\S|\s*\n)"
-    rf"|(?:{_ELSEWHERE})[*_\s]{{0,4}}[:：][*_]{{0,3}}",
+    rf"|(?:{_ELSEWHERE})[*_\s]{{0,4}}[:：][*_]{{0,3}}"
+    # What is returned after a check; before one, it is only what was checked.
+    r"|^[^A-Za-z0-9\n$<]{0,16}original answer[*_\s]{0,4}:[*_]{0,3}(?=[^\n]*\s*\Z)",
     re.I | re.M,
 )
 ANSWER_IS = re.compile(
@@ -177,6 +180,8 @@ ANSWER_IS = re.compile(
     re.I,
 )
 _POINTER = re.compile(r"(?:as follows|(?:given |shown )?below|the following|given by|therefore)?\s*[:=]?\s*\Z", re.I)
+_LATEX_NEXT = re.compile(r"\s*\\[\[(\\a-z]")
+_BEFORE_BLOCK = re.compile(r"\A(?:[\s\\:*_>]|-\s)*(?=\S)")
 FORMULA = re.compile(
     r"\$\$(.{1,800}?)\$\$|(?<![\\$])\$((?=\S)(?:\\\$|[^$]){0,499}?[^\s$\\]|\s(?:\\\$|[^$]){1,498}?\s)\$(?!\d)|\\\((.{1,500}?)\\\)|\\\[(.{1,800}?)\\\]",
     re.S,
@@ -184,17 +189,25 @@ FORMULA = re.compile(
 
 
 def following(text: str, place: int) -> str:
-    """What stands at `place` to the end of its line; where that is nothing, the next block of text."""
+    """What stands at `place` to the end of its line; where that is nothing, or introduces a formula, the next block."""
     text = text[place : place + _MAX_STATEMENT]
     line, _, rest = text.partition("\n")
     line = line.strip()
+    if _introduces(line, rest):
+        return following(rest, 0)
     if not _POINTER.fullmatch(re.sub(r"[*_`\\]+", "", line)) and line not in ("$$", "\\[", "```"):
         match = FORMULA.match(text.lstrip(" *_"))
         return match.group() if match and "\n" in match.group() else line
     block = (line if line in ("$$", "\\[") else "") + "\n" + rest
-    block = (
-        re.sub(r"\A(?:[\s\\:*_>]|-\s)*(?=\S)", "", block) if not re.match(r"\s*\\[\[(\\a-z]", block) else block.lstrip()
-    )
+    block = block.lstrip() if _LATEX_NEXT.match(block) else _BEFORE_BLOCK.sub("", block)
     block = re.sub(r"\A```[a-z]*\n", "", block)
     match = FORMULA.match(block)
-    return match.group() if match else block.partition("\n")[0]
+    if match and "\n" in match.group():
+        return match.group()
+    line, _, rest = block.partition("\n")
+    return following(rest, 0) if _introduces(line, rest) else line
+
+
+def _introduces(line: str, rest: str) -> bool:
+    """Whether a line ends in a colon before a formula: "Thus, the cost of the 3 cards is:"."""
+    return line.rstrip("*_ ").endswith(":") and bool(FORMULA.match(rest.lstrip()))

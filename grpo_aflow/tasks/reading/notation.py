@@ -40,6 +40,7 @@ _DEGREE = re.compile(
     r"\^\s?(?:\{\s?\\(?:circ|degree)\s?\}|\\(?:circ|degree)(?![A-Za-z]))|\\(?:degree|textdegree)(?![A-Za-z])"
 )
 
+_BRACKETS = {"\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]"}
 _SIZES = re.compile(
     r"\\(?:left|right|[bB]ig{1,2}[lrm]?|middle|displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|hfill|"
     r"ensuremath|strut|hspace\{[^{}]*\}|phantom\{[^{}]*\})(?![A-Za-z])"
@@ -76,7 +77,9 @@ def plain_latex(text: str) -> str:
     "10 080" become 10080 (a plain comma stays, since it may separate a list).
     """
     text = unicode_to_latex(text).replace("\\$", "").replace("\\textdollar", "").replace("$", " ")
-    text = _SIZES.sub("", text.replace("\\lbrace", "\\{").replace("\\rbrace", "\\}"))
+    for name, bracket in _BRACKETS.items():
+        text = text.replace(name, bracket)
+    text = _SIZES.sub("", text)
     text = _DOTS.sub(r"\\ldots ", text)
     text = _GROUPS.sub(lambda match: match[1] + re.sub(r"\D", "", match[2]), text)
     text = _DEGREE.sub(r"\\circ ", _FRACTIONS.sub(r"\\frac", _BRACED_COMMA.sub(",", text)))

@@ -21,6 +21,7 @@ from grpo_aflow.tasks.reading.marks import (
     tags,
     visible,
 )
+from grpo_aflow.tasks.reading.statements import DENIED
 
 _FINISH = re.compile(r"^\W*(?:Action(?:\s\d+)?:\s*)?Finish\[([^\]\n]{0,300})\]\s*$", re.I | re.M)  # as ReAct ends
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|mathrm)[a-z]*\s?\{([^{}]*)\}")
@@ -37,6 +38,14 @@ _NEXT_SENTENCE = re.compile(
 _REASON = re.compile(
     r",?\s+(?:because|since)\b|,\s+(?:as (?:stated|mentioned|described|shown|per)|according to|based on)\b", re.I
 )
+_JUDGED = re.compile(
+    r"\s*(?:indeed |already |also )?(?:(?:in)?correct|(?:in)?accurate|(?:properly|correctly) formatted|corrected to|"
+    r"in the (?:correct|right|required) format|not (?:numerical|numeric|correct))"
+    r"(?:(?: as it (?:is|stands))?(?P<colon>\s?:)|(?=\s*(?:[.,;(]|\Z|and\b|as\b|because\b|since\b)))",
+    re.I,
+)
+_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
+_BOLD_END = re.compile(r"(?<=[\w,\"'’)] )\*\*([^*\n]{1,200})\*\*[.\s]*\Z")
 
 # "The passage does not say", in the forms that models use, compared after normalisation. Closed: nothing is inferred.
 _SOURCE = (
@@ -95,17 +104,30 @@ def _field_of_record(text: str) -> str | None:
 def _mark(text: str) -> str | None:
     """The last box, label or ReAct's end."""
     found = [(box.start, box.content) for box in boxes(text)]
-    found += [(match.start(), following(text, match.end())) for match in last(FIELD, text)]
+    for match in last(FIELD, text):
+        content = re.sub(r"\A\*+\s+", "", following(text, match.end()))  # the end of a label in bold
+        # A paragraph may end in "so the answer is ...", a sentence in its answer in bold.
+        found.append((match.start(), _sentence(content) or _bold_end(content) or content))
     found += [(match.start(), match[1]) for match in last(_FINISH, text)]
     return max(found)[1] if found else None
 
 
 def _sentence(text: str) -> str | None:
-    found = last(ANSWER_IS, text)
-    if not found:
-        return None
-    sentence = _NEXT_SENTENCE.split(following(text, found[-1].end()), maxsplit=1)[0]
-    return _REASON.split(sentence, maxsplit=1)[0]
+    """What the last "the answer is" states; one that only judges an answer, "the answer is correct", states none."""
+    for match in reversed(last(ANSWER_IS, text)):
+        judged = _JUDGED.match(text, match.end())
+        if judged is None or judged["colon"]:
+            end = judged.end() if judged else match.end()
+            sentence = _NEXT_SENTENCE.split(following(text, end), maxsplit=1)[0]
+            return _REASON.split(sentence, maxsplit=1)[0]
+    return None
+
+
+def _bold_end(sentence: str) -> str | None:
+    """The part in bold in which a sentence ends, where no other is and it is not what the sentence denies."""
+    bold = _BOLD.findall(sentence)
+    end = _BOLD_END.search(sentence)
+    return end[1] if end and len(bold) == 1 and not DENIED.search(sentence[: end.start()]) else None
 
 
 _READING_ORDER: tuple[Callable[[str], str | None], ...] = (_tag, _field_of_record, _mark, _sentence)

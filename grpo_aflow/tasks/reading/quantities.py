@@ -47,8 +47,9 @@ _LIST = re.compile(r"\s*(?:,|:|-|to|or|and then|and)\s*(?:\\\$|\$)?[+-]?\d", re.
 
 _CONTINUES = re.compile(r"\s?(?:[\^*+_]|!(?=\w)|[/:](?=\s?\d)|\()(?<!\s\()\s?\S")
 _LIST_BEFORE = re.compile(
-    r"\d(?:\s?(?:,|-|to|,?\s?or(?: (?:maybe|possibly|perhaps|else|even))?|and then|,?\s?and)\s?|:)\$?$", re.I
+    r"\d(?:\s?(?:,|-|to|,?\s?\(?or(?: (?:maybe|possibly|perhaps|else|even))?|and then|,?\s?and)\s?|:)\$?$", re.I
 )
+_OR_ELSE = re.compile(rf"([^(]*)\(\s*or,?\s+(?:equivalently,?\s+)?({_DIGITS}(?:\s?/\s?\d+)?)([^()\d]*)\)")
 # "5, not 7", "5 instead of 7", "not 7 but 5"
 _DENIED = re.compile(rf",?\s*\b(?:(?:and|but)\s+)?(?:not|instead of|rather than)\s+\$?{_DIGITS}(?![\d.]*\d)", re.I)
 
@@ -95,8 +96,19 @@ def number_in(sentence: str) -> str:
 
     "" where it states none: "10 or 20", "at least 5", "3:1".
     """
+    if names_two_numbers(sentence):
+        return ""
     clause = _SIDE_REMARK.split(_undressed(sentence), maxsplit=1)[0]
     return last_number(clause) or last_number(sentence)
+
+
+def names_two_numbers(sentence: str) -> bool:
+    """Whether it leaves open which of two numbers it states, the second in brackets: "5 apples (or 6 apples)"."""
+    plain = _undressed(sentence)
+    return "(or" in plain and any(
+        (value := parse_number(match.group())) is not None and _says_another(value, plain[match.end() :])
+        for match in _IN_TEXT.finditer(plain)
+    )
 
 
 def last_number(text: str) -> str:
@@ -110,6 +122,8 @@ def last_number(text: str) -> str:
         plain = _NAMED_BY_NUMBER.sub("#", _DENIED.sub("", _undressed(sentence)))
         if not re.search(r"\d", plain):
             continue
+        if names_two_numbers(plain):
+            return ""
         because = _REASON.search(plain)
         before = plain[: because.start()] if because else ""
         clause = before if re.search(r"\d", before) else plain
@@ -167,9 +181,19 @@ def _with_words(statement: str, start: int, end: int) -> StatedNumber | None:
     is_percent = bool(re.match(r"\s?%", rest))
     words = _SIDE_REMARK.split(rest, maxsplit=1)[0]
     beside = read_words(words.replace("%", ""), in_prose=True)
-    if beside is None or "\\" in words:
+    if beside is None or "\\" in words or _says_another(value, rest):
         return None
     return StatedNumber(value=value * beside.factor, is_plain=_is_plain(statement[start:end]), is_percent=is_percent)
+
+
+def _says_another(value: Fraction, rest: str) -> bool:
+    """Whether another value of the same unit follows a number in brackets: 5 (or 6), not 90 minutes (or 1.5 hours)."""
+    match = _OR_ELSE.match(rest)
+    other = parse_number(match[2]) if match else None
+    if match is None or other in (None, value) or "%" in match[1] + match[3]:
+        return False
+    units = [beside.unit for words in (match[1], match[3]) if (beside := read_words(words, in_prose=True))]
+    return len(units) == 2 and units[0].agrees_with(units[1])
 
 
 def _is_plain(number: str) -> bool:

@@ -24,6 +24,12 @@ DENIED_BEHIND = re.compile(
     re.I,
 )
 """Before it stands what is not the answer."""
+_REFUSED = re.compile(
+    r",?\s+(?:which|but (?:this|that|it))\s+(?:is|was)\s+"
+    r"(?:incorrect|wrong|false|invalid|not (?:right|correct|valid))\b",
+    re.I,
+)
+_SENTENCE_END = re.compile(r"(?<!\d)\.\s|\.\s+(?=[A-Z])|\n")
 _JOINED = re.compile(
     r"[\s*_]*(?:[,;&]|,?\s*(?:and/or|and|or)\b)[\s*_]*"
     r"(?:(?:or|and|else|maybe|possibly|perhaps|also|even|then|either)\b[\s*_]*)*"
@@ -65,6 +71,11 @@ def _without_name_of(before: str, content: str) -> str:
     """Of "x = 2" and "x = 3" the latter is a second value of x: "3"."""
     first, second = _NAME.match(before), _NAME.match(content)
     return content[second.end() :] if first and second and first[1] == second[1] else content
+
+
+def is_refused(statement: str) -> bool:
+    """Whether a sentence itself refuses the answer that it states: "The proposed answer is 5, which is incorrect.\""""
+    return bool(_REFUSED.search(_SENTENCE_END.split(statement, maxsplit=1)[0]))
 
 
 def unwrapped(text: str) -> str:

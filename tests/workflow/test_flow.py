@@ -113,6 +113,35 @@ LEAST = {
         f"i = 0\nwhile problem and i < 3:\n    {CALL}\n    i += 1\nreturn 'a'",
         0,
     ),
+    "a while that its literals begin": (
+        f"done = False\ni = 0\nwhile not done and i < 3:\n    {CALL}\n    done = 'ok' in r\n    i += 1\nreturn 'a'",
+        1,
+    ),
+    "a while that literals side by side begin": (
+        f"i, done = 0, False\nwhile not done and i < 3:\n    {CALL}\n    done = 'ok' in r\n    i += 1\nreturn 'a'",
+        1,
+    ),
+    "a while of which one literal begins it": (
+        f"s = ''\nwhile s == '' or problem == 'x':\n    {CALL}\n    s = r['response']\nreturn 'a'",
+        1,
+    ),
+    "a while that a literal does not begin": (
+        f"done = True\nwhile not done:\n    {CALL}\n    done = 'ok' in r\nreturn 'a'",
+        0,
+    ),
+    "a while whose literal may have changed": (
+        f"done = False\nif 'x' in problem:\n    done = True\n"
+        f"while not done:\n    {CALL}\n    done = 'ok' in r\nreturn 'a'",
+        0,
+    ),
+    "a while within a loop that does not set its literal again": (
+        f"done = False\nfor k in range(2):\n    while not done:\n        {CALL}\n        done = True\nreturn 'a'",
+        0,
+    ),
+    "a while within a loop that sets its literal again": (
+        f"for k in range(2):\n    done = False\n    while not done:\n        {CALL}\n        done = True\nreturn 'a'",
+        2,
+    ),
     "for ever": (f"while True:\n    {CALL}\n    if problem:\n        return 'a'", 1),
     "a guard": (f"if not problem:\n    return ''\n{CALL}\nreturn 'a'", 1),
     "the other branch of a guard": (f"if problem:\n    {CALL}\n    return 'a'\nelse:\n    return ''", 1),

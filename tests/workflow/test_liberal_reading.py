@@ -153,7 +153,7 @@ CALLS = {
     "for i in range(3):\n    r = await self.custom(problem, '')\n    if r:\n        break\nreturn r['response']": 1,
     "for i in range(3):\n    r = await self.custom(problem, '')\n    if r:\n        return 'a'\nreturn r['response']": 1,
     "while True:\n    r = await self.custom(problem, '')\n    if r:\n        break\nreturn 'a'": 1,
-    "i = 0\nwhile i < 3:\n    i += 1\n    r = await self.custom(problem, '')\nreturn 'a'": 1,
+    "i = 0\nwhile i < 3:\n    i += 1\n    r = await self.custom(problem, '')\nreturn 'a'": 3,
     "r = [await self.custom(problem, w) for w in ['a', 'b']]\nreturn 'a'": 2,
     "r = await asyncio.gather(*[self.custom(problem, w) for w in 'ab'])\nreturn 'a'": 2,
     "if len(problem) > 3:\n    r = await self.custom(problem, '')\nelse:\n    r = await self.review(problem, '')\nreturn 'a'": 1,

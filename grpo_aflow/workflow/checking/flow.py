@@ -253,7 +253,8 @@ class Flow:
         body, loop = self._loop_body(node, bound)
         turned = _either(walk.assigned, loop.continues)
         forever = isinstance(node, ast.While) and always(node.test)
-        at_least_once = forever or (literal and bound > 0)
+        begins = isinstance(node, ast.While) and walk.lengths.surely_begins(node)
+        at_least_once = begins or (literal and bound > 0)
         walk.assigned = None if forever else turned if at_least_once else before
         rest = self.block(node.orelse)
         falls_through = walk.assigned is not None or loop.broken

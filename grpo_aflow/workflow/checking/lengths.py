@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from grpo_aflow.workflow.checking.counters import TEST, turns_counted
+from grpo_aflow.workflow.checking.entry import Known, holds, literal_before
 from grpo_aflow.workflow.checking.facts import Facts
 
 MAX_FOLLOWED = 8  # names followed to their values
@@ -79,6 +80,19 @@ class Lengths:
             case ast.Compare(left=ast.Name(id=counter)) if turns > 0:  # with `and …` it may not even begin
                 return self.turns == 1 or self._set_in_each_turn(counter, before=node)
         return False
+
+    def surely_begins(self, node: ast.While) -> bool:
+        """Whether a `while` makes its first turn each time that it is reached, as literals above it say."""
+        return holds(node.test, lambda value: self._known_at(node, value)) is True
+
+    def _known_at(self, node: ast.While, value: ast.expr) -> Known | None:
+        constant = self.facts.constant(value)
+        if constant is not None or isinstance(value, ast.Constant):
+            return Known(constant)
+        if not isinstance(value, ast.Name) or value.id in self.parameters:
+            return None
+        again = self.turns == 1 or self._set_in_each_turn(value.id, before=node)
+        return literal_before(self.facts, value.id, node) if again else None
 
     def _set_in_each_turn(self, name: str, *, before: ast.stmt) -> bool:
         """Whether every turn of the innermost loop around a statement sets the name to a literal before it."""

@@ -5,7 +5,7 @@ a misconfiguration is raised. On the way: `cache.sqlite` and `ledger.jsonl` in t
 
     settings    plain values, checked          opening     the options of config group `executor`, made into clients
     client      cache, equal calls made once   sending     what it has not: retries, limits, caps, ledger
-    transport   the seam to what answers       endpoint    HTTP; with `reading`, `outcomes`, `waiting`, `address`
+    transport   the seam to what answers       endpoint    HTTP; `reading`, `errors`, `outcomes`, `waiting`, `address`
     engine      executor=shared, the sampler's own engine with the base weights
 
 Open `client` first. `executor=simulated` is in the package `simulation`, which stands above this one.

@@ -7,6 +7,7 @@ an error means; here an attempt is made of both, or a permanent misconfiguration
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 import zlib
@@ -17,8 +18,9 @@ from typing import cast
 import httpx2
 
 from grpo_aflow.executor.address import Address, key_of, speaks_tls
+from grpo_aflow.executor.errors import read_error
 from grpo_aflow.executor.outcomes import Outcome, ServerError, classify, may_be_billed
-from grpo_aflow.executor.reading import Answer, Unreadable, read_answer, read_error
+from grpo_aflow.executor.reading import Answer, Unreadable, read_answer
 from grpo_aflow.executor.settings import EndpointSettings
 from grpo_aflow.executor.transport import Attempt, Request
 from grpo_aflow.executor.waiting import stated_wait_s
@@ -164,7 +166,7 @@ class Endpoint:
             retry_after_s=wait_s,
             retriable=outcome in (Outcome.RATE, Outcome.RETRY),
             limited=outcome is Outcome.RATE or (outcome is Outcome.RETRY and wait_s > 0),
-            owed=may_be_billed(error.code),
+            owed=may_be_billed(error),
         )
 
     async def _connection_failed(self, error: Exception) -> Attempt:
@@ -234,9 +236,16 @@ class Endpoint:
         )
 
     def _no_such_request(self, said: str) -> str:
-        return f"{self.base_url} refuses the request ({said}); check the executor's settings"
+        fix = next((fix for words, fix in _FIXES if words.search(said)), "check the executor's settings")
+        return f"{self.base_url} refuses the request ({said}); {fix}"
 
 
+_FIXES = (  # of a request whose parameter is refused: the first whose words are there
+    (re.compile(r"[Uu]se .?max_completion_tokens"), "set executor.max_tokens_field=max_completion_tokens"),
+    (re.compile(r"max_(completion_|output_|new_)?tokens|maxOutputTokens"), "set executor.max_tokens"),
+    (re.compile(r"\btemperature\b"), "set executor.temperature"),
+    (re.compile(r"\bseed\b"), "set executor.send_seed=false"),
+)
 _STOPS: Mapping[Outcome, Callable[[Endpoint, str], str]] = {
     Outcome.KEY: Endpoint._no_key,
     Outcome.CREDIT: Endpoint._no_credit,

@@ -41,16 +41,22 @@ class ServerError:
 
     @property
     def words(self) -> str:
-        return f"{self.reason} {self.text}".lower()
+        return f"{self.reason}\n{self.text}".lower()
 
 
 # A limit of money or of a month. A limit of use alone is none: some call their rates a "usage limit" or a "quota".
 _NO_CREDIT = re.compile(
-    r"insufficient[_ ](quota|balance|credit|fund)|billing_(hard_limit|not_active)|credit balance is too low|arrearage"
+    r"insufficient[_ ](user_)?(quota|balance|credit|fund)|billing_(hard_limit|not_active|disabled)|requires billing"
+    r"|credit balance is too low|arrearage|not[_ ]enough[_ ](balance|quota)|quota is not enough|balance_not_enough"
     r"|(requires more|out of|not enough|no|any) credits?\b|\bkey limit exceeded|account_deactivated|payment[_ ]required"
-    r"|account .{0,40}(deactivated|suspended|overdue|in arrears)|balance .{0,20}insufficient|余额不足|欠费"
+    r"|account .{0,40}(deactivated|suspended|overdue|in arrears|locked|inactive|not in good standing)"
+    r"|balance .{0,20}insufficient|余额不足|欠费|额度不足|额度已用尽|bill ?(is )?overdue|not ?(been )?purchased"
+    r"|(plan|package|subscription) .{0,10}expired"
+    r"|(used up|exhausted) (your|its|the) .{0,10}free .{0,8}(allocation|quota)"
+    r"|(?<!thinking )budget(_| has been )exceeded|exceeded ?(token)?budget|(over|crossed|exceeded) budget\b"
     r"|free ?tier.{0,60}(exhausted|used up)|credits? .{0,20}(depleted|exhausted|used up)|used all .{0,20}credits"
-    r"|(spend|spending|credit)[_ ](limit|caps?\b)|(monthly|specified) .{0,20}usage (limit|cap)"
+    r"|(spend|spending|credit)[_ ](limit|caps?\b)|(weekly|monthly|specified) .{0,20}usage (limit|cap)"
+    r"|(weekly|monthly) limit|limit for this billing cycle|set ?(inference ?)?limit ?exceeded|set inference limit"
     r"|limited to \d+ .{0,20}/ month|billing_error|blocked_api_access|exceeded_current_quota_error"
 )
 _TOO_LONG = re.compile(
@@ -62,24 +68,34 @@ _TOO_LONG = re.compile(
     r"|range of input length|must have less than \d+ tokens|tokens? \+ `?max_(new_)?tokens`? must be"
     r"|max_(new_|completion_)?tokens must be at least 1|max_tokens.{0,80}-\d+|decrease input length"
     r"|\b(prompt|input)\w*.{0,20} must be less than|reduce (the|your) (length|message|prompt|input)"
+    r"|input token count is \d+ but|prompt is \d+ tokens long|supported sequence length|\bn_keep\b.{0,20}n_ctx"
+    r"|exceeds? max (message|input|context|prompt)"
     r"|(输入|上下文|长度|prompt).{0,12}(过长|太长|超长|超过|超出)|超过.{0,8}最大.{0,4}长度"
 )
 _MODERATED = re.compile(
     r"content[_ ]?(filter|policy|management|moderation|exists risk)|\bmoderation\b|\bflagged\b|data_?inspection_?failed"
-    r"|inappropriate content|responsibleai|safety (system|policy|filter|reasons)|sensitive (content|words?|information)"
+    r"|inappropriate content|responsibleai|safety (system|policy|filter|reasons)"
+    r"|sensitive[ _]?(content|words?|information)|invisible character"
     r"|prohibited[_ ]content|usage (policy|policies|guidelines)|violat.{0,60}(policy|policies|guideline)|guardrail"
-    r"|new_sensitive|censor|unsafe content|content .{0,30}(unsafe|not safe|not allowed|blocked)|敏感|违规|内容安全"
+    r"|new_sensitive|censor|unsafe content|content .{0,30}(unsafe|not safe|not allowed|blocked)"
+    r"|(prompt|response|input|output) (was |is )?blocked|敏感|违规|内容安全"
 )
 _NEVER_FITS = re.compile(r"request too large|tokens .{0,20}must be reduced")
 _ASKED = re.compile(r"limit:? ([\d,]+)(?: used:? [\d,]+)? requested:? ([\d,]+)")
 _GARBLED = re.compile(r"(could not|failed to|cannot|unable to) parse .{0,40}(json|body)|unexpected end of (hex|json)")
+_THROTTLED = re.compile(r"throttlingexception|too many (requests|tokens), please wait|out of call volume quota")
+_OUT_OF_TOKENS = re.compile(r"could not finish the message because max_tokens")
+_GONE = re.compile(r"model (has |is |was )?(crashed|unloaded)")
 _ABOUT_RATE = re.compile(r"rate.?limit|per[ _-](minute|day|second|hour)|too many requests|throttl|overloaded")
-_KEY = re.compile(r"api[ _-]?key|subscription key|credential|authenti|unauthori[sz]ed|access token|invalid token")
+_KEY = re.compile(r"api[ _-]?key|subscription key|credential|authenti|unauthori[sz]ed|(access|security|invalid) token")
 _BAD_KEY = re.compile(
     r"(invalid|incorrect|expired|revoked|disabled).{0,20}api[ _-]?key|api_key_invalid"
     r"|api[ _-]?key.{0,30}(not valid|invalid|expired|revoked|disabled)|organization has been (disabled|restricted)"
 )
-_NO_MODEL = re.compile(r"model.{0,80}(not (found|exist)|does ?n.t exist|not_found|unknown|not supported|no longer)")
+_NO_MODEL = re.compile(
+    r"model.{0,80}(not (found|exist)|does ?n.t exist|not_found|unknown|not supported|no longer|isn.t supported)"
+    r"|(invalid|unknown|no such|non-serverless) model|not a valid model|invalid_model|模型不存在"
+)
 
 _SIZE = (413, 414, 431)
 _TRANSIENT = (408, 409, 424, 425, 449, 498, 499)
@@ -97,7 +113,7 @@ class Row:
 
 def _beginning(error: ServerError) -> str:
     """Of the words; what follows may quote the prompt."""
-    return f"{error.reason[:200]} {error.text[:200]}".lower()
+    return f"{error.reason[:200]}\n{error.text[:200]}".lower()
 
 
 def _says(pattern: re.Pattern[str]) -> Callable[[ServerError, bool], bool]:
@@ -138,6 +154,7 @@ TABLE: tuple[Row, ...] = (
     Row(outcome=Outcome.KEY, fits=_says(_BAD_KEY), why="the words speak of the key, whatever the status"),
     Row(outcome=Outcome.REFUSED, fits=_above_the_rate, why="this request is larger than the rate ever allows"),
     Row(outcome=Outcome.RATE, fits=lambda e, _: e.code == 429, why="too many requests: it passes"),
+    Row(outcome=Outcome.RATE, fits=_says(_THROTTLED), why="a rate limit that a gateway hands on with another status"),
     Row(outcome=Outcome.REFUSED, fits=_about_prompt(_TOO_LONG), why="this prompt does not fit into the context"),
     Row(outcome=Outcome.REFUSED, fits=_about_prompt(_MODERATED), why="this prompt was declined by a filter"),
     Row(outcome=Outcome.REFUSED, fits=lambda e, _: e.code in _SIZE, why="this request is too large for the server"),
@@ -146,6 +163,8 @@ TABLE: tuple[Row, ...] = (
         fits=lambda e, _: 400 <= e.code < 500 and bool(_GARBLED.search(e.words)),
         why="the request was garbled on its way",
     ),
+    Row(outcome=Outcome.MASKED, fits=_says(_OUT_OF_TOKENS), why="its thinking took all of max_tokens: an empty answer"),
+    Row(outcome=Outcome.RETRY, fits=_says(_GONE), why="the server has lost the model, and may load it again"),
     Row(outcome=Outcome.KEY, fits=lambda e, _: e.code == 403 and bool(_KEY.search(e.words)), why="it names the key"),
     Row(outcome=Outcome.KEY, fits=_before_any_answer(403), why="nothing was ever allowed"),
     Row(outcome=Outcome.RETRY, fits=lambda e, _: e.code in _TRANSIENT or e.code >= 500, why="a fault that may pass"),
@@ -169,6 +188,6 @@ def classify(error: ServerError, *, answered: bool) -> Row:
     return next(row for row in TABLE if row.fits(error, answered))
 
 
-def may_be_billed(code: int) -> bool:
-    """Whether a request that ended in this status may have been computed, and so be owed."""
-    return code in _MAY_BE_BILLED
+def may_be_billed(error: ServerError) -> bool:
+    """Whether a request that ended in this error may have been computed, and so be owed."""
+    return error.code in _MAY_BE_BILLED or bool(_OUT_OF_TOKENS.search(_beginning(error)))

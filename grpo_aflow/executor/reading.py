@@ -7,29 +7,26 @@ raises. `endpoint` makes an attempt of it.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from grpo_aflow.executor.errors import JsonObject, error_of, error_within, finite
 from grpo_aflow.executor.outcomes import ServerError
 from grpo_aflow.executor.prices import estimate_text_tokens, estimate_tokens
 from grpo_aflow.thinking import split_thinking
 from grpo_aflow.types import ChatStatus, Message
 
-JsonObject = dict[str, Any]  # as a server sent it: a value may be of any type, and is checked where it is read
-QUOTES = ("input", "body", "request", "messages", "prompt", "flagged_input")  # fields that repeat the request
-MOST_WORDS = 2000  # characters of an error that are looked at
 MOST_TOKENS = 100_000_000  # of one call; a larger count is no count
 
+_TICKS_PER_USD = 1e10  # xAI's unit of money
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # fields of a message; the first that is filled counts
 _STREAM_LINE = re.compile(rb"^(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:", re.MULTILINE)
 _DATA = re.compile(r"^data:(.*)$", re.MULTILINE)  # lines end at \n alone: U+2028 and its like may stand in a text
 _CUT_OFF = "stream_cut_off"  # the finish_reason of a stream that does not come to its end
 
 _REFUSALS = {"content_filter", "contentfilter", "safety", "recitation", "prohibited_content", "blocklist", "sensitive"}
-_REFUSALS |= {"spii", "refusal", "moderation"}
+_REFUSALS |= {"spii", "refusal", "moderation", "content_filtered", "guardrail_intervened"}
 _BROKEN = {
     "error",
     "network_error",
@@ -40,13 +37,6 @@ _BROKEN = {
     "timeout",
     _CUT_OFF,
 }
-_NAMED_CODES = (
-    (re.compile(r"rate.?limit|too_many_requests|resource_exhausted|throttl"), 429),
-    (re.compile(r"insufficient_quota|payment|billing"), 402),
-    (re.compile(r"invalid_api_key|authenti|unauthenticated|unauthorized"), 401),
-    (re.compile(r"invalid_(request|argument|prompt|parameter)|bad_?request|context|content"), 400),
-    (re.compile(r"overloaded|unavailable"), 503),
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,19 +69,6 @@ def read_answer(content: bytes, content_type: str, messages: Sequence[Message]) 
         return Unreadable(what="JSON nested too deep")
 
 
-def read_error(code: int, content: bytes, content_type: str = "") -> ServerError:
-    """Read the body of an answer whose HTTP status is an error."""
-    text = content.decode("utf-8", "replace")
-    if "html" in content_type or "<html" in text[:500].lower():
-        title = re.search(r"<title>(.{1,100}?)</title>", text, re.IGNORECASE | re.DOTALL)
-        return ServerError(code=code, text=f"an HTML page ({title[1].strip()})" if title else "an HTML page")
-    try:
-        error = _error_of(json.loads(text), default=code)
-    except (ValueError, RecursionError):
-        return ServerError(code=code, text=_line(text))
-    return ServerError(code=code, text=error.text, reason=error.reason)
-
-
 def _read_answer(content: bytes, content_type: str, messages: Sequence[Message]) -> Answer | ServerError | Unreadable:
     if "html" in content_type or content.lstrip()[:1] == b"<":
         return Unreadable(what="an HTML page instead of JSON", page=True)
@@ -106,13 +83,14 @@ def _read_answer(content: bytes, content_type: str, messages: Sequence[Message])
     if not isinstance(body, dict):
         return Unreadable(what="JSON that is no chat completion")
     choice = _choice(body)
-    for holder in (choice, body):
-        if holder.get("error"):
-            return _error_of(holder["error"], default=500)
+    if (error := error_within(body, choice)) is not None:
+        return error
     if "message" not in choice or not isinstance(choice["message"], dict):
         if isinstance(body.get("code"), int | str) and isinstance(body.get("message"), str):
-            return _error_of(body, default=500)
-        return Unreadable(what="JSON that is no chat completion")
+            return error_of(body, default=500)
+        if not _counts_a_prompt(body):
+            return Unreadable(what="JSON that is no chat completion")
+        choice = {"message": {}}
     return _answer(body, choice, messages)
 
 
@@ -176,8 +154,15 @@ def _choice(body: JsonObject) -> JsonObject:
                 choice["message"] = choice.get("delta") or {}
         return choice
     if isinstance(body.get("message"), dict):  # Ollama's own form
-        return {"message": body["message"], "finish_reason": body.get("done_reason")}
+        reason = _CUT_OFF if body.get("done") is False else body.get("done_reason")
+        return {"message": body["message"], "finish_reason": reason}
     return {}
+
+
+def _counts_a_prompt(body: JsonObject) -> bool:
+    """Whether a body without an answer is billed all the same, as Gemini's and LiteLLM's are where nothing came."""
+    usage = body.get("usage")
+    return isinstance(usage, dict) and bool(_count(usage, "prompt_tokens"))
 
 
 def _answer(body: JsonObject, choice: JsonObject, messages: Sequence[Message]) -> Answer | ServerError:
@@ -191,15 +176,16 @@ def _answer(body: JsonObject, choice: JsonObject, messages: Sequence[Message]) -
         if isinstance(message.get(name), str) and message[name].strip():
             thoughts.append(message[name].strip())
             break
+    refusal = message.get("refusal") or _refusal(message.get("content"))
     raw = "\n".join([text, *thoughts])
     text, thinking = split_thinking(text)
     thinking = "\n".join([*thoughts, *([thinking] if thinking else [])])
     status, note = ChatStatus.OK, ""
-    if not _REFUSALS.isdisjoint(reasons) or message.get("refusal"):
-        status, text, note = ChatStatus.REFUSED, "", str(message.get("refusal") or reason)
+    if not _REFUSALS.isdisjoint(reasons) or refusal:
+        status, text, note = ChatStatus.REFUSED, "", str(refusal or reason)
     elif not text.strip():
         status, text, note = ChatStatus.EMPTY, "", f"no text (finish_reason={reason or None})"
-    prompt, completion, cost_usd, estimated = _usage(body, raw, messages)
+    prompt, completion, cost_usd, estimated = _usage(body, choice, raw, messages)
     return Answer(
         status=status,
         text=text,
@@ -231,6 +217,13 @@ def _content(content: object) -> tuple[str, list[str]]:
     return "".join(texts), thoughts
 
 
+def _refusal(content: object) -> str:
+    """The words of the parts of a message that refuse."""
+    parts = content if isinstance(content, list) else [content]
+    refused = [part.get("refusal") for part in parts if isinstance(part, dict) and part.get("type") == "refusal"]
+    return "".join(_part_text(words) for words in refused) or ("refusal" if refused else "")
+
+
 def _part_text(value: object) -> str:
     if isinstance(value, str):
         return value
@@ -244,9 +237,11 @@ def _part_text(value: object) -> str:
 # --- usage ------------------------------------------------------------------------------------------------------------
 
 
-def _usage(body: JsonObject, text: str, messages: Sequence[Message]) -> tuple[int, int, float | None, bool]:
+def _usage(
+    body: JsonObject, choice: JsonObject, text: str, messages: Sequence[Message]
+) -> tuple[int, int, float | None, bool]:
     """(prompt tokens, completion tokens, cost, estimated): what is not counted is estimated on the high side."""
-    usage = body.get("usage")
+    usage = body.get("usage") or choice.get("usage")  # Moonshot counts in the choice
     if isinstance(usage, str):
         try:
             usage = json.loads(usage)
@@ -263,11 +258,14 @@ def _usage(body: JsonObject, text: str, messages: Sequence[Message]) -> tuple[in
         completion = max(completion or 0, total - prompt)  # some leave reasoning out of completion_tokens
     details = usage.get("completion_tokens_details")
     reasoning = _count(details, "reasoning_tokens") if isinstance(details, dict) else None
-    if completion is not None and reasoning and reasoning > completion:
+    if not total and completion is not None and reasoning and reasoning > completion:
         completion += reasoning
     estimated = not prompt or completion is None or (completion == 0 and bool(text.strip()))
     if not prompt:
         prompt = estimate_tokens(messages)
+        if completion is None and total:  # the sum alone is known, and may hold reasoning that nobody shows
+            prompt = min(prompt, total)
+            completion = max(estimate_text_tokens(text), total - prompt)
     if completion is None or (completion == 0 and text.strip()):
         completion = estimate_text_tokens(text)
     cost_usd = _cost(usage)
@@ -277,7 +275,7 @@ def _usage(body: JsonObject, text: str, messages: Sequence[Message]) -> tuple[in
 def _count(usage: JsonObject, *names: str) -> int | None:
     """The first of the fields that holds a number of tokens; None where none does."""
     for name in names:
-        value = _finite(usage.get(name))
+        value = finite(usage.get(name))
         if value is not None and 0 <= value <= MOST_TOKENS:
             return int(value)
     return None
@@ -285,78 +283,13 @@ def _count(usage: JsonObject, *names: str) -> int | None:
 
 def _cost(usage: JsonObject) -> float | None:
     """What the endpoint says that the call cost, in USD; with a key of one's own the provider's part comes on top."""
-    cost = _finite(usage.get("cost"))
+    given = usage.get("cost", usage.get("estimated_cost"))  # DeepInfra's name for what it bills
+    cost = finite(given.get("total_cost") if isinstance(given, dict) else given)  # Perplexity has one for each part
+    ticks = finite(usage.get("cost_in_usd_ticks"))
+    if cost is None and ticks is not None:
+        cost = ticks / _TICKS_PER_USD
     if cost is None or cost < 0:
         return None
     details = usage.get("cost_details")
-    upstream = _finite(details.get("upstream_inference_cost")) if isinstance(details, dict) else None
+    upstream = finite(details.get("upstream_inference_cost")) if isinstance(details, dict) else None
     return cost + max(0.0, upstream or 0.0) if usage.get("is_byok") else cost
-
-
-def _finite(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-# --- errors -----------------------------------------------------------------------------------------------------------
-
-
-def _error_of(found: object, *, default: int) -> ServerError:
-    """An error from the part of a body that describes it, which every kind of server shapes in its own way."""
-    if isinstance(found, list):
-        found = found[0] if found else {}
-    if not isinstance(found, dict):
-        return ServerError(code=default, text=_words(found))
-    inner = found.get("error", found.get("errors"))
-    if isinstance(inner, dict | list):
-        return _error_of(inner, default=default)
-    text = _words(found)
-    words = [str(found[name]) for name in ("code", "type", "status", "error_type") if found.get(name)]
-    words += _deeper(found)
-    return ServerError(code=_code(found, words, default), text=text, reason=" ".join(words)[:MOST_WORDS])
-
-
-def _words(found: object) -> str:
-    """What an error says, without what it quotes of the request."""
-    if isinstance(found, list):
-        return "; ".join(_words(item) for item in found[:3])
-    if not isinstance(found, dict):
-        return _line(found)
-    for name in ("message", "msg", "detail", "error", "error_message"):
-        if found.get(name):
-            return _words(found[name])
-    return _line({name: value for name, value in found.items() if name not in QUOTES})
-
-
-def _deeper(found: JsonObject) -> list[str]:
-    """The reasons that are kept below the error: Azure's inner error, OpenRouter's metadata, Anthropic's details."""
-    words: list[str] = []
-    for name in ("innererror", "metadata", "details"):
-        inner = found.get(name)
-        if isinstance(inner, dict):
-            keys = ("code", "raw", "reasons", "error_type", "error_code")
-            words += [str(inner[key]) for key in keys if inner.get(key)]
-    return words
-
-
-def _code(found: JsonObject, words: Sequence[str], default: int) -> int:
-    for name in ("code", "status", "status_code", "http_status"):
-        number = _finite(found.get(name))
-        if number is not None and 400 <= number < 600:
-            return int(number)
-    named = " ".join(words).lower()
-    return next((code for pattern, code in _NAMED_CODES if pattern.search(named)), default)
-
-
-def _line(value: object) -> str:
-    if not isinstance(value, str):
-        try:
-            value = json.dumps(value, ensure_ascii=False)
-        except (TypeError, ValueError, RecursionError):
-            value = str(type(value).__name__)
-    return " ".join(value[:MOST_WORDS].split()) or "no words"

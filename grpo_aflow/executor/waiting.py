@@ -23,6 +23,7 @@ _DELAY_FIELD = re.compile(
     r'"(?:retryDelay|retry_after|retryAfter|estimated_time)"\s*:\s*"?(\d+(?:\.\d+)?)(ms|s|m|h)?"?'
 )
 _RESET_FIELD = re.compile(r'"x-ratelimit-reset(?:-\w+)?"\s*:\s*"?(\d+(?:\.\d+)?)"?', re.IGNORECASE)
+_REPLENISHED = re.compile(r"replenished in (?:(\d+)\.)?(\d{2}):(\d{2}):(\d{2})")  # Azure API Management: d.hh:mm:ss
 _WINDOW = re.compile(r"(?:x-|anthropic-)?ratelimit(?:bysize)?-(?:(.+)-)?(limit|remaining|reset)(?:-(.+))?")
 _PARAMETERS = {"q": "limit", "r": "remaining", "t": "reset"}  # of the header RateLimit; its older form has the words
 _LONGEST_S = 30 * 86400.0
@@ -56,6 +57,9 @@ def _from_body_s(body: str) -> float | None:
         return float(found[1]) * _UNIT_S[found[2] or "s"]
     if found := _WORDS.search(body):
         return _duration_s(found[1])
+    if found := _REPLENISHED.search(body):
+        days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+        return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
     if found := _RESET_FIELD.search(body):
         return _unix_or_seconds_s(float(found[1]))
     return None

@@ -46,7 +46,6 @@ from grpo_aflow.training.setup import fingerprint
 from grpo_aflow.types import CallContext, ChatStatus, InfrastructureError, Message, Task, UserError
 from grpo_aflow.workflow import system_prompts
 
-CALL_TOKENS = 16  # of the answer to the one call
 ADAPTER_BYTES = 4 * 3  # of each of its weights in a checkpoint: itself and AdamW's two moments, fp32
 SPARE_BYTES = 1 << 30  # of a run's other files: rollouts, ledger, cache
 
@@ -329,7 +328,9 @@ async def _asked(executor: Executor) -> str:
         step=EVALUATION, task_id="doctor", dataset="doctor", member=0, operator="custom", ordinal=(0,), domain="math"
     )
     question: Message = {"role": "user", "content": "Reply with the word ready."}
-    reply = await executor.chat([question], context=context, temperature=0.0, max_tokens=CALL_TOKENS)
+    reply = await executor.chat(
+        [question], context=context, temperature=executor.temperature, max_tokens=executor.max_tokens
+    )
     if reply.status in (ChatStatus.TIMEOUT, ChatStatus.INFRASTRUCTURE):
         raise InfrastructureError(f"no answer ({reply.error}): see what the endpoint says, or set executor.timeout_s")
     tokens = reply.prompt_tokens + reply.completion_tokens

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from endpoint_answers import faults, inside_200, misconfigured, money, rates, readable, thinking
 from endpoint_behaviours import ANSWER, MASKED, OWED, STOP, VALUE, Behaviour
+from endpoint_providers import counted, no_money, not_this_prompt, numbered_in_200, parameters, passing
 from endpoint_refusals import filtered, other_4xx, too_long
 from executor_cases import GOOD, Scripted
 
@@ -37,6 +38,12 @@ BEHAVIOURS: dict[str, list[Behaviour]] = {
     "Answers in other forms": readable(),
     "What it cost": money(),
     "Addresses, keys and prices": misconfigured(),
+    "Accounts that cannot pay, in single providers' words": no_money(),
+    "Prompts refused, in single providers' words": not_this_prompt(),
+    "Faults that pass, in single providers' words": passing(),
+    "Errors numbered inside a 200": numbered_in_200(),
+    "What it cost, in single providers' fields": counted(),
+    "Parameters and models refused": parameters(),
 }
 HEAD = """# What an endpoint may do, and what comes of it
 

@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grpo_aflow.executor.errors import read_error
 from grpo_aflow.executor.outcomes import ServerError, classify
-from grpo_aflow.executor.reading import MOST_TOKENS, Answer, Unreadable, read_answer, read_error
+from grpo_aflow.executor.reading import MOST_TOKENS, Answer, Unreadable, read_answer
 from grpo_aflow.executor.waiting import stated_wait_s
 from grpo_aflow.thinking import split_thinking
 

@@ -62,3 +62,16 @@ def windows(**of: tuple[str | None, str | None, str]) -> dict[str, str]:
 )
 def test_the_window_that_is_waited_for(headers: dict[str, str], wait_s: float) -> None:
     assert stated_wait_s(headers, "{}") == pytest.approx(wait_s)
+
+
+@pytest.mark.parametrize(
+    ("words", "wait_s"),
+    [
+        ("Out of call volume quota. Quota will be replenished in 5.03:23:11.", 5 * 86400 + 3 * 3600 + 23 * 60 + 11),
+        ("Out of call volume quota. Quota will be replenished in 00:01:30.", 90),
+        ("Quota will be replenished soon.", 0),
+    ],
+)
+def test_a_quota_that_is_replenished(words: str, wait_s: float) -> None:
+    """Azure API Management writes d.hh:mm:ss."""
+    assert stated_wait_s({}, words) == wait_s

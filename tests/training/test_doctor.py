@@ -9,6 +9,7 @@ import sys
 import pytest
 from commands import finished
 from rich.console import Console
+from small_endpoint import completion, small_endpoint
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.run.cards import Card, Hardware
@@ -84,6 +85,21 @@ def test_an_endpoint_that_is_not_there(one):
     assert row.state is State.missing
     assert "http://127.0.0.1:9/v1 cannot be reached" in row.text
     assert "executor.base_url" in row.text
+
+
+def test_the_one_call_is_as_the_run_makes_its_own(one):
+    """A reasoning model takes temperature 1 alone, and thinks for longer than a token or two."""
+
+    def answer(_, body):
+        if body["temperature"] != 1 or body["max_tokens"] < 64:
+            return 400, {"error": {"message": "Only the default (1) temperature is supported."}}
+        return completion("ready")
+
+    with small_endpoint(answer) as endpoint:
+        looking = one(*endpoint.overrides, "executor.temperature=1", "executor.max_tokens=64")
+        asyncio.run(looking.look_async("executor", lambda: looking.executor(call=True)))
+    [row] = looking.rows
+    assert row.state is State.ok, row.text
 
 
 def test_an_executor_on_the_engine_needs_nothing_of_its_own(one):

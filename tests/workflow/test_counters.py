@@ -140,7 +140,7 @@ def test_a_comparison_that_is_no_counter_does_not_say_that_the_loop_begins() -> 
     body = "n = 0\nwhile problem == 'x':\n    r = await self.custom(problem, '')\n    n += 1\n    if n >= 2:\n        break\nreturn 'a'"  # fmt: skip
     made, statements = lengths(body)
     assert isinstance(statements[1], ast.While)
-    assert (made.counted(statements[1]), made.begins(statements[1])) == (2, False)
+    assert (made.counted(statements[1]), made.surely_counted(statements[1])) == (2, False)
 
 
 REVIEWED = """

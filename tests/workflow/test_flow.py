@@ -77,11 +77,70 @@ LEAST = {
     "a loop that surely turns": (f"for i in range(3):\n    {CALL}\nreturn 'a'", 3),
     "a loop that may be left": (f"for i in range(3):\n    {CALL}\n    if problem:\n        break\nreturn 'a'", 1),
     "a loop of unknown length": (f"for i in problem.split():\n    {CALL}\nreturn 'a'", 0),
-    "a counting while": (f"i = 0\nwhile i < 3:\n    {CALL}\n    i += 1\nreturn 'a'", 1),
+    "a counting while": (f"i = 0\nwhile i < 3:\n    {CALL}\n    i += 1\nreturn 'a'", 3),
+    "a counting while that may be left": (
+        f"i = 0\nwhile i < 3:\n    {CALL}\n    i += 1\n    if problem:\n        break\nreturn 'a'",
+        1,
+    ),
+    "a counting while within a loop, whose counter is not set again": (
+        f"i = 0\nfor k in range(3):\n    while i < 1:\n        {CALL}\n        i += 1\nreturn 'a'",
+        0,
+    ),
+    "a counting while within a loop that sets its counter again": (
+        f"for k in range(2):\n    i = 0\n    while i < 2:\n        {CALL}\n        i += 1\nreturn 'a'",
+        4,
+    ),
+    "a counting while within a loop that may set its counter again": (
+        f"for k in range(2):\n    if k == 0 or problem:\n        i = 0\n"
+        f"    while i < 1:\n        {CALL}\n        i += 1\nreturn 'a'",
+        0,
+    ),
+    "a counting while within a loop within the one that sets its counter": (
+        f"for k in [1]:\n    i = 0\n    for m in range(2):\n"
+        f"        while i < 1:\n            {CALL}\n            i += 1\nreturn 'a'",
+        0,
+    ),
+    "a counting while within a loop of one turn": (
+        f"i = 0\nfor k in [1]:\n    while i < 2:\n        {CALL}\n        i += 1\nreturn 'a'",
+        2,
+    ),
+    "a counter that is set behind its while": (
+        f"i = 0\nfor k in range(2):\n    while i < 1:\n        {CALL}\n        i += 1\n    j = 0\nreturn 'a'",
+        0,
+    ),
     "a counting while that never begins": (f"i = 5\nwhile i < 3:\n    {CALL}\n    i += 1\nreturn 'a'", 0),
     "a counting while with a condition": (
         f"i = 0\nwhile problem and i < 3:\n    {CALL}\n    i += 1\nreturn 'a'",
         0,
+    ),
+    "a while that its literals begin": (
+        f"done = False\ni = 0\nwhile not done and i < 3:\n    {CALL}\n    done = 'ok' in r\n    i += 1\nreturn 'a'",
+        1,
+    ),
+    "a while that literals side by side begin": (
+        f"i, done = 0, False\nwhile not done and i < 3:\n    {CALL}\n    done = 'ok' in r\n    i += 1\nreturn 'a'",
+        1,
+    ),
+    "a while of which one literal begins it": (
+        f"s = ''\nwhile s == '' or problem == 'x':\n    {CALL}\n    s = r['response']\nreturn 'a'",
+        1,
+    ),
+    "a while that a literal does not begin": (
+        f"done = True\nwhile not done:\n    {CALL}\n    done = 'ok' in r\nreturn 'a'",
+        0,
+    ),
+    "a while whose literal may have changed": (
+        f"done = False\nif 'x' in problem:\n    done = True\n"
+        f"while not done:\n    {CALL}\n    done = 'ok' in r\nreturn 'a'",
+        0,
+    ),
+    "a while within a loop that does not set its literal again": (
+        f"done = False\nfor k in range(2):\n    while not done:\n        {CALL}\n        done = True\nreturn 'a'",
+        0,
+    ),
+    "a while within a loop that sets its literal again": (
+        f"for k in range(2):\n    done = False\n    while not done:\n        {CALL}\n        done = True\nreturn 'a'",
+        2,
     ),
     "for ever": (f"while True:\n    {CALL}\n    if problem:\n        return 'a'", 1),
     "a guard": (f"if not problem:\n    return ''\n{CALL}\nreturn 'a'", 1),

@@ -97,11 +97,32 @@ HEAD = "class Workflow:\n    def __init__(self, name, llm_config, dataset):\n   
         "c = operator.Custom(llm=self.llm)\n        r = await asyncio.gather(c(problem, 'a'), c(problem, 'b'))\n"
         "        return r[0]['response']",
         "if problem:\n            c = operator.Custom(self.llm)\n        return (await c(problem, 'a'))['response']",
+        "llm = create_llm_instance(self.llm_config)\n        c = operator.Custom(llm)\n"
+        "        return (await c(problem, 'a'))['response'], llm.get_usage_summary()['total_cost']",
+        "model = create_llm_instance(self.llm_config)\n        custom = Custom(model)\n"
+        "        return (await custom(input=problem, instruction=''))['response'], model.cost_manager.total_cost",
     ],
 )
 async def test_operators_made_inside_call(body: str) -> None:
     text = f"{HEAD}\n    async def __call__(self, problem):\n        {body}\n"
     assert (await run(valid(text, rules=default_rules()))).answer == "custom says \\boxed{4}"
+
+
+async def test_a_model_made_inside_call_does_not_hide_data_of_its_name() -> None:
+    text = HEAD + (
+        "        self.model = 'kept'\n\n    async def __call__(self, problem):\n"
+        "        model = create_llm_instance(self.llm_config)\n        c = operator.Custom(model)\n"
+        "        r = await c(problem, '')\n        return self.model + r['response'][:6]\n"
+    )
+    assert (await run(valid(text))).answer == "keptcustom"
+
+
+def test_a_name_that_holds_a_model_and_something_else_is_none() -> None:
+    text = HEAD + (
+        "\n    async def __call__(self, problem):\n        m = create_llm_instance(self.llm_config)\n"
+        "        m = problem\n        c = operator.Custom(m)\n        return (await c(problem, ''))['response']\n"
+    )
+    assert {code for code, _ in codes(text)} >= {"E208", "E503"}
 
 
 def test_an_operator_without_llm_is_repaired() -> None:
@@ -153,7 +174,7 @@ CALLS = {
     "for i in range(3):\n    r = await self.custom(problem, '')\n    if r:\n        break\nreturn r['response']": 1,
     "for i in range(3):\n    r = await self.custom(problem, '')\n    if r:\n        return 'a'\nreturn r['response']": 1,
     "while True:\n    r = await self.custom(problem, '')\n    if r:\n        break\nreturn 'a'": 1,
-    "i = 0\nwhile i < 3:\n    i += 1\n    r = await self.custom(problem, '')\nreturn 'a'": 1,
+    "i = 0\nwhile i < 3:\n    i += 1\n    r = await self.custom(problem, '')\nreturn 'a'": 3,
     "r = [await self.custom(problem, w) for w in ['a', 'b']]\nreturn 'a'": 2,
     "r = await asyncio.gather(*[self.custom(problem, w) for w in 'ab'])\nreturn 'a'": 2,
     "if len(problem) > 3:\n    r = await self.custom(problem, '')\nelse:\n    r = await self.review(problem, '')\nreturn 'a'": 1,

@@ -42,6 +42,8 @@ MODEL = "self.llm = create_llm_instance(llm_config)"
         "self.llm = llms.make(llm_config)",
         "self.config = llm_config\n        self.llm = AsyncLLM(self.config)",
         "llm = AsyncLLM(llm_config)\n        self.llm = llm",
+        "self.name, self.llm = name, create_llm_instance(llm_config)",
+        f"{MODEL}\n        self.review, self.format = operator.Review(self.llm), operator.Format(self.llm)",
     ],
 )
 async def test_what_init_may_do(lines: str) -> None:

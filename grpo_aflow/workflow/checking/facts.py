@@ -7,7 +7,7 @@ What each name is assigned, which names hold calls that are awaited later (`task
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,10 +155,18 @@ def _note(facts: Facts, target: ast.expr, value: ast.expr | None, *, local: bool
     elif isinstance(target, ast.Attribute):
         facts.attributes.setdefault(target.attr, []).append(value)
     elif isinstance(target, ast.Tuple | ast.List):
-        for item in target.elts:
-            _note(facts, item, None, local=local)
+        for item, part in zip(target.elts, _parts(target.elts, value), strict=True):
+            _note(facts, item, part, local=local)
     elif isinstance(target, ast.Starred):
         _note(facts, target.value, None, local=local)
+
+
+def _parts(targets: list[ast.expr], value: ast.expr | None) -> Sequence[ast.expr | None]:
+    """What each target of `i, done = 0, False` is assigned; of any other unpacking nothing is known."""
+    if isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(targets):
+        starred = any(isinstance(item, ast.Starred) for item in (*targets, *value.elts))
+        return [None] * len(targets) if starred else value.elts
+    return [None] * len(targets)
 
 
 def _awaited(value: ast.expr) -> Iterator[str]:

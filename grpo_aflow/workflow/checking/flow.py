@@ -253,14 +253,15 @@ class Flow:
         body, loop = self._loop_body(node, bound)
         turned = _either(walk.assigned, loop.continues)
         forever = isinstance(node, ast.While) and always(node.test)
-        at_least_once = forever or (literal and bound > 0)
+        begins = isinstance(node, ast.While) and walk.lengths.surely_begins(node)
+        at_least_once = begins or (literal and bound > 0)
         walk.assigned = None if forever else turned if at_least_once else before
         rest = self.block(node.orelse)
         falls_through = walk.assigned is not None or loop.broken
         walk.assigned = _either(walk.assigned, loop.breaks) if loop.broken else walk.assigned
         if isinstance(node, ast.While) or len(walk.called) > calls_before:
             walk.loop_bounds[node.lineno, node.col_offset] = bound
-        once = loop.broken or isinstance(node, ast.While)
+        once = loop.broken or not literal
         return loop_paths(
             body,
             rest,
@@ -275,13 +276,15 @@ class Flow:
         """One turn, and what its `break` and `continue` leave behind."""
         lengths = self.walk.lengths
         self.loops.append(_Loop())
+        lengths.bodies.append(node.body)
         turns, lengths.turns = lengths.turns, lengths.turns * bound
         body = self.inner_block(node.body)
         lengths.turns = turns
+        lengths.bodies.pop()
         return body, self.loops.pop()
 
     def _loop_header(self, node: ast.For | ast.While) -> tuple[int, bool, Cost]:
-        """The most turns, whether the source alone gives them, and the calls of the header (while: of one test)."""
+        """The most turns, whether the source alone makes them, and the calls of the header (while: of one test)."""
         walk = self.walk
         if isinstance(node, ast.For):
             bound, cost = iterable(walk, node.iter)
@@ -292,4 +295,4 @@ class Flow:
             bound = min(bound, limit)
             if counted is None:
                 walk.uncounted.append(node.lineno)
-        return bound, walk.lengths.begins(node), walk.value(node.test)
+        return bound, walk.lengths.surely_counted(node), walk.value(node.test)

@@ -238,6 +238,10 @@ def _init_statement(outline: Outline, node: ast.stmt, llm_variables: set[str]) -
             if name not in outline.llm_names:
                 outline.misspelt_llm(target.value, name)
         case ast.Tuple(elts=targets) if all(is_self_attribute(item) for item in targets):
+            if isinstance(value, ast.Tuple) and len(value.elts) == len(targets):  # as if each stood on its own line
+                for item, part in zip(targets, value.elts, strict=True):
+                    _init_statement(outline, ast.copy_location(ast.Assign([item], part), node), llm_variables)
+                return
             outline.data_names.update(item.attr for item in targets if isinstance(item, ast.Attribute))
             outline.init_body.append(node)
         case ast.Name(id=name):

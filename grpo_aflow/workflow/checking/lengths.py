@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from grpo_aflow.workflow.checking.counters import TEST, turns_counted
+from grpo_aflow.workflow.checking.entry import Known, holds, literal_before
 from grpo_aflow.workflow.checking.facts import Facts
 
 MAX_FOLLOWED = 8  # names followed to their values
@@ -23,6 +24,7 @@ class Lengths:
     facts: Facts
     parameters: frozenset[str]
     turns: int = 1  # how often the present point can be passed: the product of the loops around it
+    bodies: list[list[ast.stmt]] = field(default_factory=list)  # of the loops around it, the innermost last
     appended: Counter[str] = field(default_factory=Counter)  # items that `name.append` can have added so far
 
     def literal(self, node: ast.expr) -> int | None:
@@ -71,10 +73,36 @@ class Lengths:
         """The most turns of a `while` that a counter ends."""
         return min(turns_counted(self.facts, node, entered_once=self.turns == 1).values(), default=None)
 
-    def begins(self, node: ast.While) -> bool:
-        """Whether a `while` surely makes its first turn, by its counter alone."""
+    def surely_counted(self, node: ast.While) -> bool:
+        """Whether a `while` that nothing leaves makes the turns of its counter each time that it is reached."""
         turns = turns_counted(self.facts, node, entered_once=self.turns == 1).get(TEST, 0)
-        return isinstance(node.test, ast.Compare) and turns > 0  # with `and …` it may not even begin
+        match node.test:
+            case ast.Compare(left=ast.Name(id=counter)) if turns > 0:  # with `and …` it may not even begin
+                return self.turns == 1 or self._set_in_each_turn(counter, before=node)
+        return False
+
+    def surely_begins(self, node: ast.While) -> bool:
+        """Whether a `while` makes its first turn each time that it is reached, as literals above it say."""
+        return holds(node.test, lambda value: self._known_at(node, value)) is True
+
+    def _known_at(self, node: ast.While, value: ast.expr) -> Known | None:
+        constant = self.facts.constant(value)
+        if constant is not None or isinstance(value, ast.Constant):
+            return Known(constant)
+        if not isinstance(value, ast.Name) or value.id in self.parameters:
+            return None
+        again = self.turns == 1 or self._set_in_each_turn(value.id, before=node)
+        return literal_before(self.facts, value.id, node) if again else None
+
+    def _set_in_each_turn(self, name: str, *, before: ast.stmt) -> bool:
+        """Whether every turn of the innermost loop around a statement sets the name to a literal before it."""
+        for statement in self.bodies[-1] if self.bodies else []:
+            if any(inner is before for inner in ast.walk(statement)):
+                return False
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=target)], value=ast.Constant()) if target == name:
+                    return True
+        return False
 
     def _of_name(self, name: str, followed: int) -> int | None:
         value = self._only_value(name)

@@ -1,12 +1,13 @@
-"""Reads operator slots: `self.custom = operator.Custom(self.llm)` in `__init__`, and operators made in `__call__`."""
+"""Reads operator slots: `self.custom = operator.Custom(self.llm)` in `__init__`, or the like in `__call__`."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 
 from grpo_aflow.workflow.checking.diagnosis import Edit, Repair
-from grpo_aflow.workflow.checking.outline import UNKNOWN, Outline
+from grpo_aflow.workflow.checking.outline import CREATE_LLM, UNKNOWN, Outline
 from grpo_aflow.workflow.language import BUILTINS
 
 
@@ -66,7 +67,9 @@ def slots_within(outline: Outline, call: ast.AsyncFunctionDef) -> None:
     """Understand `custom = operator.Custom(self.llm)` in `__call__`: as if `__init__` had set it.
 
     The statement becomes `pass`, a call of the local name a call of the slot. A name that is assigned twice is none.
+    A language model that `__call__` makes for itself is taken for one of `__init__`, too.
     """
+    models = _models_within(outline, call)
     made: dict[str, str] = {}
     for block in _blocks(call.body):
         for i, node in enumerate(block):
@@ -86,10 +89,29 @@ def slots_within(outline: Outline, call: ast.AsyncFunctionDef) -> None:
                 continue
             if outline.slots.get(slot, outline.operators.by_class[found]).class_name != found:
                 continue  # two operators under one name: `flow` refuses the assignment
-            set_slot(outline, slot, found, value, set())
+            set_slot(outline, slot, found, value, set(models))
             block[i] = ast.copy_location(ast.Pass(), node)
-    if made:
-        _LocalCalls(made).visit(call)
+    if made or models:
+        _LocalNames(made, models).visit(call)
+
+
+def _models_within(outline: Outline, call: ast.AsyncFunctionDef) -> dict[str, str]:
+    """Understand `llm = create_llm_instance(self.llm_config)` in `__call__`: local name -> attribute."""
+    stored = Counter(
+        node.id for node in ast.walk(call) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    )
+    models: dict[str, str] = {}
+    for block in _blocks(call.body):
+        for i, node in enumerate(block):
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=ast.Name(id=function))) if (
+                    function == CREATE_LLM and stored[name] == 1
+                ):
+                    free = name not in outline.slots.keys() | outline.data_names
+                    models[name] = name if free else f"{name}_in_call"
+                    outline.llm_names.add(models[name])
+                    block[i] = ast.copy_location(ast.Pass(), node)
+    return models
 
 
 def _blocks(body: list[ast.stmt]) -> Iterator[list[ast.stmt]]:
@@ -111,16 +133,23 @@ def _free_slot(outline: Outline, name: str, class_name: str) -> str:
     return name if free and (taken is None or taken.class_name == class_name) else f"{name}_in_call"
 
 
-class _LocalCalls(ast.NodeTransformer):
-    """Writes `self.custom(…)` for the call of a local name that holds an operator."""
+class _LocalNames(ast.NodeTransformer):
+    """Writes `self.custom(…)` for the call of a local name that holds an operator, `self.llm` for a model's name."""
 
-    def __init__(self, made: dict[str, str]) -> None:
-        self.made = made
+    def __init__(self, made: dict[str, str], models: dict[str, str]) -> None:
+        self.made, self.models = made, models
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         if isinstance(node.func, ast.Name) and node.func.id in self.made:
-            base = ast.copy_location(ast.Name(id="self", ctx=ast.Load()), node.func)
-            attribute = ast.Attribute(value=base, attr=self.made[node.func.id], ctx=ast.Load())
-            node.func = ast.copy_location(attribute, node.func)
+            node.func = _attribute(node.func, self.made[node.func.id])
         return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return _attribute(node, self.models[node.id]) if node.id in self.models else node
+
+
+def _attribute(node: ast.Name, name: str) -> ast.Attribute:
+    """`self.<name>` in the place of a node."""
+    base = ast.copy_location(ast.Name(id="self", ctx=ast.Load()), node)
+    return ast.copy_location(ast.Attribute(value=base, attr=name, ctx=ast.Load()), node)

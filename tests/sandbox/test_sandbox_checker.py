@@ -214,6 +214,26 @@ def test_a_broken_test_is_said_to_be_broken(runner: SandboxPool) -> None:
     assert "the test itself is broken" in result.error
 
 
+def test_code_may_end_itself_by_any_signal(runner: SandboxPool) -> None:
+    """The real-time signals have no names."""
+    for number in (15, 34, 40, 64):
+        kill = f"import os\ndef f(): os.kill(os.getpid(), {number})"
+        assert runner.check(kill, "assert f() == 1", entry_point="f").status is CodeStatus.ERROR
+        result = runner.run(kill, call="f")
+        assert result.status is CodeStatus.ERROR
+        assert result.error.startswith("ended by ")
+
+
+def test_what_a_candidate_prints_is_no_limit(runner: SandboxPool) -> None:
+    """A check reads no output; a program's counts, and goes where it does also when it wraps its stream anew."""
+    source = "def f(n):\n    print('x' * n)\n    return n"
+    assert runner.check(source, "assert f(3 << 20) == 3 << 20", entry_point="f").passed
+    assert runner.run(f"{source}\nf(3 << 20)").status is CodeStatus.LIMIT
+    wrapped = "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')\n"
+    assert runner.check(wrapped + source, "assert f(3) == 3", entry_point="f").passed
+    assert runner.run(f"{wrapped}print('é', flush=True)").stdout == "é\n"
+
+
 def test_any_text_is_a_candidate(runner: SandboxPool) -> None:
     for source in ("\0", "\ud800", "é" * 1000, "x" * (1 << 20), "(" * 5000, "# coding: nonsense", "lambda: " * 3000):
         result = runner.check(source, "assert f() == 1", entry_point="f")

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import special_methods, values
-from .containers import Codec, find_kind, kind_of
+from .container_kinds import find_kind, kind_of
+from .containers import Codec
 from .generated_code import MAX_SOURCE_BYTES, Namespace, describe, execute, is_limit, new_namespace
 from .messages import CandidateRequest
 from .values import Encode, Form
@@ -35,6 +36,9 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "__xor__": operator.xor, "__lt__": operator.lt, "__le__": operator.le, "__gt__": operator.gt,
     "__ge__": operator.ge,
 }  # fmt: skip
+
+# Requests for which an argument is kept that nobody refers to: the next one may well bring it again.
+_PATIENCE = 2
 
 
 class CandidateSide(Codec):
@@ -82,7 +86,6 @@ class CandidateSide(Codec):
     def answer(self, request: Frame) -> Frame:
         """Do one thing that the test asks for."""
         try:
-            self.drop_unused()
             self.receive(request.get("containers"))
             result = self.perform(request)
             return self.encode(lambda encode: {"value": encode(result)})
@@ -129,6 +132,14 @@ class CandidateSide(Codec):
         return self.loop.run_until_complete(wait())
 
     # --- what goes out
+
+    def encode(self, forms: Callable[[Encode], Frame]) -> Frame:
+        self.drop_unused(_PATIENCE)  # here, so that this very message says so: the next request counts on the rest
+        message = super().encode(forms)
+        if not self.forgotten:
+            return message
+        forgotten, self.forgotten = self.forgotten, set()
+        return message | {"forgot": [*forgotten]}
 
     def encode_error(self, raised: BaseException) -> Frame:
         report = {"message": describe(raised), "limit": is_limit(raised)}

@@ -12,10 +12,12 @@ import socket
 import sys
 import time
 import types
+from types import NoneType
 from typing import Any
 
 from . import proxies, values
-from .containers import Codec, ContainerKind
+from .container_kinds import ContainerKind
+from .containers import Codec
 from .generated_code import MAX_ERROR
 from .values import Encode, Form
 from .wire import Frame, WireError, pack, receive_body, unpack
@@ -35,6 +37,8 @@ class CandidateEnded(BaseException):
 
 class CheckerCodec(Codec):
     """What the test's side makes of the candidate's objects, and hands out of its own."""
+
+    other_side_tells = True
 
     def __init__(self, asker: proxies.Asker) -> None:
         super().__init__(first_number=1)
@@ -107,6 +111,16 @@ class CheckerCodec(Codec):
             base.__init__(made)
         return proxies.attach(made, self.asker, index)
 
+    def note_forgotten(self, numbers: Form) -> None:
+        """Look no more at containers that the candidate has let go, as it does with the arguments of most calls: a test
+        that keeps all its cases would have each of them looked at with every call. Raises WireError."""
+        if not isinstance(numbers, (list, NoneType)):
+            raise WireError("not numbers of containers")
+        for number in numbers or ():
+            shared = self._shared.get(number) if type(number) is int else None
+            if shared is not None:
+                shared.elsewhere = False
+
 
 def _importable(value: object) -> list[str] | None:
     """[module, name] of a function or class of the standard library or numpy, which the candidate has itself."""
@@ -163,6 +177,7 @@ class Conversation:
             reply = self.receive()
             try:
                 codec.receive(reply.get("containers"))
+                codec.note_forgotten(reply.get("forgot"))
                 if "callback" in reply:
                     self._call_back(reply)
                     continue

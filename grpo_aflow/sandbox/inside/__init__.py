@@ -6,7 +6,7 @@ here what both must agree on: `messages` and `wire`.
 
 `fork_server` keeps a `child` ready for each role; a child confines itself (`landlock`, `seccomp`) and runs code
 (`generated_code`). The role "program" is that alone. In a check, the role "checker" (`checker`) runs the trusted test
-and asks the role "candidate" (`candidate`) over one `conversation`: `values` cross as they are, `containers` (each of a `container_kinds`) are kept
+and asks the role "candidate" (`candidate`) over one `conversation`: `values` cross as they are, `containers` are kept
 alike on both sides, and for all else the test holds `proxies` that ask (`special_methods`) but never let the candidate
 answer a comparison.
 """

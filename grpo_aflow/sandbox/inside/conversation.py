@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 import types
+from collections.abc import Iterator
 from types import NoneType
 from typing import Any
 
@@ -67,7 +68,8 @@ class CheckerCodec(Codec):
         if number == len(self.lent):
             self.lent.append(value)
         name = getattr(value, "__name__", type(value).__name__)
-        return {"callback" if callable(value) else "foreign": [number, str(name)]}
+        tag = "callback" if callable(value) else "iterator" if isinstance(value, Iterator) else "foreign"
+        return {tag: [number, str(name)]}
 
     def resolve(self, tag: str, body: Form) -> object:
         try:
@@ -131,7 +133,7 @@ def _importable(value: object) -> list[str] | None:
     name = getattr(value, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str):
         return None
-    if module.partition(".")[0] not in {*sys.stdlib_module_names, "numpy"} or module == "__main__":
+    if module.partition(".")[0] not in proxies.LIBRARIES or module == "__main__":
         return None
     found: object = sys.modules.get(module)
     for part in name.split("."):
@@ -197,9 +199,17 @@ class Conversation:
             raise WireError("neither a value nor an error")
         try:
             error = kind(*arguments)
-        except (TypeError, ValueError):
+        except Exception:  # noqa: BLE001  a constructor may raise anything at arguments that are not its own
             error = kind.__new__(kind)
             error.args = tuple(arguments)
+        attributes = reply.get("attributes") or {}
+        if not isinstance(attributes, dict):
+            raise WireError("not the attributes of an error")
+        vars(error).update(
+            {name: self.codec.decode(form) for name, form in attributes.items() if not name.startswith("__")}
+        )
+        if reply.get("text") is not None and kind.__module__ == "solution":
+            vars(error)[proxies.TEXT] = str(reply["text"])
         error.add_note(message)
         return error
 
@@ -209,6 +219,8 @@ class Conversation:
         if self.depth >= MAX_CALLBACK_DEPTH or type(number) is not int or not 0 <= number < len(codec.lent):
             raise WireError("not a function of the test, or called too deep")
         function = codec.lent[number]
+        if isinstance(function, Iterator) and not callable(function):
+            function = function.__next__
         if not callable(function) or not isinstance(reply.get("kwargs"), dict):
             raise WireError("not a function of the test")
         arguments = [codec.decode(form) for form in reply.get("args") or ()]

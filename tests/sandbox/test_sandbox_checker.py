@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
 
+import pytest
+from sandbox_cases import LIMITS
+
+from grpo_aflow.sandbox import Sandlock
 from grpo_aflow.sandbox.pool import SandboxPool
 from grpo_aflow.types import CheckResult, CodeStatus
 
@@ -139,6 +143,44 @@ def test_a_failed_assertion_in_a_function_of_the_test_cannot_be_caught(runner: S
     assert outcome(result) == (False, 1, 2, True)
     manager = "class f:\n    def __enter__(self): return 1\n    def __exit__(self, *a): return True"
     assert not runner.check(manager, "with f() as x:\n    assert x == 2", entry_point="f").passed
+
+
+_MANAGER = "class f:\n    __enter__ = lambda self: self\n    __exit__ = lambda self, *a: True\n"
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[SandboxPool]:
+    opened = Sandlock(**LIMITS | {"num_servers": 1, "memory_mb": 96, "packages": []}).open()
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        # An error that would hide where it comes from, and answers that this side has no memory for.
+        "class E(ValueError): pass\n    @property\n    def x(self):\n        e = f.E()\n"
+        "        e.add_note = lambda *a: None\n        raise e",
+        "x = property(lambda self: 'x' * (15 << 20))",
+    ],
+)
+def test_no_answer_is_an_error_that_a_context_manager_may_swallow(small: SandboxPool, answer: str) -> None:
+    test = "with f() as one:\n    held = [one.x for _ in range(8)]\n    assert held[0] == 2"
+    result = small.check(f"{_MANAGER}    {answer}", test, entry_point="f", timeout_s=20.0)
+    assert not result.passed, result
+
+
+def test_an_error_of_the_candidate_does_not_steer_a_unittest(runner: SandboxPool) -> None:
+    test = (
+        "import io, unittest\nclass T(unittest.TestCase):\n    def test_it(self): self.assertEqual(f(1), 2)\n"
+        "run = unittest.TextTestRunner(io.StringIO()).run(unittest.defaultTestLoader.loadTestsFromTestCase(T))\n"
+        "assert run.wasSuccessful()"
+    )
+    assert runner.check("def f(x): return 2", test, entry_point="f").passed
+    for steering in ("raise unittest.SkipTest('no')", "raise unittest.case._ShouldStop", "raise SystemExit"):
+        assert not runner.check(f"import unittest\ndef f(x): {steering}", test, entry_point="f").passed
+    below = "import unittest\nclass E(unittest.SkipTest): pass\ndef f(x): raise E"
+    assert not runner.check(below, test, entry_point="f").passed
 
 
 def test_operands_of_the_test_are_not_shown_to_the_candidate(runner: SandboxPool) -> None:

@@ -76,7 +76,9 @@ def test_a_step_that_crashes_or_hangs_is_reported_and_the_next_one_runs(capsys):
 
 
 def test_the_error_is_told_and_not_what_libraries_say_after_it(capsys):
-    script = "import atexit, sys\natexit.register(print, 'leaked semaphores', file=sys.stderr)\nraise ValueError('no kernel')"
+    script = (
+        "import atexit, sys\natexit.register(print, 'leaked memory', file=sys.stderr)\nraise ValueError('no kernel')"
+    )
     assert run_all([Step(name="one", limit_s=30, run=lambda device: "")], lambda _: [sys.executable, "-c", script]) == 1
     assert capsys.readouterr().out.rstrip().endswith("ValueError: no kernel")
 

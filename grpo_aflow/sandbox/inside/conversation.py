@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import NoneType
 from typing import Any
 
@@ -173,7 +173,7 @@ class Conversation:
             message: Frame = {"do": do, "of": target, "name": name, "args": [encode(value) for value in args]}
             return message | {"kwargs": {key: encode(value) for key, value in kwargs.items()}} if kwargs else message
 
-        self._send(codec.encode(forms))
+        self._send(self._encode(forms))
         codec.drop_unused()  # not before: the test may have changed what it refers to no more (`f().append(1)`)
         while True:
             reply = self.receive()
@@ -186,10 +186,23 @@ class Conversation:
                 if "value" in reply:
                     return codec.decode(reply["value"])
                 error = self._read_error(reply)
-            except WireError as problem:
-                self.ended = f"the answer is not a value: {problem}"
-                raise CandidateEnded(self.ended) from problem
+            except AssertionError:  # of a function of the test
+                raise
+            except Exception as problem:
+                # Whatever goes wrong with an answer is the candidate's end, and nothing that the test, or a context
+                # manager of the candidate, could take for an error of its own.
+                raise self._end(f"the answer is not a value: {str(problem) or type(problem).__name__}") from problem
             raise error
+
+    def _encode(self, forms: Callable[[Encode], Frame]) -> Frame:
+        try:
+            return self.codec.encode(forms)
+        except Exception as problem:
+            raise self._end(f"the question cannot be put: {str(problem) or type(problem).__name__}") from problem
+
+    def _end(self, reason: str) -> CandidateEnded:
+        self.ended = self.ended or reason
+        return CandidateEnded(self.ended)
 
     def _read_error(self, reply: Frame) -> BaseException:
         self.hit_limit |= reply.get("limit") is True
@@ -210,7 +223,7 @@ class Conversation:
         )
         if reply.get("text") is not None and kind.__module__ == "solution":
             vars(error)[proxies.TEXT] = str(reply["text"])
-        error.add_note(message)
+        BaseException.add_note(error, message)  # an attribute of that name is the candidate's
         return error
 
     def _call_back(self, reply: Frame) -> None:
@@ -297,6 +310,6 @@ class _EndWatch:
         conversation = self.conversation
         # The fork server ends a candidate at the deadline, a moment before this side's own timer.
         late = isinstance(error, TimeoutError) or time.monotonic() > conversation.deadline - 0.05
-        if isinstance(error, (TimeoutError, WireError, OSError)):
-            conversation.ended = "timeout" if late else str(error)
+        if isinstance(error, Exception):
+            conversation.ended = "timeout" if late else str(error) or type(error).__name__
             raise CandidateEnded(conversation.ended) from error

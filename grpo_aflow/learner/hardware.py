@@ -13,7 +13,9 @@ from importlib import metadata
 
 import psutil
 
-from grpo_aflow.run.cards import VLLM_BUILDS, Card, Hardware
+from grpo_aflow.run.cards import BF16_CAPABILITY, VLLM_BUILDS, Card, Hardware
+
+SMI_S = 30.0  # for nvidia-smi to answer; without its persistence mode it wakes every card first
 
 
 def read_hardware(*, cards: bool = True) -> Hardware:
@@ -63,18 +65,15 @@ def about_card(device: str) -> str:
 
     card = torch.cuda.get_device_properties(device)
     free, total = (size / 2**30 for size in torch.cuda.mem_get_info(device))
-    bf16 = "bf16" if torch.cuda.is_bf16_supported() else "NO bf16"
+    # Not torch.cuda.is_bf16_supported(): that is of the current card, and true where bf16 is merely emulated.
+    bf16 = "bf16" if (card.major, card.minor) >= BF16_CAPABILITY else "NO bf16"
     capability = f"capability {card.major}.{card.minor}, {bf16}"
     return f"{card.name}, {free:.1f} of {total:.1f} GiB free, {capability}, torch {torch.__version__}"
 
 
 def driver_version() -> str | None:
-    """The version of NVIDIA's driver; None where there is none."""
-    smi = shutil.which("nvidia-smi")
-    if smi is None:
-        return None
-    asked = [smi, "--query-gpu=driver_version", "--format=csv,noheader"]
-    return next(iter(subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()), None)
+    """The version of NVIDIA's driver; None where there is none, or it does not answer."""
+    return next((row[1] for row in _smi("uuid,driver_version")), None)
 
 
 def release_cached() -> None:
@@ -87,14 +86,19 @@ def release_cached() -> None:
 
 
 def _smi(query: str) -> Sequence[list[str]]:
-    """One row per card; none where nvidia-smi is missing or fails."""
+    """One row per card, of several columns; none where nvidia-smi is missing, fails or hangs, as it does with a card
+    that fell off its bus."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
     command = [program, f"--query-gpu={query}", "--format=csv,noheader,nounits"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SMI_S)
+    except (subprocess.TimeoutExpired, OSError):
+        return []
     lines = done.stdout.splitlines() if done.returncode == 0 else []
-    return [[value.strip() for value in line.split(",")] for line in lines if line.strip()]
+    rows = [[value.strip() for value in line.split(",")] for line in lines]
+    return [row for row in rows if len(row) == len(query.split(",")) and all(row)]  # it mixes in what it complains of
 
 
 def _vllm_build() -> str | None:

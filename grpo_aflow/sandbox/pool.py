@@ -20,7 +20,7 @@ from grpo_aflow.sandbox.inside.messages import (
     Verdict,
 )
 from grpo_aflow.sandbox.inside.wire import Frame
-from grpo_aflow.sandbox.server_client import Reply, ServerClient, ServerDied, ServerSpec
+from grpo_aflow.sandbox.server_client import CallNotBegun, Reply, ServerClient, ServerDied, ServerSpec
 from grpo_aflow.types import CheckResult, CodeResult, CodeStatus
 
 FRAME_OVERHEAD = 6  # JSON's worst case for a byte of text
@@ -157,16 +157,22 @@ class SandboxPool:
     def _call_on(
         self, server: ServerClient, requests: dict[Role, RoleRequest], *, cpu_s: float, wall_s: float, max_bytes: int
     ) -> Reply | _NoReply:
-        """One call, tried again once on a fresh server: dying with two of them is the code's doing."""
+        """One call, tried again once on a fresh server: dying with two of them is the code's doing, unless one of the
+        two never ran it."""
+        not_begun = ""
         try:
             for _ in range(2):
                 if self._closed:
                     return _NoReply(CodeStatus.INFRASTRUCTURE, "the sandbox is closed")
                 try:
                     return server.call(requests, cpu_s=cpu_s, wall_s=wall_s, max_bytes=max_bytes)
-                except ServerDied:
+                except ServerDied as error:
+                    if isinstance(error, CallNotBegun):
+                        not_begun = str(error)
                     if not self._closed:
                         server.start()
+            if not_begun:
+                return _NoReply(CodeStatus.INFRASTRUCTURE, f"the sandbox cannot begin a call: {not_begun}")
             return _NoReply(CodeStatus.ERROR, "the code ended its sandbox twice")
         except ServerDied as error:
             return _NoReply(CodeStatus.INFRASTRUCTURE, f"the sandbox cannot be started again: {error}")
@@ -191,8 +197,16 @@ def _cause_of_death(end: ProcessEnd) -> tuple[CodeStatus, str]:
     if end.signal in (signal.SIGKILL, signal.SIGXCPU, signal.SIGXFSZ):
         return CodeStatus.LIMIT, "over a limit of memory, files or threads"
     if end.signal:
-        return CodeStatus.ERROR, f"ended by {signal.Signals(end.signal).name}"
+        return CodeStatus.ERROR, f"ended by {_signal_name(end.signal)}"
     return CodeStatus.ERROR, "ended without a result"
+
+
+def _signal_name(number: int) -> str:
+    """Generated code may end itself by any signal, the real-time ones included, which have no names."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _code_result(reply: Reply) -> CodeResult:

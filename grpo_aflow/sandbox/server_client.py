@@ -46,6 +46,10 @@ class ServerDied(Exception):
     """The fork server is gone, hangs, or could not do its part of a call."""
 
 
+class CallNotBegun(ServerDied):
+    """The generated code of a call never ran: a fault of the machine (no process, no descriptor, no space left)."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ServerSpec:
     """How to start a fork server: the confinement and the limits of its children."""
@@ -109,10 +113,10 @@ class ServerClient:
         """Start the server and wait until it has preloaded its libraries. Raises ServerDied with the reason."""
         self.close()
         self._in_call = False
-        self._base = Path(tempfile.mkdtemp(prefix="grpo-aflow-sandbox-"))
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it)
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
+            self._base = Path(tempfile.mkdtemp(prefix="grpo-aflow-sandbox-"))
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it)
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._process = subprocess.Popen(
                     [sys.executable, "-I", str(Path(__file__).with_name("launcher.py")), self._orders(self._base)],
@@ -126,7 +130,7 @@ class ServerClient:
             if not self._control.recv(65536):
                 raise ServerDied(self._last_line())
         except (OSError, ValueError) as error:
-            reason = f"{error}; {self._last_line()}"
+            reason = str(error) if self._process is None else f"{error}; {self._last_line()}"
             self.close()
             raise ServerDied(reason) from error
         except ServerDied:
@@ -169,16 +173,19 @@ class ServerClient:
         """
         control = self._control
         if control is None or self._process is None or self._process.poll() is not None:
-            raise ServerDied("it does not run")
+            raise CallNotBegun("it does not run")
         if self._in_call:
-            raise ServerDied("its last call was left half-way")
+            raise CallNotBegun("its last call was left half-way")
         self._in_call = True
         deadline = time.monotonic() + wall_s + CHECKER_GRACE_S + SLACK_S
         request = CallRequest(roles=tuple(requests), cpu_s=cpu_s, wall_s=wall_s)
         with contextlib.ExitStack() as stack:
-            channels, theirs = _connect(len(requests), stack)
             try:
+                channels, theirs = _connect(len(requests), stack)
                 socket.send_fds(control, [request.dump()], [end.fileno() for end in theirs])
+            except OSError as error:
+                raise CallNotBegun(str(error)) from error
+            try:
                 for end in theirs:
                     end.close()
                 for channel, role_request in zip(channels, requests.values(), strict=True):
@@ -189,8 +196,10 @@ class ServerClient:
             except OSError as error:
                 raise ServerDied(str(error)) from error
         self._in_call = False
-        if report.failure or not report.clean:
-            raise ServerDied(report.failure or "a process of the call could not be ended")
+        if report.failure:
+            raise CallNotBegun(report.failure)
+        if not report.clean:
+            raise ServerDied("a process of the call could not be ended")
         return Reply(frame=frame, ended={end.role: end for end in report.ended})
 
     def close(self) -> None:

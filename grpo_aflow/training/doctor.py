@@ -116,6 +116,8 @@ class Doctor:
         if not self.uses_card:
             return "not needed: model.device=cpu"
         version = driver_version()
+        if version is None and look(self.config).cards:  # a container is often given no nvidia-smi
+            raise Note(f"nvidia-smi does not tell the driver's version; torch reaches the card, as {MIN_DRIVER} on can")
         if version is None:
             raise UserError(f"no NVIDIA driver answers: install one from {MIN_DRIVER} on, or set model.device=cpu")
         if self.uses_vllm and int(version.split(".")[0]) < MIN_DRIVER:

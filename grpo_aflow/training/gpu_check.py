@@ -12,7 +12,9 @@ card it says so and ends with 0. A step that fails makes the exit code 1.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -68,10 +70,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not torch.cuda.is_available():
         print("no GPU: torch finds no NVIDIA card here, so there is nothing to check")
         return 0
+    try:
+        device = one_card(asked.device, torch.cuda.device_count())
+    except ValueError as error:
+        parser.error(str(error))
     if asked.only:
-        print(next(step for step in STEPS if step.name == asked.only).run(asked.device))
+        print(next(step for step in STEPS if step.name == asked.only).run(device))
         return 0
-    return run_all(STEPS, lambda step: [sys.executable, "-m", __spec__.name, "--device", asked.device, "--only", step])
+    return run_all(STEPS, lambda step: [sys.executable, "-m", __spec__.name, "--device", device, "--only", step])
+
+
+def one_card(device: str, num_cards: int) -> str:
+    """The card to check, by its number: a run on "cuda" would spread over two cards, and share none.
+
+    Raises ValueError for what is no card of this machine.
+    """
+    kind, colon, number = device.partition(":")
+    if kind != "cuda" or (colon and not number.isdecimal()) or int(number or 0) >= num_cards:
+        there = "cuda:0" if num_cards == 1 else f"cuda:0 to cuda:{num_cards - 1}"
+        raise ValueError(f"--device {device} is no card that torch sees: choose of {there}")
+    return f"cuda:{int(number or 0)}"
 
 
 def run_all(steps: Sequence[Step], command: Callable[[str], list[str]]) -> int:
@@ -94,11 +112,25 @@ def _run(command: list[str], limit_s: int) -> tuple[str, bool]:
     try:
         output, errors = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # with what it has started
-        process.communicate()
+        _end(process)
         return f"ended after its limit of {limit_s} s", False
+    except BaseException:  # an interrupt does not reach a session of its own, and would leave the card taken
+        _end(process)
+        raise
     lines = [line for line in (errors if process.returncode else output).splitlines() if line.strip()]
+    if process.returncode:  # what libraries say at their end stands below the error
+        lines = [line for line in lines if _ERROR.match(line)] or lines
     return (lines[-1] if lines else f"exit code {process.returncode}"), process.returncode == 0
+
+
+_ERROR = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Failed|Interrupt)\b")  # the last line of a traceback
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a step with all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
 
 
 if __name__ == "__main__":

@@ -32,7 +32,14 @@ from grpo_aflow.sampler.colocation import Colocate
 from grpo_aflow.sampler.opening import Vllm
 from grpo_aflow.sampler.settings import AdapterLimits, ServedWeights
 from grpo_aflow.training.estimates import sampling_time
-from grpo_aflow.training.gpu_steps import OBJECTIVE, drawn_tokens, left_out, random_model, roomy_folder
+from grpo_aflow.training.gpu_steps import (
+    OBJECTIVE,
+    drawn_tokens,
+    left_out,
+    left_out_by_plan,
+    random_model,
+    roomy_folder,
+)
 from grpo_aflow.training.publisher import Publisher
 from grpo_aflow.training.trials import LORA_128, trial_plan
 from grpo_aflow.types import Completion, Message, SamplingParams, TrainingGroup
@@ -99,7 +106,8 @@ async def _whole_way(
     device_bytes = torch.cuda.mem_get_info(device)[1] if on_card else device_memory()
     held = settings.memory(served, device_bytes=device_bytes, on_card=on_card)
     plan = trial_plan(shape, lora, load, device_bytes=device_bytes, sampler_bytes=held.total, dtype=dtype)
-    plan.check()
+    if too_large := left_out_by_plan(plan):
+        return too_large
     with tempfile.TemporaryDirectory(dir=roomy_folder(2 * shape.num_weights)) as folder:
         path = random_model(shape, Path(folder), device=device)
         if on_card:

@@ -84,6 +84,8 @@ def learner_step(
     adapter_products: AdapterProducts = AdapterProducts.float32,
 ) -> str:
     """Two optimizer steps on one group, the second timed: speed beside the estimate, peak memory beside the plan."""
+    if too_large := left_out_by_plan(plan_for(shape, lora, load, device, adapter_products=adapter_products)):
+        return too_large
     trial = start_trial(shape, lora, load, device, adapter_products=adapter_products)
     on_card = device != "cpu"
     for _ in range(2):
@@ -184,13 +186,27 @@ def start_trial(
     adapter_products: AdapterProducts = AdapterProducts.float32,
 ) -> Trial:
     """Plan the learner of a model of this shape, make the model, and load it."""
-    device_bytes = device_memory() if device == "cpu" else torch.cuda.mem_get_info(device)[1]
-    plan = trial_plan(shape, lora, load, device_bytes=device_bytes, adapter_products=adapter_products)
+    plan = plan_for(shape, lora, load, device, adapter_products=adapter_products)
     plan.check()
     with tempfile.TemporaryDirectory(dir=roomy_folder(2 * shape.num_weights)) as folder:
         path = random_model(shape, Path(folder), device=device)
         learner = Learner(path, lora, OBJECTIVE, plan.settings, device, "bfloat16", planned=plan.summary)
     return Trial(learner=learner, plan=plan, group=random_group(load, shape.vocab_size))
+
+
+def plan_for(
+    shape: ModelShape, lora: LoraSpec, load: Load, device: str, *, adapter_products: AdapterProducts
+) -> MemoryPlan:
+    """The plan of a learner that has the device for itself."""
+    device_bytes = device_memory() if device == "cpu" else torch.cuda.mem_get_info(device)[1]
+    return trial_plan(shape, lora, load, device_bytes=device_bytes, adapter_products=adapter_products)
+
+
+def left_out_by_plan(plan: MemoryPlan) -> str:
+    """What a step says that the card is too small for, which is no fault of the card; empty: it fits."""
+    if plan.fits:
+        return ""
+    return f"left out: it needs {plan.total / GIB:.1f} GiB by the plan, and the card has {plan.device_bytes / GIB:.1f}"
 
 
 def random_model(shape: ModelShape, folder: Path, *, device: str, context: int = 16384) -> Path:

@@ -160,6 +160,14 @@ OBJECTS: dict[str, tuple[str, str]] = {
     "argument_changed_between": ("box = None\ndef f(x=None):\n    global box\n    if x is not None: box = x\n    return sum(box)", "x = [1]\nassert f(x) == 1\nx.append(2)\nassert f() == 3"),
     "cyclic_argument": ("def f(x): return x[0] is x", "x = []\nx.append(x)\nassert f(x)"),
     "default_argument": ("def f(x, seen=[]):\n    seen.append(x)\n    return seen", "assert f(1) == [1] and f(2) == [1, 2]"),
+    "iterator_argument": (
+        "def f(x, n=None):\n    return list(x) if n is None else [next(x) for _ in range(n)]",
+        "assert f(iter([1, 2])) == [1, 2] and f(map(int, '12')) == [1, 2] and f(zip('ab', [[1], 2])) == [('a', [1]), ('b', 2)]\n"
+        "def g():\n    seen.append('begun')\n    yield 1\n    yield 2\nseen, it = [], g()\n"
+        "assert f(it, 1) == [1] and seen == ['begun'] and list(it) == [2] and f(it) == []\n"
+        "import itertools\nassert f(itertools.count(3), 2) == [3, 4] and f(f(v) for v in ('a', 'b')) == [['a'], ['b']]",
+    ),
+    "iterator_goes_back": ("def f(x):\n    next(x)\n    return x", "i = iter([1, 2, 3])\nassert f(i) is i and next(i) == 2"),
     "generator_argument": ("def f(g): return list(g())", "assert f(lambda: [1, 2]) == [1, 2]"),
     # errors
     "own_error": ("class E(ValueError): pass\ndef f(): raise E('x')", "try:\n    f()\n    raise SystemExit\nexcept ValueError as e:\n    assert str(e) == 'x'"),
@@ -169,6 +177,26 @@ OBJECTS: dict[str, tuple[str, str]] = {
     ),
     "error_arguments": ("def f(): return {}['k']", "try:\n    f()\n    raise SystemExit\nexcept KeyError as e:\n    assert str(e) == \"'k'\""),
     "raised_in_method": ("class f:\n    def g(self): raise NotImplementedError('no')", "try:\n    f().g()\n    raise SystemExit\nexcept NotImplementedError:\n    pass"),
+    "library_errors": (
+        "import decimal, json, re, statistics\ndef f(what):\n"
+        "    return {'json': lambda: json.loads('{'), 'decimal': lambda: decimal.Decimal('x'), 're': lambda: re.compile('('),\n"
+        "        'statistics': lambda: statistics.mean([])}[what]()",
+        "import decimal, json, re, statistics\nfor what, kind in dict(json=json.JSONDecodeError, decimal=decimal.InvalidOperation,\n"
+        "        re=re.error, statistics=statistics.StatisticsError).items():\n"
+        "    try:\n        f(what)\n        raise SystemExit\n    except kind as e:\n"
+        "        assert type(e) is kind and str(e)\n        assert what != 'json' or (e.pos, e.lineno, e.doc) == (1, 1, '{')",
+    ),
+    "below_a_library_error": (
+        "import json\nclass E(json.JSONDecodeError): pass\ndef f(): raise E('m', 'd', 0)",
+        "import json\ntry:\n    f()\n    raise SystemExit\nexcept json.JSONDecodeError as e:\n    assert e.msg == 'm' and isinstance(e, ValueError)",
+    ),
+    "error_with_attributes": (
+        "class E(Exception):\n    def __init__(self, code, where):\n        self.code, self.where = code, where\n"
+        "    def __str__(self): return f'{self.code} in {self.where}'\ndef f(x): raise E(3, x)",
+        "x = [1]\ntry:\n    f(x)\n    raise SystemExit\nexcept E as e:\n    assert e.code == 3 and e.where is x and str(e) == '3 in [1]'\n"
+        "    assert f'{e}' == '3 in [1]'",
+    ),
+    "error_without_text": ("class E(KeyError): pass\ndef f(): raise E('k')", "try:\n    f()\n    raise SystemExit\nexcept E as e:\n    assert str(e) == \"'k'\" and repr(e) == \"E('k')\""),
     "unicode_error": ("def f(): return b'\\xff'.decode()", "try:\n    f()\n    raise SystemExit\nexcept UnicodeDecodeError as e:\n    assert e.start == 0"),
     "os_error": ("def f(): open('missing')", "try:\n    f()\n    raise SystemExit\nexcept FileNotFoundError as e:\n    assert e.errno == 2"),
     # asynchronous

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
 
+import pytest
+from sandbox_cases import LIMITS
+
+from grpo_aflow.sandbox import Sandlock
 from grpo_aflow.sandbox.pool import SandboxPool
 from grpo_aflow.types import CheckResult, CodeStatus
 
@@ -141,6 +145,44 @@ def test_a_failed_assertion_in_a_function_of_the_test_cannot_be_caught(runner: S
     assert not runner.check(manager, "with f() as x:\n    assert x == 2", entry_point="f").passed
 
 
+_MANAGER = "class f:\n    __enter__ = lambda self: self\n    __exit__ = lambda self, *a: True\n"
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[SandboxPool]:
+    opened = Sandlock(**LIMITS | {"num_servers": 1, "memory_mb": 96, "packages": []}).open()
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        # An error that would hide where it comes from, and answers that this side has no memory for.
+        "class E(ValueError): pass\n    @property\n    def x(self):\n        e = f.E()\n"
+        "        e.add_note = lambda *a: None\n        raise e",
+        "x = property(lambda self: 'x' * (15 << 20))",
+    ],
+)
+def test_no_answer_is_an_error_that_a_context_manager_may_swallow(small: SandboxPool, answer: str) -> None:
+    test = "with f() as one:\n    held = [one.x for _ in range(8)]\n    assert held[0] == 2"
+    result = small.check(f"{_MANAGER}    {answer}", test, entry_point="f", timeout_s=20.0)
+    assert not result.passed, result
+
+
+def test_an_error_of_the_candidate_does_not_steer_a_unittest(runner: SandboxPool) -> None:
+    test = (
+        "import io, unittest\nclass T(unittest.TestCase):\n    def test_it(self): self.assertEqual(f(1), 2)\n"
+        "run = unittest.TextTestRunner(io.StringIO()).run(unittest.defaultTestLoader.loadTestsFromTestCase(T))\n"
+        "assert run.wasSuccessful()"
+    )
+    assert runner.check("def f(x): return 2", test, entry_point="f").passed
+    for steering in ("raise unittest.SkipTest('no')", "raise unittest.case._ShouldStop", "raise SystemExit"):
+        assert not runner.check(f"import unittest\ndef f(x): {steering}", test, entry_point="f").passed
+    below = "import unittest\nclass E(unittest.SkipTest): pass\ndef f(x): raise E"
+    assert not runner.check(below, test, entry_point="f").passed
+
+
 def test_operands_of_the_test_are_not_shown_to_the_candidate(runner: SandboxPool) -> None:
     source = (
         "class M:\n    def __sub__(self, other):\n        M.seen = other\n        return self\n"
@@ -212,6 +254,26 @@ def test_a_broken_test_is_said_to_be_broken(runner: SandboxPool) -> None:
     result = runner.check("def f(): return 1", "assert f( == 1", entry_point="f")
     assert (result.status, result.passed) == (CodeStatus.ERROR, False)
     assert "the test itself is broken" in result.error
+
+
+def test_code_may_end_itself_by_any_signal(runner: SandboxPool) -> None:
+    """The real-time signals have no names."""
+    for number in (15, 34, 40, 64):
+        kill = f"import os\ndef f(): os.kill(os.getpid(), {number})"
+        assert runner.check(kill, "assert f() == 1", entry_point="f").status is CodeStatus.ERROR
+        result = runner.run(kill, call="f")
+        assert result.status is CodeStatus.ERROR
+        assert result.error.startswith("ended by ")
+
+
+def test_what_a_candidate_prints_is_no_limit(runner: SandboxPool) -> None:
+    """A check reads no output; a program's counts, and goes where it does also when it wraps its stream anew."""
+    source = "def f(n):\n    print('x' * n)\n    return n"
+    assert runner.check(source, "assert f(3 << 20) == 3 << 20", entry_point="f").passed
+    assert runner.run(f"{source}\nf(3 << 20)").status is CodeStatus.LIMIT
+    wrapped = "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')\n"
+    assert runner.check(wrapped + source, "assert f(3) == 3", entry_point="f").passed
+    assert runner.run(f"{wrapped}print('é', flush=True)").stdout == "é\n"
 
 
 def test_any_text_is_a_candidate(runner: SandboxPool) -> None:

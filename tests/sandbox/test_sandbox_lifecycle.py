@@ -17,9 +17,10 @@ from sandbox_cases import LIMITS, footprint
 
 from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.sandbox import Bubblewrap, Sandlock, UnsafeSubprocess
+from grpo_aflow.sandbox.inside.messages import CallReport
 from grpo_aflow.sandbox.pool import SandboxPool
 from grpo_aflow.sandbox.probe import find_leaks
-from grpo_aflow.types import CodeStatus
+from grpo_aflow.types import CodeStatus, InfrastructureError
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +89,45 @@ def test_a_sandbox_that_cannot_be_restarted_is_an_infrastructure_fault_and_closi
     assert wait_until_gone(started) == []
     assert not any(base is not None and base.exists() for base in bases)
     assert opened.run("1").status is CodeStatus.INFRASTRUCTURE
+
+
+def test_a_full_disk_is_an_infrastructure_fault(
+    pool: SandboxPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No folder for a new server, and a server that has none for its child: the code ran in neither case."""
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+        pool._programs[0].close()
+        result = pool.run("def solve(): return 1", call="solve")
+        assert result.status is CodeStatus.INFRASTRUCTURE
+        assert "missing" in result.error
+        with pytest.raises(InfrastructureError, match="does not start: .*missing"):
+            Sandlock(**LIGHT).open()
+    with monkeypatch.context() as patch:
+        full = CallReport(ended=(), clean=True, failure="no space left")
+        patch.setattr("grpo_aflow.sandbox.server_client._collect", lambda *_: (None, full))
+        checked = pool.check("def f(): return 1", "assert f() == 1", entry_point="f")
+        assert checked.status is CodeStatus.INFRASTRUCTURE
+        assert "no space left" in checked.error
+    assert pool.run("def solve(): return 1", call="solve").value == "1"
+    assert pool.check("def f(): return 1", "assert f() == 1", entry_point="f").passed
+
+
+def test_a_candidate_does_not_fill_the_process_of_the_next_test(pool: SandboxPool) -> None:
+    """The test's process serves many checks: one that the answers of a candidate filled is not used again."""
+    forged = (
+        "import gc\nn = 0\ndef answer(_):\n    global n\n    n += 1\n"
+        "    return {'value': {'object': [n, str(n), [f'{n:010}' * 10 ** 6], '']}}\n"
+        "def f(x):\n    for found in gc.get_objects():\n"
+        "        if type(found).__name__ == 'CandidateSide': found.encode = answer\n"
+    )
+    test = "for _ in range(20): f(1)\nassert f(1) == 2"
+    for n in range(3):
+        assert not pool.check(f"{forged}n = {100 * n}", test, entry_point="f", timeout_s=30.0).passed
+    for _ in range(2):
+        large = "assert f(list(range(200000, 0, -1))) == list(range(1, 200001))"
+        result = pool.check("def f(x): return sorted(x)", large, entry_point="f", timeout_s=30.0)
+        assert result.passed, result
 
 
 OWNER = """

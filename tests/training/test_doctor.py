@@ -125,6 +125,11 @@ def test_a_card_that_is_not_there_and_one_that_idles(one, monkeypatch):
     assert one().card() == "not needed: model.device=cpu"
     with pytest.raises(UserError, match="no NVIDIA driver answers: install one from 580 on"):
         one("model.device=cuda").driver()
+    with monkeypatch.context() as patch:
+        card = Card(name="L40S", capability=(8, 9), total_bytes=44 << 30, free_bytes=None)
+        patch.setattr(doctor, "look", lambda config: Hardware(cards=(card,), vllm_build="cuda"))
+        with pytest.raises(Note, match="torch reaches the card"):
+            one("model.device=cuda").driver()
     monkeypatch.setattr(doctor, "driver_version", lambda: "570.12.1")
     with pytest.raises(Note, match="stays idle"):
         one().card()

@@ -10,7 +10,7 @@ from learner_cases import SHAPE, spec
 from grpo_aflow.learner.memory.plan import Load
 from grpo_aflow.training import gpu_check, gpu_steps
 from grpo_aflow.training.estimates import LearnerTime, step_flops
-from grpo_aflow.training.gpu_check import Step, run_all
+from grpo_aflow.training.gpu_check import Step, one_card, run_all
 from grpo_aflow.training.gpu_steps import learner_step
 
 
@@ -73,6 +73,42 @@ def test_a_step_that_crashes_or_hangs_is_reported_and_the_next_one_runs(capsys):
     assert run_all(steps, lambda name: [sys.executable, "-c", scripts[name]]) == 1
     verdicts = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
     assert verdicts == ["ok", "FAILED", "FAILED", "FAILED", "ok"]
+
+
+def test_the_error_is_told_and_not_what_libraries_say_after_it(capsys):
+    script = (
+        "import atexit, sys\natexit.register(print, 'leaked memory', file=sys.stderr)\nraise ValueError('no kernel')"
+    )
+    assert run_all([Step(name="one", limit_s=30, run=lambda device: "")], lambda _: [sys.executable, "-c", script]) == 1
+    assert capsys.readouterr().out.rstrip().endswith("ValueError: no kernel")
+
+
+def test_an_interrupt_ends_the_step_that_runs(monkeypatch):
+    started = []
+
+    def interrupted(process, *_, **__):
+        if process.poll() is None and not started:
+            started.append(process)
+            raise KeyboardInterrupt
+        process.wait(timeout=10)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_all([Step(name="one", limit_s=30, run=lambda device: "")], lambda _: ["sleep", "60"])
+    assert started[0].returncode == -9
+
+
+def test_one_card_is_checked_and_it_must_be_there():
+    assert [one_card(name, 2) for name in ("cuda", "cuda:1")] == ["cuda:0", "cuda:1"]
+    for name in ("cuda:2", "cpu", "1", "cuda:x", ""):
+        with pytest.raises(ValueError, match="is no card that torch sees: choose of cuda:0 to cuda:1"):
+            one_card(name, 2)
+
+
+def test_what_the_card_is_too_small_for_is_left_out(monkeypatch):
+    monkeypatch.setattr(gpu_steps, "device_memory", lambda: 1 << 20)
+    found = learner_step(SHAPE, Load(prompt_tokens=20, completion_tokens=12, group_size=4), "cpu", lora=spec())
+    assert found.startswith("left out: it needs ")
 
 
 def test_all_steps_end_within_a_quarter_of_an_hour_of_typical_time():

@@ -9,16 +9,17 @@ test's side holds their index.
 from __future__ import annotations
 
 import asyncio
-import builtins
 import contextlib
 import importlib
 import operator
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any
 
 from . import special_methods, values
-from .containers import Codec, find_kind, kind_of
+from .container_kinds import find_kind, kind_of
+from .containers import Codec
 from .generated_code import MAX_SOURCE_BYTES, Namespace, describe, execute, is_limit, new_namespace
 from .messages import CandidateRequest
 from .values import Encode, Form
@@ -35,6 +36,9 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "__xor__": operator.xor, "__lt__": operator.lt, "__le__": operator.le, "__gt__": operator.gt,
     "__ge__": operator.ge,
 }  # fmt: skip
+
+# Requests for which an argument is kept that nobody refers to: the next one may well bring it again.
+_PATIENCE = 2
 
 
 class CandidateSide(Codec):
@@ -82,7 +86,6 @@ class CandidateSide(Codec):
     def answer(self, request: Frame) -> Frame:
         """Do one thing that the test asks for."""
         try:
-            self.drop_unused()
             self.receive(request.get("containers"))
             result = self.perform(request)
             return self.encode(lambda encode: {"value": encode(result)})
@@ -130,15 +133,28 @@ class CandidateSide(Codec):
 
     # --- what goes out
 
+    def encode(self, forms: Callable[[Encode], Frame]) -> Frame:
+        self.drop_unused(_PATIENCE)  # here, so that this very message says so: the next request counts on the rest
+        message = super().encode(forms)
+        if not self.forgotten:
+            return message
+        forgotten, self.forgotten = self.forgotten, set()
+        return message | {"forgot": [*forgotten]}
+
     def encode_error(self, raised: BaseException) -> Frame:
         report = {"message": describe(raised), "limit": is_limit(raised)}
         try:
-            arguments = raised.args
+            arguments, attributes, text = raised.args, _attributes(raised), _own_text(raised)
             return self.encode(
-                lambda encode: {"raised": [self.class_form(type(raised)), *map(encode, arguments)], **report}
+                lambda encode: {
+                    "raised": [self.class_form(type(raised)), *map(encode, arguments)],
+                    "attributes": {name: encode(value) for name, value in attributes.items()},
+                    "text": text,
+                    **report,
+                }
             )
         except BaseException:  # noqa: BLE001  its arguments, or their methods, are generated code
-            return {"raised": [{"error_class": [-1, "Exception", ["Exception"]]}], **report}
+            return {"raised": [{"error_class": [-1, "Exception", [["builtins", "Exception"]]]}], **report}
 
     def keep(self, value: object) -> int:
         """The index of an object that stays here."""
@@ -163,7 +179,7 @@ class CandidateSide(Codec):
 
     def class_form(self, kind: type) -> Form:
         if issubclass(kind, BaseException):
-            bases = [base.__name__ for base in kind.__mro__ if getattr(builtins, base.__name__, None) is base]
+            bases = [[base.__module__, base.__name__] for base in kind.__mro__]
             return {"error_class": [self.keep(kind), kind.__name__, bases]}
         return {"object": self.reference(kind)}
 
@@ -199,11 +215,14 @@ class CandidateSide(Codec):
         if tag == "error":
             kind = operator.attrgetter(body[0][1])(importlib.import_module(body[0][0]))
             return kind(*[self.decode(form) for form in body[1]])
-        if tag not in ("callback", "foreign"):
+        if tag not in ("callback", "iterator", "foreign"):
             raise WireError("not a tagged value")
         number, name = body
         if number not in self.stand_ins:
-            stand_in = self.callback(number, name) if tag == "callback" else object()
+            stand_in: object = object()
+            if tag != "foreign":
+                function = self.callback(number, name)
+                stand_in = function if tag == "callback" else _Iterated(function)
             self.stand_ins[number], self.stand_in_numbers[id(stand_in)] = stand_in, number
         return self.stand_ins[number]
 
@@ -231,6 +250,30 @@ class CandidateSide(Codec):
 
         function.__name__ = function.__qualname__ = name
         return function
+
+
+class _Iterated:
+    """Stands for an iterator of the test: asks for the next item when it is wanted."""
+
+    def __init__(self, take: Callable[[], object]) -> None:
+        self.take = take
+
+    def __iter__(self) -> Iterator[object]:
+        return self
+
+    def __next__(self) -> object:
+        return self.take()
+
+
+def _attributes(error: BaseException) -> dict[str, object]:
+    """What an exception carries besides its arguments."""
+    return {name: value for name, value in vars(error).items() if not name.startswith("__")}
+
+
+def _own_text(error: BaseException) -> str | None:
+    """What the code's own class of exceptions says of one; None where it leaves that to its base."""
+    kind = type(error)
+    return str(error) if kind.__module__ == "solution" and _find(kind, "__str__").__class__ is FunctionType else None
 
 
 def _defines(kind: type, name: str, base: type) -> bool:

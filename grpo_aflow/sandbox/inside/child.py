@@ -79,17 +79,30 @@ class CappedOutput(io.BytesIO):
         return super().write(data)
 
 
-def _capture(limits: ChildLimits) -> CappedOutput:
-    sink = CappedOutput(limits.output_bytes)
-    sys.stdout = io.TextIOWrapper(sink, encoding="utf-8", errors="backslashreplace", write_through=True)
-    sys.stderr = io.TextIOWrapper(CappedOutput(limits.output_bytes), errors="backslashreplace", write_through=True)
-    return sink
+class DiscardedOutput(io.BytesIO):
+    """A sink for output that nobody reads: it keeps nothing, so it needs no bound."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        return memoryview(data).nbytes
+
+
+def _direct_output(stdout: io.BytesIO) -> None:
+    """Send what the program prints to `stdout`, and what it says of errors nowhere."""
+    # Python keeps the streams it began with: a program may wrap `sys.stdout.buffer` anew, and the wrapper that it
+    # replaces would close the buffer when it goes.
+    sys.stdout = sys.__stdout__ = _text_stream(stdout)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _text_stream(DiscardedOutput())  # type: ignore[misc]
+
+
+def _text_stream(sink: io.BytesIO) -> io.TextIOWrapper:
+    return io.TextIOWrapper(sink, encoding="utf-8", errors="backslashreplace", write_through=True)
 
 
 def run_program(channel: socket.socket, limits: ChildLimits) -> None:
     """The role "program": run a source, call a function of it when asked, report value and output."""
     request = ProgramRequest(**receive_frame(channel, max_bytes=MAX_SOURCE_BYTES))
-    sink = _capture(limits)
+    sink = CappedOutput(limits.output_bytes)
+    _direct_output(sink)
     status, value, error = "ok", "", ""
     try:
         value = _run(request.source, request.call)
@@ -119,12 +132,12 @@ def _run(source: str, call: str) -> str:
     return str(function())
 
 
-def run_candidate(channel: socket.socket, link: socket.socket, limits: ChildLimits) -> None:
+def run_candidate(channel: socket.socket, link: socket.socket, _: ChildLimits) -> None:
     """The role "candidate": answers a test's requests about the generated code."""
     from .candidate import serve_candidate
 
     request = CandidateRequest(**receive_frame(channel, max_bytes=MAX_SOURCE_BYTES))
-    _capture(limits)
+    _direct_output(DiscardedOutput())
     serve_candidate(link, request)
 
 

@@ -13,15 +13,15 @@ loses its number.
 
 from __future__ import annotations
 
-import array
-import collections
+import operator
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from . import values
-from .values import ATOMS, Decode, Encode, Form
+from .container_kinds import KINDS, ContainerKind, find_kind, kind_of
+from .values import ATOMS, Encode, Form
 from .wire import Frame, WireError
 
 MAX_DEPTH = 150  # of tuples inside tuples; containers may be nested at will
@@ -34,153 +34,53 @@ class SharedContainer:
     value: object
     kind: str  # the name of a ContainerKind
     contents: Form
+    members: list[Any] | None = None  # what `contents` was made of, where it is the same as long as they are
+    elsewhere: bool = True  # the other side has its copy; where it has none, no change of this one is told
+    num_idle: int = 0  # how often nobody else referred to it in `drop_unused`, since it last was mentioned
+
+    def read(self, encode: Encode) -> Form:
+        """The contents as they are now."""
+        if self.members is not None and self._is_unchanged(self.members):
+            return self.contents
+        contents = find_kind(self.kind).contents(self.value, encode)
+        self.note_members()
+        return contents
+
+    def is_agreed(self) -> bool:
+        """Whether the other side's copy is known to be the same, with the same containers in it."""
+        return self.elsewhere and self.members is not None and self._is_unchanged(self.members)
+
+    def note_members(self) -> None:
+        """Remember the objects that make the contents, so that the next look at them need not say them all anew."""
+        members_of = find_kind(self.kind).members
+        members = None if members_of is None else members_of(self.value)
+        self.members = members if members is not None and all(map(_is_fixed, members)) else None
+
+    def _is_unchanged(self, members: list[Any]) -> bool:
+        members_of = find_kind(self.kind).members
+        now = [] if members_of is None else members_of(self.value)
+        return len(now) == len(members) and all(map(operator.is_, now, members))
 
 
-def _pairs(base: Any) -> Callable[[Any, Encode], Form]:
-    return lambda value, encode: [[encode(key), encode(item)] for key, item in base.items(value)]
+# What has the same form as long as it is the same object: a container's is its number.
+_FIXED = ATOMS | {kind.base for kind in KINDS.values()} | {type}
 
 
-def _items(base: Any) -> Callable[[Any, Encode], Form]:
-    return lambda value, encode: [encode(item) for item in base.__iter__(value)]
-
-
-def _fill_pairs(base: Any) -> Callable[[Any, Form, Decode], None]:
-    def fill(value: Any, contents: Form, decode: Decode) -> None:
-        pairs = [(decode(key), decode(item)) for key, item in contents]
-        base.clear(value)
-        for key, item in pairs:
-            base.__setitem__(value, key, item)
-
-    return fill
-
-
-def _fill_list(value: Any, contents: Form, decode: Decode) -> None:
-    list.__setitem__(value, slice(None), [decode(item) for item in contents])
-
-
-def _fill_set(value: Any, contents: Form, decode: Decode) -> None:
-    items = [decode(item) for item in contents]
-    set.clear(value)
-    set.update(value, items)
-
-
-def _fill_deque(value: Any, contents: Form, decode: Decode) -> None:
-    items = [decode(item) for item in contents[1]]
-    collections.deque.clear(value)
-    collections.deque.extend(value, items)
-
-
-def _fill_bytes(value: Any, contents: Form, _: Decode) -> None:
-    bytearray.__setitem__(value, slice(None), bytes.fromhex(contents))
-
-
-def _fill_defaultdict(value: Any, contents: Form, decode: Decode) -> None:
-    value.default_factory = decode(contents[0])
-    _FILL_DEFAULT(value, contents[1], decode)
-
-
-def _fill_array(value: Any, contents: Form, _: Decode) -> None:
-    value[:] = array.array(contents[0], bytes.fromhex(contents[1]))
-
-
-def _fill_ndarray(value: Any, contents: Form, decode: Decode) -> None:
-    if contents[0] == "O":
-        value.reshape(-1)[:] = [decode(item) for item in contents[2]]
-    else:
-        value[...] = values.array_of(contents)
-
-
-def _ndarray_contents(value: Any, encode: Encode) -> Form:
-    if value.dtype.kind == "O":
-        return ["O", [*value.shape], [encode(item) for item in value.reshape(-1).tolist()]]
-    return values.array_form(value)
-
-
-def _empty_ndarray(contents: Form) -> Any:
-    import numpy
-
-    if contents[0] == "O":
-        return numpy.empty([int(n) for n in contents[1]], dtype=object)
-    return values.array_of(contents)
-
-
-_FILL_DEFAULT = _fill_pairs(collections.defaultdict)
-_DEFAULT_PAIRS = _pairs(collections.defaultdict)
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerKind:
-    """How one type of container is emptied into a form and filled from one."""
-
-    base: type
-    empty: Callable[[Form], Any]
-    contents: Callable[[Any, Encode], Form]
-    fill: Callable[[Any, Form, Decode], None]
-
-
-KINDS: dict[str, ContainerKind] = {
-    "list": ContainerKind(list, lambda _: [], _items(list), _fill_list),
-    "Counter": ContainerKind(
-        collections.Counter, lambda _: collections.Counter(), _pairs(dict), _fill_pairs(collections.Counter)
-    ),
-    "OrderedDict": ContainerKind(
-        collections.OrderedDict,
-        lambda _: collections.OrderedDict(),
-        _pairs(collections.OrderedDict),
-        _fill_pairs(collections.OrderedDict),
-    ),
-    "defaultdict": ContainerKind(
-        collections.defaultdict,
-        lambda _: collections.defaultdict(),
-        lambda value, encode: [encode(value.default_factory), _DEFAULT_PAIRS(value, encode)],
-        _fill_defaultdict,
-    ),
-    "dict": ContainerKind(dict, lambda _: {}, _pairs(dict), _fill_pairs(dict)),
-    "set": ContainerKind(set, lambda _: set(), _items(set), _fill_set),
-    "deque": ContainerKind(
-        collections.deque,
-        lambda contents: collections.deque(maxlen=contents[0]),
-        lambda value, encode: [value.maxlen, [encode(item) for item in collections.deque.__iter__(value)]],
-        _fill_deque,
-    ),
-    "bytearray": ContainerKind(bytearray, lambda _: bytearray(), lambda value, _: bytes(value).hex(), _fill_bytes),
-    "array": ContainerKind(
-        array.array,
-        lambda contents: array.array(contents[0]),
-        lambda value, _: [value.typecode, array.array.tobytes(value).hex()],
-        _fill_array,
-    ),
-}
-_NDARRAY = ContainerKind(object, _empty_ndarray, _ndarray_contents, _fill_ndarray)  # numpy is imported when it is met
-_KIND_OF = {kind.base: name for name, kind in KINDS.items()}
-
-
-def kind_of(value: object) -> str | None:
-    """The kind of container that `value` is, of a subclass too; None for anything else."""
-    name = _KIND_OF.get(type(value))
-    if name is not None:
-        return name
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.ndarray):
-        return "ndarray" if value.dtype.kind == "O" or values.is_plain_array(value) else None
-    return next((name for name, kind in KINDS.items() if isinstance(value, kind.base)), None)
-
-
-def find_kind(name: object) -> ContainerKind:
-    """The kind of that name. Raises WireError."""
-    kind = _NDARRAY if name == "ndarray" else KINDS.get(name) if isinstance(name, str) else None
-    if kind is None:
-        raise WireError("not a kind of container")
-    return kind
+def _is_fixed(value: object) -> bool:
+    kind = type(value)
+    return kind in _FIXED or (kind is tuple and all(map(_is_fixed, tuple.__iter__(value))))  # type: ignore[arg-type]
 
 
 class Codec:
     """Turns Python values into messages and back, for one side of a check."""
 
+    other_side_tells = False  # the other side says which numbers it has taken away
+
     def __init__(self, first_number: int) -> None:
         self._next_number = first_number  # one side counts odd numbers, the other even ones
         self._shared: dict[int, SharedContainer] = {}
         self._numbers: dict[int, int] = {}  # id of a container -> its number
+        self.forgotten: set[int] = set()  # numbers taken away, until the other side is told
 
     # --- what the two sides do differently
 
@@ -206,13 +106,17 @@ class Codec:
         """The message that `forms` makes with the encoder it is given, and beside it the containers it needs."""
         return _Encoder(self).message(forms)
 
-    def drop_unused(self) -> None:
-        """Take the numbers away from containers that this table alone still refers to."""
+    def drop_unused(self, patience: int = 0) -> None:
+        """Take the numbers away from containers that this table alone has referred to for `patience` times before."""
         for number in list(self._shared):
-            if sys.getrefcount(self._shared[number].value) <= _UNUSED:
-                self._forget(number)
+            shared = self._shared[number]
+            if sys.getrefcount(shared.value) <= _UNUSED:
+                shared.num_idle += 1
+                if shared.num_idle > patience:
+                    self._forget(number)
 
     def _forget(self, number: int) -> None:
+        self.forgotten.add(number)
         del self._numbers[id(self._shared[number].value)]
         del self._shared[number]
 
@@ -227,6 +131,7 @@ class Codec:
 
     def _enter(self, number: int, value: object, kind: str, contents: Form) -> None:
         self._shared[number] = SharedContainer(value, kind, contents)
+        self.forgotten.discard(number)
         self._numbers[id(value)] = number
 
     def shared(self) -> Iterator[tuple[int, SharedContainer]]:
@@ -248,6 +153,8 @@ class Codec:
                 # This copy may keep the items of a set in another order.
                 in_order = kind.base is not set
                 shared.contents = contents if in_order else kind.contents(shared.value, _Encoder(self).form)
+            for number, *_ in fresh:  # when all are filled
+                self._shared[number].note_members()
         except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, BufferError) as error:
             raise WireError(f"not the contents of containers: {error}") from error
 
@@ -274,6 +181,7 @@ class Codec:
         if tag == "#":
             if type(body) is not int or body not in self._shared:
                 raise WireError("not a container that was sent")
+            self._shared[body].num_idle = 0
             return self._shared[body].value
         if tag in values.TAGS:
             return values.decode_value(tag, body, lambda item: self.decode(item, depth + 1))
@@ -292,10 +200,10 @@ class _Encoder:
         message = forms(self.form)
         containers = list(self._mentioned())
         for number, shared in self.codec.shared():
-            if number not in self.seen:
+            if number not in self.seen and shared.elsewhere:
                 waiting, self.waiting = self.waiting, []
-                contents = find_kind(shared.kind).contents(shared.value, self.form)
-                if contents != shared.contents:
+                contents = shared.read(self.form)
+                if contents is not shared.contents and contents != shared.contents:
                     self.seen.add(number)
                     shared.contents = contents
                     containers.append([number, shared.kind, contents, self.codec.describe(shared.value)])
@@ -310,7 +218,11 @@ class _Encoder:
         while self.waiting:
             number = self.waiting.pop()
             shared = self.codec.find(number)
-            shared.contents = find_kind(shared.kind).contents(shared.value, self.form)
+            if self.codec.other_side_tells and shared.is_agreed():
+                self.seen.discard(number)
+                continue
+            shared.members, shared.elsewhere = None, True  # the containers in it have to be mentioned too
+            shared.contents = shared.read(self.form)
             yield [number, shared.kind, shared.contents, self.codec.describe(shared.value)]
 
     def form(self, value: object, depth: int = 0) -> Form:

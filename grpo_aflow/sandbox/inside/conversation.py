@@ -12,10 +12,13 @@ import socket
 import sys
 import time
 import types
+from collections.abc import Callable, Iterator
+from types import NoneType
 from typing import Any
 
 from . import proxies, values
-from .containers import Codec, ContainerKind
+from .container_kinds import ContainerKind
+from .containers import Codec
 from .generated_code import MAX_ERROR
 from .values import Encode, Form
 from .wire import Frame, WireError, pack, receive_body, unpack
@@ -35,6 +38,8 @@ class CandidateEnded(BaseException):
 
 class CheckerCodec(Codec):
     """What the test's side makes of the candidate's objects, and hands out of its own."""
+
+    other_side_tells = True
 
     def __init__(self, asker: proxies.Asker) -> None:
         super().__init__(first_number=1)
@@ -63,7 +68,8 @@ class CheckerCodec(Codec):
         if number == len(self.lent):
             self.lent.append(value)
         name = getattr(value, "__name__", type(value).__name__)
-        return {"callback" if callable(value) else "foreign": [number, str(name)]}
+        tag = "callback" if callable(value) else "iterator" if isinstance(value, Iterator) else "foreign"
+        return {tag: [number, str(name)]}
 
     def resolve(self, tag: str, body: Form) -> object:
         try:
@@ -107,6 +113,16 @@ class CheckerCodec(Codec):
             base.__init__(made)
         return proxies.attach(made, self.asker, index)
 
+    def note_forgotten(self, numbers: Form) -> None:
+        """Look no more at containers that the candidate has let go, as it does with the arguments of most calls: a test
+        that keeps all its cases would have each of them looked at with every call. Raises WireError."""
+        if not isinstance(numbers, (list, NoneType)):
+            raise WireError("not numbers of containers")
+        for number in numbers or ():
+            shared = self._shared.get(number) if type(number) is int else None
+            if shared is not None:
+                shared.elsewhere = False
+
 
 def _importable(value: object) -> list[str] | None:
     """[module, name] of a function or class of the standard library or numpy, which the candidate has itself."""
@@ -117,7 +133,7 @@ def _importable(value: object) -> list[str] | None:
     name = getattr(value, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str):
         return None
-    if module.partition(".")[0] not in {*sys.stdlib_module_names, "numpy"} or module == "__main__":
+    if module.partition(".")[0] not in proxies.LIBRARIES or module == "__main__":
         return None
     found: object = sys.modules.get(module)
     for part in name.split("."):
@@ -157,22 +173,36 @@ class Conversation:
             message: Frame = {"do": do, "of": target, "name": name, "args": [encode(value) for value in args]}
             return message | {"kwargs": {key: encode(value) for key, value in kwargs.items()}} if kwargs else message
 
-        self._send(codec.encode(forms))
+        self._send(self._encode(forms))
         codec.drop_unused()  # not before: the test may have changed what it refers to no more (`f().append(1)`)
         while True:
             reply = self.receive()
             try:
                 codec.receive(reply.get("containers"))
+                codec.note_forgotten(reply.get("forgot"))
                 if "callback" in reply:
                     self._call_back(reply)
                     continue
                 if "value" in reply:
                     return codec.decode(reply["value"])
                 error = self._read_error(reply)
-            except WireError as problem:
-                self.ended = f"the answer is not a value: {problem}"
-                raise CandidateEnded(self.ended) from problem
+            except AssertionError:  # of a function of the test
+                raise
+            except Exception as problem:
+                # Whatever goes wrong with an answer is the candidate's end, and nothing that the test, or a context
+                # manager of the candidate, could take for an error of its own.
+                raise self._end(f"the answer is not a value: {str(problem) or type(problem).__name__}") from problem
             raise error
+
+    def _encode(self, forms: Callable[[Encode], Frame]) -> Frame:
+        try:
+            return self.codec.encode(forms)
+        except Exception as problem:
+            raise self._end(f"the question cannot be put: {str(problem) or type(problem).__name__}") from problem
+
+    def _end(self, reason: str) -> CandidateEnded:
+        self.ended = self.ended or reason
+        return CandidateEnded(self.ended)
 
     def _read_error(self, reply: Frame) -> BaseException:
         self.hit_limit |= reply.get("limit") is True
@@ -182,10 +212,18 @@ class Conversation:
             raise WireError("neither a value nor an error")
         try:
             error = kind(*arguments)
-        except (TypeError, ValueError):
+        except Exception:  # noqa: BLE001  a constructor may raise anything at arguments that are not its own
             error = kind.__new__(kind)
             error.args = tuple(arguments)
-        error.add_note(message)
+        attributes = reply.get("attributes") or {}
+        if not isinstance(attributes, dict):
+            raise WireError("not the attributes of an error")
+        vars(error).update(
+            {name: self.codec.decode(form) for name, form in attributes.items() if not name.startswith("__")}
+        )
+        if reply.get("text") is not None and kind.__module__ == "solution":
+            vars(error)[proxies.TEXT] = str(reply["text"])
+        BaseException.add_note(error, message)  # an attribute of that name is the candidate's
         return error
 
     def _call_back(self, reply: Frame) -> None:
@@ -194,6 +232,8 @@ class Conversation:
         if self.depth >= MAX_CALLBACK_DEPTH or type(number) is not int or not 0 <= number < len(codec.lent):
             raise WireError("not a function of the test, or called too deep")
         function = codec.lent[number]
+        if isinstance(function, Iterator) and not callable(function):
+            function = function.__next__
         if not callable(function) or not isinstance(reply.get("kwargs"), dict):
             raise WireError("not a function of the test")
         arguments = [codec.decode(form) for form in reply.get("args") or ()]
@@ -270,6 +310,6 @@ class _EndWatch:
         conversation = self.conversation
         # The fork server ends a candidate at the deadline, a moment before this side's own timer.
         late = isinstance(error, TimeoutError) or time.monotonic() > conversation.deadline - 0.05
-        if isinstance(error, (TimeoutError, WireError, OSError)):
-            conversation.ended = "timeout" if late else str(error)
+        if isinstance(error, Exception):
+            conversation.ended = "timeout" if late else str(error) or type(error).__name__
             raise CandidateEnded(conversation.ended) from error

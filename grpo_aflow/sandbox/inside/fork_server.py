@@ -3,9 +3,9 @@
 It takes requests from its standard input (a SOCK_SEQPACKET socket), each with the sockets of the call's children, and
 reads nothing from those sockets: a source, a test or a gold never enters its memory, which the next child inherits.
 One request at a time. Children are forked and confined ahead of their call, since that takes longer than most calls.
-One that ran generated code is used once; the trusted test's process is used again as long as it keeps its time. The
-server ends every child at its deadline, cleans up and reports; when its input closes, however its owner ended, it ends
-the children and itself.
+One that ran generated code is used once; the trusted test's process is used again as long as it keeps its time and
+stays small. The server ends every child at its deadline, cleans up and reports; when its input closes, however its
+owner ended, it ends the children and itself.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from .child import ROLES, confine
 from .messages import CHECKER_GRACE_S, CallReport, CallRequest, ChildLimits, ProcessEnd, Role, ServerSettings
 
 MAX_CHECKER_USES = 200
+# The part of its memory limit by which a checker may have grown and still be used again: one that a candidate filled
+# with its answers would have too little left for the next.
+MAX_CHECKER_GROWTH = 0.25
 TICK_S = 0.05  # how often a running call's processor time and folder are looked at
 
 
@@ -252,7 +255,8 @@ class ForkServer:
 
 
 def _await_call(role: Role, control: socket.socket, limits: ChildLimits) -> None:
-    """In the child: wait for the sockets of a call and play the role; a checker then waits for the next call."""
+    """In the child: wait for the sockets of a call and play the role; a checker that stayed small waits again."""
+    start_bytes = _peak_bytes()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 16, 4)
         if not message:
@@ -265,7 +269,14 @@ def _await_call(role: Role, control: socket.socket, limits: ChildLimits) -> None
         ROLES[role].play(*sockets, limits)
         for connection in sockets:
             connection.close()
+        if _peak_bytes() - start_bytes > MAX_CHECKER_GROWTH * limits.memory_bytes:
+            return
         control.send(b"done")
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has had at a time."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _children() -> list[int]:

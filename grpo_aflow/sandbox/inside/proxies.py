@@ -12,9 +12,9 @@ are asked for.
 
 from __future__ import annotations
 
-import builtins
 import functools
 import itertools
+import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -261,21 +261,48 @@ async def _async_generator(proxy: Proxy) -> AsyncIterator[object]:
 
 @functools.lru_cache(maxsize=1000)
 def error_class(index: int, name: str, base: type[BaseException]) -> type[BaseException]:
-    """The class of the candidate's exceptions of one class, below the built-in one that it is below there."""
-    return type(name, (base,), {"__module__": "solution"})
+    """The class of the candidate's exceptions of one class, below the library's own that it is below there."""
+    return type(name, (base,), {"__module__": "solution", "__str__": _text_of_error})
+
+
+def _text_of_error(error: BaseException) -> str:
+    text = vars(error).get(TEXT)
+    return text if isinstance(text, str) else super(type(error), error).__str__()
+
+
+TEXT = "__text__"  # the attribute that holds what the candidate's own `__str__` said
 
 
 def read_error_class(body: Form) -> type[BaseException]:
-    """A built-in exception class, or one made to stand for the candidate's. Raises WireError."""
+    """A class of exceptions that this side has too, or one made to stand for the candidate's. Raises WireError."""
     index, name, bases = body
-    known = [getattr(builtins, base, None) for base in bases if isinstance(base, str)]
-    classes = [kind for kind in known if isinstance(kind, type) and issubclass(kind, BaseException)]
+    classes = [kind for module, base in bases if (kind := _library_error(module, base)) is not None]
     if type(index) is not int or not isinstance(name, str) or not classes:
         raise WireError("not a class of exceptions")
     if issubclass(classes[0], BaseExceptionGroup):
         classes = [Exception]
     base: Any = classes[0]  # mypy takes no class for hashable, as a cached function wants it
-    return base if base.__name__ == name else error_class(index, name[:100].replace("\0", ""), base)
+    exact = bases[0] == [base.__module__, base.__name__]
+    return base if exact else error_class(index, name[:100].replace("\0", ""), base)
+
+
+def _library_error(module: object, name: object) -> type[BaseException] | None:
+    """The exception of that name in a module of the standard library or numpy that is loaded here.
+
+    Loaded ones suffice, since a test that expects the exception has imported its module, and nothing is imported at
+    a candidate's word.
+    """
+    if not isinstance(module, str) or not isinstance(name, str):
+        return None
+    if module.partition(".")[0] not in LIBRARIES - _STEERING or module not in sys.modules:
+        return None
+    kind = vars(sys.modules[module]).get(name)
+    return kind if isinstance(kind, type) and issubclass(kind, BaseException) else None
+
+
+LIBRARIES = frozenset({*sys.stdlib_module_names, "numpy"})
+# Their exceptions steer a test: `unittest.SkipTest` would have it skipped, and so not failed.
+_STEERING = frozenset({"unittest", "doctest", "__main__"})
 
 
 def global_proxy(asker: Asker, name: str) -> Proxy:

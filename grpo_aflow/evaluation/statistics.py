@@ -2,7 +2,8 @@
 
 Several rollouts of one task are not independent, so the task is the unit: a score per task (the mean over its
 rollouts), Student's t over tasks. With one rollout a task and 0/1 scores Wilson's interval is used instead, which
-stays inside [0, 1] and is right near its ends.
+stays inside [0, 1] and is right near its ends; so it is where all tasks have the same score, whose spread of 0 says
+nothing of other tasks.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ def estimate(scores: Scores) -> Estimate:
     tasks = {task: values for task, values in scores.items() if values}
     num_rollouts = sum(len(values) for values in tasks.values())
     flat = [value for values in tasks.values() for value in values]
+    means = [mean_of(values) for values in tasks.values()]
     if num_rollouts == len(tasks) and set(flat) <= {0.0, 1.0} and flat:
-        mean, low, high = wilson(int(sum(flat)), len(flat))
+        mean, low, high = wilson(sum(flat), len(flat))
+    elif len(means) > 1 and max(means) == min(means):
+        mean, low, high = wilson(means[0] * len(means), len(means))
     else:
-        mean, low, high = t_interval([math.fsum(values) / len(values) for values in tasks.values()])
+        mean, low, high = t_interval(means)
         low, high = max(0.0, low), min(1.0, high)
     return Estimate(mean=mean, low=low, high=high, num_tasks=len(tasks), num_rollouts=num_rollouts)
 
@@ -61,12 +65,17 @@ def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def wilson(successes: int, n: int) -> tuple[float, float, float]:
-    """(share, low, high) of Wilson's 95 % score interval (Wilson 1927)."""
-    from scipy.stats import binomtest
+def wilson(successes: float, n: int) -> tuple[float, float, float]:
+    """(share, low, high) of Wilson's 95 % score interval (Wilson 1927).
 
-    interval = binomtest(successes, n).proportion_ci(method="wilson")
-    return successes / n, float(interval.low), float(interval.high)
+    A sum of scores between 0 and 1 has no larger variance than as many successes, so that it may stand for them.
+    """
+    from scipy.stats import norm
+
+    z, share = float(norm.ppf(0.975)), successes / n
+    centre, width = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    low, high = (centre - width) / (1 + z * z / n), (centre + width) / (1 + z * z / n)
+    return share, 0.0 if successes == 0 else low, 1.0 if successes == n else high
 
 
 def mean_of(values: Sequence[float]) -> float:

@@ -76,3 +76,14 @@ def test_estimate_of_nothing():
 
 def test_an_estimate_shows_three_digits():
     assert str(Estimate(mean=0.5, low=0.12345, high=1.0, num_tasks=2, num_rollouts=2)) == "0.500 [0.123, 1.000]"
+
+
+def test_equal_scores_are_no_certainty():
+    # 3 of 3: 1 / (1 + z^2 / 3) = 0.438503; as many tasks, whatever their rollouts
+    for values in ([1.0, 1.0], [1.0]):
+        found = estimate(dict.fromkeys("abc", values) | {"d": []})
+        assert (found.mean, found.low, found.high) == (1.0, pytest.approx(0.438503, abs=1e-5), 1.0)
+    assert estimate({task: [0.0, 0.0] for task in "abc"}).low == 0.0
+    # 1 of 2 by Wilson: (0.5 + z^2/4 -+ z sqrt(1/8 + z^2/16)) / (1 + z^2/2)
+    found = estimate({"a": [0.5], "b": [0.0, 1.0]})
+    assert (found.low, found.high) == pytest.approx((0.094531, 0.905469), abs=1e-5)

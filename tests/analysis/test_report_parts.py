@@ -36,6 +36,15 @@ def test_settings_are_told_apart_by_what_varies():
     assert [s.label for s in settings(configs[:2], "ab")] == ["2 seeds"]
 
 
+def test_no_two_settings_have_the_same_label():
+    configs = [{"a": 1, "b": 1, "c": 1, "d": d, "e": e} for d in (1, 2) for e in (1, 2)]
+    configs.append({"a": 2, "b": 2, "c": 2, "d": 1, "e": 1})
+    assert [s.label for s in settings(configs, "vwxyz")] == [
+        *(f"a 1, b 1, c 1 and 2 more: {name}" for name in "vwxy"),
+        "a 2, b 2, c 2 and 2 more",
+    ]
+
+
 def test_lines_that_cannot_be_read_are_told(tmp_path):
     file = tmp_path / "x.jsonl"
     file.write_bytes(b'{"a": 1}\nno\n[]\n\0\0\n{"a": 2}\n{"a"')

@@ -212,6 +212,41 @@ def test_damaged_files_are_told(tmp_path):
         assert name in told
 
 
+DAMAGES = [
+    ({"findings": [{"code": "E9", "column": 3}]}, True),  # as another version may write them
+    ({"source": None, "answer": None, "trace": None, "repairs": None, "grade": None}, True),
+    ({"text": None}, False),
+    ({"step": "x"}, False),
+    ({"grade": [1]}, False),
+    ({"trace": ["x"]}, False),
+    ({"reward": "high"}, False),
+]
+
+
+@pytest.mark.parametrize(("changes", "is_shown"), DAMAGES)
+def test_a_line_with_other_fields_ends_no_report(tmp_path, changes, is_shown):
+    run = trained(tmp_path, steps=1)
+    last = json.loads((run / "rollouts.jsonl").read_text().splitlines()[-1])
+    with (run / "rollouts.jsonl").open("a") as file:
+        file.write(json.dumps({**last, "member": 9, **changes}) + "\n")
+    report = build([run])
+    assert report.num_rollouts == 12 + is_shown
+    assert any("1 rollouts lack fields" in text for text in report.notices) != is_shown
+
+
+def test_lines_of_other_files_with_other_fields_end_no_report(tmp_path):
+    run = trained(tmp_path, steps=1)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": "x"}\n{"step": 2, "rollouts/num": Infinity, "reward/mean": NaN}\n')
+    with (run / "ledger.jsonl").open("a") as file:
+        file.write('{"event": "intent", "attempt": 99, "step": 1, "key": "aa"}\n{"event": "cached", "step": 1}\n')
+    report = build([run])
+    assert data(report.html, "summary")["runs"][0]["metrics"]["reward/mean"][-1] is None
+    told = "\n".join(report.notices)
+    assert "metrics.jsonl: 1 lines have no step" in told
+    assert "ledger.jsonl: 2 lines lack fields" in told
+
+
 def test_the_command(tmp_path, capsys):
     run = trained(tmp_path, steps=1)
     main([str(run)])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from grpo_aflow.analysis.report.lines import read_lines, read_rollouts
+from grpo_aflow.analysis.report.lines import read_lines, read_rollouts, spread
 from grpo_aflow.analysis.report.redaction import MARK, redactor
 from grpo_aflow.analysis.report.settings import settings, varying_keys
 
@@ -66,3 +66,27 @@ def test_of_completions_the_lengths_are_kept(tmp_path):
     assert read.lengths == {(1, 0, 0): (2, 1), (1, 0, 1): (2, 0)}
     assert len(read.rollouts) == 1
     assert read.notices == ("rollouts.jsonl: 1 completion has no outcome (running, or cut off)",)
+
+
+def test_what_is_shown_of_a_long_run_is_of_every_place_in_a_step():
+    sizes = {(step, group): 4 for step in range(1, 301) for group in range(3)}  # group 0 always of the same dataset
+    shown = spread(sizes, 1_200)  # every third
+    assert len(shown) == 300
+    assert all(sum(group == place for _, group in shown) > 60 for place in range(3))
+    assert all(sum(100 * part < step <= 100 * part + 100 for step, _ in shown) == 100 for part in range(3))
+    assert shown == spread(sizes, 1_200)
+
+
+def test_of_a_long_file_the_groups_that_are_shown_are_held(tmp_path):
+    line = '{"kind": "%s", "step": %d, "group": 0, "member": %d}\n'
+    steps = range(1, 101)
+    file = tmp_path / "rollouts.jsonl"
+    file.write_text(
+        "".join(line % (kind, step, m) for step in steps for m in (0, 1) for kind in ("completion", "rollout"))
+    )
+    read = read_rollouts(file, 20)
+    assert (len(read.rollouts), len(read.shown), len(read.lengths)) == (20, 10, 20)
+    assert read.per_step == dict.fromkeys(steps, 2)
+    evaluated = "".join(line % ("rollout", -1, m) for m in range(30))
+    file.write_text(evaluated)
+    assert len(read_rollouts(file, 20).rollouts) == 30  # their calls are told apart by their order

@@ -1,7 +1,9 @@
 """The report's data: what enters the page, what is told where something is missing, and what never enters."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +12,7 @@ import pytest
 from report_cases import INVALID, SHORT, TASKS, RunCase, case, trained
 
 from grpo_aflow.analysis.report.command import build, main
+from grpo_aflow.analysis.report.folders import find_runs
 from grpo_aflow.analysis.report.page import unpacked
 from grpo_aflow.types import UserError
 
@@ -184,6 +187,18 @@ def test_a_sweep_names_the_job_that_is_not_shown(tmp_path):
     report = build([tmp_path / "sweep"])
     assert report.num_runs == 1
     assert report.notices == ["sweep: job 1 is not shown: lora.rank: must be above 0"]
+
+
+def test_a_sweeps_runs_are_looked_for_from_its_folder(tmp_path, monkeypatch):
+    run = trained(tmp_path / "project/runs", steps=1)
+    job = tmp_path / "project/sweep/0/job.json"
+    job.parent.mkdir(parents=True)
+    row = {"run": os.path.relpath(run, tmp_path / "project/sweep"), "reason": ""}
+    job.write_text(json.dumps(row))
+    (tmp_path / "other/here").mkdir(parents=True)
+    shutil.copytree(tmp_path / "project/runs", tmp_path / "other/runs")  # where the same path leads from elsewhere
+    monkeypatch.chdir(tmp_path / "other/here")
+    assert [folder.resolve() for folder in find_runs([tmp_path / "project/sweep"]).folders] == [run]
 
 
 def test_too_many_rollouts_are_thinned_by_whole_groups(tmp_path):

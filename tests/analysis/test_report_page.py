@@ -224,6 +224,19 @@ def test_steps_that_were_masked_whole_are_in_no_tier(opened, tmp_path):
     assert "not graded from 25 % to 25 %" in tiers.get_attribute("aria-label")
 
 
+def test_long_names_of_systems_are_within_their_picture(opened, tmp_path):
+    made = RunCase(tmp_path)
+    figures = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "num_tasks": 9}
+    (made.path / "evaluations").mkdir()
+    for name in ("file:my_best_workflow_yet.py+1", "another_long_name_of_a_system_" * 3):
+        (made.path / f"evaluations/{name}.json").write_text(json.dumps({**figures, "datasets": {}}))
+    (tmp_path / "report.html").write_text(build([made.close()]).html)
+    page = opened(tmp_path / "report.html", "evaluation")
+    names = page.locator("text.row-name")
+    assert sorted(len(name.evaluate("node => node.firstChild.data")) for name in names.all()) == [30, 40]
+    assert all(name.evaluate("node => node.getBBox().x >= 0") for name in names.all())
+
+
 def test_what_a_model_wrote_is_text(opened, tmp_path):
     evil = "<img src=x onerror=\"document.title='run'\"></script><script>document.title='run'</script>"
     made = RunCase(tmp_path, name="evil")

@@ -24,6 +24,8 @@ class Estimate:
     num_rollouts: int
 
     def __str__(self) -> str:
+        if not math.isfinite(self.low):
+            return f"{self.mean:.3f} [no interval]"
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
@@ -44,10 +46,13 @@ def estimate(scores: Scores) -> Estimate:
 
 
 def paired_gain(before: Scores, after: Scores) -> Estimate:
-    """The mean over tasks of (after - before), with its 95 % interval; only tasks that have both."""
+    """The mean over tasks of (after - before), with its 95 % interval; only tasks that have both.
+
+    The interval is infinite where nothing varies: with fewer than two tasks, or equal gains.
+    """
     both = [task for task in before if before[task] and after.get(task)]
     gains = [mean_of(after[task]) - mean_of(before[task]) for task in both]
-    mean, low, high = t_interval(gains)
+    mean, low, high = t_interval(gains if len(set(gains)) > 1 else gains[:1])
     num = sum(len(after[task]) for task in both)
     return Estimate(mean=mean, low=low, high=high, num_tasks=len(both), num_rollouts=num)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 OWN = ("job", "value", "outcome", "reason", "run")  # columns of `jobs` that are no parameters
 PICTURE = "sweep.png"
+PARAMETERS = "parameters"  # the attribute of a frame of `jobs` that names them, whatever columns are added
 MIN_FOR_IMPORTANCE = 4  # jobs with a value
 
 
@@ -41,12 +42,15 @@ def jobs(folder: str | Path) -> pd.DataFrame:
         own = {"job": job.job, "value": job.value, "outcome": ended, "reason": job.reason, "run": job.run}
         rows.append({**own, **parameters})
     frame = pd.DataFrame(rows).astype({"value": float})
-    return frame.assign(**{name: _numbers(frame[name]) for name in parameters_of(frame)})
+    frame = frame.assign(**{name: _numbers(frame[name]) for name in parameters_of(frame)})
+    frame.attrs[PARAMETERS] = parameters_of(frame)
+    return frame
 
 
 def parameters_of(frame: pd.DataFrame) -> list[str]:
-    """The columns of `jobs` that are parameters."""
-    return [str(name) for name in frame.columns if name not in OWN]
+    """The columns of `jobs` that are parameters; of a frame from elsewhere all that `jobs` has not as its own."""
+    found = frame.attrs.get(PARAMETERS, [str(name) for name in frame.columns if name not in OWN])
+    return [name for name in found if name in frame]
 
 
 def maximises(folder: str | Path) -> bool:
@@ -71,24 +75,32 @@ def by_setting(frame: pd.DataFrame, by: Sequence[str], *, value: str = "value") 
 
 
 def differences(
-    frame: pd.DataFrame, setting: str, *, over: str = "seed", value: str = "value", baseline: object = None
+    frame: pd.DataFrame,
+    setting: str,
+    *,
+    over: str = "seed",
+    value: str = "value",
+    baseline: object = None,
+    same: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Each setting's mean difference from a baseline, paired over `over`, with Student's 95 % interval.
 
-    A pair is of two jobs that agree in all other parameters, so that a failed job takes its partner out with it, and
-    no other parameter is in the difference. Pairs with the same value of `over` count as one, by their mean.
+    A pair is of two jobs that agree in the columns `same`, by default all other parameters that `jobs` found, so that a
+    failed job takes its partner out with it, and no other parameter is in the difference. Pairs with the same value of
+    `over` count as one, by their mean.
     baseline: a value of the column `setting`; the first that has values by default. UserError where it is none.
     """
     import pandas as pd
 
-    _check_columns(frame, [setting, over, value])
+    _check_columns(frame, [setting, over, value, *(same or ())])
     valued = frame.dropna(subset=[value])
     known = list(dict.fromkeys(valued[setting]))
     if baseline is not None and baseline not in known:
         raise UserError(
             f"baseline={baseline!r} has no value in this sweep; {setting} has: {', '.join(map(str, known))}"
         )
-    others = [name for name in parameters_of(frame) if name not in (setting, over)]
+    agreeing = frame.attrs.get(PARAMETERS, ()) if same is None else same
+    others = [name for name in agreeing if name not in (setting, over)]
     table = {
         name: part.groupby([over, *others], dropna=False)[value].mean()
         for name, part in valued.groupby(setting, sort=False, dropna=False)

@@ -88,9 +88,14 @@ def test_no_other_parameter_is_in_a_difference(tmp_path):
         for lr in (1, 2) for rank in (8, 16) for seed in (0, 1)
     }  # fmt: skip
     rows |= {"lr=2 rank=16 seed=0": None, "lr=2 rank=16 seed=1": None}
-    [apart] = sweeps.differences(write(tmp_path, rows.items()), "rank").to_dict("records")
+    frame = write(tmp_path, rows.items())
+    frame["measured"] = range(len(frame))  # is no parameter
+    [apart] = sweeps.differences(frame, "rank").to_dict("records")
     assert (apart["mean"], apart["pairs"]) == (pytest.approx(0.15), 2)  # of 0.1 and 0.2; without pairing by lr -4.85
     assert apart["high"] == pytest.approx(0.15 + 12.7062 * 0.05, abs=1e-4)
+    frame.attrs.clear()  # one from elsewhere
+    [given] = sweeps.differences(frame, "rank", same=["lr"]).to_dict("records")
+    assert given == apart
 
 
 def test_a_column_or_baseline_that_is_none_is_said(folder):

@@ -85,7 +85,7 @@ def summary(folders: Mapping[str, Path]) -> str:
         "",
         f"Training: `{folders['train']}`. Success rate (exact answers on held-out tasks): "
         f"{_percent(old)} before, {_percent(new)} after training; gain {100 * gain['gain']:+.1f} points "
-        f"{_interval(gain)} on {gain['num_tasks']} tasks (p = {gain['p']:.4f}).",
+        f"{_interval(gain)} on {gain['num_tasks']} tasks{_p(gain)}.",
     ]
     return "\n\n".join(["\n".join(lines), *(markdown(sheet) for sheet in sheets(after))]) + "\n"
 
@@ -192,9 +192,14 @@ def _group(override: str) -> str:
 
 
 def _interval(gain: Mapping[str, Any]) -> str:
-    """The gain's, in points; one task alone has none."""
+    """The gain's, in points; one task alone has none, nor have gains that are all alike."""
     low, high = gain["low"], gain["high"]
     return "(no interval)" if low is None else f"[{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _p(gain: Mapping[str, Any]) -> str:
+    """The gain's p-value; one task alone has none."""
+    return "" if gain["p"] is None else f" (p = {gain['p']:.4f})"
 
 
 def _percent(figures: Mapping[str, Any]) -> str:

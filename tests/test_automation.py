@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from grpo_aflow.automation import Stopped, main
+from grpo_aflow.automation import Stopped, main, summary
 from grpo_aflow.config.composing import compose
 from grpo_aflow.types import UserError
 
@@ -98,3 +98,22 @@ def test_a_damaged_state_is_one_line(tmp_path):
     (tmp_path / "pipeline.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         main([str(tmp_path)])
+
+
+def test_the_summary_of_a_single_task_has_neither_interval_nor_p_value(tmp_path):
+    costs = {"calls": 1.0, "tokens": 9.0, "usd": 0.0, "seconds": 1.0}
+    for name, accuracy in (("before", 0.0), ("after", 1.0)):
+        figures = {
+            "accuracy": accuracy, "accuracy_low": 0.0, "accuracy_high": 1.0, "half_width": 0.5, "score": accuracy,
+            "valid_rate": 1.0, "masked_share": 0.0, "timed_out_share": 0.0, "per_task": costs, "distinct_graphs": 1,
+            "failures": {},
+        }  # fmt: skip
+        system = {"note": "", "pareto": True, "all": figures, "datasets": {"a": figures}}
+        made = {
+            "schema": 1, "tasks": {"a": "x"}, "systems": {"policy": system}, "scores": {"policy": {"t": [accuracy]}},
+            "dataset_of": {"t": "a"}, "comparisons": [],
+        }  # fmt: skip
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(made))
+    text = summary({name: tmp_path / name for name in ("train", "before", "after")})
+    assert "gain +100.0 points (no interval) on 1 tasks." in text

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grpo_aflow.analysis.frames import plain, stack
 from grpo_aflow.executor.ledger import read_costs
 
 if TYPE_CHECKING:
@@ -15,10 +16,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 QUANTILES = (0.5, 0.9, 0.99)
+COLUMNS = (
+    "step", "task", "member", "operator", "dataset", "domain", "outcome", "reason", "latency_s", "usd",
+    "prompt_tokens", "completion_tokens",
+)  # fmt: skip
 
 
 def calls(run: str | Path) -> pd.DataFrame:
-    """One row per attempt, or call that the cache answered: where it belongs, outcome, latency, tokens, USD."""
+    """One row per attempt, or call that the cache answered: where it belongs, outcome, latency, tokens, USD.
+
+    The calls of evaluations have the step -1. USD and tokens are those of answers that were received.
+    """
     import pandas as pd
 
     rows = [
@@ -38,7 +46,7 @@ def calls(run: str | Path) -> pd.DataFrame:
         }
         for entry in read_costs(Path(run) / "ledger.jsonl").entries
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def by(table: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -65,24 +73,26 @@ def by(table: pd.DataFrame, column: str) -> pd.DataFrame:
 def latencies(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """Per value of `column`: the median, 90 % and 99 % quantiles of the seconds of answered requests."""
     answered = table[table["outcome"] == "ok"]
-    frame = answered.groupby(column)["latency_s"].quantile(list(QUANTILES)).unstack()
+    frame = answered.astype({"latency_s": float}).groupby(column)["latency_s"].quantile(list(QUANTILES)).unstack()
     return frame.rename(columns={quantile: f"p{quantile * 100:.0f}" for quantile in QUANTILES})
 
 
 def plot_cost(table: pd.DataFrame, *, ax: Axes, column: str = "operator") -> None:
-    """USD over steps, stacked by `column`."""
-    spent = table.pivot_table(index="step", columns=column, values="usd", aggfunc="sum", fill_value=0.0)
-    ax.stackplot(spent.index, spent.to_numpy().T, labels=list(spent.columns))
-    ax.set_xlabel("step")
-    ax.set_ylabel("USD")
-    ax.legend(fontsize="x-small", loc="upper left")
+    """USD over the training steps, stacked by `column`; evaluations are no step and are left out."""
+    trained = table[table["step"] >= 0].astype({"usd": float})
+    spent = trained.pivot_table(index="step", columns=column, values="usd", aggfunc="sum", fill_value=0.0)
+    stack(ax, spent, labels=list(spent))
+    ax.set_ylabel("USD of training steps")
+    if len(spent):
+        ax.legend(fontsize="x-small", loc="upper left")
 
 
 def plot_latency(table: pd.DataFrame, *, ax: Axes, column: str = "operator") -> None:
     """For each value of `column`, the share of answered requests that took at most so many seconds."""
     for name, part in table[table["outcome"] == "ok"].groupby(column):
-        ax.ecdf(part["latency_s"], label=str(name))
+        ax.ecdf(part["latency_s"], label=plain(name))
     ax.set_xscale("log")
     ax.set_xlabel("seconds of a request")
     ax.set_ylabel("share of requests")
-    ax.legend(fontsize="x-small")
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(fontsize="x-small")

@@ -5,21 +5,31 @@ Only the files of a run folder are read. Functions return frames; plotting funct
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+import glob
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_aflow.evaluation.statistics import t_interval
-from grpo_aflow.run.files import read_jsonl
-from grpo_aflow.run.saved import flatten, saved_config
-from grpo_aflow.types import TIERS, UserError
+from grpo_aflow.run.files import read_jsonl, read_object
+from grpo_aflow.run.saved import flatten, read_manifest, saved_config
+from grpo_aflow.run.timing import RESOURCES
+from grpo_aflow.types import TIERS, Grade, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 TIER_COLOURS = ("#b2182b", "#ef8a62", "#fddbc7", "#a6dba0", "#1b7837")
+MOST_SETS = 6  # operator sets with a colour of their own
+GRADE = tuple(f"grade/{field.name}" for field in fields(Grade))
+ROLLOUT = (
+    "run", "kind", "step", "group", "member", "task", "dataset", "domain", "version", "status", "text", "source",
+    "repairs", "findings", "answer", "execution", "reason", "trace", "num_calls", "num_tokens", "cost_usd", "reward",
+    "reward_terms", "advantage", *GRADE,
+)  # fmt: skip
+"""The columns that `rollouts` always has."""
 
 
 def load_runs(*patterns: str | Path) -> pd.DataFrame:
@@ -34,12 +44,13 @@ def load_runs(*patterns: str | Path) -> pd.DataFrame:
         raise UserError(f"no run folder under {', '.join(map(str, patterns))}")
     rows = []
     for folder in folders:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        rows.append({"run": str(folder), "status": manifest.get("status"), **flatten(saved_config(folder))})
+        status = read_manifest(folder).get("status", "unknown")
+        rows.append({"run": str(folder), "status": status, **flatten(saved_config(folder))})
     frame = pd.DataFrame(rows)
     if len(frame) == 1:
         return frame
-    varying = [name for name in frame if frame[name].astype(str).nunique() > 1 or name in ("name", "status")]
+    # by their texts: lists are not hashable, and pandas would not count None, which is a value here
+    varying = [name for name in frame if len(set(map(str, frame[name]))) > 1 or name in ("name", "status")]
     return frame[varying]
 
 
@@ -62,109 +73,140 @@ def newest_sweep(folder: str | Path = "sweeps") -> str:
 
 
 def metrics(runs: pd.DataFrame | str | Path) -> pd.DataFrame:
-    """One row per run and step, a column per metric."""
-    import pandas as pd
-
+    """One row per run and step, a column per metric; no row of a run that has not ended a step."""
     rows = [{"run": run, **line} for run in _paths(runs) for line in read_jsonl(Path(run) / "metrics.jsonl")]
-    return pd.DataFrame(rows)
+    return _frame(rows, ("run", "step"))
 
 
 def rollouts(runs: pd.DataFrame | str | Path) -> pd.DataFrame:
-    """One row per finished training rollout: task, status, reward, grade, source, answer, cost, advantage."""
-    import pandas as pd
+    """One row per finished training rollout: task, status, reward, grade, source, answer, cost, advantage.
 
+    The columns `ROLLOUT` are there even without a rollout. A masked one has no reward: NaN.
+    """
     rows = []
     for run in _paths(runs):
         for line in read_jsonl(Path(run) / "rollouts.jsonl"):
-            if line["kind"] == "rollout":
+            if line.get("kind") == "rollout":
                 grade = line.pop("grade") or {}
                 rows.append({"run": run, **line, **{f"grade/{key}": value for key, value in grade.items()}})
-    return pd.DataFrame(rows)
+    return _frame(rows, ROLLOUT)
 
 
 def evaluations(runs: pd.DataFrame | str | Path) -> pd.DataFrame:
     """One row per evaluation of a run: name, accuracy with its interval, valid rate, counts, cost."""
-    import pandas as pd
-
     rows = []
     for run in _paths(runs):
         for file in sorted(Path(run).glob("evaluations/*.json")):
-            summary = json.loads(file.read_text())
-            plain = {key: value for key, value in summary.items() if not isinstance(value, dict)}
-            rows.append({"run": run, "evaluation": file.stem, **plain})
-    return pd.DataFrame(rows)
+            summary = read_object(file, Measured, "evaluate again, or delete it")
+            figures = {key: value for key, value in summary.items() if not isinstance(value, dict)}
+            rows.append({"run": run, "evaluation": file.stem, **figures})
+    return _frame(rows, ("run", "evaluation"))
 
 
 def compare(history: pd.DataFrame, metric: str, *, by: str, over: str = "seed") -> pd.DataFrame:
-    """The last value of `metric` per setting `by`: mean and 95 % interval over the runs that differ in `over`."""
+    """The last value of `metric` per setting `by`: its mean and 95 % interval (Student's t) over the values of `over`.
+
+    Runs of one setting that agree in `over` count as one, by their mean. A run's last value is the last that is a
+    number; one without any does not count. None is a setting like any other.
+    """
     import pandas as pd
 
-    last = history.sort_values("step").groupby([by, over], as_index=False).last()
+    valued = history.dropna(subset=[metric]).sort_values("step", kind="stable")
+    last = valued.drop_duplicates("run", keep="last")
     rows = []
-    for setting, part in last.groupby(by):
-        mean, low, high = t_interval([float(value) for value in part[metric]])
+    for setting, part in last.groupby(by, dropna=False):
+        units = part.groupby(over, dropna=False)[metric].mean()
+        mean, low, high = t_interval([float(value) for value in units])
         rows.append({by: setting, "mean": mean, "low": low, "high": high, "runs": len(part)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[by, "mean", "low", "high", "runs"])
 
 
 def plot_curve(history: pd.DataFrame, metric: str, *, ax: Axes, smooth: int = 5, label: str | None = None) -> None:
     """A metric over steps: every step faint, the running mean over `smooth` steps strong."""
     for run, part in history.groupby("run"):
-        colour = ax._get_lines.get_next_color() if hasattr(ax, "_get_lines") else None
-        ax.plot(part["step"], part[metric], alpha=0.25, color=colour, linewidth=1)
+        [line] = ax.plot(part["step"], part[metric], alpha=0.25, linewidth=1)
         mean = part[metric].rolling(smooth, min_periods=1, center=True).mean()
-        ax.plot(part["step"], mean, color=colour, linewidth=2, label=label or Path(str(run)).name)
+        named = plain(label or Path(str(run)).name)
+        ax.plot(part["step"], mean, color=line.get_color(), linewidth=2, label=named, marker=_dot(part))
     ax.set_xlabel("step")
     ax.set_ylabel(metric)
 
 
 def plot_spread(history: pd.DataFrame, metric: str, *, by: str, ax: Axes, smooth: int = 5) -> None:
     """A metric over steps for each setting of the column `by`: the mean over its runs, and their range as a band."""
-    for setting, part in history.groupby(by, sort=False):
+    for setting, part in history.groupby(by, sort=False, dropna=False):
         runs = part.pivot_table(index="step", columns="run", values=metric)
         runs = runs.rolling(smooth, min_periods=1, center=True).mean()
-        [line] = ax.plot(runs.index, runs.mean(axis=1), linewidth=2, label=str(setting))
+        [line] = ax.plot(runs.index, runs.mean(axis=1), linewidth=2, label=plain(setting), marker=_dot(runs))
         ax.fill_between(runs.index, runs.min(axis=1), runs.max(axis=1), color=line.get_color(), alpha=0.2, linewidth=0)
     ax.set_xlabel("step")
     ax.set_ylabel(metric)
-    ax.legend(fontsize="small")
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(fontsize="small")
 
 
 def plot_tiers(history: pd.DataFrame, *, ax: Axes) -> None:
-    """The share of rollouts in each reward tier, stacked, over steps."""
-    shares = [history[f"reward/tier_{tier}"].to_numpy() for tier in TIERS]
-    none = 1 - sum(shares)  # invalid or failed: no grade at all
-    stacks = [none + shares[0], *shares[1:]]
+    """The share of unmasked rollouts in each reward tier, stacked, over steps; of several runs the mean."""
+    shares = by_step(history, [f"reward/tier_{tier}" for tier in TIERS]).dropna()  # steps that were masked whole
+    none = 1 - shares.sum(axis=1)  # invalid or failed: no grade at all
+    shares = shares.assign(**{shares.columns[0]: none + shares[shares.columns[0]]})
     labels = ["0 or not graded", *(str(tier) for tier in TIERS[1:])]
-    ax.stackplot(history["step"], *stacks, labels=labels, colors=TIER_COLOURS)
-    ax.set_xlabel("step")
+    stack(ax, shares, labels=labels, colours=TIER_COLOURS)
     ax.set_ylabel("share of rollouts")
     ax.set_ylim(0, 1)
-    ax.legend(loc="lower left", title="tier", fontsize="small")
+    if len(shares):
+        ax.legend(loc="lower left", title="tier", fontsize="small")
 
 
 def plot_times(history: pd.DataFrame, *, ax: Axes) -> None:
-    """Busy seconds of each resource over steps, and the step's own length (resources overlap)."""
-    for resource in ("sampler", "executor", "learner", "publish", "gate"):
-        ax.plot(history["step"], history[f"time/{resource}_busy_s"], label=resource)
-    ax.plot(history["step"], history["time/step_s"], color="black", linestyle="--", label="step")
+    """Busy seconds of each resource over steps, and the step's own length (resources overlap); of runs the mean."""
+    times = by_step(history, [*(f"time/{resource}_busy_s" for resource in RESOURCES), "time/step_s"])
+    for resource in RESOURCES:
+        ax.plot(times.index, times[f"time/{resource}_busy_s"], label=resource, marker=_dot(times))
+    ax.plot(times.index, times["time/step_s"], color="black", linestyle="--", label="step", marker=_dot(times))
     ax.set_xlabel("step")
     ax.set_ylabel("seconds")
     ax.legend(fontsize="small")
 
 
 def plot_operators(rolls: pd.DataFrame, *, ax: Axes, domain: str) -> None:
-    """Which operator sets the policy's workflows of one domain use, over steps."""
+    """Which operator sets the policy's workflows of one domain use, over steps: the most frequent, and all others."""
     own = rolls[rolls["domain"] == domain]
     names = own["trace"].map(lambda trace: " + ".join(dict.fromkeys(call["slot"] for call in trace)) or "none")
     shares = own.assign(operators=names).groupby(["step", "operators"]).size().unstack(fill_value=0)
     shares = shares.div(shares.sum(axis=1), axis=0)
-    top = shares.mean().sort_values(ascending=False).index[:6]
-    ax.stackplot(shares.index, shares[top].to_numpy().T, labels=list(top))
+    order = shares.mean().sort_values(ascending=False).index
+    shown = shares[order[:MOST_SETS]]
+    if len(order) > MOST_SETS:
+        shown = shown.assign(**{f"{len(order) - MOST_SETS} others": shares[order[MOST_SETS:]].sum(axis=1)})
+    stack(ax, shown, labels=list(shown))
     ax.set_title(domain)
-    ax.set_xlabel("step")
     ax.set_ylim(0, 1)
-    ax.legend(loc="upper left", fontsize="x-small")
+    if len(shown):
+        ax.legend(loc="upper left", fontsize="x-small")
+
+
+def by_step(history: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """These metrics by step, in the order of the steps: of several runs their mean, NaN where none has a number."""
+    return history.reindex(columns=["step", *names]).astype(float).groupby("step").mean()
+
+
+def stack(ax: Axes, shares: pd.DataFrame, *, labels: Sequence[str], colours: Sequence[str] | None = None) -> None:
+    """The columns as areas upon each other over the index, which is of steps; a single step is as wide as one."""
+    if len(shares) == 1:
+        step = float(shares.index[0])
+        shares = shares.iloc[[0, 0]].set_axis([step - 0.5, step + 0.5])
+    if len(shares):
+        ax.stackplot(shares.index, shares.to_numpy().T, labels=[plain(label) for label in labels], colors=colours)
+    else:
+        ax.text(0.5, 0.5, "nothing to draw yet", ha="center", va="center", transform=ax.transAxes)
+    ax.set_xlabel("step")
+
+
+def plain(label: object) -> str:
+    """A text that Matplotlib draws as it is: neither read as mathematics nor left out of a legend."""
+    text = str(label).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def show(rollout: Any) -> str:
@@ -179,6 +221,29 @@ def show(rollout: Any) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What is read of an evaluation's record; no tasks have no accuracy."""
+
+    accuracy: float | None
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """The rows, with these columns even where no row has them; what is null everywhere is NaN, which is a number."""
+    import pandas as pd
+
+    if not rows:
+        return pd.DataFrame(columns=list(columns), dtype=object)
+    frame = pd.DataFrame(rows)
+    frame = frame.reindex(columns=[*frame.columns, *(name for name in columns if name not in frame)])
+    return frame.astype({name: float for name in frame if frame[name].isna().all()})
+
+
+def _dot(part: pd.DataFrame) -> str | None:
+    """A single step is no line: it is drawn as a dot."""
+    return "o" if len(part) == 1 else None
+
+
 def _newest(folder: str | Path, name: str) -> list[str]:
     """The folders below that hold a file of this name, by when it was written; Jupyter may work beside `folder`."""
     places = [Path(folder), Path("..") / folder]
@@ -187,11 +252,14 @@ def _newest(folder: str | Path, name: str) -> list[str]:
 
 
 def _folders(pattern: str | Path) -> Iterable[Path]:
-    path = Path(pattern)
+    """Run folders have a config; manifests stand beside prepared data, too."""
+    path = Path(pattern).expanduser()
+    if (path / "config.yaml").is_file():
+        return [path]
     if path.is_dir():
-        inside = [file.parent for file in path.rglob("manifest.json")]
-        return inside
-    return [folder for folder in Path().glob(str(pattern)) if (folder / "manifest.json").is_file()]
+        return [file.parent for file in path.rglob("config.yaml") if (file.parent / "manifest.json").is_file()]
+    found = map(Path, glob.glob(str(path)))  # Path.glob takes no absolute pattern
+    return [folder for folder in found if (folder / "config.yaml").is_file()]
 
 
 def _paths(runs: pd.DataFrame | str | Path) -> Sequence[str]:

@@ -1,17 +1,33 @@
 """Rewards, tiers and how rollouts end, from the frame of `frames.rollouts`: who earns what, and what goes wrong.
 
-Shares are of all rollouts of their group, so that those of one group sum to 1.
+Masked rollouts, lost to the endpoint or the sandbox, count in no figure but the shares of `status`, as in
+`metrics.jsonl`. Shares are of all others of their group, so that those of one group sum to 1.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from grpo_aflow.analysis.frames import TIER_COLOURS, plain
+from grpo_aflow.rollout.advantage import EQUAL_WITHIN
+from grpo_aflow.types import TIERS, RolloutStatus
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 NOT_GRADED = "none"
+REFUSED = (RolloutStatus.INVALID, RolloutStatus.TRUNCATED)
+COLOURS = {
+    NOT_GRADED: "#bbbbbb",
+    **{str(tier): colour for tier, colour in zip(TIERS, TIER_COLOURS, strict=True)},
+    RolloutStatus.COMPLETED: "#1b7837",
+    RolloutStatus.FAILED: "#ef8a62",
+    RolloutStatus.INVALID: "#b2182b",
+    RolloutStatus.TRUNCATED: "#762a83",
+    RolloutStatus.MASKED: "#bbbbbb",
+}
+"""Of what `shares` can find, in the order in which it is stacked."""
 
 
 def shares(rolls: pd.DataFrame, column: str, *, by: str) -> pd.DataFrame:
@@ -19,17 +35,20 @@ def shares(rolls: pd.DataFrame, column: str, *, by: str) -> pd.DataFrame:
 
     Rollouts without a value (no grade) are counted as "none". Example: `shares(rolls, "grade/tier", by="dataset")`.
     """
-    values = rolls[column].astype(object).where(rolls[column].notna(), NOT_GRADED).map(str)
-    counts = rolls.assign(value=values).groupby([by, "value"]).size().unstack(fill_value=0)
+    counted = rolls if column == "status" else _unmasked(rolls)
+    values = counted[column].astype(object).where(counted[column].notna(), NOT_GRADED).map(str)
+    counts = counted.assign(value=values).groupby([by, "value"]).size().unstack(fill_value=0)
     return counts.div(counts.sum(axis=1), axis=0)
 
 
 def by_group(rolls: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Per group: rollouts, mean reward, share of exact answers among all rollouts, share with an accepted workflow."""
+    """Per group: rollouts, mean reward, share of exact answers among them, share with an accepted workflow."""
     import pandas as pd
 
-    exact = rolls["grade/exact"].map(lambda value: value is True or value == 1.0)
-    table = rolls.assign(exact=exact.astype(float), valid=(rolls["status"] != "invalid").astype(float)).groupby(by)
+    counted = _unmasked(rolls)
+    exact = counted["grade/exact"].map(lambda value: value is True or value == 1.0)
+    valid = ~counted["status"].isin(REFUSED)
+    table = counted.assign(exact=exact.astype(float), valid=valid.astype(float)).groupby(by)
     return pd.DataFrame(
         {
             "rollouts": table.size(),
@@ -55,19 +74,34 @@ def findings(rolls: pd.DataFrame) -> pd.DataFrame:
 
 
 def groups_without_signal(rolls: pd.DataFrame) -> pd.DataFrame:
-    """Per step: groups, and those whose rewards are all equal, which teach nothing."""
+    """Per step: groups, and those whose unmasked rewards are all equal (or fewer than two), which teach nothing.
+
+    Groups of several runs are told apart by the column `run`.
+    """
     import pandas as pd
 
-    spread = rolls.groupby(["step", "group"])["reward"].nunique(dropna=True)
-    per_step = spread.groupby("step")
-    return pd.DataFrame({"groups": per_step.size(), "equal": per_step.apply(lambda group: int((group <= 1).sum()))})
+    runs = ["run"] if "run" in rolls else []
+    rewards = rolls.groupby([*runs, "step", "group"])["reward"]
+    equal = (rewards.count() < 2) | (rewards.max() - rewards.min() <= EQUAL_WITHIN)
+    per_step = equal.groupby("step")
+    return pd.DataFrame({"groups": per_step.size(), "equal": per_step.sum().astype(int)})
 
 
 def plot_shares(table: pd.DataFrame, *, ax: Axes, title: str = "") -> None:
-    """A bar per row of `shares`, stacked by value."""
-    table.plot.barh(stacked=True, ax=ax, width=0.8, colormap="RdYlGn", legend=False)
+    """A bar per row of `shares`, stacked by value: tiers from the worst to the best, then what has none."""
+    known = [value for value in COLOURS if value in table]
+    others = [value for value in table if value not in COLOURS]
+    left = table.sum(axis=1) * 0.0
+    for value in [*known, *others]:
+        names = [plain(name) for name in table.index]
+        ax.barh(names, table[value], left=left, label=plain(value), color=COLOURS.get(value))
+        left = left + table[value]
     ax.set_xlim(0, 1)
     ax.set_xlabel("share of rollouts")
-    ax.set_ylabel("")
     ax.set_title(title)
-    ax.legend(fontsize="x-small", loc="lower right")
+    if len(table):
+        ax.legend(fontsize="x-small", loc="lower right")
+
+
+def _unmasked(rolls: pd.DataFrame) -> pd.DataFrame:
+    return rolls[rolls["status"] != RolloutStatus.MASKED]

@@ -86,7 +86,7 @@ def frame(now: Snapshot) -> RenderableType:
     rows.add_column(style="bold")
     rows.add_column()
     for heading, text in _rows(now):
-        rows.add_row(heading, text)
+        rows.add_row(heading, text if isinstance(text, Text) else Text(text))  # a plain one would be read as markup
     parts: list[RenderableType] = [Panel(rows, title=Text(str(now.folder)), title_align="left")]
     if now.last is not None:
         parts.append(_workflow(now.last))
@@ -144,7 +144,8 @@ def _spent(now: Snapshot) -> str:
     spent = now.spent
     cap = f" of {now.max_usd:g}" if now.max_usd is not None else ""
     unknown = f" (and at most {spent.unknown_usd:.4f} for calls without an outcome)" if spent.unknown_usd else ""
-    calls = f"{spent.answered} calls, {spent.tokens} tokens, {spent.cached} from the cache, {now.in_flight} in flight"
+    waiting = "in flight" if now.status == "running" else "without an outcome"
+    calls = f"{spent.answered} calls, {spent.tokens} tokens, {spent.cached} from the cache, {now.in_flight} {waiting}"
     return f"{spent.usd:.4f}{cap} USD{unknown}; {calls}"
 
 

@@ -58,7 +58,8 @@ def words(graph: OperatorGraph) -> str:
 def frequencies(graphs: pd.DataFrame, *, last: int = 1) -> pd.DataFrame:
     """Per domain and graph: its share in the first `last` steps and in the last ones, and the difference.
 
-    graphs: the frame of `with_graphs`. Sorted by domain, then by the share at the end.
+    graphs: the frame of `with_graphs`. Sorted by domain, then by the share at the end. A domain that has no rollout in
+    the first steps, or in the last, has no shares there: NaN.
     """
     import pandas as pd
 
@@ -68,7 +69,11 @@ def frequencies(graphs: pd.DataFrame, *, last: int = 1) -> pd.DataFrame:
     for name, chosen in ends.items():
         part = graphs[graphs["step"].isin(chosen)]
         tables[name] = part.groupby("domain")["graph"].value_counts(normalize=True)
-    table = pd.DataFrame(tables).fillna(0.0).reset_index()
+    table = pd.DataFrame(tables)
+    for name, shares in tables.items():
+        drawn = table.index.get_level_values("domain").isin(shares.index.get_level_values("domain"))
+        table.loc[drawn, name] = table.loc[drawn, name].fillna(0.0)
+    table = table.reset_index()
     table["change"] = table["final"] - table["first"]
     return table.sort_values(["domain", "final"], ascending=[True, False], kind="stable").reset_index(drop=True)
 

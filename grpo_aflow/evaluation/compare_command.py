@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +11,21 @@ from typing import Any
 
 from rich.console import Console
 
-from grpo_aflow.evaluation.results import comparisons, read_results
+from grpo_aflow.evaluation.results import comparisons, read_results, with_pareto
 from grpo_aflow.evaluation.table import FORMATS, latex, markdown, sheets, terminal
 from grpo_aflow.run.files import finite
+from grpo_aflow.run.saved import flatten
 from grpo_aflow.types import UserError
 
 WIDTH = 160  # of the tables where no terminal says its own
+MOST_KEYS = 4  # that are named
+SAME = (
+    "executor.base_url", "executor.api_key_env", "executor.concurrency", "executor.cache", "executor.max_usd",
+    "executor.max_total_tokens", "executor.max_step_tokens", "executor.max_masked_share", "executor.retries",
+    "executor.backoff_s", "executor.max_backoff_s", "executor.requests_per_minute", "executor.tokens_per_minute",
+    "executor.window_s", "executor.breaker_", "executor.max_outage_s", "eval.concurrency", "eval.every",
+)  # fmt: skip
+"""Keys, and beginnings of keys, that change no answer."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -25,7 +35,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--format", choices=FORMATS, default="terminal")
     parser.add_argument("--policies", action="store_true", help="the policies alone, without their baselines")
     arguments = parser.parse_args(argv)
-    joined = join({path: read_results(path) for path in arguments.results}, policies_only=arguments.policies)
+    records = {path: read_results(path) for path in arguments.results}
+    joined = join(records, policies_only=arguments.policies)
+    for note in otherwise(records):
+        print(f"note: {note}", file=sys.stderr)
     console = Console(highlight=False, soft_wrap=True, markup=True)
     if not console.is_terminal:
         console.width = WIDTH
@@ -61,4 +74,18 @@ def join(records: Mapping[Path, Mapping[str, Any]], *, policies_only: bool) -> d
             label = name if len(records) == 1 else f"{path.name if short else path}: {name}"
             systems[label], scores[label] = system, one["scores"][name]
     compared = [asdict(one) for one in comparisons(scores, first["dataset_of"])]
-    return {**first, "systems": systems, "scores": scores, "comparisons": finite(compared)}
+    return {**first, "systems": with_pareto(systems), "scores": scores, "comparisons": finite(compared)}
+
+
+def otherwise(records: Mapping[Path, Mapping[str, Any]]) -> list[str]:
+    """Which evaluations were made with another executor, seed or eval than the first, in words."""
+    [(first_path, first), *others] = records.items()
+    ours, told = flatten(first.get("config") or {}), []
+    for path, other in others:
+        theirs = flatten(other.get("config") or {})
+        keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key) and not key.startswith(SAME)]
+        named = ", ".join(f"{key} ({theirs.get(key)}, there {ours.get(key)})" for key in keys[:MOST_KEYS])
+        more = f" and {len(keys) - MOST_KEYS} more" if len(keys) > MOST_KEYS else ""
+        if keys:
+            told.append(f"{path} was not measured as {first_path} was: {named}{more}; a gain may come of that")
+    return told

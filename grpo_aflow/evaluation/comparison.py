@@ -28,7 +28,7 @@ class Comparison:
     dataset: str  # "all" for every task
     num_tasks: int
     gain: float
-    low: float  # of the paired bootstrap's 95 % interval; NaN with fewer than two tasks
+    low: float  # of the paired bootstrap's 95 % interval; NaN where nothing varies: fewer than two tasks, equal gains
     high: float
     p: float  # two-sided
     test: str  # "mcnemar", "permutation", or "none" with fewer than two tasks
@@ -62,7 +62,7 @@ def compare(system: str, ours: Scores, baseline: str, theirs: Scores, *, dataset
     )
     if len(tasks) < 2:
         return made
-    low, high = paired_bootstrap(gains, seed=seed)
+    low, high = paired_bootstrap(gains, seed=seed) if min(gains) < max(gains) else (math.nan, math.nan)
     p, test = _p_value([ours[task] for task in tasks], [theirs[task] for task in tasks], gains, seed=seed)
     return replace(made, low=low, high=high, p=p, test=test, detectable=detectable(gains))
 

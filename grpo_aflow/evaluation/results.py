@@ -73,7 +73,7 @@ def record(
         "scores": scores,
         "dataset_of": dataset_of,
     }
-    return dict(finite(_with_pareto(made)))
+    return dict(finite({**made, "systems": with_pareto(systems)}))
 
 
 def comparisons(scores: Mapping[str, Scores], dataset_of: Mapping[str, str], *, seed: int = 0) -> list[Comparison]:
@@ -138,12 +138,8 @@ def _figures(groups: Sequence[RolloutGroup], result: Result, rules: WorkflowRule
     }
 
 
-def _with_pareto(made: dict[str, Any]) -> dict[str, Any]:
-    """Mark the systems that no other beats in both accuracy and tokens."""
-    points = {
-        name: (system[ALL]["accuracy"], system[ALL]["per_task"]["tokens"]) for name, system in made["systems"].items()
-    }
-    front = pareto(points)
-    for name, system in made["systems"].items():
-        system["pareto"] = name in front
-    return made
+def with_pareto(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same systems, those marked that no other of them beats in both accuracy and tokens."""
+    points = {name: (system[ALL]["accuracy"], system[ALL]["per_task"]["tokens"]) for name, system in systems.items()}
+    front = pareto({name: point for name, point in points.items() if None not in point})
+    return {name: {**system, "pareto": name in front} for name, system in systems.items()}

@@ -11,12 +11,19 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from grpo_aflow.evaluation.outcomes import Outcome
 from grpo_aflow.evaluation.results import ALL
 
+ASKEW = 0.1  # of half an interval, by which its middle may lie beside the mean
 FORMATS = ("terminal", "markdown", "latex")
-SPECIAL = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "±": r"$\pm$", "–": "--"})
+SPECIAL = str.maketrans({
+    "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "±": r"$\pm$", "–": "--", "$": r"\$", "{": r"\{", "}": r"\}",
+    "<": "$<$", ">": "$>$", "|": "$|$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+})  # fmt: skip
+"""LaTeX's own characters, and those that its old fonts have not ("> 1" would be set as an inverted question mark)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ def systems_sheet(record: Mapping[str, Any]) -> Sheet:
     systems = record["systems"]
     with_aflow = any("aflow" in system[ALL] for system in systems.values())
     columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
-        ("exact", lambda f: f"{_number(f['accuracy'])} ±{_number(f['half_width'])}"),
+        ("exact", _with_interval),
         ("score", lambda f: _number(f["score"])),
         *([("aflow", lambda f: _number(f.get("aflow")))] if with_aflow else []),
         ("valid", lambda f: _number(f["valid_rate"], 2)),
@@ -157,9 +164,9 @@ def terminal(sheet: Sheet) -> Table:
     for index, heading in enumerate(sheet.headings):
         shown.add_column(heading, justify="left" if index < sheet.num_labels else "right")
     for row in sheet.rows:
-        shown.add_row(*(f"[bold]{cell.text}[/bold]" if cell.bold else cell.text.replace("[", r"\[") for cell in row))
+        shown.add_row(*(Text(cell.text, style="bold" if cell.bold else "") for cell in row))
     if sheet.notes:
-        shown.caption = "\n".join(sheet.notes)
+        shown.caption = Text("\n".join(sheet.notes))
         shown.caption_justify = "left"
     return shown
 
@@ -188,7 +195,18 @@ def latex(sheet: Sheet) -> str:
             line([rf"\textbf{{{text}}}" if cell.bold else text for text, cell in zip(texts, row, strict=True)])
         )
     lines += [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*lines, *(f"% {note}" for note in sheet.notes)])
+    return "\n".join([*lines, *(f"% {line}" for note in sheet.notes for line in note.splitlines())])
+
+
+def _with_interval(figures: Mapping[str, Any]) -> str:
+    """An accuracy ± half of its interval; the interval itself where it lies askew, as near 0 and 1."""
+    accuracy, half = figures["accuracy"], figures["half_width"]
+    low, high = figures.get("accuracy_low"), figures.get("accuracy_high")
+    if accuracy is None:
+        return "–"
+    if half is None or low is None or high is None or abs((low + high) / 2 - accuracy) <= ASKEW * half:
+        return f"{_number(accuracy)} ±{_number(half)}"
+    return f"{_number(accuracy)} [{_number(low)}, {_number(high)}]"
 
 
 def _number(value: float | None, digits: int = 3) -> str:

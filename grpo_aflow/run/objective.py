@@ -44,8 +44,11 @@ def objective(metric: str | None, *, held_out: float, last: Mapping[str, float])
 
 
 def intermediate(metric: str | None, figures: Mapping[str, float]) -> float:
-    """What a step tells of the run's value, for pruning: the objective where steps have it, else the mean reward."""
-    return figures.get(metric or REWARD, figures.get(REWARD, math.nan))
+    """What a step tells of the run's value, for pruning: the objective, or of a held-out one the mean reward.
+
+    NaN of a step that lacks it, as where an error or a dataset did not occur: another figure would be another scale.
+    """
+    return figures.get(REWARD if metric is None or metric == HELD_OUT else metric, math.nan)
 
 
 def _near(metric: str) -> str:

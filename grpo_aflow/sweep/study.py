@@ -7,6 +7,7 @@ Needs the extra `sweep`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,7 +113,12 @@ class Trial:
         self._known = set(found.intermediate_values)  # of the run before it was resumed
 
     def step(self, step: int, value: float) -> None:
-        """Record what a step was worth; raises Pruned where that is worse than most other trials had."""
+        """Record what a step was worth; raises Pruned where that is worse than most other trials had.
+
+        A step without a value, as where all of it was masked, tells nothing: Optuna would prune for it.
+        """
+        if not math.isfinite(value):
+            return
         with _faults(self._file):
             if step not in self._known:
                 self._trial.report(value, step)

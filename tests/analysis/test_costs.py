@@ -39,3 +39,19 @@ def test_only_answered_requests_have_a_latency():
     assert table.columns.tolist() == ["p50", "p90", "p99"]
     assert table.loc["custom"].tolist() == pytest.approx([2.0, 2.8, 2.98])
     assert table.loc["test"].tolist() == [2.0, 2.0, 2.0]
+
+
+def test_evaluations_are_no_step_of_the_costs():
+    ax = pytest.importorskip("matplotlib.figure").Figure().subplots()
+    before = CALLS.assign(step=-1, usd=9.0)
+    costs.plot_cost(pd.concat([before, CALLS, CALLS.assign(step=2)]), ax=ax)
+    assert (ax.dataLim.x0, ax.dataLim.x1) == (1, 2)
+    assert ax.dataLim.y1 == pytest.approx(0.8)
+
+
+def test_a_run_without_a_ledger_has_frames(tmp_path):
+    calls = costs.calls(tmp_path)
+    assert costs.by(calls, "operator").empty
+    assert costs.latencies(calls, "operator").empty
+    for plot in (costs.plot_cost, costs.plot_latency):
+        plot(calls, ax=pytest.importorskip("matplotlib.figure").Figure().subplots())

@@ -1,7 +1,9 @@
 """The report's data: what enters the page, what is told where something is missing, and what never enters."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +12,7 @@ import pytest
 from report_cases import INVALID, SHORT, TASKS, RunCase, case, trained
 
 from grpo_aflow.analysis.report.command import build, main
+from grpo_aflow.analysis.report.folders import find_runs
 from grpo_aflow.analysis.report.page import unpacked
 from grpo_aflow.types import UserError
 
@@ -186,6 +189,18 @@ def test_a_sweep_names_the_job_that_is_not_shown(tmp_path):
     assert report.notices == ["sweep: job 1 is not shown: lora.rank: must be above 0"]
 
 
+def test_a_sweeps_runs_are_looked_for_from_its_folder(tmp_path, monkeypatch):
+    run = trained(tmp_path / "project/runs", steps=1)
+    job = tmp_path / "project/sweep/0/job.json"
+    job.parent.mkdir(parents=True)
+    row = {"run": os.path.relpath(run, tmp_path / "project/sweep"), "reason": ""}
+    job.write_text(json.dumps(row))
+    (tmp_path / "other/here").mkdir(parents=True)
+    shutil.copytree(tmp_path / "project/runs", tmp_path / "other/runs")  # where the same path leads from elsewhere
+    monkeypatch.chdir(tmp_path / "other/here")
+    assert [folder.resolve() for folder in find_runs([tmp_path / "project/sweep"]).folders] == [run]
+
+
 def test_too_many_rollouts_are_thinned_by_whole_groups(tmp_path):
     run = trained(tmp_path)
     report = build([run], max_rollouts=12)
@@ -210,6 +225,41 @@ def test_damaged_files_are_told(tmp_path):
     told = "\n".join(report.notices)
     for name in ("config.yaml is damaged", "manifest.json cannot be read", "step_000000.json", "results.json", "cache"):
         assert name in told
+
+
+DAMAGES = [
+    ({"findings": [{"code": "E9", "column": 3}]}, True),  # as another version may write them
+    ({"source": None, "answer": None, "trace": None, "repairs": None, "grade": None}, True),
+    ({"text": None}, False),
+    ({"step": "x"}, False),
+    ({"grade": [1]}, False),
+    ({"trace": ["x"]}, False),
+    ({"reward": "high"}, False),
+]
+
+
+@pytest.mark.parametrize(("changes", "is_shown"), DAMAGES)
+def test_a_line_with_other_fields_ends_no_report(tmp_path, changes, is_shown):
+    run = trained(tmp_path, steps=1)
+    last = json.loads((run / "rollouts.jsonl").read_text().splitlines()[-1])
+    with (run / "rollouts.jsonl").open("a") as file:
+        file.write(json.dumps({**last, "member": 9, **changes}) + "\n")
+    report = build([run])
+    assert report.num_rollouts == 12 + is_shown
+    assert any("1 rollouts lack fields" in text for text in report.notices) != is_shown
+
+
+def test_lines_of_other_files_with_other_fields_end_no_report(tmp_path):
+    run = trained(tmp_path, steps=1)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": "x"}\n{"step": 2, "rollouts/num": Infinity, "reward/mean": NaN}\n')
+    with (run / "ledger.jsonl").open("a") as file:
+        file.write('{"event": "intent", "attempt": 99, "step": 1, "key": "aa"}\n{"event": "cached", "step": 1}\n')
+    report = build([run])
+    assert data(report.html, "summary")["runs"][0]["metrics"]["reward/mean"][-1] is None
+    told = "\n".join(report.notices)
+    assert "metrics.jsonl: 1 lines have no step" in told
+    assert "ledger.jsonl: 2 lines lack fields" in told
 
 
 def test_the_command(tmp_path, capsys):

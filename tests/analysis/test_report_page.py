@@ -195,6 +195,67 @@ def test_several_runs_are_overlaid(opened, tmp_path):
     assert shown(page) == 16 + 4
 
 
+def test_a_long_run_of_many_settings_is_drawn(opened, tmp_path):
+    steps = range(1, 15_001)
+    lines = "".join(json.dumps({"step": step, "reward/mean": step % 7 / 7, "cost/usd": 1e-4}) + "\n" for step in steps)
+    runs = []
+    for rank in range(10):
+        made = RunCase(tmp_path, name=f"r{rank}", lora={"rank": rank})
+        (made.path / "metrics.jsonl").write_text(lines)
+        runs.append(made.close())
+    (tmp_path / "report.html").write_text(build(runs).html)
+    page = opened(tmp_path / "report.html")
+    reward = page.locator(".card", has=page.locator("h3", has_text="Mean reward"))
+    assert reward.locator("path.line").count() == 10
+    assert reward.locator("path.line[stroke-dasharray]").count() == 1  # there are nine colours
+    assert reward.locator("text.tick.middle").last.text_content() == "15,000"
+
+
+def test_steps_that_were_masked_whole_are_in_no_tier(opened, tmp_path):
+    made = RunCase(tmp_path)
+    for step in (1, 2):
+        made.step(step)
+    tiers = {f"reward/tier_{tier}": None for tier in (0.0, 0.2, 0.4, 0.7, 1.0)}
+    made.run.metrics({"step": 3, "reward/mean": None, **tiers})
+    (tmp_path / "report.html").write_text(build([made.close()]).html)
+    page = opened(tmp_path / "report.html", "training")
+    page.locator("#smooth").evaluate("node => { node.value = 1; node.dispatchEvent(new Event('change')); }")
+    tiers = page.locator(".card", has=page.locator("h3", has_text="Tiers")).locator("svg")
+    assert "not graded from 25 % to 25 %" in tiers.get_attribute("aria-label")
+
+
+def test_long_names_of_systems_are_within_their_picture(opened, tmp_path):
+    made = RunCase(tmp_path)
+    figures = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "num_tasks": 9}
+    (made.path / "evaluations").mkdir()
+    for name in ("file:my_best_workflow_yet.py+1", "another_long_name_of_a_system_" * 3):
+        (made.path / f"evaluations/{name}.json").write_text(json.dumps({**figures, "datasets": {}}))
+    (tmp_path / "report.html").write_text(build([made.close()]).html)
+    page = opened(tmp_path / "report.html", "evaluation")
+    names = page.locator("text.row-name")
+    assert sorted(len(name.evaluate("node => node.firstChild.data")) for name in names.all()) == [30, 40]
+    assert all(name.evaluate("node => node.getBBox().x >= 0") for name in names.all())
+
+
+def test_what_a_model_wrote_is_text(opened, tmp_path):
+    evil = "<img src=x onerror=\"document.title='run'\"></script><script>document.title='run'</script>"
+    made = RunCase(tmp_path, name="evil")
+    task = replace(TASKS[0], id=f"x/{evil}", dataset=evil, problem=evil, answers=(evil,))
+    own = rollout(task, 0, 1.0, text=f"{SHORT}# {evil}", source=SHORT)
+    own = replace(own, execution=replace(own.execution, answer=evil, reason=evil), grade=replace(own.grade, rule=evil))
+    made.rollout(own, step=1, group=0, advantage=0.1)
+    made.run.metrics({"step": 1, "reward/mean": 1.0, f"dataset/{evil}/exact": 1.0})
+    (tmp_path / "report.html").write_text(build([made.close()], title=evil).html)
+    page = opened(tmp_path / "report.html")
+    for section in SECTIONS:
+        go(page, section)
+    go(page, "rollouts")
+    page.locator(".rows .row").first.click()
+    assert evil in page.locator(".detail").inner_text()
+    assert page.locator("main img, main script").count() == 0
+    assert page.title() != "run"
+
+
 def test_what_is_missing_is_said_on_the_page(opened, tmp_path):
     run = trained(tmp_path, steps=1)
     (run / "rollouts.jsonl").write_bytes((run / "rollouts.jsonl").read_bytes()[:-300])

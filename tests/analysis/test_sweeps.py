@@ -1,4 +1,5 @@
 import math
+import random
 
 import pytest
 
@@ -71,3 +72,63 @@ def test_a_picture_needs_two_values(folder, tmp_path_factory):
     assert sweeps.draw(alone) is None
     with pytest.raises(UserError, match="has no job of a sweep"):
         sweeps.jobs(alone / "none")
+
+
+def write(folder, rows):
+    """rows: overrides and value; None failed."""
+    for number, (overrides, value) in enumerate(rows):
+        job = Job(job=number, overrides=tuple(overrides.split()))
+        job.ended(code=2 if value is None else 0, value=value, reason="bad" * (value is None)).write(folder)
+    return sweeps.jobs(folder)
+
+
+def test_no_other_parameter_is_in_a_difference(tmp_path):
+    rows = {
+        f"lr={lr} rank={rank} seed={seed}": 10.0 * lr + (rank == 16) * (0.1 + 0.1 * seed)
+        for lr in (1, 2) for rank in (8, 16) for seed in (0, 1)
+    }  # fmt: skip
+    rows |= {"lr=2 rank=16 seed=0": None, "lr=2 rank=16 seed=1": None}
+    frame = write(tmp_path, rows.items())
+    frame["measured"] = range(len(frame))  # is no parameter
+    [apart] = sweeps.differences(frame, "rank").to_dict("records")
+    assert (apart["mean"], apart["pairs"]) == (pytest.approx(0.15), 2)  # of 0.1 and 0.2; without pairing by lr -4.85
+    assert apart["high"] == pytest.approx(0.15 + 12.7062 * 0.05, abs=1e-4)
+    frame.attrs.clear()  # one from elsewhere
+    [given] = sweeps.differences(frame, "rank", same=["lr"]).to_dict("records")
+    assert given == apart
+
+
+def test_a_column_or_baseline_that_is_none_is_said(folder):
+    frame = sweeps.jobs(folder)
+    with pytest.raises(UserError, match=r"baseline=7 has no value .* 8, 16"):
+        sweeps.differences(frame, "lora.rank", baseline=7)
+    with pytest.raises(UserError, match="no column 'lora.rnk'; it has: job"):
+        sweeps.by_setting(frame, ["lora.rnk"])
+
+
+def test_jobs_without_an_override_are_a_setting(tmp_path):
+    frame = write(tmp_path, [("a=1 seed=0", 0.1), ("a=1 seed=1", 0.2), ("seed=0", 0.3), ("seed=1", 0.5)])
+    assert sweeps.by_setting(frame, ["a"])["mean"].tolist() == pytest.approx([0.15, 0.4])
+    assert sweeps.differences(frame, "a")["mean"].tolist() == pytest.approx([0.25])
+
+
+def test_what_is_important_depends_on_which_values_are_the_best():
+    pytest.importorskip("optuna")
+    draw, rows = random.Random(0), []
+    for number in range(60):
+        low, high = draw.random(), draw.random()
+        value = low if low < 0.3 else 0.3 + 0.7 * high  # the least values are `low`'s doing, the others `high`'s
+        rows.append({"job": number, "value": value, "low": low, "high": high})
+    frame = pd.DataFrame(rows)
+    assert sweeps.importance(frame)["parameter"][0] == "high"
+    assert sweeps.importance(frame, maximise=False)["parameter"][0] == "low"
+
+
+def test_a_job_that_runs_is_not_said_to_be_killed(tmp_path):
+    Job(job=0, overrides=("a=1",)).begun(tmp_path).write(tmp_path)
+    assert sweeps.jobs(tmp_path)["outcome"].tolist() == ["not ended"]
+
+
+def test_values_with_dollars_are_drawn_as_they_are(tmp_path):
+    write(tmp_path, [(f"a={text}", 0.1 * number) for number, text in enumerate(("$x_{$", "$y^$", "z", "_w"))])
+    assert sweeps.draw(tmp_path).stat().st_size > 10_000

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import time
 
 import pytest
 from rich.console import Console
@@ -11,7 +13,16 @@ from grpo_aflow.analysis.following import Follower
 from grpo_aflow.analysis.watch import find_run, frame, main, sparkline
 from grpo_aflow.executor.ledger import Ledger
 from grpo_aflow.run.folder import RunDirectory
-from grpo_aflow.types import CallContext, ChatReply, ChatStatus, Finding, RolloutStatus, UserError
+from grpo_aflow.types import (
+    CallContext,
+    ChatReply,
+    ChatStatus,
+    Execution,
+    ExecutionStatus,
+    Finding,
+    RolloutStatus,
+    UserError,
+)
 
 CONFIG = {"schedule": {"num_steps": 4}, "executor": {"max_usd": 2.0}}
 
@@ -60,6 +71,8 @@ def test_a_running_run(run):
     ledger.unknown(ledger.intent(b"c", call(1), at_most_usd=0.5), "timeout", 0.5)
     ledger.intent(b"d", call(1), at_most_usd=1.0)
     ledger.cached(b"a", call(0))
+    soon = time.time() + 3600  # 0 s ago, however long the machine takes
+    os.utime(run.path / "metrics.jsonl", (soon, soon))
     text = shown(run.path, width=160)
     for part in (
         "running, last change 0 s ago",
@@ -163,6 +176,20 @@ def test_what_a_model_wrote_steers_no_terminal(run):
     assert "\x1b" not in text
     assert "\x07" not in text
     assert "# �[2J�[bold]" in text
+
+
+def test_why_a_workflow_failed_is_no_markup(run):
+    failed = rollout(status=RolloutStatus.FAILED)
+    execution = Execution(status=ExecutionStatus.FAILED, answer="", reason="KeyError: [/x] of [red]a list[/red]")
+    run.rollout((1, 0, 0), type(failed)(**{**fields(failed), "execution": execution}), None)
+    assert "failed: KeyError: [/x] of [red]a list[/red] 1" in shown(run.path)
+
+
+def test_calls_that_a_kill_left_open_are_not_in_flight(run):
+    Ledger(run.path / "ledger.jsonl").intent(b"d", call(1), at_most_usd=1.0)
+    assert "1 in flight" in shown(run.path)
+    run.close("interrupted")
+    assert "1 without an outcome" in shown(run.path)
 
 
 def test_narrow_and_wide(run):

@@ -41,3 +41,11 @@ def test_graphs_of_rollouts_by_hand():
     best = workflows.worth(graphs).iloc[0]
     assert (best["graph"], best["drawn"], best["reward"]) == ("custom", 2, 0.75)
     assert best["usd"] == pytest.approx(0.3)
+
+
+def test_a_domain_that_the_first_steps_have_not_has_no_change():
+    rows = [(1, "math", "a"), (2, "math", "b"), (2, "code", "c")]
+    table = workflows.frequencies(pd.DataFrame(rows, columns=["step", "domain", "graph"])).set_index("graph")
+    assert table.loc["a", ["first", "final", "change"]].tolist() == [1.0, 0.0, -1.0]
+    assert table.loc["c", "final"] == 1.0
+    assert table.loc["c", ["first", "change"]].isna().all()

@@ -200,3 +200,12 @@ def test_a_planted_nothing_is_found_as_rarely_as_promised():
         low, high = paired_bootstrap(gains, seed=seed, resamples=999)
         intervals += not low <= 0 <= high
     assert 2 <= intervals <= 19
+
+
+def test_equal_gains_have_no_interval():
+    for theirs, gain in (([0.0], 1.0), ([1.0], 0.0)):
+        made = compare("policy", {"a": [1.0], "b": [1.0]}, "io", {"a": theirs, "b": theirs}, dataset="all")
+        assert made.gain == gain
+        assert math.isnan(made.low)
+        assert math.isnan(made.high)
+        assert made.p == (0.5 if gain else 1.0)

@@ -76,3 +76,21 @@ def test_estimate_of_nothing():
 
 def test_an_estimate_shows_three_digits():
     assert str(Estimate(mean=0.5, low=0.12345, high=1.0, num_tasks=2, num_rollouts=2)) == "0.500 [0.123, 1.000]"
+
+
+def test_equal_scores_are_no_certainty():
+    # 3 of 3: 1 / (1 + z^2 / 3) = 0.438503; as many tasks, whatever their rollouts
+    for values in ([1.0, 1.0], [1.0]):
+        found = estimate(dict.fromkeys("abc", values) | {"d": []})
+        assert (found.mean, found.low, found.high) == (1.0, pytest.approx(0.438503, abs=1e-5), 1.0)
+    assert estimate({task: [0.0, 0.0] for task in "abc"}).low == 0.0
+    # 1 of 2 by Wilson: (0.5 + z^2/4 -+ z sqrt(1/8 + z^2/16)) / (1 + z^2/2)
+    found = estimate({"a": [0.5], "b": [0.0, 1.0]})
+    assert (found.low, found.high) == pytest.approx((0.094531, 0.905469), abs=1e-5)
+
+
+def test_gains_that_are_all_alike_have_no_interval():
+    for after, mean in (([0.0], 0.0), ([1.0], 1.0)):
+        gain = paired_gain({task: [0.0] for task in "abc"}, dict.fromkeys("abc", after))
+        assert (gain.mean, gain.low, gain.high, gain.num_tasks) == (mean, -math.inf, math.inf, 3)
+        assert str(gain) == f"{mean:.3f} [no interval]"

@@ -1,7 +1,11 @@
 """Tables of an evaluation, drawn from a record that was written by hand."""
 
+import json
+from pathlib import Path
+
 from rich.console import Console
 
+from grpo_aflow.evaluation.compare_command import join, main
 from grpo_aflow.evaluation.table import (
     comparisons_sheet,
     failures_sheet,
@@ -106,3 +110,58 @@ def test_the_terminal_shows_brackets_as_they_are():
     shown = console.export_text()
     assert "+0.200 [-0.050, +0.250]" in shown
     assert "detectable: the true gain" in shown
+
+
+def row_of(**changes):
+    alone = {**COT, "all": figures(**changes)}
+    return texts(systems_sheet({"systems": {"a[b]": alone}}))[0]
+
+
+def test_an_interval_that_lies_askew_is_shown_itself():
+    assert row_of(accuracy=1.0, half_width=0.139, accuracy_low=0.722, accuracy_high=1.0)[2] == "1.000 [0.722, 1.000]"
+    assert row_of(accuracy=0.5, half_width=0.1, accuracy_low=0.401, accuracy_high=0.601)[2] == "0.500 ±0.100"
+    assert row_of(accuracy=None, half_width=0.5, accuracy_low=0.0, accuracy_high=1.0)[2] == "–"
+
+
+def test_latex_gets_its_own_characters_written_out():
+    untested = comparison("all", 0.1, 0.5, detectable=1.4, baseline="file:a^b{1}$~\\<x")
+    code = latex(comparisons_sheet({"systems": {}, "comparisons": [untested]}))
+    assert r"file:a\textasciicircum{}b\{1\}\$\textasciitilde{}\textbackslash{}$<$x" in code
+    assert "& $>$ 1 " in code
+
+
+def test_names_are_no_markup():
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    named = {**COT, "note": "of [/x] [red]runs[/red]"}
+    console.print(terminal(systems_sheet({"systems": {"[/bold]": named}})))
+    assert "[/bold]: of [/x] [red]runs[/red]" in console.export_text()
+
+
+def evaluated(accuracy, tokens, **config):
+    costs = {"calls": 1.0, "tokens": tokens, "usd": 0.0, "seconds": 1.0}
+    own = figures(accuracy, 0.1) | {"per_task": costs}
+    return {
+        "schema": 1, "config": config, "tasks": {"a": "x"}, "dataset_of": {"t1": "a", "t2": "a"},
+        "systems": {"policy": {"note": "", "pareto": True, "all": own, "datasets": {"a": own}}},
+        "scores": {"policy": {"t1": [accuracy], "t2": [0.0]}}, "comparisons": [],
+    }  # fmt: skip
+
+
+def test_what_beats_what_is_found_anew_over_joined_evaluations():
+    records = {Path("good"): evaluated(1.0, 10), Path("bad"): evaluated(0.0, 100)}
+    systems = join(records, policies_only=False)["systems"]
+    assert {name: system["pareto"] for name, system in systems.items()} == {"good: policy": True, "bad: policy": False}
+    assert records[Path("bad")]["systems"]["policy"]["pareto"]  # what was read is as it was
+
+
+def test_evaluations_that_were_made_otherwise_are_told(tmp_path, capsys):
+    for name, model, cap in (("a", "small", 1.0), ("b", "large", 2.0), ("c", "small", 3.0)):
+        (tmp_path / name).mkdir()
+        made = evaluated(1.0, 10, seed=0, executor={"model": model, "max_usd": cap})
+        (tmp_path / name / "results.json").write_text(json.dumps(made))
+    main([str(tmp_path / name) for name in "abc"])
+    told = capsys.readouterr().err
+    assert told.splitlines() == [
+        f"note: {tmp_path}/b was not measured as {tmp_path}/a was: executor.model (large, there small); "
+        "a gain may come of that"
+    ]

@@ -28,3 +28,4 @@ def test_a_step_is_worth_the_objective_or_its_reward():
     assert intermediate("heldout/accuracy", LAST) == 0.4
     assert intermediate("accuracy/exact", LAST) == 0.2
     assert math.isnan(intermediate("accuracy/exact", {}))
+    assert math.isnan(intermediate("workflow/error/E1xx", LAST))  # which that step had not

@@ -11,7 +11,7 @@ import pytest
 from grpo_aflow import cli
 from grpo_aflow.sweep import rows, study
 from grpo_aflow.sweep.rows import hold, read_job, read_jobs
-from grpo_aflow.types import UserError
+from grpo_aflow.types import Pruned, UserError
 
 optuna = pytest.importorskip("optuna")
 RATE = "+rate=interval(0.0,1.0)"  # on the smallest config that there is, which has no callbacks of its own
@@ -245,3 +245,18 @@ def test_jobs_without_their_sweep_are_left_alone(tmp_path):
     rows.Job(job=0, overrides=("seed=1",), code=0, value=1.0).write(tmp_path)
     with pytest.raises(UserError, match="choose another hydra.sweep.dir"):
         hold(tmp_path, {})
+
+
+def test_a_step_without_a_value_prunes_no_trial(tmp_path):
+    settings = study.Settings(prune_after_trials=2, prune_after_steps=1)
+    search = study.Study(tmp_path, settings, {"rate": optuna.distributions.FloatDistribution(0, 1)})
+    for _ in range(3):
+        number = search.ask().number
+        for step in range(1, 4):
+            study.Trial(tmp_path, number, settings).step(step, 0.1)
+        search.tell(rows.Job(job=number, overrides=()).ended(code=0, value=0.1))
+    trial = study.Trial(tmp_path, search.ask().number, settings)
+    for step, value in enumerate((float("nan"), float("nan"), 0.9), 1):
+        trial.step(step, value)
+    with pytest.raises(Pruned, match="0.0000 is worse"):
+        study.Trial(tmp_path, search.ask().number, settings).step(3, 0.0)

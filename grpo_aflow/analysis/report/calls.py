@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from grpo_aflow.analysis.report.lines import Line, read_lines
+from grpo_aflow.analysis.report.lines import Line, each_line
 from grpo_aflow.analysis.report.views import CallView
 from grpo_aflow.executor.cache import AnswerCache
 from grpo_aflow.types import OperatorCall, UserError
 
 Who = tuple[int, str, int]  # step, task, member
 CACHE = "cache.sqlite"
+STEP, ATTEMPT = re.compile(rb'"step": ?(-?\d+)'), re.compile(rb'"attempt": ?(\d+)')
+SHAPE = {"key": str, "step": int, "task": str, "member": int, "operator": str, "ordinal": list}
 
 
 @dataclass(slots=True)
@@ -43,10 +46,12 @@ class CallBook:
         self._calls, self._cache = calls, cache
 
     @classmethod
-    def open(cls, folder: Path, cache_folder: str | None) -> CallBook:
-        read = read_lines(folder / "ledger.jsonl")
-        cache, told = _cache(Path(cache_folder) if cache_folder else folder)
-        return cls(_by_rollout(read.lines), cache, (*read.notices, *told))
+    def open(cls, folder: Path, cache_folder: str | None, steps: Collection[int]) -> CallBook:
+        """With the calls of these training steps, and of all evaluations."""
+        told: list[str] = []
+        calls = _by_rollout(folder / "ledger.jsonl", steps, told)
+        cache, missing = _cache(Path(cache_folder) if cache_folder else folder)
+        return cls(calls, cache, (*told, *missing))
 
     def of(self, step: int, task_id: str, member: int, trace: Sequence[OperatorCall]) -> Sequence[Sequence[CallView]]:
         """The calls of each entry of a rollout's trace; empty ones where ledger and trace do not fit together."""
@@ -95,22 +100,47 @@ def _cache(folder: Path) -> tuple[AnswerCache | None, Sequence[str]]:
     return cache, () if with_requests else (told,)
 
 
-def _by_rollout(lines: Iterable[Line]) -> dict[Who, list[_Call]]:
-    """The ledger's calls in the order in which they began; attempts of one call are one."""
+def _by_rollout(path: Path, steps: Collection[int], told: list[str]) -> dict[Who, list[_Call]]:
+    """The ledger's calls in the order in which they began; attempts of one call are one. Others are not held."""
     calls: defaultdict[Who, list[_Call]] = defaultdict(list)
     attempts: dict[int, _Call] = {}
-    for line in lines:
+
+    def wanted(raw: bytes) -> bool:
+        if (step := STEP.search(raw)) is not None:
+            return int(step[1]) < 0 or int(step[1]) in steps
+        attempt = ATTEMPT.search(raw)
+        return attempt is None or int(attempt[1]) in attempts
+
+    damaged = 0
+    for line in each_line(path, told, wanted=wanted):
+        attempt = line.get("attempt")
         if line.get("event") == "outcome":
-            if (call := attempts.pop(line.get("attempt", -1), None)) is not None:
+            if isinstance(attempt, int) and (call := attempts.pop(attempt, None)) is not None:
                 call.outcome = line
-        elif "key" in line:
-            mine = calls[line["step"], line["task"], line["member"]]
-            call = _open(mine, line)
-            if line["event"] == "intent":
+        elif _is_call(line):
+            call = _open(calls[line["step"], line["task"], line["member"]], line)
+            if line.get("event") == "intent" and isinstance(attempt, int):
                 call.attempts += 1
                 call.start = line.get("t") if call.start is None else call.start
-                attempts[line["attempt"]] = call
+                attempts[attempt] = call
+        else:
+            damaged += 1
+    if damaged:
+        told.append(f"{path.name}: {damaged} lines lack fields and are left out")
     return calls
+
+
+def _is_call(line: Line) -> bool:
+    """Whether a line of the ledger has what is needed of a call."""
+    return all(isinstance(line.get(name), kind) for name, kind in SHAPE.items()) and _is_hex(line["key"])
+
+
+def _is_hex(key: str) -> bool:
+    try:
+        bytes.fromhex(key)
+    except ValueError:
+        return False
+    return True
 
 
 def _open(mine: list[_Call], line: Line) -> _Call:
@@ -141,7 +171,7 @@ def _parts(calls: list[_Call], trace: Sequence[OperatorCall]) -> list[list[_Call
 def trace_of(line: Line) -> list[OperatorCall]:
     """The trace of a rollout's line; fields of other versions are left out."""
     known = OperatorCall.__dataclass_fields__
-    return [_entry({key: value for key, value in entry.items() if key in known}) for entry in line.get("trace", ())]
+    return [_entry({key: value for key, value in entry.items() if key in known}) for entry in line.get("trace") or ()]
 
 
 def _entry(values: Mapping[str, Any]) -> OperatorCall:

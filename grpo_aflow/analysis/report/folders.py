@@ -61,8 +61,9 @@ def _jobs(rows: Sequence[Path]) -> Found:
             notices.append(f"sweep: {file} cannot be read ({error})")
             continue
         run = Path(row["run"]) if row.get("run") else None
-        if run is not None and not run.is_absolute() and not run.is_dir():
-            run = next((above / run for above in file.resolve().parents if (above / run).is_dir()), run)
+        if run is not None:  # relative to the sweep's folder, so that both may be moved together
+            places = [*file.resolve().parents[1:], Path()]
+            run = next((place / run for place in places if (place / run).is_dir()), run)
         if run is not None and run.is_dir():
             folders.append(run)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from grpo_aflow.analysis.report import graphs
 from grpo_aflow.analysis.report.calls import CallBook
 from grpo_aflow.analysis.report.lines import read_lines
-from grpo_aflow.analysis.report.rollouts import Part, read_parts, thinned, views
+from grpo_aflow.analysis.report.rollouts import Part, left_out, read_parts, views
 from grpo_aflow.analysis.report.tasks import find_prompts, find_tasks
 from grpo_aflow.analysis.report.views import TRAINING, RolloutView, RunView
 from grpo_aflow.evaluation.results import FILE as RESULTS
@@ -31,10 +32,15 @@ def read_run(folder: Path, *, max_rollouts: int, say: Say = lambda text: None) -
     told: list[str] = []
     config, manifest = _said(folder, told)
     metrics = read_lines(folder / "metrics.jsonl")
-    parts = read_parts(folder)
-    calls = CallBook.open(folder, (config.get("executor") or {}).get("cache_folder"))
+    steps = [line for line in metrics.lines if isinstance(line.get("step"), int)]
+    if len(steps) < len(metrics.lines):
+        told.append(f"metrics.jsonl: {len(metrics.lines) - len(steps)} lines have no step and are left out")
+    parts = read_parts(folder, max_rollouts)
+    held = {line["step"] for part in parts for line in part.recorded.rollouts}
+    calls = CallBook.open(folder, (config.get("executor") or {}).get("cache_folder"), held)
+    told += map(left_out, parts)
     try:
-        read = _rollouts(parts, calls, graphs.GraphBook.of_config(config), max_rollouts, told)
+        read = _rollouts(parts, calls, graphs.GraphBook.of_config(config))
         rollouts = list(_telling(read, folder.name, say))
     finally:
         calls.close()
@@ -43,7 +49,7 @@ def read_run(folder: Path, *, max_rollouts: int, say: Say = lambda text: None) -
     shown_prompts = find_prompts(config, found.tasks)
     told += [*metrics.notices, *(text for part in parts for text in part.recorded.notices)]
     told += [
-        *_missing(parts, metrics.lines),
+        *_missing(parts, steps),
         *(calls.notices if rollouts else ()),
         *found.notices,
         *shown_prompts.notices,
@@ -54,7 +60,7 @@ def read_run(folder: Path, *, max_rollouts: int, say: Say = lambda text: None) -
         status=str(manifest.get("status", "unknown")),
         manifest=manifest,
         config=flatten(config),
-        metrics=metrics.lines,
+        metrics=steps,
         evaluations=_evaluations(folder, told),
         systems=systems,
         sheets=shown,
@@ -81,13 +87,9 @@ def _said(folder: Path, told: list[str]) -> tuple[dict[str, Any], dict[str, Any]
     return config, manifest
 
 
-def _rollouts(
-    parts: Sequence[Part], calls: CallBook, book: graphs.GraphBook, most: int, told: list[str]
-) -> Iterator[RolloutView]:
+def _rollouts(parts: Sequence[Part], calls: CallBook, book: graphs.GraphBook) -> Iterator[RolloutView]:
     for part in parts:
-        lines, left_out = thinned(part, most)
-        told.append(left_out)
-        yield from views(part, lines, calls=calls, graphs=book)
+        yield from views(part, calls=calls, graphs=book)
 
 
 def _telling(rollouts: Iterable[RolloutView], name: str, say: Say) -> Iterator[RolloutView]:
@@ -102,11 +104,14 @@ def _telling(rollouts: Iterable[RolloutView], name: str, say: Say) -> Iterator[R
 def _missing(parts: Sequence[Part], metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     """Where the figures of steps speak of more rollouts than there are: the file was cut off."""
     trained = [part for part in parts if part.name == TRAINING]
-    counts = Counter(line.get("step") for part in trained for line in part.recorded.rollouts)
+    counts: Counter[int] = Counter()
+    for part in trained:
+        counts.update(part.recorded.per_step)
+    numbers = {line["step"]: line.get("rollouts/num") for line in metrics}
     lacking = {
-        int(line["step"]): int(line["rollouts/num"]) - counts[line["step"]]
-        for line in metrics
-        if line.get("rollouts/num") and "step" in line
+        step: int(number) - counts[step]
+        for step, number in numbers.items()
+        if isinstance(number, int | float) and math.isfinite(number)
     }
     late = any(line.get("groups/late_used") or line.get("groups/refilled") for line in metrics)
     short = {step: number for step, number in lacking.items() if number > 0}

@@ -25,7 +25,7 @@ def varying_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def settings(configs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Setting]:
-    """The settings among runs, in the order in which they first come; labelled by what varies.
+    """The settings among runs, in the order in which they first come; labelled by what varies, no two alike.
 
     >>> one, other = {"seed": 0, "lora.rank": 8}, {"seed": 1, "lora.rank": 8}
     >>> settings([one, other], ["a", "b"])
@@ -35,9 +35,10 @@ def settings(configs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list
     members: dict[str, list[int]] = {}
     for place, config in enumerate(configs):
         members.setdefault(repr([config.get(key) for key in varying]), []).append(place)
+    labels = [_label(varying, configs[runs[0]], names[runs[0]], len(runs)) for runs in members.values()]
     return [
-        Setting(label=_label(varying, configs[runs[0]], names[runs[0]], len(runs)), runs=tuple(runs))
-        for runs in members.values()
+        Setting(label=label if labels.count(label) == 1 else f"{label}: {names[runs[0]]}", runs=tuple(runs))
+        for label, runs in zip(labels, members.values(), strict=True)
     ]
 
 

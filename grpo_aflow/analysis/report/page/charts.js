@@ -1,15 +1,26 @@
 // Charts: lines with bands, and stacked areas, as SVG. A chart is read by mouse and by the arrow keys.
-const FRAME = { left: 52, right: 12, top: 10, bottom: 26 };
+const FRAME = { left: 52, right: 20, top: 10, bottom: 26 };
 
 // Round values within a range: as few as at least three of them allow.
 function ticks(low, high, count) {
   const least = (high - low) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(least));
   const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((m) => m >= least * 0.999);
-  const made = [];
-  for (let v = Math.ceil(low / step - 1e-9) * step; v <= high + step * 1e-9; v += step)
-    made.push(Math.abs(v) < step * 1e-9 ? 0 : v);
-  return made;
+  const first = Math.ceil(low / step - 1e-9),
+    number = Math.floor(high / step + 1e-9) - first + 1;
+  return Array.from({ length: number }, (_, i) => +((first + i) * step).toPrecision(12));
+}
+
+// The least and the greatest number; a long list is more arguments than Math.min takes.
+function extent(values) {
+  let low = Infinity,
+    high = -Infinity;
+  for (const v of values)
+    if (Number.isFinite(v)) {
+      if (v < low) low = v;
+      if (v > high) high = v;
+    }
+  return [low, high];
 }
 
 // How the values of an axis are written, so that neighbours differ.
@@ -34,10 +45,8 @@ function axis(values, format) {
 
 function range(values, given) {
   if (given) return given;
-  const known = values.filter(Number.isFinite);
-  if (!known.length) return [0, 1];
-  let low = Math.min(...known),
-    high = Math.max(...known);
+  let [low, high] = extent(values);
+  if (low > high) return [0, 1];
   if (low === 0 && high === 0) return [0, 1];
   if (low >= 0 && low < 0.6 * high) low = 0;
   if (high - low < 1e-6 * Math.abs(high)) {
@@ -95,12 +104,13 @@ function stackChart(spec) {
     });
     return { ...layer, low, high: [...sums] };
   });
-  const y = spec.y || [0, Math.max(...sums, 1e-9) * 1.02];
+  const dense = spec.x.length > 150 ? "layer dense" : "layer"; // or the lines between would hide thin layers
+  const y = spec.y || [0, Math.max(extent(sums)[1], 1e-9) * 1.02];
   return plot({ ...spec, y, lines: spec.stack }, [], (frame) =>
     layers.map((layer) => {
       const x = spec.x.length === 1 ? [spec.x[0] - 0.5, spec.x[0] + 0.5] : spec.x;
       const twice = (values) => (spec.x.length === 1 ? [values[0], values[0]] : values);
-      return s("path", { d: area(frame, x, twice(layer.low), twice(layer.high)), fill: layer.colour, class: "layer" });
+      return s("path", { d: area(frame, x, twice(layer.low), twice(layer.high)), fill: layer.colour, class: dense });
     }),
   );
 }
@@ -150,10 +160,8 @@ function plot(spec, values, draw) {
 
 function plotInto(body, spec, values, draw, width) {
   const height = spec.height || Math.round(Math.min(270, Math.max(190, width * 0.44)));
-  const known = spec.x.filter(Number.isFinite),
-    y = range(values, spec.y);
-  let x0 = Math.min(...known),
-    x1 = Math.max(...known);
+  const y = range(values, spec.y);
+  let [x0, x1] = extent(spec.x);
   if (x0 === x1) {
     x0 -= 0.5;
     x1 += 0.5;
@@ -301,7 +309,7 @@ function overlay(name, options = {}) {
           return known.length ? f(known) : NaN;
         });
       const centre = smoothed(across(mean), state.smooth);
-      const line = { label: setting.label, colour: colour(i), values: centre };
+      const line = { label: setting.label, colour: colour(i), values: centre, dash: i >= PALETTE };
       if (own.length === 1) return { ...line, faint: own[0] };
       return {
         ...line,

@@ -39,10 +39,12 @@ function tableCard(table) {
   );
 }
 
-// Dots with their intervals, one a row, on a common scale.
+// Dots with their intervals, one a row, on a common scale. A long name is cut, and whole where it is pointed at.
+const MOST_LETTERS = 40;
 function intervals(rows, title) {
+  const letters = Math.min(MOST_LETTERS, Math.max(...rows.map((row) => row.name.length)));
   const width = 640,
-    left = 150,
+    left = Math.max(150, 7 * letters + 20),
     rowHeight = 30,
     height = rows.length * rowHeight + 30;
   const at = (v) => left + Math.min(1, Math.max(0, v)) * (width - left - 70);
@@ -53,7 +55,12 @@ function intervals(rows, title) {
   const drawn = rows.map((row, i) => {
     const y = 20 + i * rowHeight;
     return [
-      s("text", { x: left - 12, y: y + 4, class: "row-name end" }, row.name),
+      s(
+        "text",
+        { x: left - 12, y: y + 4, class: "row-name end" },
+        row.name.length > MOST_LETTERS ? `${row.name.slice(0, MOST_LETTERS - 1)}…` : row.name,
+        s("title", {}, row.name),
+      ),
       Number.isFinite(row.low) &&
         s("line", { x1: at(row.low), x2: at(row.high), y1: y, y2: y, class: "whisker", stroke: row.colour }),
       Number.isFinite(row.value) && s("circle", { cx: at(row.value), cy: y, r: 5.5, fill: row.colour }),

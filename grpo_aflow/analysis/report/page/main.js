@@ -94,7 +94,9 @@ start().catch((error) => {
     .replaceChildren(
       h("p", {
         class: "loading",
-        text: `This page cannot be drawn: ${error.message}. It needs a browser of 2023 or later.`,
+        text:
+          `This page cannot be drawn: ${error.message}.` +
+          (self.DecompressionStream ? "" : " It needs a browser of 2023 or later."),
       }),
     );
   throw error;

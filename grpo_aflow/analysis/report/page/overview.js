@@ -112,7 +112,9 @@ function tiles(run) {
 // One run: with its 95 % interval and the best reference. Several: a curve a setting, from the least to the greatest seed.
 function heldOut(run) {
   const note = "exact answers on tasks that are not trained on";
-  if (S.runs.length > 1) return heldOutOverlay(note);
+  const seeds = S.settings.some((setting) => setting.runs.length > 1);
+  if (S.runs.length > 1)
+    return heldOutOverlay(seeds ? `${note}; bands are no intervals: from the least to the greatest seed` : note);
   const evaluated = byStep(run);
   if (!evaluated.length) return null;
   const x = evaluated.map((one) => one.step);
@@ -144,7 +146,7 @@ function heldOutOverlay(note) {
       });
     const spread =
       setting.runs.length > 1 ? { low: across((v) => Math.min(...v)), high: across((v) => Math.max(...v)) } : {};
-    return { label: setting.label, colour: colour(i), values: across(mean), ...spread };
+    return { label: setting.label, colour: colour(i), values: across(mean), dash: i >= PALETTE, ...spread };
   });
   const spec = { x, lines, format: "percent", y: [0, 1], label: "held-out accuracy", dots: true };
   return card("Held-out accuracy", note, lineChart(spec));
@@ -217,7 +219,7 @@ function overviewView() {
       trained &&
         card(
           "Mean reward",
-          S.settings.length > 1 || S.runs.length > 1
+          S.settings.some((setting) => setting.runs.length > 1)
             ? "mean over the seeds, and from the least to the greatest"
             : `smoothed over ${state.smooth} steps; every step faint`,
           overlay("reward/mean"),

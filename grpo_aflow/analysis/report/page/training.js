@@ -6,7 +6,7 @@ function tierCard() {
   if (!run.metrics["reward/tier_1.0"]) return null;
   const names = ["1.0", "0.7", "0.4", "0.2", "0.0"];
   const shares = names.map((tier) => series(run, `reward/tier_${tier}`));
-  const graded = run.steps.map((_, i) => shares.reduce((sum, values) => sum + (values[i] || 0), 0));
+  const graded = run.steps.map((_, i) => shares.reduce((sum, values) => sum + values[i], 0)); // NaN: all were masked
   const layers = names.map((tier, i) => ({
     label: `tier ${tier}`,
     colour: `var(--tier-${tier.replace(".0", "").replace(".", "_")})`,
@@ -233,7 +233,7 @@ function smoothing() {
   const slide = h("input", {
     type: "range",
     min: 1,
-    max: 25,
+    max: Math.max(25, 2 * Math.floor(extent(S.runs.map((run) => run.steps.length))[1] / 40) + 1),
     step: 2,
     value: state.smooth,
     id: "smooth",

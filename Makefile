@@ -18,7 +18,7 @@ run: $(STAMP) ## install, then train the tiny policy on two CPU cores and evalua
 	$(BIN)/grpo-aflow-train $$(cat .venv/.run_on)
 
 test: $(STAMP) lint types ## install, then lint, types and all tests
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP) ## the tests that take no models and no long waits
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"

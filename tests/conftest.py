@@ -67,6 +67,8 @@ LONGEST_FILES = (
     "test_executor_faults.py",
     "test_warm_start.py",
     "test_ray.py",
+    "test_vllm_on_ray.py",
+    "test_ray_vllm.py",
     "test_operations.py",
     "test_processes.py",
     "test_automation.py",
@@ -84,6 +86,13 @@ LONGEST_FILES = (
     "test_disk_full.py",
     "test_budget.py",
     "test_workflow_fuzz.py",
+    "test_taken_up.py",
+    "test_gpu_engine.py",
+    "test_notebooks.py",
+    "test_report_page.py",
+    "test_plain_loop.py",
+    "test_planning.py",
+    "test_cli.py",
 )
 
 

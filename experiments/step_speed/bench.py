@@ -3,7 +3,7 @@
     python experiments/step_speed/bench.py             # make bench-step: at most 25 minutes on two CPU cores
     python experiments/step_speed/bench.py --add       # the same once more: its turns are added to those on file
     python experiments/step_speed/bench.py --sweep     # ours at staleness 0 and 1 over the executor's latency
-    python experiments/step_speed/bench.py --model MODEL   # the same for a real model's folder, at staleness 0 and 1
+    python experiments/step_speed/bench.py --model MODEL   # the same for a real model's folder (25 minutes a turn)
     python experiments/step_speed/bench.py --draw      # READMEs and plot from the results on file
 
 W1: a random Qwen2 of 3.5 M parameters, 4 prompts of 768 tokens x 8 completions of 128 tokens, LoRA r16 on q, k, v, o,
@@ -190,8 +190,6 @@ def measure(asked: argparse.Namespace) -> None:
         return
     workload = REAL if asked.model else W1
     chosen = [side for side in CONTENDERS if re.search(asked.only, side.name)]
-    if asked.model:
-        chosen = [side for side in chosen if side.staleness <= 1]
     results = compare(workload, asked.model, asked.rounds, asked.minutes, chosen)
     if asked.only:
         return

@@ -107,12 +107,11 @@ def read_results(path: Path) -> dict[str, Any]:
     """The record of an evaluation's folder, or of its file. Raises UserError that says what is there instead."""
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
-        running = (path / "manifest.json").is_file() and not (path / "evaluation.json").is_file()
-        hint = (
-            "it has not ended: resume it with grpo-aflow-eval resume=" + str(path)
-            if running
-            else ("give the folder of a grpo-aflow-eval run")
-        )
+        hint = "give the folder of a grpo-aflow-eval run"
+        if (path / "checkpoints").is_dir():
+            hint = f"it is a training run: measure its policy with grpo-aflow-eval policy=checkpoint policy.path={path}"
+        elif (path / "manifest.json").is_file() and not (path / "evaluation.json").is_file():
+            hint = f"it has not ended: resume it with grpo-aflow-eval resume={path}"
         raise UserError(f"{path} has no {FILE}; {hint}")
     made = read_object(file, Record, "evaluate again, or restore it from a copy")
     if made["schema"] > SCHEMA:

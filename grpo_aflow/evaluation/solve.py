@@ -15,6 +15,7 @@ from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.rollout.group import EVALUATION, make_rollouter
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.services import check_machine, open_services
+from grpo_aflow.simulation.settings import SimulatedSettings
 from grpo_aflow.types import DOMAINS, Domain, Rollout, Task, UserError
 
 
@@ -40,6 +41,8 @@ async def _solve(config: EvaluateConfig, question: str) -> None:
                 task, step=EVALUATION, index=0, size=1, params=params, version=resolved.version
             )
     show(console, group.rollouts[0])
+    if isinstance(config.executor, SimulatedSettings) and question not in known:
+        console.print("the simulated executor answers the questions of eval alone: for others give executor=openai")
 
 
 def show(console: Console, rollout: Rollout) -> None:
@@ -58,8 +61,9 @@ def show(console: Console, rollout: Rollout) -> None:
         tokens = call.prompt_tokens + call.completion_tokens
         trace.add_row(call.slot, arguments, result, str(call.num_calls), str(tokens), f"{call.cost_usd:.5f}")
     console.print(trace)
-    console.print("answer:", rollout.execution.answer or f"none ({rollout.execution.reason})", markup=False)
     execution = rollout.execution
+    why = f" ({execution.reason})" if execution.reason else ""
+    console.print("answer:", execution.answer or f"none{why}", markup=False)
     console.print(f"cost: {execution.num_calls} calls, {execution.num_tokens} tokens, {execution.cost_usd:.5f} USD")
 
 

@@ -193,3 +193,12 @@ def test_a_baseline_that_cannot_be_paid_is_not_begun(evaluated, tmp_path):
     assert done.returncode == BudgetReached.code
     assert "reached" in done.stderr
     assert "was not begun" not in done.stderr
+
+
+def test_the_table_of_a_training_run_says_how_its_policy_is_measured(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match="has not ended: resume it"):
+        compare_main([str(tmp_path)])
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match=f"training run: .* grpo-aflow-eval policy=checkpoint policy.path={tmp_path}"):
+        compare_main([str(tmp_path)])

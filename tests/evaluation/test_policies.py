@@ -118,6 +118,7 @@ def test_a_damaged_description_is_one_line(tmp_path, text, message):
         adapter_config(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["checkpoint", "fixed"])
 def test_a_path_that_is_not_there_is_told_before_anything_is_opened(policy, tmp_path):
     missing = [

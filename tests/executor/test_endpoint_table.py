@@ -160,6 +160,7 @@ def _page(found: dict[str, list[tuple[Behaviour, Outcome]]]) -> str:
     return text
 
 
+@pytest.mark.slow
 async def test_every_behaviour_has_its_outcome_and_its_price(play: Any) -> None:
     numbered = [(part, row) for part, rows in BEHAVIOURS.items() for row in rows]
     outcomes = [await play(number, row) for number, (_, row) in enumerate(numbered)]

@@ -85,6 +85,7 @@ async def test_a_server_that_is_down_pauses_the_run_until_it_is_up(
     assert "going on" in caplog.text
 
 
+@pytest.mark.slow
 async def test_neither_a_workflows_deadline_nor_a_calls_timeout_counts_the_pause(down: Any) -> None:
     """The pause is longer than both; calls that overlap make the failures that open the breaker."""
     workflow = check_text(TWO_CALLS, domain="math", rules=default_rules()).workflow

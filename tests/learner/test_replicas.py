@@ -27,6 +27,7 @@ def trained(made, pool, steps=2):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", ["plain", "kl", "dropout", "padded", "checkpointing"], ids=lambda case: case.replace(" ", "-")
 )
@@ -72,6 +73,7 @@ def test_replicas_have_the_same_weights_in_the_same_memory_and_gradients_of_thei
         assert torch.equal(mine.logprobs, others.logprobs)
 
 
+@pytest.mark.slow
 def test_scores_under_adapter_reference_and_base_do_not_disturb_a_backward_beside_them(random_base, tmp_path):
     start = learner(random_base)
     start.backward(GROUPS[0])

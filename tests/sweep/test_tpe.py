@@ -45,6 +45,7 @@ def command(monkeypatch, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_search_finds_prunes_and_counts_what_fails(command, tmp_path, capsys):
     code = command(RATE, "+rank=3,4,5,8", "hydra.sweeper.n_trials=20", "hydra.sweeper.seed=1")
     jobs = read_jobs(tmp_path / "sweep")
@@ -68,6 +69,7 @@ def test_a_search_finds_prunes_and_counts_what_fails(command, tmp_path, capsys):
     assert {trial.state.name for trial in states} == {"COMPLETE", "PRUNED"}
 
 
+@pytest.mark.slow
 def test_a_finished_search_is_extended_and_nothing_is_done_again(command, tmp_path):
     asked = []
 

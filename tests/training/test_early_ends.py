@@ -74,6 +74,7 @@ def whole(overrides, tmp_path_factory):
     return only_run(runs)
 
 
+@pytest.mark.slow
 def test_an_evaluation_at_its_cap_is_kept_and_goes_on_with_a_higher_one(overrides, whole, tmp_path):
     cap = read_costs(whole / "ledger.jsonl").total.usd / 2 + 0.00065
     runs = tmp_path / "capped"
@@ -88,6 +89,7 @@ def test_an_evaluation_at_its_cap_is_kept_and_goes_on_with_a_higher_one(override
     check_resumed(finished("eval", [f"resume={folder}", f"{key}=1", f"resume_with=[{key}]"], tmp_path), folder, whole)
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_is_kept(overrides, whole, tmp_path):
     runs = tmp_path / "interrupted"
     slow = "executor.median_latency_s=0.2"
@@ -107,6 +109,7 @@ def test_an_interrupted_evaluation_is_kept(overrides, whole, tmp_path):
     check_resumed(finished("eval", [f"resume={folder}"], tmp_path), folder, whole)
 
 
+@pytest.mark.slow
 def test_an_evaluation_whose_key_is_refused_says_so_and_goes_on(overrides, tmp_path):
     """After some answers; in the server's words; what was answered is not asked for again."""
     broken = True
@@ -131,6 +134,7 @@ def test_an_evaluation_whose_key_is_refused_says_so_and_goes_on(overrides, tmp_p
         assert set(answered(folder).values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_slow_endpoint_masks_and_stops_the_evaluation(overrides, tmp_path):
     """Forty-eight tasks, an answer always later than the timeout: nothing is scored 0, and one line says why."""
 
@@ -166,6 +170,7 @@ def test_a_slow_endpoint_masks_and_stops_the_evaluation(overrides, tmp_path):
     assert {line["status"] for line in rollouts} == {"masked"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "share", "code", "line"),
     [

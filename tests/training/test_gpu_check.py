@@ -14,6 +14,7 @@ from grpo_aflow.training.gpu_check import Step, one_card, run_all
 from grpo_aflow.training.gpu_steps import learner_step
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a card is here")
 def test_without_a_card_it_says_so_and_ends_well():
     command = [sys.executable, "-m", "grpo_aflow.training.gpu_check"]
@@ -35,6 +36,7 @@ def test_what_is_measured_stands_beside_the_estimate():
     )
 
 
+@pytest.mark.slow
 def test_the_learners_half_needs_neither_our_configuration_nor_vllm():
     program = (
         "import sys, grpo_aflow.training.gpu_check; print(sorted({'hydra', 'omegaconf', 'vllm'} & {*sys.modules}))"
@@ -61,6 +63,7 @@ def test_operations_of_a_step_by_hand():
     assert step_flops(SHAPE, load) == 2 * (maps + head) + 3 * attention
 
 
+@pytest.mark.slow
 def test_a_step_that_crashes_or_hangs_is_reported_and_the_next_one_runs(capsys):
     scripts = {
         "good": "print('fine')",

@@ -123,7 +123,7 @@ def table(results: Results) -> str:
 def missing(results: Results) -> str:
     """The sides that were not measured, if there are any."""
     names = [side.name for side in CONTENDERS if side.name not in results["sides"]]
-    return f"\n\nNot measured yet: {'; '.join(names)}." if names else ""
+    return f"\n\nNot in this call: {'; '.join(names)}." if names else ""
 
 
 def split(results: Results) -> str:

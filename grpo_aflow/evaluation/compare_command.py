@@ -19,7 +19,7 @@ from grpo_aflow.types import UserError
 
 WIDTH = 160  # of the tables where no terminal says its own
 MOST_KEYS = 4  # that are named
-SAME = (
+WITHOUT_EFFECT = (
     "executor.base_url", "executor.api_key_env", "executor.concurrency", "executor.cache", "executor.max_usd",
     "executor.max_total_tokens", "executor.max_step_tokens", "executor.max_masked_share", "executor.retries",
     "executor.backoff_s", "executor.max_backoff_s", "executor.requests_per_minute", "executor.tokens_per_minute",
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     records = {path: read_results(path) for path in arguments.results}
     joined = join(records, policies_only=arguments.policies)
-    for note in otherwise(records):
+    for note in config_differences(records):
         print(f"note: {note}", file=sys.stderr)
     console = Console(highlight=False, soft_wrap=True, markup=True)
     if not console.is_terminal:
@@ -77,13 +77,15 @@ def join(records: Mapping[Path, Mapping[str, Any]], *, policies_only: bool) -> d
     return {**first, "systems": with_pareto(systems), "scores": scores, "comparisons": finite(compared)}
 
 
-def otherwise(records: Mapping[Path, Mapping[str, Any]]) -> list[str]:
+def config_differences(records: Mapping[Path, Mapping[str, Any]]) -> list[str]:
     """Which evaluations were made with another executor, seed or eval than the first, in words."""
     [(first_path, first), *others] = records.items()
     ours, told = flatten(first.get("config") or {}), []
     for path, other in others:
         theirs = flatten(other.get("config") or {})
-        keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key) and not key.startswith(SAME)]
+        keys = [
+            key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key) and not key.startswith(WITHOUT_EFFECT)
+        ]
         named = ", ".join(f"{key} ({theirs.get(key)}, there {ours.get(key)})" for key in keys[:MOST_KEYS])
         more = f" and {len(keys) - MOST_KEYS} more" if len(keys) > MOST_KEYS else ""
         if keys:

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from commands import Command, finished
+from installed import NEEDS_RAY
 from run_cases import SMALL, in_runs, metrics_of, only_run
 from safetensors.torch import load_file
 
@@ -18,7 +19,7 @@ from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.sandbox import launcher as launching
 from grpo_aflow.types import InfrastructureError, UserError
 
-pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install -e '.[ray]'")
+pytestmark = NEEDS_RAY
 SHARES = ("cluster.engine_cpus=0.25", "cluster.rank_cpus=0.25", "cluster.worker_cpus=0.25")
 RAY = ("cluster=ray", "cluster.num_ranks=2", "cluster.num_workers=2", *SHARES)
 # Ranks add their sums in the order of arrival, and Adam makes a step of the learning rate of any sum, however small: at

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from installed import NEEDS_RAY
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.protocols import PreparedModel
 from grpo_aflow.types import InfrastructureError, UserError
 
-ray = pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install -e '.[ray]'")
+pytestmark = NEEDS_RAY
 
 
 class Method:
@@ -64,16 +65,20 @@ async def test_one_that_never_comes_up(come_up):
 
 
 async def test_one_that_dies(come_up):
+    from ray.exceptions import RayActorError
+
     async def die():
-        raise ray.exceptions.RayActorError
+        raise RayActorError
 
     with pytest.raises(InfrastructureError, match=r"engine 3 died while it started \(.*CUDA out of memory\)"):
         await come_up(die)
 
 
 async def test_one_that_refuses_is_quoted_with_its_node(come_up):
+    from ray.exceptions import RayTaskError
+
     async def refuse():
-        raise ray.exceptions.RayTaskError("start", "", InfrastructureError("sandbox=sandlock does not hold here"))
+        raise RayTaskError("start", "", InfrastructureError("sandbox=sandlock does not hold here"))
 
     with pytest.raises(InfrastructureError, match=r"engine 3 on 10\.0\.0\.7: sandbox=sandlock does not hold here"):
         await come_up(refuse)

@@ -1,14 +1,13 @@
 """Whole training steps with vLLM's engines and two learner ranks, each a process that Ray places."""
 
 import pytest
+from installed import NEEDS_RAY, NEEDS_VLLM
 from run_cases import SMALL, only_run
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.run.files import read_jsonl
 
-pytestmark = pytest.mark.slow
-pytest.importorskip("vllm", reason="vLLM is not installed")
-pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install -e '.[ray]'")
+pytestmark = [pytest.mark.slow, NEEDS_VLLM, NEEDS_RAY]
 
 SHARES = ("cluster.engine_cpus=0.25", "cluster.rank_cpus=0.25")
 NUM_ENGINES = 1  # of two, `tests/sampler/test_vllm_on_ray.py` shows that they serve the same

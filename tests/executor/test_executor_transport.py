@@ -179,13 +179,14 @@ async def test_a_rate_limit_is_waited_for_by_all_and_the_runs_clock_stands_still
     settings: Settings, ask: Any, tmp_path: Path
 ) -> None:
     """Thirty calls, no retries, and an endpoint that says no for longer than any retry would have lasted."""
-    until = time.monotonic() + 0.8
-    requests = 0
+    until, requests = 0.0, 0
 
     async def limited(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal requests
+        nonlocal requests, until
         head = await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]))
+        if not requests:
+            until = time.monotonic() + 0.8
         requests += 1
         left_s = until - time.monotonic()
         no = http(429, {"error": {"message": f"Rate limit reached. Please try again in {left_s:.3f}s."}})

@@ -5,6 +5,7 @@ import struct
 import threading
 
 import pytest
+from installed import NEEDS_WANDB
 
 from grpo_aflow.config.composing import compose, plain_compose, with_defaults
 from grpo_aflow.run.background import Log, Logs
@@ -12,7 +13,7 @@ from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.loggers import COLUMNS, REPORT, WANDB_RUN
 from grpo_aflow.types import BudgetReached, UserError
 
-wandb = pytest.importorskip("wandb")
+pytestmark = NEEDS_WANDB
 
 
 @pytest.fixture
@@ -45,6 +46,7 @@ def values(items):
 
 
 def all_records(run):
+    import wandb
     from wandb.proto import wandb_internal_pb2
 
     wandb.teardown()  # its own process writes the files

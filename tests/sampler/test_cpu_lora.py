@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
+from installed import NEEDS_VLLM
 
-pytest.importorskip("vllm")
+if TYPE_CHECKING:
+    from grpo_aflow.sampler.cpu_lora import GroupedLora
 
-from grpo_aflow.sampler.cpu_lora import GroupedLora, grouped
+pytestmark = NEEDS_VLLM
 
 
 def kernels(indices: list[int]) -> GroupedLora:
+    from grpo_aflow.sampler.cpu_lora import GroupedLora, grouped
+
     lora = GroupedLora(64, 64, "cpu")
     lora._token_lora_indices[: len(indices)] = torch.tensor(indices)
     lora.indices_len[0] = len(indices)
@@ -35,6 +41,8 @@ def test_each_row_gets_its_own_adapter_and_no_other(indices: list[int]) -> None:
 
 
 def test_groups() -> None:
+    from grpo_aflow.sampler.cpu_lora import grouped
+
     assert [(slot, rows.tolist()) for slot, rows in grouped(torch.tensor([1, 1, -1, 0])) if rows is not None] == [
         (0, [3]),
         (1, [0, 1]),

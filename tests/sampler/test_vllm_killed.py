@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from installed import NEEDS_VLLM
 
 from grpo_aflow.run.watchdog import descendants, identity, mapped_segments
 
-pytestmark = pytest.mark.slow
-pytest.importorskip("vllm", reason="vLLM is not installed")
+pytestmark = [pytest.mark.slow, NEEDS_VLLM]
 
 RUN = """
 import asyncio, sys

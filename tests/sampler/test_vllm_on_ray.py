@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from installed import NEEDS_RAY, NEEDS_VLLM
 from sampler_cases import MESSAGES, draw
 
 from grpo_aflow.cluster import ray_placement
@@ -17,9 +18,7 @@ from grpo_aflow.run.watchdog import Watchdog
 from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.types import Adapter
 
-pytestmark = pytest.mark.slow
-pytest.importorskip("vllm", reason="vLLM is not installed")
-pytest.importorskip("ray", reason="cluster=ray needs Ray: pip install -e '.[ray]'")
+pytestmark = [pytest.mark.slow, NEEDS_VLLM, NEEDS_RAY]
 
 OVERRIDES = (
     "sampler=vllm",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from installed import NEEDS_VLLM
 from sampler_cases import MESSAGES, PLAIN, draw
 
 from grpo_aflow.learner.log_prob_check import LogProbCheck, Scored
@@ -23,8 +24,7 @@ from grpo_aflow.sampler.settings import AdapterLimits
 from grpo_aflow.sampler.tokenizer import ChatTokenizer
 from grpo_aflow.types import BASE, Adapter, InfrastructureError, SamplingParams, SelfTestFailed, UserError
 
-pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
-pytest.importorskip("vllm", reason="vLLM is not installed")
+pytestmark = [pytest.mark.slow, NEEDS_VLLM, pytest.mark.asyncio(loop_scope="module")]
 
 SETTINGS = Vllm(
     temperature=1.0,

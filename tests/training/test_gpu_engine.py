@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
+from installed import NEEDS_VLLM
 
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.memory.plan import Load
 from grpo_aflow.learner.memory.shapes import ModelShape
 from grpo_aflow.training.gpu_engine import engine_and_learner
 
-pytestmark = pytest.mark.slow
-pytest.importorskip("vllm", reason="vLLM is not installed")
+pytestmark = [pytest.mark.slow, NEEDS_VLLM]
 
 SHAPE = ModelShape(
     num_layers=2,

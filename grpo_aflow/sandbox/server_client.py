@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import IO
@@ -94,7 +95,7 @@ class Reply:
 
 
 class ServerClient:
-    """One fork server. Serves one call at a time; not thread-safe."""
+    """One fork server. Serves one call at a time; `close` may come from another thread and ends a call under way."""
 
     def __init__(self, spec: ServerSpec) -> None:
         self.spec = spec
@@ -102,6 +103,7 @@ class ServerClient:
         self._control: socket.socket | None = None
         self._base: Path | None = None
         self._log: IO[bytes] | None = None  # has no name: nothing of it outlives this process
+        self._lock = threading.RLock()  # held while the server is started, called or closed
         self._in_call = False  # stays set when a call was left half-way, by an interrupt for example
 
     @property
@@ -111,6 +113,10 @@ class ServerClient:
 
     def start(self) -> None:
         """Start the server and wait until it has preloaded its libraries. Raises ServerDied with the reason."""
+        with self._lock:
+            self._start()
+
+    def _start(self) -> None:
         self.close()
         self._in_call = False
         try:
@@ -171,6 +177,10 @@ class ServerClient:
         Generated code gets `cpu_s` of processor time, within `wall_s`. The roles are "program" alone, or "candidate"
         and "checker".
         """
+        with self._lock:
+            return self._call(requests, cpu_s, wall_s, max_bytes)
+
+    def _call(self, requests: dict[Role, RoleRequest], cpu_s: float, wall_s: float, max_bytes: int) -> Reply:
         control = self._control
         if control is None or self._process is None or self._process.poll() is not None:
             raise CallNotBegun("it does not run")
@@ -203,9 +213,19 @@ class ServerClient:
         return Reply(frame=frame, ended={end.role: end for end in report.ended})
 
     def close(self) -> None:
-        """End the server with everything it runs, and remove its folder."""
+        """End the server with everything it runs, and remove its folder; a call in another thread gets ServerDied."""
+        control = self._control
+        if control is not None:
+            with contextlib.suppress(OSError):
+                # Both sides read the end of their input: the server ends its children and itself, the call its wait.
+                # A socket that is closed under a poll is never heard of again.
+                control.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         if self._control is not None:
-            self._control.close()  # the server reads the end of its input, ends its children and itself
+            self._control.close()
             self._control = None
         if self._process is not None:
             try:

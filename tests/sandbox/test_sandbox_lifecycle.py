@@ -43,9 +43,29 @@ def wait_until_gone(processes: list[psutil.Process], seconds: float = 20.0) -> l
     return psutil.wait_procs(processes, timeout=seconds)[1]
 
 
+def processor_s(processes: list[psutil.Process]) -> float:
+    return sum(process.cpu_times().user for process in processes)
+
+
 def test_it_is_a_code_runner(pool: SandboxPool) -> None:
     assert isinstance(pool, CodeRunner)
     assert pool.name == "sandlock"
+
+
+def test_closing_ends_a_call_that_is_under_way() -> None:
+    """As of a run that is interrupted: nobody waits for the program, and the thread that did is free again."""
+    pool = Sandlock(**LIGHT).open()
+    with ThreadPoolExecutor() as threads:
+        [launcher] = (server.launcher_pid for server in pool._programs)
+        assert launcher is not None
+        before_s = processor_s(family(launcher))
+        under_way = threads.submit(pool.run, "while True: pass", timeout_s=600)
+        while processor_s(running := family(launcher)) < before_s + 0.2:  # it runs
+            time.sleep(0.01)
+        pool.close()
+        result = under_way.result(timeout=60)
+    assert (result.status, result.error) == (CodeStatus.INFRASTRUCTURE, "the sandbox is closed")
+    assert wait_until_gone(running) == []
 
 
 def test_a_dead_server_is_replaced_and_the_call_repeated(pool: SandboxPool) -> None:

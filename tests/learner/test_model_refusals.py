@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from learner_cases import spec
 from model_cases import PRETRAINED, TINY, cut, prepare
 
 from grpo_aflow.learner.model_folder import check_config
+from grpo_aflow.learner.policy.adapter import attach
 from grpo_aflow.learner.policy.base import load_base
 from grpo_aflow.learner.settings import Packing
 from grpo_aflow.learner.warmstart import NoWarmStart
@@ -192,12 +194,16 @@ TINY_SHAPE = {
 }
 
 
-def _saved(folder, name, **options):
+def _made(name, **options):
     """A model of an architecture, tiny and with random weights."""
     import transformers
 
     config = getattr(transformers, f"{name}Config")(**TINY_SHAPE, **options)
-    getattr(transformers, f"{name}ForCausalLM")(config).save_pretrained(folder)
+    return getattr(transformers, f"{name}ForCausalLM")(config)
+
+
+def _saved(folder, name, **options):
+    _made(name, **options).save_pretrained(folder)
     return folder
 
 
@@ -216,3 +222,8 @@ def test_an_attention_that_is_no_plain_softmax_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match=r"cannot load .*: GptOssForCausalLM does not .*; choose another") as refused:
         load_base(folder, device="cpu", dtype="float32", packing=Packing.padded)
     assert "\n" not in str(refused.value)
+
+
+def test_layers_that_peft_leaves_alone_are_one_clear_line():
+    with pytest.raises(UserError, match=r"^lora.target_modules: .*'out_proj' is incompatible .*; name other.*$"):
+        attach(_made("FalconH1"), spec(target_modules=["q_proj", "out_proj"]), seed=0)

@@ -110,7 +110,7 @@ async def run_loop(training: Training, interrupt: Interrupt, stepped: Stepped = 
             training.refuse_outage(step, groups)
             with timeline.busy("learner"):
                 stats = await worker.step(schedule.learning_rate_at(step))
-            training.publisher.check_trained(stats)
+            training.publisher.check_trained(stats, training.sampling(step))
             await pipeline.drop_late(worker.version)
             await training.turns.sampler()
             published = await training.publisher.publish(training.learned_in(step))

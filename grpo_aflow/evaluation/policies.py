@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.evaluation.baseline_workflows import random_workflow
 from grpo_aflow.learner.lora import plain_layers
-from grpo_aflow.learner.model_folder import BASE_FILE, adapted_layers, content_id, kept_base
+from grpo_aflow.learner.model_folder import adapted_layers, is_base_of, kept_base
 from grpo_aflow.learner.storage.checkpoints import newest_adapter
 from grpo_aflow.protocols import Policy, ServedModel
 from grpo_aflow.rollout.policies import FixedPolicy, sampled
@@ -175,13 +175,6 @@ class LoraDescription:
     target_modules: str | list[str]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BaseDescription:
-    """What our adapters say of their base."""
-
-    sha256: str
-
-
 def adapter_config(folder: Path) -> dict[str, Any]:
     """PEFT's description of an adapter; UserError when it is damaged or of another kind."""
     return read_object(
@@ -195,10 +188,8 @@ def check_base(folder: Path, trained_on: str | None, base: Path, name: str) -> N
     Bases are compared by content where the adapter says of which it is (ours do), else by name. trained_on: what the
     adapter calls its base; name: what this config calls its own.
     """
-    if (folder / BASE_FILE).is_file():
-        described = read_object(folder / BASE_FILE, BaseDescription, "give another checkpoint")
-        same = described["sha256"] == content_id(base)
-    else:
+    same = is_base_of(base, folder)
+    if same is None:
         same = not trained_on or trained_on == name or Path(trained_on).resolve() == base.resolve()
     if not same:
         raise UserError(

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_aflow.learner.lora import ALL_LINEAR, LoraSpec
+from grpo_aflow.run.files import read_object
 from grpo_aflow.run.weights import check_safetensors
 from grpo_aflow.types import UserError
 
@@ -23,6 +25,8 @@ CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 CONTENT = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # of the files that are downloaded
+UNSCALED = "original_max_position_embeddings"
+CHANGING_ROPES = ("dynamic", "longrope")
 BASE_FILE = "base_model.json"  # beside an adapter: the `content_id` of the base that it was trained on
 BASE_FOLDER = "base_model"  # in a run folder: the base itself, where it is one that was never published
 
@@ -86,6 +90,21 @@ def kept_base(adapter: Path) -> Path | None:
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseDescription:
+    """What our adapters say of their base."""
+
+    sha256: str
+
+
+def is_base_of(base: Path, adapter: Path) -> bool | None:
+    """Whether the adapter was trained on a base of this content; None: it does not say. UserError for a damaged one."""
+    if not (adapter / BASE_FILE).is_file():
+        return None
+    described = read_object(adapter / BASE_FILE, BaseDescription, "give another checkpoint")
+    return bool(described["sha256"] == content_id(base))
+
+
 def check_folder(folder: Path, max_model_len: int, dtype: str) -> None:
     """Refuse a folder whose configuration does not fit the settings, or whose weights are missing or not whole."""
     check_config(folder, max_model_len, dtype)
@@ -97,6 +116,9 @@ def check_folder(folder: Path, max_model_len: int, dtype: str) -> None:
 
 def check_config(folder: Path, max_model_len: int, dtype: str) -> None:
     """Refuse a model whose context is too short, or whose numbers `dtype` cannot hold. Raises UserError.
+
+    Where rotary factors change with a sequence's length, every key depends on what comes after it: the sampler, which
+    keeps keys, and the learner, which shares a prompt's, would each mean another model.
 
     fp16 ends at 65,504 and bf16 at 3.4e38: what was trained in bf16 was free to grow beyond fp16, and Qwen2.5's
     residual stream does. The logits are then NaN, or an overflow shows hours later.
@@ -113,6 +135,14 @@ def check_config(folder: Path, max_model_len: int, dtype: str) -> None:
         raise UserError(
             f"model.max_model_len={max_model_len} is {max_model_len - context} tokens more than the context of "
             f"{folder}, {context}: set model.max_model_len={context}"
+        )
+    rope = config.get("rope_parameters") or scaled or {}
+    kind = rope.get("rope_type") or rope.get("type")
+    unscaled = rope.get(UNSCALED) or config.get(UNSCALED) or context
+    if kind in CHANGING_ROPES and isinstance(unscaled, int) and max_model_len > unscaled:
+        raise UserError(
+            f"model.max_model_len={max_model_len}: beyond {unscaled} tokens {folder} changes its rotary factors with "
+            f"the length ({kind}), which sampler and learner cannot do alike: set model.max_model_len={unscaled}"
         )
 
 

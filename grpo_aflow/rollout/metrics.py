@@ -16,7 +16,8 @@ TOO_FEW_CALLS = "E406"  # the workflow language's code for a path with too few o
 
 
 def summarise(groups: Sequence[RolloutGroup], *, version: int) -> dict[str, float]:
-    """Figures of a step's rollouts. Masked rollouts count in `groups/masked` and `rollouts/masked` and nowhere else.
+    """Figures of a step's rollouts. Masked rollouts count in `groups/masked` and `rollouts/masked`, in lengths, ages,
+    statuses and costs, and nowhere else.
 
     version: the learner's version before the step, from which staleness is counted.
     """

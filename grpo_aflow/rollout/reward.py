@@ -17,7 +17,7 @@ from typing import Protocol, SupportsFloat, runtime_checkable
 
 from grpo_aflow.protocols import Rubric
 from grpo_aflow.tasks.graders.tiers import Tiers
-from grpo_aflow.types import TIERS, Grade, Rollout, RolloutStatus, UserError
+from grpo_aflow.types import TIERS, Execution, Grade, Rollout, RolloutStatus, UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,22 +82,23 @@ def tiers_of(rubric: Rubric) -> Tiers | None:
 def score(rubric: Rubric, rollouts: Sequence[Rollout]) -> tuple[Rollout, ...]:
     """The rollouts of one group with `reward` and `reward_terms` filled in.
 
-    cost term of rollout i: (c_i - mean c) / max c over the group's unmasked rollouts, c in USD (in tokens where the
-    executor is free), so it lies in [-1, 1] and sums to about 0.
+    cost term of rollout i: (c_i - mean c) / max c over the group's unmasked rollouts that were run, c in USD (in tokens
+    where the executor is free), so it lies in [-1, 1] and sums to about 0. It is 0 for a rollout without a valid
+    workflow, which cost nothing because it did nothing: to save what others spend on a hard task must not pay.
     """
-    costs = [_cost(rollout) for rollout in rollouts]
-    counted = [c for c, rollout in zip(costs, rollouts, strict=True) if rollout.status != RolloutStatus.MASKED]
+    counted = [_cost(r.execution) for r in rollouts if r.execution is not None and r.status != RolloutStatus.MASKED]
     mean = math.fsum(counted) / len(counted) if counted else 0.0
     highest = max(counted, default=0.0)
     scored = []
-    for rollout, cost in zip(rollouts, costs, strict=True):
+    for rollout in rollouts:
         if rollout.status == RolloutStatus.MASKED:
             scored.append(dataclasses.replace(rollout, reward=math.nan, reward_terms={}))
             continue
         base = base_reward(rubric, rollout.grade) if rollout.grade is not None else _ungraded(rubric, rollout)
         if rollout.repairs:
             base = min(base, rubric.repaired_cap)
-        relative = (cost - mean) / highest if highest > 0 else 0.0
+        spent = mean if rollout.execution is None else _cost(rollout.execution)
+        relative = (spent - mean) / highest if highest > 0 else 0.0
         terms = {"base": base, "cost": relative}
         scored.append(dataclasses.replace(rollout, reward=base - rubric.cost_weight * relative, reward_terms=terms))
     return tuple(scored)
@@ -132,7 +133,5 @@ def check_rubric(rubric: Rubric) -> None:
         base_reward(rubric, Grade(exact=tier == 1.0, score=tier, tier=tier, rule="check"))
 
 
-def _cost(rollout: Rollout) -> float:
-    if rollout.execution is None:
-        return 0.0
-    return rollout.execution.cost_usd or rollout.execution.num_tokens * 1e-9
+def _cost(execution: Execution) -> float:
+    return execution.cost_usd or execution.num_tokens * 1e-9

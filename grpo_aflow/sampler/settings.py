@@ -24,6 +24,7 @@ CARD_OVERHEAD = 2 << 30  # of an engine on a card besides weights and KV cache: 
 # Of vLLM's fp32 products on a card (LoRA's low-rank results, the head where it is in fp32): no TF32.
 FLOAT32_PRODUCTS = "highest"
 CPU_LORA_SWITCH = "GRPO_AFLOW_CPU_LORA"  # set in the engine's environment on the CPU; see `cpu_platform`
+LEAST_TEMPERATURE = 0.01  # vLLM raises what is below it, 0 apart, and says so in a log line alone
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for max_lora_rank
 
 
@@ -133,6 +134,12 @@ class VllmSettings(Sampling):
 
     def __post_init__(self) -> None:
         super(VllmSettings, self).__post_init__()
+        for name in ("temperature", "final_temperature"):
+            if 0 < getattr(self, name) < LEAST_TEMPERATURE:
+                raise ValueError(
+                    f"{name} must be 0 or at least {LEAST_TEMPERATURE}, below which vLLM draws at "
+                    f"{LEAST_TEMPERATURE}; got {getattr(self, name)}"
+                )
         if self.kv_cache_gb is not None and not self.kv_cache_gb > 0:
             raise ValueError(f"kv_cache_gb must be positive or null; got {self.kv_cache_gb}")
         if not 0 < self.gpu_memory_utilization < 1:

@@ -181,7 +181,7 @@ async def _one_step(
             None,
         )
         stats = await worker.step(LEARNING_RATE)
-        publisher.check_trained(stats)
+        publisher.check_trained(stats, _sampling(load.completion_tokens))
         checked = await publisher.publish()
     finally:
         store.close()
@@ -228,10 +228,13 @@ def _engine_settings(served: ServedWeights, load: Load, *, tensor_parallel_size:
 
 async def _draw(sampler: Sampler, prompt: tuple[int, ...], load: Load, *, max_tokens: int) -> list[Completion]:
     """A group's completions under version 0, in the order of its members."""
-    params = SamplingParams(temperature=1.0, top_p=1.0, top_k=0, max_tokens=max_tokens)
-    seeds = tuple(range(load.group_size))
+    params, seeds = _sampling(max_tokens), tuple(range(load.group_size))
     drawn = dict([one async for one in sampler.sample(prompt, seeds=seeds, params=params, version=0)])
     return [drawn[member] for member in seeds]
+
+
+def _sampling(max_tokens: int) -> SamplingParams:
+    return SamplingParams(temperature=1.0, top_p=1.0, top_k=0, max_tokens=max_tokens)
 
 
 async def _apart(worker: LocalWorker, prompt: tuple[int, ...], completions: Sequence[Completion]) -> list[float]:

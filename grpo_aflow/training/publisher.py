@@ -20,7 +20,7 @@ from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.learner.worker import LearnerWorker
 from grpo_aflow.protocols import PreparedModel, Sampler
 from grpo_aflow.run.timing import Timeline
-from grpo_aflow.types import Adapter, InfrastructureError, SelfTestFailed
+from grpo_aflow.types import Adapter, InfrastructureError, SamplingParams, SelfTestFailed
 
 CHECK_TOKENS = 256  # of the probe, at every publish
 ARITHMETIC = "arithmetic"  # beside the figures that were measured of it
@@ -110,13 +110,18 @@ class Publisher:
         await self._retire()
         return figures
 
-    def check_trained(self, stats: Mapping[str, float]) -> None:
+    def check_trained(self, stats: Mapping[str, float], drawn: SamplingParams) -> None:
         """The free check behind it: the sampler's and the learner's log-probabilities of every token just trained on.
 
         Only where every completion was sampled from the version that learned from it (staleness 0). In fp32 the
         largest difference must stay within the measured tolerance; in lower precision, where single tokens differ
         widely, the mean must stay within four times that of the first step (or the check's floor). It sees what a probe
         cannot: a stale KV cache, or a sequence that mixes versions. Raises SelfTestFailed with both numbers.
+
+        drawn: how the completions were. The tolerance is measured at temperature 1; below it logits, and with them
+        what they differ by, are as much larger. Where top-p cuts the distribution, a token at its edge may be inside
+        for one and outside for the other, by rounding alone, which moves all others' by its probability: then, too,
+        single tokens say nothing and the mean is held against the tolerance.
         """
         if self._max_staleness > 0 or "mismatch/max_abs_logp" not in stats:
             return
@@ -126,6 +131,10 @@ class Publisher:
         if not self._check.in_full_precision:
             name, floor = "mismatch/mean_abs_logp", FLOOR[self._check.dtype]
             limit = self._trained_limit = self._trained_limit or max(floor, FACTOR * stats[name])
+        elif drawn.top_p < 1:
+            name = "mismatch/mean_abs_logp"
+        else:
+            limit /= min(1.0, drawn.temperature)
         if not stats[name] <= limit:
             raise SelfTestFailed(
                 f"what was sampled is not what the learner holds: {name} = {stats[name]:.2e} over the step's tokens, "

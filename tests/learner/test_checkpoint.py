@@ -30,6 +30,7 @@ def test_round_trip(trained, random_base, tmp_path):
     assert trained.step(1e-3)["update/grad_norm"] == resumed.step(1e-3)["update/grad_norm"]
     assert all(map(torch.equal, trained.policy.parameters.values(), resumed.policy.parameters.values()))
     assert [path.name for path in folder.parent.iterdir()] == ["step_000020"]
+    assert folder.stat().st_mode == folder.parent.stat().st_mode  # others may read it where they may read the run
 
 
 def test_the_adapter_inside_is_plain_peft(trained, tmp_path):

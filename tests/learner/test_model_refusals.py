@@ -3,11 +3,17 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from learner_cases import spec
 from model_cases import PRETRAINED, TINY, cut, prepare
 
+from grpo_aflow.learner.model_folder import check_config
+from grpo_aflow.learner.policy.adapter import attach
+from grpo_aflow.learner.policy.base import load_base
+from grpo_aflow.learner.settings import Packing
 from grpo_aflow.learner.warmstart import NoWarmStart
 from grpo_aflow.types import Task, UserError
 
@@ -158,3 +164,66 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_line(tmp_path, monkeypatch):
 def test_values_out_of_range_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(TINY, **changes)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        # As Phi-4-mini's folder has it, and as transformers 5 writes it.
+        {"rope_scaling": {"type": "longrope"}, "original_max_position_embeddings": 64},
+        {"rope_parameters": {"rope_type": "longrope", "original_max_position_embeddings": 64}},
+        {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}, "max_position_embeddings": 64},
+    ],
+)
+def test_a_context_in_which_rotary_factors_change_is_refused(tmp_path, config):
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 128} | config))
+    check_config(tmp_path, 64, "float32")
+    with pytest.raises(UserError, match=r"max_model_len=65: beyond 64 tokens .* set model.max_model_len=64$"):
+        check_config(tmp_path, 65, "float32")
+
+
+TINY_SHAPE = {
+    "vocab_size": 32,
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "pad_token_id": 0,
+}
+
+
+def _made(name, **options):
+    """A model of an architecture, tiny and with random weights."""
+    import transformers
+
+    config = getattr(transformers, f"{name}Config")(**TINY_SHAPE, **options)
+    return getattr(transformers, f"{name}ForCausalLM")(config)
+
+
+def _saved(folder, name, **options):
+    _made(name, **options).save_pretrained(folder)
+    return folder
+
+
+def test_a_window_over_all_layers_takes_padded_rows(tmp_path):
+    """Mistral's and Phi-3's configurations name it once, and no type of any layer."""
+    load = partial(load_base, device="cpu", dtype="float32")
+    windowed = _saved(tmp_path / "windowed", "Mistral", sliding_window=4)
+    with pytest.raises(UserError, match="has sliding_attention layers: set learner.packing=padded"):
+        load(windowed, packing=Packing.shared_prefix)
+    load(windowed, packing=Packing.padded)
+    load(_saved(tmp_path / "whole", "Mistral", sliding_window=None), packing=Packing.shared_prefix)
+
+
+def test_an_attention_that_is_no_plain_softmax_is_one_clear_line(tmp_path):
+    folder = _saved(tmp_path, "GptOss", num_local_experts=1, num_experts_per_tok=1)
+    with pytest.raises(UserError, match=r"cannot load .*: GptOssForCausalLM does not .*; choose another") as refused:
+        load_base(folder, device="cpu", dtype="float32", packing=Packing.padded)
+    assert "\n" not in str(refused.value)
+
+
+def test_layers_that_peft_leaves_alone_are_one_clear_line():
+    with pytest.raises(UserError, match=r"^lora.target_modules: .*'out_proj' is incompatible .*; name other.*$"):
+        attach(_made("FalconH1"), spec(target_modules=["q_proj", "out_proj"]), seed=0)

@@ -37,6 +37,15 @@ def test_cost_term_is_relative_to_the_group():
     assert [r.reward for r in scored[:2]] == pytest.approx([1 + 0.1 / 3, 1 - 0.1 / 3])
 
 
+def test_no_workflow_at_all_is_no_way_to_save():
+    """Of four that all fail the two that did nothing would have been the best."""
+    rubric = dataclasses.replace(RUBRIC, cost_weight=0.1)
+    none = [rollout(status=status) for status in (RolloutStatus.INVALID, RolloutStatus.TRUNCATED)]
+    scored = score(rubric, [rollout(0.0, cost=0.01), rollout(0.0, cost=0.01), *none])
+    assert [r.reward for r in scored] == [0.0] * 4
+    assert [r.reward_terms["cost"] for r in scored] == [0.0] * 4
+
+
 def test_other_rubrics():
     grade = Grade(exact=False, score=0.6, tier=0.4, rule="f1>=0.5")
     values = {"repaired_cap": 0.7, "invalid": 0.0, "cost_weight": 0.0, "permuted": False}

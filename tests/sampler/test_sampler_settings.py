@@ -67,3 +67,12 @@ def test_the_yaml_gives_every_field_of_its_class(option, of):
     assert values.pop("_target_") == f"grpo_aflow.sampler.opening.{of.__name__}"
     assert set(values) == {field.name for field in fields(of)}
     of(**values)
+
+
+@pytest.mark.parametrize("name", ["temperature", "final_temperature"])
+def test_a_temperature_that_vllm_would_raise_is_refused(name):
+    values = yaml.safe_load((CONF / "vllm.yaml").read_text())
+    del values["_target_"]
+    assert getattr(Vllm(**values | {name: 0.01}), name) == 0.01
+    with pytest.raises(ValueError, match=f"{name} must be 0 or at least 0.01, .*; got 0.005"):
+        Vllm(**values | {name: 0.005})

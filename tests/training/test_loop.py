@@ -70,7 +70,7 @@ async def test_late_groups_that_could_only_be_dropped_are_ended_before_the_next_
         learn=nothing,
         learned_in=lambda step: f"of step {step}",
         refuse_outage=lambda *_: None,
-        publisher=SimpleNamespace(check_trained=lambda stats: None, publish=publish),
+        publisher=SimpleNamespace(check_trained=lambda stats, drawn: None, publish=publish),
         finish=lambda step: None,
         log=lambda step, figures, num_rollouts: done.append(f"{figures['groups/late_dropped']} dropped"),
         save=nothing,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy
@@ -13,7 +14,7 @@ from grpo_aflow.learner.log_prob_check import Calibration, LogProbCheck
 from grpo_aflow.learner.storage.adapter_store import AdapterStore
 from grpo_aflow.run.timing import Timeline
 from grpo_aflow.training.publisher import Publisher, arithmetic_of, still_measured
-from grpo_aflow.types import SelfTestFailed
+from grpo_aflow.types import SamplingParams, SelfTestFailed
 
 PROBE = tuple(range(8))
 BEFORE = (-1.0,) * (len(PROBE) - 1)
@@ -92,11 +93,10 @@ def publisher_of(side, folder, *, max_staleness=0, **options):
         worker=side,
         sampler=side,
         store=AdapterStore(folder),
-        check=LogProbCheck(dtype="bfloat16", calibration=Calibration(noise=0.02, tolerance=0.5)),
         probe=range(NUM_TOKENS + 1),
         max_staleness=max_staleness,
         timeline=Timeline(),
-        **options,
+        **{"check": LogProbCheck(dtype="bfloat16", calibration=Calibration(noise=0.02, tolerance=0.5))} | options,
     )
 
 
@@ -120,6 +120,29 @@ async def test_a_sampler_that_stays_behind_is_seen_once_the_learner_has_moved_fa
     with pytest.raises(SelfTestFailed, match="still serves an earlier version"):
         await publish_all()
     assert side.version > 3
+
+
+@pytest.mark.parametrize(
+    ("largest", "mean", "temperature", "top_p", "agrees"),
+    [
+        (2.5e-4, 1e-6, 1.0, 1.0, True),
+        (3e-4, 1e-6, 1.0, 1.0, False),
+        (1.9e-3, 1e-6, 0.15, 1.0, False),  # logits are divided by the temperature, and so are their differences
+        (1.6e-3, 1e-6, 0.15, 1.0, True),
+        (3e-4, 1e-6, 1.3, 1.0, False),
+        (0.05, 4e-5, 1.0, 0.95, True),  # a token at the edge of top-p, inside for one of the two
+        (0.05, 3e-4, 1.0, 0.95, False),
+    ],
+)
+async def test_in_fp32_what_was_trained_on_agrees_as_the_way_of_drawing_lets_it(
+    tmp_path, largest, mean, temperature, top_p, agrees
+):
+    check = LogProbCheck(dtype="float32", calibration=Calibration(noise=4e-5, tolerance=2.6e-4))
+    publisher = publisher_of(Drifting(served=99), tmp_path, check=check)
+    drawn = SamplingParams(temperature=temperature, top_p=top_p, top_k=0, max_tokens=1)
+    stats = {"mismatch/max_abs_logp": largest, "mismatch/mean_abs_logp": mean}
+    with nullcontext() if agrees else pytest.raises(SelfTestFailed, match="is not what the learner holds"):
+        publisher.check_trained(stats, drawn)
 
 
 async def test_what_was_measured_is_taken_up_where_the_arithmetic_is_the_same(tmp_path):

@@ -33,6 +33,7 @@ def attach(
 
     in_base_type: whether products with them are in the type of the base's activations, or exact, in fp32.
     Returns the PEFT model, in eval mode for good, and the key that switches and seeds LoRA dropout.
+    Raises UserError for layers that the model has not, or on which PEFT puts no adapter.
     """
     config = LoraConfig(
         r=lora.rank,
@@ -46,7 +47,11 @@ def attach(
     lora.check_layers(linear_layers(model))
     # PEFT draws a start from the process's generator, which others may be using: kept as it was.
     with torch.random.fork_rng(devices=[]):
-        peft_model = get_peft_model(model, config)
+        try:
+            peft_model = get_peft_model(model, config)
+        except ValueError as error:  # such as a state-space layer's projection, which reads its weights itself
+            reason = str(error).splitlines()[0][:200]
+            raise UserError(f"lora.target_modules: {reason}; name other linear layers") from error
     _draw_start(peft_model, seed)
     for module in peft_model.modules():
         if isinstance(module, AdaptedLinear):

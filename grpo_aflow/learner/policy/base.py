@@ -39,9 +39,14 @@ def load_base(path: Path, *, device: str, dtype: str, packing: Packing) -> PreTr
         raise UserError(f"model.device={device}, but no NVIDIA card answers here: set model.device=cpu")
     cpu_functions.settle()
     logging.disable_progress_bar()  # the run shows progress itself
-    model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=DTYPES[dtype], attn_implementation=register(), local_files_only=True
-    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=DTYPES[dtype], attn_implementation=register(), local_files_only=True
+        )
+    except ValueError as error:  # such as an architecture whose attention is no plain softmax
+        raise UserError(
+            f"the learner cannot load {path}: {str(error).splitlines()[0][:200]}; choose another model"
+        ) from error
     _check_supported(model, packing)
     model.requires_grad_(False)
     cast(nn.Module, model).to(device)  # transformers' own `to` has no usable type
@@ -58,9 +63,16 @@ def _check_supported(model: PreTrainedModel, packing: Packing) -> None:
             raise UserError(
                 f"{name} scales its logits ({scaling}), which the learner does not do: choose another model"
             )
-    layers = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+    layers = _layer_types(model)
     if packing == Packing.shared_prefix and layers != {"full_attention"}:
         raise UserError(f"{name} has {', '.join(sorted(layers))} layers: set learner.packing=padded")
+
+
+def _layer_types(model: PreTrainedModel) -> set[str]:
+    """As transformers names them; where a configuration lists none, a window is that of all layers (as Mistral's)."""
+    listed = getattr(model.config, "layer_types", None)
+    windowed = getattr(model.config, "sliding_window", None) is not None
+    return set(listed or ["sliding_attention" if windowed else "full_attention"])
 
 
 def use_checkpointing(model: PreTrainedModel) -> None:

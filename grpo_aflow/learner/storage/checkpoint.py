@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -66,7 +65,9 @@ def save(folder: Path, learner: Saveable, extra: Mapping[str, Any]) -> None:
 
 def _save(folder: Path, learner: Saveable, extra: Mapping[str, Any]) -> None:
     folder.parent.mkdir(exist_ok=True)  # not what is above it: a run folder that was moved is not begun anew
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = folder.with_name(f".{folder.name}.new")  # with the permissions that any new folder of the user has
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
     try:
         learner.save_adapter(temporary / "adapter")
         save_state(learner.state_dict(), temporary / "learner.pt")

@@ -53,14 +53,23 @@ def export(source: Path, out: Path, *, merged: bool) -> None:
 
 
 def _base(adapter: Path) -> Path:
-    """The folder of the adapter's base model: its run's own copy, on this machine, or in the hub's cache."""
-    from grpo_aflow.learner.model_folder import kept_base, locate
+    """The folder of the adapter's base model: its run's own copy, on this machine, or in the hub's cache.
+
+    Raises UserError where there is none, and for one of that name that is not what the adapter was trained on.
+    """
+    from grpo_aflow.learner.model_folder import is_base_of, kept_base, locate
 
     if kept := kept_base(adapter):
         return kept
     described = read_object(adapter / ADAPTER_CONFIG, AdapterDescription, "export another checkpoint")
     name = described["base_model_name_or_path"]
     try:
-        return locate(name, None, lambda what, done, total: None)
+        base = locate(name, None, lambda what, done, total: None)
     except UserError as error:
         raise UserError(f"{adapter}: its base model {name} is not on this machine; export without --merged") from error
+    if is_base_of(base, adapter) is False:
+        raise UserError(
+            f"{adapter} was trained on another {name} than {base} holds now (another model.revision?): export without "
+            "--merged, and merge it into its own base"
+        )
+    return base

@@ -4,10 +4,12 @@ import json
 import signal
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from commands import Command, finished
 from run_cases import SMALL, in_runs, only_run
+from schedules import schedule
 from small_endpoint import completion, small_endpoint
 
 from grpo_aflow import train
@@ -226,7 +228,7 @@ async def test_whatever_a_user_can_correct_is_rescued(kind):
     """The loop's own ending, by itself: saved, told with the way to go on, and its report printed."""
 
     class Ended:
-        finished, reported = 4, False
+        finished, reported = 0, False
 
         async def evaluate(self, step, interrupt):
             raise kind("the server's words")
@@ -238,6 +240,29 @@ async def test_whatever_a_user_can_correct_is_rescued(kind):
             self.reported = True
 
     training = Ended()
-    with pytest.raises(kind, match="the server's words; saved step_000004; resume with: .* resume=folder"):
+    with pytest.raises(kind, match="the server's words; saved step_000000; resume with: .* resume=folder"):
         await train._run(training, interrupt=None, stepped=lambda step, figures: None)
     assert training.reported
+
+
+@pytest.mark.parametrize(("finished", "evaluated"), [(0, [0, 3]), (2, [2, 3]), (3, [3, 3])])
+async def test_only_the_policy_that_is_there_is_evaluated(finished, evaluated, monkeypatch):
+    """A run that goes on behind its first step has none from before training any more."""
+
+    class Resumed:
+        def __init__(self):
+            self.finished, self.config, self.asked = finished, SimpleNamespace(schedule=schedule(eval_every=1)), []
+
+        async def evaluate(self, step, interrupt):
+            self.asked.append(step)
+
+        def report(self):
+            return 0.5
+
+    async def steps(training, interrupt, stepped):
+        training.finished = 3
+
+    monkeypatch.setattr(train, "run_loop", steps)
+    training = Resumed()
+    await train._run(training, interrupt=None, stepped=lambda step, figures: None)
+    assert training.asked == evaluated

@@ -20,13 +20,11 @@ def ending(run: RunDirectory, interrupt: Interrupt) -> Iterator[None]:
     interrupt.at_once = lambda number: _at_once(run, number)
     try:
         yield
-    except asyncio.CancelledError:
-        _leave(run, "interrupted", begun=interrupt.graceful)
-        interrupt.check("interrupted before the first step")
-        raise
     except BaseException as error:
         with suppress(UserError, OSError):  # a full disk: the error that ended the run is the one to tell
             _leave(run, _status(error), begun=interrupt.graceful)
+        if isinstance(error, asyncio.CancelledError):
+            interrupt.check("interrupted before the first step")
         raise
     run.close("done")
 
@@ -52,7 +50,7 @@ def _at_once(run: RunDirectory, number: int) -> None:
 
 
 def _status(error: BaseException) -> str:
-    if isinstance(error, Interrupted):
+    if isinstance(error, Interrupted | asyncio.CancelledError):
         return "interrupted"
     if isinstance(error, BudgetReached):
         return "budget reached"

@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +27,11 @@ from grpo_aflow.evaluation.compare_command import join
 from grpo_aflow.evaluation.results import FILE, read_results
 from grpo_aflow.evaluation.table import markdown, sheets
 from grpo_aflow.run.files import replace
+from grpo_aflow.run.signals import run_to_its_end
 from grpo_aflow.types import UserError
 
 STATE = "pipeline.json"
+OWN = ("name", "paths.runs", "resume")  # what the pipeline sets itself, to know where each stage writes
 BASELINES = "io,cot,cot_sc@5,cot_sc@matched,best_reference"
 ENTRY = "import sys; from grpo_aflow import cli; sys.argv[0] = sys.argv.pop(1); getattr(cli, sys.argv.pop(1))()"
 
@@ -60,10 +62,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--eval", action="append", default=[], metavar="OVERRIDE", help="of the evaluations alone")
     parser.add_argument("--baselines", default=BASELINES, help=f"default: {BASELINES}")
     arguments = parser.parse_intermixed_args(argv)
+    for override in (*arguments.overrides, *arguments.eval):
+        if (key := _key(override)) in OWN:
+            raise UserError(f"{override}: the pipeline sets {key} itself, below {arguments.folder}: leave it out")
     folder = arguments.folder.expanduser()
     again = shlex.join(["grpo-aflow-pipeline", *(sys.argv[1:] if argv is None else argv)])
     done = _read_state(folder)
-    identity = ""
+    identity = "" if arguments.source in ("bundled", "hub") else _digest(Path(arguments.source).expanduser())
     for name in ("data", "train", "before", "after"):
         stage = _stage(name, folder, arguments, done)
         identity = stage.identity(identity)
@@ -92,12 +97,12 @@ def summary(folders: Mapping[str, Path]) -> str:
 
 def _stage(name: str, folder: Path, arguments: argparse.Namespace, done: Mapping[str, Any]) -> Stage:
     data, runs = folder / "data", folder / "runs"
-    held_out = (f"eval.source={data}", "eval.split=test")
+    held_out = (f"eval.source={_value(data)}", "eval.split=test")
     passed = {*EvaluateConfig.__dataclass_fields__, "experiment"}  # which sets groups of an evaluation, too
     shared = [override for override in arguments.overrides if _group(override) in passed]
     if name == "data":
         checked = ("max_failing_golds=null",) if arguments.source == "bundled" else ()
-        overrides = (f"mix.source={arguments.source}", f"output={data}", *checked)
+        overrides = (f"mix.source={_value(arguments.source)}", f"output={_value(data)}", *checked)
         return Stage(
             name=name, command="grpo-aflow-data", function="data", overrides=overrides,
             made="data", ended="manifest.json", folder=folder,
@@ -105,9 +110,9 @@ def _stage(name: str, folder: Path, arguments: argparse.Namespace, done: Mapping
     if name == "train":
         overrides = (
             "data_mix=hub",
-            f"data_mix.source={data}",
+            f"data_mix.source={_value(data)}",
             *held_out,
-            f"paths.runs={runs}",
+            f"paths.runs={_value(runs)}",
             "name=train",
             *arguments.overrides,
         )
@@ -118,9 +123,17 @@ def _stage(name: str, folder: Path, arguments: argparse.Namespace, done: Mapping
     policy = ["policy=base"]
     if name == "after":
         run = done["train"]["folder"]
-        policy = ["policy=checkpoint", f"policy.path={run}", f"baselines=[{arguments.baselines}]"]
+        policy = ["policy=checkpoint", f"policy.path={_value(run)}", f"baselines=[{arguments.baselines}]"]
     # The tasks are named, since an experiment may evaluate on none.
-    overrides = (*policy, "eval=heldout", *held_out, f"paths.runs={runs}", f"name={name}", *shared, *arguments.eval)
+    overrides = (
+        *policy,
+        "eval=heldout",
+        *held_out,
+        f"paths.runs={_value(runs)}",
+        f"name={name}",
+        *shared,
+        *arguments.eval,
+    )
     return Stage(
         name=name, command="grpo-aflow-eval", function="evaluate", overrides=overrides,
         made=f"runs/*/*-{name}*", ended=FILE, folder=folder,
@@ -139,11 +152,11 @@ def _run(stage: Stage, identity: str, before: Mapping[str, Any] | None, folder: 
     begun = found if is_same and last[1:] != [str(found)] else None
     overrides = stage.overrides
     if begun is not None and stage.name != "data" and (begun / "config.yaml").is_file():
-        overrides = (f"resume={begun}",)
+        overrides = (f"resume={_value(begun)}",)
     if not is_same:
         replace(note, f"{identity}\n{found}")  # a killed pipeline goes on with what it had begun
     print(f"{stage.name}: {stage.command} {' '.join(overrides)}", flush=True)
-    code = subprocess.call([sys.executable, "-c", ENTRY, stage.command, stage.function, *overrides])
+    code = run_to_its_end([sys.executable, "-P", "-c", ENTRY, stage.command, stage.function, *overrides])
     if code:
         raise Stopped(stage.name, code if code > 0 else 128 - code, again)
     made = _newest(stage)
@@ -158,6 +171,16 @@ class Stopped(UserError):
     def __init__(self, stage: str, code: int, again: str) -> None:
         super().__init__(f"the stage {stage} stopped (exit code {code}); go on with: {again}")
         self.code = code
+
+
+def _digest(source: Path) -> str:
+    """Of the files in a folder of benchmark files; "" where there is none."""
+    found = []
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                found.append((str(path.relative_to(source)), hashlib.file_digest(file, "sha256").hexdigest()))
+    return hashlib.sha256(repr(found).encode()).hexdigest() if found else ""
 
 
 def _has_ended(stage: Stage, made: Path) -> bool:
@@ -187,8 +210,18 @@ def _read_state(folder: Path) -> dict[str, Any]:
         ) from error
 
 
+def _value(path: object) -> str:
+    """A path as the value of an override: Hydra's grammar takes few characters without quotes."""
+    text = str(path)
+    return text if re.fullmatch(r"[\w./:+@% -]*", text, re.ASCII) else "'" + text.replace("'", "\\'") + "'"
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=")[0].split("@")[0]
+
+
 def _group(override: str) -> str:
-    return override.lstrip("+~").split("=")[0].split(".")[0].split("@")[0]
+    return _key(override).split(".")[0]
 
 
 def _interval(gain: Mapping[str, Any]) -> str:

@@ -44,14 +44,16 @@ class Commands:
 
     def __init__(self, monkeypatch, codes):
         self.called, self.codes = [], codes
-        monkeypatch.setattr("subprocess.call", self.call)
+        monkeypatch.setattr("grpo_aflow.automation.run_to_its_end", self.call)
 
     def call(self, command):
-        name, overrides = command[3], command[5:]
+        name, overrides = command[4], command[6:]
         self.called.append((name, overrides))
         code = self.codes.pop(0)
         if name == "grpo-aflow-data":
-            (Path(overrides[1].removeprefix("output=")) / "manifest.json").parent.mkdir(parents=True, exist_ok=True)
+            (Path(overrides[1].removeprefix("output=").strip("'")) / "manifest.json").parent.mkdir(
+                parents=True, exist_ok=True
+            )
         elif not code and not overrides[0].startswith("resume="):
             runs = next(Path(o.removeprefix("paths.runs=")) for o in overrides if o.startswith("paths.runs="))
             made = runs / "2026-01-01" / f"{len(self.called):02d}-train"
@@ -92,6 +94,35 @@ def test_an_experiment_is_evaluated_in_its_own_world(experiment, tmp_path, monke
     trained, before = compose(*trained), compose(*before, config_name="evaluate")
     assert (before.model, before.executor, before.prompt) == (trained.model, trained.executor, trained.prompt)
     assert len(before.eval.datasets) == 6
+
+
+def test_a_folder_may_have_any_name(tmp_path, monkeypatch):
+    commands, folder = Commands(monkeypatch, [0, 7]), tmp_path / "Läufe (neu), a=b"
+    with pytest.raises(Stopped):
+        main([str(folder)])
+    assert compose(*commands.called[1][1]).paths.runs == str(folder / "runs")
+
+
+@pytest.mark.parametrize("arguments", [["name=mine"], ["+paths.runs=/elsewhere"], ["--eval", "resume=runs/x"]])
+def test_what_it_sets_itself_is_refused_before_anything_is_paid(arguments, tmp_path, monkeypatch):
+    commands = Commands(monkeypatch, [])
+    with pytest.raises(UserError, match="the pipeline sets .* itself"):
+        main([str(tmp_path), *arguments])
+    assert commands.called == []
+
+
+def test_benchmark_files_that_were_edited_are_prepared_anew(tmp_path, monkeypatch):
+    source, folder = tmp_path / "source", tmp_path / "pipeline"
+    commands = Commands(monkeypatch, [0, 7, 7, 0, 7])
+    source.mkdir()
+    for text, made in (("a", True), ("a", True), ("b", False)):
+        (source / "gsm8k.jsonl").write_text(text)
+        with pytest.raises(Stopped):
+            main([str(folder), "--source", str(source)])
+        if made:
+            (folder / "data/manifest.json").touch()
+    names = [name.removeprefix("grpo-aflow-") for name, _ in commands.called]
+    assert names == ["data", "train", "train", "data", "train"]
 
 
 def test_a_damaged_state_is_one_line(tmp_path):

@@ -51,9 +51,7 @@ class Commands:
         self.called.append((name, overrides))
         code = self.codes.pop(0)
         if name == "grpo-aflow-data":
-            (Path(overrides[1].removeprefix("output=").strip("'")) / "manifest.json").parent.mkdir(
-                parents=True, exist_ok=True
-            )
+            Path(overrides[1].removeprefix("output=").strip("'")).mkdir(parents=True, exist_ok=True)
         elif not code and not overrides[0].startswith("resume="):
             runs = next(Path(o.removeprefix("paths.runs=")) for o in overrides if o.startswith("paths.runs="))
             made = runs / "2026-01-01" / f"{len(self.called):02d}-train"

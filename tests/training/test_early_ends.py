@@ -17,6 +17,7 @@ from grpo_aflow.config.composing import compose
 from grpo_aflow.evaluation.command import run_evaluation
 from grpo_aflow.executor.ledger import read_costs
 from grpo_aflow.run.files import read_jsonl
+from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.types import BudgetReached, InfrastructureError, UserError
 
 WORKFLOW = """
@@ -221,6 +222,17 @@ def test_a_training_whose_key_is_refused_is_saved(model_cache, tmp_path):
         resumed = finished("train", [f"resume={folder}", *more], tmp_path)
         assert resumed.returncode == 0, resumed.stderr
         assert set(answered(folder).values()) == {1}
+
+
+def test_an_evaluation_goes_on_with_the_tasks_that_it_began_with(overrides, tmp_path):
+    """A completion on file is known by its task's place: that of another task there would be run on this one."""
+    run = RunDirectory.create(tmp_path, "eval", compose(*overrides, config_name="evaluate").plain)
+    run.update_manifest(tasks={"evaluated": "of the file before a line of it was deleted"})
+    run.close("interrupted")
+    before = (run.path / "manifest.json").read_bytes()
+    with pytest.raises(UserError, match=r"the tasks of evaluated are not those .* resume_with=\[eval\]"):
+        run_evaluation(compose(*overrides, f"resume={run.path}", config_name="evaluate"))
+    assert (run.path / "manifest.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("kind", [UserError, BudgetReached, InfrastructureError])

@@ -1,5 +1,9 @@
 """Which checkpoints a run has, and what becomes of the others."""
 
+import errno
+import os
+
+from grpo_aflow.learner.storage import checkpoint
 from grpo_aflow.learner.storage.checkpoints import Checkpoints
 
 
@@ -16,3 +20,28 @@ def test_what_a_kill_left_of_a_checkpoint_goes_and_later_ones_are_set_aside(tmp_
 def test_a_new_run_has_nothing_to_set_aside(tmp_path):
     Checkpoints(tmp_path / "checkpoints", keep=2).set_aside(0)
     assert not any(tmp_path.iterdir())
+
+
+def test_an_old_checkpoint_that_is_still_being_read_ends_no_run(tmp_path, monkeypatch):
+    """On NFS a file that is open cannot be removed; it goes with a later checkpoint."""
+
+    class Learner:
+        def discard(self):
+            pass
+
+    def busy(*arguments, **options):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), ".nfs0001")
+
+    def save(path, learner, extra):
+        path.mkdir(parents=True)
+        (path / "adapter").write_text("")
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    checkpoints.save(1, Learner(), {})
+    with monkeypatch.context() as reading:
+        reading.setattr(os, "unlink", busy)
+        checkpoints.save(2, Learner(), {})
+    assert checkpoints.steps() == [1, 2]
+    checkpoints.save(3, Learner(), {})
+    assert checkpoints.steps() == [3]

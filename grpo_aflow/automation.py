@@ -1,7 +1,7 @@
 """`grpo-aflow-pipeline`: the whole way in one command: data, training, evaluation with baselines, summary.
 
 Each stage is one of the other commands in a process of its own. A stage is skipped when it has ended and its inputs
-have not changed since, and taken up again where it was interrupted:
+have not changed since, and taken up again where it was interrupted, also with another `executor.max_usd`:
 
     FOLDER/pipeline.json   what was run for each stage, the hash of its inputs, and the folder that it made
     FOLDER/data            the prepared tasks
@@ -31,6 +31,7 @@ from grpo_aflow.run.signals import run_to_its_end
 from grpo_aflow.types import UserError
 
 STATE = "pipeline.json"
+CAPS = ("executor.max_usd", "executor.max_usd_per_step")  # what a stage may spend is no part of what it makes
 OWN = ("name", "paths.runs", "resume")  # what the pipeline sets itself, to know where each stage writes
 BASELINES = "io,cot,cot_sc@5,cot_sc@matched,best_reference"
 ENTRY = "import sys; from grpo_aflow import cli; sys.argv[0] = sys.argv.pop(1); getattr(cli, sys.argv.pop(1))()"
@@ -50,7 +51,14 @@ class Stage:
 
     def identity(self, before: str) -> str:
         """A hash of what the stage is made from: its command and the stage before it."""
-        return hashlib.sha256(json.dumps([self.command, self.overrides, before]).encode()).hexdigest()
+        overrides = [override for override in self.overrides if _key(override) not in CAPS]
+        return hashlib.sha256(json.dumps([self.command, overrides, before]).encode()).hexdigest()
+
+    def resuming(self, begun: Path) -> tuple[str, ...]:
+        """The overrides that go on with what was begun, with the caps of now."""
+        caps = [override for override in self.overrides if _key(override) in CAPS]
+        allowed = [f"resume_with=[{','.join(dict.fromkeys(map(_key, caps)))}]"] if caps else []
+        return (f"resume={_value(begun)}", *caps, *allowed)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -152,7 +160,7 @@ def _run(stage: Stage, identity: str, before: Mapping[str, Any] | None, folder: 
     begun = found if is_same and last[1:] != [str(found)] else None
     overrides = stage.overrides
     if begun is not None and stage.name != "data" and (begun / "config.yaml").is_file():
-        overrides = (f"resume={_value(begun)}",)
+        overrides = stage.resuming(begun)
     if not is_same:
         replace(note, f"{identity}\n{found}")  # a killed pipeline goes on with what it had begun
     print(f"{stage.name}: {stage.command} {' '.join(overrides)}", flush=True)

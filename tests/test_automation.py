@@ -74,6 +74,19 @@ def test_a_run_of_other_inputs_is_not_taken_up(tmp_path, monkeypatch):
     assert not any(override.startswith("resume=") for overrides in trainings for override in overrides)
 
 
+def test_a_run_that_reached_its_cap_goes_on_with_a_higher_one(tmp_path, monkeypatch):
+    commands, run = Commands(monkeypatch, [0, 3, 7]), tmp_path / "runs/2026-01-01/12-00-00-train"
+    with pytest.raises(Stopped):
+        main([str(tmp_path), "executor.max_usd=5", "seed=1"])
+    (tmp_path / "data/manifest.json").touch()
+    run.mkdir(parents=True)
+    (run / "config.yaml").touch()
+    with pytest.raises(Stopped):
+        main([str(tmp_path), "executor.max_usd=9", "seed=1"])
+    asked = [f"resume={run}", "executor.max_usd=9", "resume_with=[executor.max_usd]"]
+    assert commands.called[-1] == ("grpo-aflow-train", asked)
+
+
 def test_what_it_says_goes_on_with_the_same_pipeline(tmp_path, monkeypatch):
     Commands(monkeypatch, [3])
     folder = tmp_path / "my pipeline"

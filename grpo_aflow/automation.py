@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,6 +27,7 @@ from grpo_aflow.evaluation.compare_command import join
 from grpo_aflow.evaluation.results import FILE, read_results
 from grpo_aflow.evaluation.table import markdown, sheets
 from grpo_aflow.run.files import replace
+from grpo_aflow.run.resume import path_value
 from grpo_aflow.run.signals import run_to_its_end
 from grpo_aflow.types import UserError
 
@@ -58,7 +59,7 @@ class Stage:
         """The overrides that go on with what was begun, with the caps of now."""
         caps = [override for override in self.overrides if _key(override) in CAPS]
         allowed = [f"resume_with=[{','.join(dict.fromkeys(map(_key, caps)))}]"] if caps else []
-        return (f"resume={_value(begun)}", *caps, *allowed)
+        return (f"resume={path_value(begun)}", *caps, *allowed)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -73,10 +74,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for override in (*arguments.overrides, *arguments.eval):
         if (key := _key(override)) in OWN:
             raise UserError(f"{override}: the pipeline sets {key} itself, below {arguments.folder}: leave it out")
-    folder = arguments.folder.expanduser()
+    folder, arguments.source = arguments.folder.expanduser(), os.path.expanduser(arguments.source)
     again = shlex.join(["grpo-aflow-pipeline", *(sys.argv[1:] if argv is None else argv)])
     done = _read_state(folder)
-    identity = "" if arguments.source in ("bundled", "hub") else _digest(Path(arguments.source).expanduser())
+    identity = "" if arguments.source in ("bundled", "hub") else _digest(Path(arguments.source))
     for name in ("data", "train", "before", "after"):
         stage = _stage(name, folder, arguments, done)
         identity = stage.identity(identity)
@@ -105,12 +106,12 @@ def summary(folders: Mapping[str, Path]) -> str:
 
 def _stage(name: str, folder: Path, arguments: argparse.Namespace, done: Mapping[str, Any]) -> Stage:
     data, runs = folder / "data", folder / "runs"
-    held_out = (f"eval.source={_value(data)}", "eval.split=test")
+    held_out = (f"eval.source={path_value(data)}", "eval.split=test")
     passed = {*EvaluateConfig.__dataclass_fields__, "experiment"}  # which sets groups of an evaluation, too
     shared = [override for override in arguments.overrides if _group(override) in passed]
     if name == "data":
         checked = ("max_failing_golds=null",) if arguments.source == "bundled" else ()
-        overrides = (f"mix.source={_value(arguments.source)}", f"output={_value(data)}", *checked)
+        overrides = (f"mix.source={path_value(arguments.source)}", f"output={path_value(data)}", *checked)
         return Stage(
             name=name, command="grpo-aflow-data", function="data", overrides=overrides,
             made="data", ended="manifest.json", folder=folder,
@@ -118,9 +119,9 @@ def _stage(name: str, folder: Path, arguments: argparse.Namespace, done: Mapping
     if name == "train":
         overrides = (
             "data_mix=hub",
-            f"data_mix.source={_value(data)}",
+            f"data_mix.source={path_value(data)}",
             *held_out,
-            f"paths.runs={_value(runs)}",
+            f"paths.runs={path_value(runs)}",
             "name=train",
             *arguments.overrides,
         )
@@ -131,13 +132,13 @@ def _stage(name: str, folder: Path, arguments: argparse.Namespace, done: Mapping
     policy = ["policy=base"]
     if name == "after":
         run = done["train"]["folder"]
-        policy = ["policy=checkpoint", f"policy.path={_value(run)}", f"baselines=[{arguments.baselines}]"]
+        policy = ["policy=checkpoint", f"policy.path={path_value(run)}", f"baselines=[{arguments.baselines}]"]
     # The tasks are named, since an experiment may evaluate on none.
     overrides = (
         *policy,
         "eval=heldout",
         *held_out,
-        f"paths.runs={_value(runs)}",
+        f"paths.runs={path_value(runs)}",
         f"name={name}",
         *shared,
         *arguments.eval,
@@ -216,12 +217,6 @@ def _read_state(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder / STATE} cannot be read ({error}); delete it, and every stage is looked at again"
         ) from error
-
-
-def _value(path: object) -> str:
-    """A path as the value of an override: Hydra's grammar takes few characters without quotes."""
-    text = str(path)
-    return text if re.fullmatch(r"[\w./:+@% -]*", text, re.ASCII) else "'" + text.replace("'", "\\'") + "'"
 
 
 def _key(override: str) -> str:

@@ -25,7 +25,7 @@ from grpo_aflow.run.faults import known
 from grpo_aflow.run.files import finite, replace
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.progress import Progress
-from grpo_aflow.run.resume import check_tasks, open_run
+from grpo_aflow.run.resume import check_tasks, open_run, resuming
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.services import Services, check_machine, open_services
 from grpo_aflow.types import BudgetReached, RolloutGroup, Task, UserError
@@ -70,7 +70,7 @@ async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
                 told = known(error)
                 if told is None:
                     raise
-                told.args = (f"{told}; what was done is kept; resume with: grpo-aflow-eval resume={run.path}",)
+                told.args = (f"{told}; what was done is kept; resume with: grpo-aflow-eval {resuming(run.path)}",)
                 raise told from (None if told is error else error)
         result = measuring.measured[POLICY]
         found = record(config, tasks, measuring.measured, measuring.notes)

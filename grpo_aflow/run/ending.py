@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 from grpo_aflow.run.faults import known
 from grpo_aflow.run.folder import RunDirectory
+from grpo_aflow.run.resume import resuming
 from grpo_aflow.run.signals import Interrupt, Interrupted
 from grpo_aflow.types import BudgetReached, Pruned, UserError
 
@@ -43,7 +44,7 @@ def _at_once(run: RunDirectory, number: int) -> None:
         run.close(f"ended at once by a second {name}")
     with suppress(OSError, ValueError):
         print(
-            f"error: ended at once by a second {name}; what was saved before it is kept; resume={run.path}",
+            f"error: ended at once by a second {name}; what was saved before it is kept; {resuming(run.path)}",
             file=sys.stderr,
             flush=True,
         )

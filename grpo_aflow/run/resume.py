@@ -7,6 +7,8 @@ config is refused unless `resume_with` names its key.
 from __future__ import annotations
 
 import copy
+import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,17 @@ def _changes(allowed: Sequence[str], overridden: Sequence[str]) -> Iterable[str]
 
 def _among(names: Iterable[str], key: str) -> bool:
     return any(_covers(name, key) for name in names)
+
+
+def path_value(path: str | Path) -> str:
+    """A path as the value of an override: Hydra's grammar takes few characters without quotes."""
+    text = str(path)
+    return text if re.fullmatch(r"[\w./:+@% -]*", text, re.ASCII) else "'" + text.replace("'", "\\'") + "'"
+
+
+def resuming(run: Path) -> str:
+    """The override that resumes a run, as a shell takes it: for people who copy it."""
+    return shlex.quote(f"resume={path_value(run)}")
 
 
 def check_tasks(before: Mapping[str, str], now: Mapping[str, str], allowed: Sequence[str]) -> None:

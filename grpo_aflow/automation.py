@@ -27,6 +27,7 @@ from grpo_aflow.evaluation.compare_command import join
 from grpo_aflow.evaluation.results import FILE, read_results
 from grpo_aflow.evaluation.table import markdown, sheets
 from grpo_aflow.run.files import replace
+from grpo_aflow.run.folder import lock_folder
 from grpo_aflow.run.resume import path_value
 from grpo_aflow.run.signals import run_to_its_end
 from grpo_aflow.types import UserError
@@ -76,6 +77,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise UserError(f"{override}: the pipeline sets {key} itself, below {arguments.folder}: leave it out")
     folder, arguments.source = arguments.folder.expanduser(), os.path.expanduser(arguments.source)
     again = shlex.join(["grpo-aflow-pipeline", *(sys.argv[1:] if argv is None else argv)])
+    lock = _hold(folder)
+    try:
+        print(_run_all(arguments, folder, again))
+    finally:
+        os.close(lock)
+
+
+def _run_all(arguments: argparse.Namespace, folder: Path, again: str) -> str:
+    """All stages, one after the other; returns the summary. again: the command that goes on where one stops."""
     done = _read_state(folder)
     identity = "" if arguments.source in ("bundled", "hub") else _digest(Path(arguments.source))
     for name in ("data", "train", "before", "after"):
@@ -85,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         replace(folder / STATE, json.dumps(done, indent=1))
     text = summary({name: Path(done[name]["folder"]) for name in ("train", "before", "after")})
     replace(folder / "summary.md", text)
-    print(text)
+    return text
 
 
 def summary(folders: Mapping[str, Path]) -> str:
@@ -206,10 +216,18 @@ def _newest(stage: Stage) -> Path | None:
     return found[-1] if found else None
 
 
-def _read_state(folder: Path) -> dict[str, Any]:
+def _hold(folder: Path) -> int:
+    """Make the folder and lock it: two pipelines at once would both begin, and pay, the same training."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = folder / STATE
+        return lock_folder(folder)
+    except OSError as error:
+        raise UserError(f"cannot use {folder} ({error.strerror}); give another folder") from error
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    file = folder / STATE
+    try:
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
     except OSError as error:
         raise UserError(f"cannot use {folder} ({error.strerror}); give another folder") from error

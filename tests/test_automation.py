@@ -1,12 +1,14 @@
 """`grpo-aflow-pipeline`: all stages for real at the smallest size; done ones are skipped, changed ones are not."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from grpo_aflow.automation import Stopped, main, summary
 from grpo_aflow.config.composing import compose
+from grpo_aflow.run.folder import lock_folder
 from grpo_aflow.types import UserError
 
 SIZES = [
@@ -120,6 +122,14 @@ def test_what_it_sets_itself_is_refused_before_anything_is_paid(arguments, tmp_p
     with pytest.raises(UserError, match="the pipeline sets .* itself"):
         main([str(tmp_path), *arguments])
     assert commands.called == []
+
+
+def test_two_at_once_do_not_begin_the_same_training(tmp_path, monkeypatch):
+    commands, lock = Commands(monkeypatch, []), lock_folder(tmp_path)
+    with pytest.raises(UserError, match="is in use by process"):
+        main([str(tmp_path)])
+    assert commands.called == []
+    os.close(lock)
 
 
 def test_benchmark_files_that_were_edited_are_prepared_anew(tmp_path, monkeypatch):

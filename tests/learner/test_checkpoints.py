@@ -2,6 +2,7 @@
 
 import errno
 import os
+from types import SimpleNamespace
 
 from grpo_aflow.learner.storage import checkpoint
 from grpo_aflow.learner.storage.checkpoints import Checkpoints
@@ -45,3 +46,19 @@ def test_an_old_checkpoint_that_is_still_being_read_ends_no_run(tmp_path, monkey
     assert checkpoints.steps() == [1, 2]
     checkpoints.save(3, Learner(), {})
     assert checkpoints.steps() == [3]
+
+
+def test_who_can_read_a_run_can_read_its_checkpoints(tmp_path):
+    class Learner:
+        lora, version, base_id, start_id = SimpleNamespace(rank=4), 1, "base", None
+
+        def save_adapter(self, folder):
+            folder.mkdir()
+
+        def state_dict(self):
+            return {}
+
+    (tmp_path / "run").mkdir()
+    checkpoint.save(tmp_path / "run/step_000001", Learner(), {"step": 1})
+    assert (tmp_path / "run/step_000001").stat().st_mode == (tmp_path / "run").stat().st_mode
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["step_000001"]

@@ -14,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -66,7 +66,8 @@ def save(folder: Path, learner: Saveable, extra: Mapping[str, Any]) -> None:
 
 def _save(folder: Path, learner: Saveable, extra: Mapping[str, Any]) -> None:
     folder.parent.mkdir(exist_ok=True)  # not what is above it: a run folder that was moved is not begun anew
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    temporary.mkdir()  # and not by `tempfile`, whose folders only their owner can read
     try:
         learner.save_adapter(temporary / "adapter")
         save_state(learner.state_dict(), temporary / "learner.pt")

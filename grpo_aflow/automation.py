@@ -17,7 +17,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,20 +165,21 @@ def _run(stage: Stage, identity: str, before: Mapping[str, Any] | None, folder: 
         print(f"{stage.name}: done before, {before['folder']}", flush=True)
         return dict(before)
     note = folder / f".{stage.name}"  # what it was begun with, and what lay there before
-    last = note.read_text(encoding="utf-8").split("\n", 1) if note.is_file() else [""]
-    found = _newest(stage)
-    is_same = last[0] == identity
-    begun = found if is_same and last[1:] != [str(found)] else None
+    last, *earlier = note.read_text(encoding="utf-8").split("\n") if note.is_file() else [""]
+    there = [str(path) for path in _made(stage)]
+    is_same = last == identity
+    begun = _newest(stage, earlier) if is_same else None
     overrides = stage.overrides
     if begun is not None and stage.name != "data" and (begun / "config.yaml").is_file():
         overrides = stage.resuming(begun)
     if not is_same:
-        replace(note, f"{identity}\n{found}")  # a killed pipeline goes on with what it had begun
+        replace(note, "\n".join([identity, *there]))  # a killed pipeline goes on with what it had begun
     print(f"{stage.name}: {stage.command} {' '.join(overrides)}", flush=True)
     code = run_to_its_end([sys.executable, "-P", "-c", ENTRY, stage.command, stage.function, *overrides])
     if code:
         raise Stopped(stage.name, code if code > 0 else 128 - code, again)
-    made = _newest(stage)
+    # Told by what is new, not by names: a clock, or a time zone, may go back.
+    made = begun if overrides is not stage.overrides else _newest(stage, there if stage.name != "data" else ())
     if made is None:
         raise UserError(f"{stage.name}: {stage.command} ended well and nothing is at {stage.folder / stage.made}")
     return {"identity": identity, "command": [stage.command, *overrides], "folder": str(made)}
@@ -211,8 +212,13 @@ def _has_ended(stage: Stage, made: Path) -> bool:
         return False
 
 
-def _newest(stage: Stage) -> Path | None:
-    found = sorted(path for path in stage.folder.glob(stage.made) if path.is_dir())
+def _made(stage: Stage) -> list[Path]:
+    return sorted(path for path in stage.folder.glob(stage.made) if path.is_dir())
+
+
+def _newest(stage: Stage, earlier: Collection[str]) -> Path | None:
+    """Of what the stage has made, without what lay there earlier."""
+    found = [path for path in _made(stage) if str(path) not in earlier]
     return found[-1] if found else None
 
 

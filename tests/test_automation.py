@@ -124,6 +124,15 @@ def test_what_it_sets_itself_is_refused_before_anything_is_paid(arguments, tmp_p
     assert commands.called == []
 
 
+def test_what_a_stage_has_made_is_known_where_a_clock_went_back(tmp_path, monkeypatch):
+    Commands(monkeypatch, [0, 0, 7])
+    (tmp_path / "runs/2026-12-31/23-59-59-train").mkdir(parents=True)  # of other inputs
+    with pytest.raises(Stopped):
+        main([str(tmp_path)])
+    made = json.loads((tmp_path / "pipeline.json").read_text())["train"]["folder"]
+    assert made == str(tmp_path / "runs/2026-01-01/02-train")
+
+
 def test_two_at_once_do_not_begin_the_same_training(tmp_path, monkeypatch):
     commands, lock = Commands(monkeypatch, []), lock_folder(tmp_path)
     with pytest.raises(UserError, match="is in use by process"):

@@ -1,7 +1,7 @@
 """`grpo-aflow-pipeline`: the whole way in one command: data, training, evaluation with baselines, summary.
 
 Each stage is one of the other commands in a process of its own. A stage is skipped when it has ended and its inputs
-have not changed since, and taken up again where it was interrupted:
+have not changed since, and taken up again where it was interrupted, also with another `executor.max_usd`:
 
     FOLDER/pipeline.json   what was run for each stage, the hash of its inputs, and the folder that it made
     FOLDER/data            the prepared tasks
@@ -14,10 +14,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shlex
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,14 @@ from grpo_aflow.evaluation.compare_command import join
 from grpo_aflow.evaluation.results import FILE, read_results
 from grpo_aflow.evaluation.table import markdown, sheets
 from grpo_aflow.run.files import replace
+from grpo_aflow.run.folder import lock_folder
+from grpo_aflow.run.resume import path_value
+from grpo_aflow.run.signals import run_to_its_end
 from grpo_aflow.types import UserError
 
 STATE = "pipeline.json"
+CAPS = ("executor.max_usd", "executor.max_usd_per_step")  # what a stage may spend is no part of what it makes
+OWN = ("name", "paths.runs", "resume")  # what the pipeline sets itself, to know where each stage writes
 BASELINES = "io,cot,cot_sc@5,cot_sc@matched,best_reference"
 ENTRY = "import sys; from grpo_aflow import cli; sys.argv[0] = sys.argv.pop(1); getattr(cli, sys.argv.pop(1))()"
 
@@ -48,7 +53,14 @@ class Stage:
 
     def identity(self, before: str) -> str:
         """A hash of what the stage is made from: its command and the stage before it."""
-        return hashlib.sha256(json.dumps([self.command, self.overrides, before]).encode()).hexdigest()
+        overrides = [override for override in self.overrides if _key(override) not in CAPS]
+        return hashlib.sha256(json.dumps([self.command, overrides, before]).encode()).hexdigest()
+
+    def resuming(self, begun: Path) -> tuple[str, ...]:
+        """The overrides that go on with what was begun, with the caps of now."""
+        caps = [override for override in self.overrides if _key(override) in CAPS]
+        allowed = [f"resume_with=[{','.join(dict.fromkeys(map(_key, caps)))}]"] if caps else []
+        return (f"resume={path_value(begun)}", *caps, *allowed)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -60,10 +72,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--eval", action="append", default=[], metavar="OVERRIDE", help="of the evaluations alone")
     parser.add_argument("--baselines", default=BASELINES, help=f"default: {BASELINES}")
     arguments = parser.parse_intermixed_args(argv)
-    folder = arguments.folder.expanduser()
+    for override in (*arguments.overrides, *arguments.eval):
+        if (key := _key(override)) in OWN:
+            raise UserError(f"{override}: the pipeline sets {key} itself, below {arguments.folder}: leave it out")
+    folder, arguments.source = arguments.folder.expanduser(), os.path.expanduser(arguments.source)
     again = shlex.join(["grpo-aflow-pipeline", *(sys.argv[1:] if argv is None else argv)])
+    lock = _hold(folder)
+    try:
+        print(_run_all(arguments, folder, again))
+    finally:
+        os.close(lock)
+
+
+def _run_all(arguments: argparse.Namespace, folder: Path, again: str) -> str:
+    """All stages, one after the other; returns the summary. again: the command that goes on where one stops."""
     done = _read_state(folder)
-    identity = ""
+    identity = "" if arguments.source in ("bundled", "hub") else _digest(Path(arguments.source))
     for name in ("data", "train", "before", "after"):
         stage = _stage(name, folder, arguments, done)
         identity = stage.identity(identity)
@@ -71,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         replace(folder / STATE, json.dumps(done, indent=1))
     text = summary({name: Path(done[name]["folder"]) for name in ("train", "before", "after")})
     replace(folder / "summary.md", text)
-    print(text)
+    return text
 
 
 def summary(folders: Mapping[str, Path]) -> str:
@@ -92,12 +116,12 @@ def summary(folders: Mapping[str, Path]) -> str:
 
 def _stage(name: str, folder: Path, arguments: argparse.Namespace, done: Mapping[str, Any]) -> Stage:
     data, runs = folder / "data", folder / "runs"
-    held_out = (f"eval.source={data}", "eval.split=test")
+    held_out = (f"eval.source={path_value(data)}", "eval.split=test")
     passed = {*EvaluateConfig.__dataclass_fields__, "experiment"}  # which sets groups of an evaluation, too
     shared = [override for override in arguments.overrides if _group(override) in passed]
     if name == "data":
         checked = ("max_failing_golds=null",) if arguments.source == "bundled" else ()
-        overrides = (f"mix.source={arguments.source}", f"output={data}", *checked)
+        overrides = (f"mix.source={path_value(arguments.source)}", f"output={path_value(data)}", *checked)
         return Stage(
             name=name, command="grpo-aflow-data", function="data", overrides=overrides,
             made="data", ended="manifest.json", folder=folder,
@@ -105,9 +129,9 @@ def _stage(name: str, folder: Path, arguments: argparse.Namespace, done: Mapping
     if name == "train":
         overrides = (
             "data_mix=hub",
-            f"data_mix.source={data}",
+            f"data_mix.source={path_value(data)}",
             *held_out,
-            f"paths.runs={runs}",
+            f"paths.runs={path_value(runs)}",
             "name=train",
             *arguments.overrides,
         )
@@ -118,9 +142,17 @@ def _stage(name: str, folder: Path, arguments: argparse.Namespace, done: Mapping
     policy = ["policy=base"]
     if name == "after":
         run = done["train"]["folder"]
-        policy = ["policy=checkpoint", f"policy.path={run}", f"baselines=[{arguments.baselines}]"]
+        policy = ["policy=checkpoint", f"policy.path={path_value(run)}", f"baselines=[{arguments.baselines}]"]
     # The tasks are named, since an experiment may evaluate on none.
-    overrides = (*policy, "eval=heldout", *held_out, f"paths.runs={runs}", f"name={name}", *shared, *arguments.eval)
+    overrides = (
+        *policy,
+        "eval=heldout",
+        *held_out,
+        f"paths.runs={path_value(runs)}",
+        f"name={name}",
+        *shared,
+        *arguments.eval,
+    )
     return Stage(
         name=name, command="grpo-aflow-eval", function="evaluate", overrides=overrides,
         made=f"runs/*/*-{name}*", ended=FILE, folder=folder,
@@ -133,20 +165,21 @@ def _run(stage: Stage, identity: str, before: Mapping[str, Any] | None, folder: 
         print(f"{stage.name}: done before, {before['folder']}", flush=True)
         return dict(before)
     note = folder / f".{stage.name}"  # what it was begun with, and what lay there before
-    last = note.read_text(encoding="utf-8").split("\n", 1) if note.is_file() else [""]
-    found = _newest(stage)
-    is_same = last[0] == identity
-    begun = found if is_same and last[1:] != [str(found)] else None
+    last, *earlier = note.read_text(encoding="utf-8").split("\n") if note.is_file() else [""]
+    there = [str(path) for path in _made(stage)]
+    is_same = last == identity
+    begun = _newest(stage, earlier) if is_same else None
     overrides = stage.overrides
     if begun is not None and stage.name != "data" and (begun / "config.yaml").is_file():
-        overrides = (f"resume={begun}",)
+        overrides = stage.resuming(begun)
     if not is_same:
-        replace(note, f"{identity}\n{found}")  # a killed pipeline goes on with what it had begun
+        replace(note, "\n".join([identity, *there]))  # a killed pipeline goes on with what it had begun
     print(f"{stage.name}: {stage.command} {' '.join(overrides)}", flush=True)
-    code = subprocess.call([sys.executable, "-c", ENTRY, stage.command, stage.function, *overrides])
+    code = run_to_its_end([sys.executable, "-P", "-c", ENTRY, stage.command, stage.function, *overrides])
     if code:
         raise Stopped(stage.name, code if code > 0 else 128 - code, again)
-    made = _newest(stage)
+    # Told by what is new, not by names: a clock, or a time zone, may go back.
+    made = begun if overrides is not stage.overrides else _newest(stage, there if stage.name != "data" else ())
     if made is None:
         raise UserError(f"{stage.name}: {stage.command} ended well and nothing is at {stage.folder / stage.made}")
     return {"identity": identity, "command": [stage.command, *overrides], "folder": str(made)}
@@ -160,6 +193,16 @@ class Stopped(UserError):
         self.code = code
 
 
+def _digest(source: Path) -> str:
+    """Of the files in a folder of benchmark files; "" where there is none."""
+    found = []
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                found.append((str(path.relative_to(source)), hashlib.file_digest(file, "sha256").hexdigest()))
+    return hashlib.sha256(repr(found).encode()).hexdigest() if found else ""
+
+
 def _has_ended(stage: Stage, made: Path) -> bool:
     if stage.name != "train":
         return (made / stage.ended).is_file()
@@ -169,15 +212,28 @@ def _has_ended(stage: Stage, made: Path) -> bool:
         return False
 
 
-def _newest(stage: Stage) -> Path | None:
-    found = sorted(path for path in stage.folder.glob(stage.made) if path.is_dir())
+def _made(stage: Stage) -> list[Path]:
+    return sorted(path for path in stage.folder.glob(stage.made) if path.is_dir())
+
+
+def _newest(stage: Stage, earlier: Collection[str]) -> Path | None:
+    """Of what the stage has made, without what lay there earlier."""
+    found = [path for path in _made(stage) if str(path) not in earlier]
     return found[-1] if found else None
 
 
-def _read_state(folder: Path) -> dict[str, Any]:
+def _hold(folder: Path) -> int:
+    """Make the folder and lock it: two pipelines at once would both begin, and pay, the same training."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = folder / STATE
+        return lock_folder(folder)
+    except OSError as error:
+        raise UserError(f"cannot use {folder} ({error.strerror}); give another folder") from error
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    file = folder / STATE
+    try:
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
     except OSError as error:
         raise UserError(f"cannot use {folder} ({error.strerror}); give another folder") from error
@@ -187,8 +243,12 @@ def _read_state(folder: Path) -> dict[str, Any]:
         ) from error
 
 
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=")[0].split("@")[0]
+
+
 def _group(override: str) -> str:
-    return override.lstrip("+~").split("=")[0].split(".")[0].split("@")[0]
+    return _key(override).split(".")[0]
 
 
 def _interval(gain: Mapping[str, Any]) -> str:

@@ -68,8 +68,8 @@ async def _train(config: TrainConfig, opened: Callable[[Path], None], stepped: S
 async def _run(training: Training, interrupt: Interrupt, stepped: Stepped) -> float:
     """Evaluate, train, evaluate; on a signal or whatever a user can correct, save and say how to resume."""
     try:
-        await training.evaluate(0, interrupt)
-        if due(training.finished, training.config.schedule.eval_every):  # of an earlier part, which ended before it
+        # Before training; or behind a step of an earlier part, which ended before it. No other policy is there now.
+        if not training.finished or due(training.finished, training.config.schedule.eval_every):
             await training.evaluate(training.finished, interrupt)
         await run_loop(training, interrupt, stepped)
         await training.evaluate(training.finished, interrupt)

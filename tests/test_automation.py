@@ -1,12 +1,14 @@
 """`grpo-aflow-pipeline`: all stages for real at the smallest size; done ones are skipped, changed ones are not."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from grpo_aflow.automation import Stopped, main, summary
 from grpo_aflow.config.composing import compose
+from grpo_aflow.run.folder import lock_folder
 from grpo_aflow.types import UserError
 
 SIZES = [
@@ -44,14 +46,14 @@ class Commands:
 
     def __init__(self, monkeypatch, codes):
         self.called, self.codes = [], codes
-        monkeypatch.setattr("subprocess.call", self.call)
+        monkeypatch.setattr("grpo_aflow.automation.run_to_its_end", self.call)
 
     def call(self, command):
-        name, overrides = command[3], command[5:]
+        name, overrides = command[4], command[6:]
         self.called.append((name, overrides))
         code = self.codes.pop(0)
         if name == "grpo-aflow-data":
-            (Path(overrides[1].removeprefix("output=")) / "manifest.json").parent.mkdir(parents=True, exist_ok=True)
+            Path(overrides[1].removeprefix("output=").strip("'")).mkdir(parents=True, exist_ok=True)
         elif not code and not overrides[0].startswith("resume="):
             runs = next(Path(o.removeprefix("paths.runs=")) for o in overrides if o.startswith("paths.runs="))
             made = runs / "2026-01-01" / f"{len(self.called):02d}-train"
@@ -74,6 +76,19 @@ def test_a_run_of_other_inputs_is_not_taken_up(tmp_path, monkeypatch):
     assert not any(override.startswith("resume=") for overrides in trainings for override in overrides)
 
 
+def test_a_run_that_reached_its_cap_goes_on_with_a_higher_one(tmp_path, monkeypatch):
+    commands, run = Commands(monkeypatch, [0, 3, 7]), tmp_path / "runs/2026-01-01/12-00-00-train"
+    with pytest.raises(Stopped):
+        main([str(tmp_path), "executor.max_usd=5", "seed=1"])
+    (tmp_path / "data/manifest.json").touch()
+    run.mkdir(parents=True)
+    (run / "config.yaml").touch()
+    with pytest.raises(Stopped):
+        main([str(tmp_path), "executor.max_usd=9", "seed=1"])
+    asked = [f"resume={run}", "executor.max_usd=9", "resume_with=[executor.max_usd]"]
+    assert commands.called[-1] == ("grpo-aflow-train", asked)
+
+
 def test_what_it_says_goes_on_with_the_same_pipeline(tmp_path, monkeypatch):
     Commands(monkeypatch, [3])
     folder = tmp_path / "my pipeline"
@@ -92,6 +107,52 @@ def test_an_experiment_is_evaluated_in_its_own_world(experiment, tmp_path, monke
     trained, before = compose(*trained), compose(*before, config_name="evaluate")
     assert (before.model, before.executor, before.prompt) == (trained.model, trained.executor, trained.prompt)
     assert len(before.eval.datasets) == 6
+
+
+def test_a_folder_may_have_any_name(tmp_path, monkeypatch):
+    commands, folder = Commands(monkeypatch, [0, 7]), tmp_path / "Läufe (neu), a=b"
+    with pytest.raises(Stopped):
+        main([str(folder)])
+    assert compose(*commands.called[1][1]).paths.runs == str(folder / "runs")
+
+
+@pytest.mark.parametrize("arguments", [["name=mine"], ["+paths.runs=/elsewhere"], ["--eval", "resume=runs/x"]])
+def test_what_it_sets_itself_is_refused_before_anything_is_paid(arguments, tmp_path, monkeypatch):
+    commands = Commands(monkeypatch, [])
+    with pytest.raises(UserError, match="the pipeline sets .* itself"):
+        main([str(tmp_path), *arguments])
+    assert commands.called == []
+
+
+def test_what_a_stage_has_made_is_known_where_a_clock_went_back(tmp_path, monkeypatch):
+    Commands(monkeypatch, [0, 0, 7])
+    (tmp_path / "runs/2026-12-31/23-59-59-train").mkdir(parents=True)  # of other inputs
+    with pytest.raises(Stopped):
+        main([str(tmp_path)])
+    made = json.loads((tmp_path / "pipeline.json").read_text())["train"]["folder"]
+    assert made == str(tmp_path / "runs/2026-01-01/02-train")
+
+
+def test_two_at_once_do_not_begin_the_same_training(tmp_path, monkeypatch):
+    commands, lock = Commands(monkeypatch, []), lock_folder(tmp_path)
+    with pytest.raises(UserError, match="is in use by process"):
+        main([str(tmp_path)])
+    assert commands.called == []
+    os.close(lock)
+
+
+def test_benchmark_files_that_were_edited_are_prepared_anew(tmp_path, monkeypatch):
+    source, folder = tmp_path / "source", tmp_path / "pipeline"
+    commands = Commands(monkeypatch, [0, 7, 7, 0, 7])
+    source.mkdir()
+    for text, made in (("a", True), ("a", True), ("b", False)):
+        (source / "gsm8k.jsonl").write_text(text)
+        with pytest.raises(Stopped):
+            main([str(folder), "--source", str(source)])
+        if made:
+            (folder / "data/manifest.json").touch()
+    names = [name.removeprefix("grpo-aflow-") for name, _ in commands.called]
+    assert names == ["data", "train", "train", "data", "train"]
 
 
 def test_a_damaged_state_is_one_line(tmp_path):

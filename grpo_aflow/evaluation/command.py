@@ -15,7 +15,7 @@ from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.evaluation.baselines import POLICY, OpenEvaluation, System, baseline, in_order
 from grpo_aflow.evaluation.evaluate import Result, evaluate
 from grpo_aflow.evaluation.readings import disagreement_lines, rule_counts
-from grpo_aflow.evaluation.results import record, write_results
+from grpo_aflow.evaluation.results import record, task_hash, write_results
 from grpo_aflow.evaluation.table import sheets, terminal
 from grpo_aflow.protocols import ResolvedPolicy
 from grpo_aflow.rollout import metrics
@@ -25,7 +25,7 @@ from grpo_aflow.run.faults import known
 from grpo_aflow.run.files import finite, replace
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.progress import Progress
-from grpo_aflow.run.resume import open_run
+from grpo_aflow.run.resume import check_tasks, open_run, resuming
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.services import Services, check_machine, open_services
 from grpo_aflow.types import BudgetReached, RolloutGroup, Task, UserError
@@ -52,6 +52,9 @@ async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
         Progress(num_steps=1, log_every=1) as progress,
         ending(run, interrupt),
     ):
+        hashes = {"evaluated": task_hash(tasks)}
+        check_tasks(run.manifest().get("tasks", {}), hashes, config.resume_with)  # what is on file is told by its place
+        run.update_manifest(tasks=hashes)
         await asyncio.to_thread(check_machine, config)
         resolve = partial(config.policy.resolve, config, tasks, progress)
         async with open_services(config, run.path, tasks, progress, resolve) as (services, resolved):
@@ -67,7 +70,7 @@ async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
                 told = known(error)
                 if told is None:
                     raise
-                told.args = (f"{told}; what was done is kept; resume with: grpo-aflow-eval resume={run.path}",)
+                told.args = (f"{told}; what was done is kept; resume with: grpo-aflow-eval {resuming(run.path)}",)
                 raise told from (None if told is error else error)
         result = measuring.measured[POLICY]
         found = record(config, tasks, measuring.measured, measuring.notes)

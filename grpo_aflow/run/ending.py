@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 from grpo_aflow.run.faults import known
 from grpo_aflow.run.folder import RunDirectory
+from grpo_aflow.run.resume import resuming
 from grpo_aflow.run.signals import Interrupt, Interrupted
 from grpo_aflow.types import BudgetReached, Pruned, UserError
 
@@ -20,13 +21,11 @@ def ending(run: RunDirectory, interrupt: Interrupt) -> Iterator[None]:
     interrupt.at_once = lambda number: _at_once(run, number)
     try:
         yield
-    except asyncio.CancelledError:
-        _leave(run, "interrupted", begun=interrupt.graceful)
-        interrupt.check("interrupted before the first step")
-        raise
     except BaseException as error:
         with suppress(UserError, OSError):  # a full disk: the error that ended the run is the one to tell
             _leave(run, _status(error), begun=interrupt.graceful)
+        if isinstance(error, asyncio.CancelledError):
+            interrupt.check("interrupted before the first step")
         raise
     run.close("done")
 
@@ -45,14 +44,14 @@ def _at_once(run: RunDirectory, number: int) -> None:
         run.close(f"ended at once by a second {name}")
     with suppress(OSError, ValueError):
         print(
-            f"error: ended at once by a second {name}; what was saved before it is kept; resume={run.path}",
+            f"error: ended at once by a second {name}; what was saved before it is kept; {resuming(run.path)}",
             file=sys.stderr,
             flush=True,
         )
 
 
 def _status(error: BaseException) -> str:
-    if isinstance(error, Interrupted):
+    if isinstance(error, Interrupted | asyncio.CancelledError):
         return "interrupted"
     if isinstance(error, BudgetReached):
         return "budget reached"

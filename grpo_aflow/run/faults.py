@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -20,7 +21,14 @@ def cannot_write(path: Path | str, error: OSError) -> InfrastructureError:
 
 
 def as_os_error(error: BaseException) -> OSError | None:
-    """The OSError that an error is, or that a library in Rust (safetensors, tokenizers) has put into its own words."""
+    """The OSError that an error is, or that a library in Rust (safetensors, tokenizers) has put into its own words.
+
+    Where a folder could not be copied, that of its first file.
+    """
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        _, target, reason = error.args[0][0]
+        found = re.search(r"\[Errno (\d+)\]", reason)
+        return OSError(int(found[1]), os.strerror(int(found[1])), target) if found else error
     if isinstance(error, OSError):
         return error
     found = re.search(r"\(os error (\d+)\)", str(error))

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 from collections.abc import Container, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -83,7 +83,8 @@ def _replaced(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         new.replace(path)
     except OSError as error:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that takes nothing does not remove anything, either
+            new.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
 
 

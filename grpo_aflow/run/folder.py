@@ -13,10 +13,12 @@ import fcntl
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -200,8 +202,9 @@ class RunDirectory:
         for name, numbers in to.dropped.items():
             if numbers:
                 drop_lines(self.path / name, numbers)
-        for file in (self.path / "evaluations").glob("step_*.json*"):  # of versions that there will be anew
-            if int(file.name.split(".")[0][5:]) > to.step:
+        for file in (self.path / "evaluations").glob("step_*.json*"):
+            step = evaluated_after(file)
+            if step is not None and step > to.step:  # of a version that there will be anew
                 file.unlink()
 
     def restart(self, file: str) -> None:
@@ -228,9 +231,9 @@ class RunDirectory:
             return
         self._release()
         shutil.rmtree(self.path)
-        for folder in (self.path.parent, self.path.parent.parent):  # the day's, and the root of all runs
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        with suppress(OSError):  # others lie in it, or it is a link to a folder of the user's
+            self.path.parent.rmdir()  # the day's
+            self.path.parent.parent.rmdir()  # the root of all runs
 
     def _release(self) -> None:
         for file in self._files.values():
@@ -248,18 +251,39 @@ class RunDirectory:
         append(self._files[name], self.path / name, line)
 
 
+def evaluated_after(file: Path) -> int | None:
+    """The step whose policy an evaluation's file is about; None for a file that is none (a copy, a Mac's `._` file).
+
+    Example: evaluations/step_000020.json -> 20
+    """
+    found = re.fullmatch(r"step_(\d+)\.jsonl?", file.name)
+    return int(found[1]) if found else None
+
+
 def lock_folder(path: Path) -> int:
     """Hold a folder until this process ends or closes the descriptor; UserError where another one has it."""
-    file = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        owner = os.pread(file, 32, 0).decode() or "another"
-        os.close(file)
-        raise UserError(f"{path} is in use by process {owner}; wait for it or stop it") from error
+    while True:
+        file = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.pread(file, 32, 0).decode() or "another"
+            os.close(file)
+            raise UserError(f"{path} is in use by process {owner}; wait for it or stop it") from error
+        if _is_there(path / "lock", file):
+            break
+        os.close(file)  # its owner has removed it in between: the next process would make, and hold, another one
     os.ftruncate(file, 0)
     os.pwrite(file, str(os.getpid()).encode(), 0)
     return file
+
+
+def _is_there(path: Path, file: int) -> bool:
+    """Whether `path` is still the file behind the descriptor."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except FileNotFoundError:
+        return False
 
 
 def _environment() -> dict[str, Any]:
@@ -278,8 +302,11 @@ def _environment() -> dict[str, Any]:
 
 
 def git_state(root: Path) -> str | None:
-    """The commit of a checkout, with `-dirty` where tracked files differ; None where it is none. It writes nothing."""
-    if not (root / ".git").exists():
+    """The commit of a checkout, with `-dirty` where tracked files differ. It writes nothing.
+
+    None where it is none, and where there is no git to ask.
+    """
+    if not (root / ".git").exists() or shutil.which("git") is None:
         return None
     commit = _answer_of_git(root, "rev-parse", "HEAD")
     # `describe --dirty` takes the index's lock whatever it is told; `status` does not.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -27,20 +28,30 @@ LOG_WIDTH = 120
 
 
 class Output(Console):
-    """The console of a run. Text is taken as it is, and when nobody reads it any more (`| head`) the run goes on."""
+    """The console of a run. Text is taken as it is, and the run goes on when nobody reads it any more (`| head`), or
+    when what it goes to takes no more (a full disk, a terminal that is gone)."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False, soft_wrap=True, markup=False, emoji=False)
         if not self.is_terminal:
             self.width = LOG_WIDTH  # wide enough for the tables of an evaluation
 
+    def __exit__(self, *error: Any) -> None:
+        try:
+            super().__exit__(*error)
+        except OSError as refused:
+            self._end(f"the output cannot be written any more ({refused.strerror})")
+
     def on_broken_pipe(self) -> None:
+        self._end("nobody reads the output any more")
+
+    def _end(self, why: str) -> None:
         self.quiet = True
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
         with suppress(OSError):
-            print("nobody reads the output any more; the run goes on, see its folder", file=sys.stderr, flush=True)
+            print(f"{why}; the run goes on, see its folder", file=sys.stderr, flush=True)
 
 
 class Progress:

@@ -7,6 +7,8 @@ config is refused unless `resume_with` names its key.
 from __future__ import annotations
 
 import copy
+import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,33 @@ def _changes(allowed: Sequence[str], overridden: Sequence[str]) -> Iterable[str]
 
 def _among(names: Iterable[str], key: str) -> bool:
     return any(_covers(name, key) for name in names)
+
+
+def path_value(path: str | Path) -> str:
+    """A path as the value of an override: Hydra's grammar takes few characters without quotes."""
+    text = str(path)
+    return text if re.fullmatch(r"[\w./:+@% -]*", text, re.ASCII) else "'" + text.replace("'", "\\'") + "'"
+
+
+def resuming(run: Path) -> str:
+    """The override that resumes a run, as a shell takes it: for people who copy it."""
+    return shlex.quote(f"resume={path_value(run)}")
+
+
+def check_tasks(before: Mapping[str, str], now: Mapping[str, str], allowed: Sequence[str]) -> None:
+    """Refuse to go on with other tasks under the same settings: data that was edited, or published anew, in between.
+
+    before, now: hashes of a run's tasks, as its manifest has them: "train/gsm8k", "evaluated". allowed: what
+    `resume_with` names; whoever changes the data's settings wants other tasks. Raises UserError.
+    """
+    changed = [name for name in before if name in now and before[name] != now[name]]
+    if not changed or any(name.split(".")[0] in ("data_mix", "eval") for name in allowed):
+        return
+    group = "eval" if changed == ["evaluated"] else "data_mix"
+    raise UserError(
+        f"resume: the tasks of {', '.join(changed)} are not those that the run began with: put their data back, or go "
+        f"on with the present ones: resume_with=[{','.join([*allowed, group])}]"
+    )
 
 
 def check_kind(saved: Mapping[str, Any], run_dir: str, *, training: bool) -> None:

@@ -3,6 +3,7 @@
 While a run is starting, the first signal cancels it. While it trains, the first signal is seen at the next safe point
 (between two groups): the run saves and ends. Signals that follow within two seconds are the same one: `timeout` and job
 schedulers signal a process and then its whole group. A later one ends the process at once, which is said and recorded.
+`run_to_its_end` is for a process that has a run in another one.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from grpo_aflow.types import UserError
@@ -92,6 +94,33 @@ class Interrupt:
         self._event.set()
         if not self.graceful and self._main is not None:
             self._main.cancel()
+
+
+def run_to_its_end(command: Sequence[str]) -> int:
+    """The exit code of a command that is given every signal that reaches this process, and waited for until it ends.
+
+    So a run can save what it has. Where one came and the command ended well all the same: 128 + the signal's number.
+    From the main thread alone.
+    """
+    arrived: list[int] = []
+    running: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, frame: object) -> None:
+        arrived.append(number)
+        for process in running:
+            process.send_signal(number)
+
+    watched = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in watched}
+    try:
+        running.append(subprocess.Popen(command))
+        for number in arrived:  # while it was being started
+            running[0].send_signal(number)
+        code = running[0].wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code or (128 + arrived[0] if arrived else 0)
 
 
 async def _next(stream: AsyncIterator[T]) -> T:

@@ -70,7 +70,8 @@ class Watchdog:
         self._send(done=True)
         with suppress(BrokenPipeError):
             self._process.stdin.close()
-        self._process.wait(timeout=5)
+        with suppress(subprocess.TimeoutExpired):  # a machine with no time for it: it has been told, and will end
+            self._process.wait(timeout=5)
 
     def _send(self, **message: object) -> None:
         assert self._process.stdin is not None

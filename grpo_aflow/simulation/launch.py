@@ -83,9 +83,9 @@ def start_server(
 
 
 def _environment() -> dict[str, str]:
-    """As little as Python needs: no key of the run reaches the server."""
+    """As little as Python needs: no key of the run reaches the server, and no module of the working folder."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH") if name in os.environ}
-    return kept | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return kept | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONSAFEPATH": "1"}
 
 
 def _port(process: subprocess.Popen[bytes], handover: Handover) -> int:

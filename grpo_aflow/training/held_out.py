@@ -24,7 +24,7 @@ from grpo_aflow.rollout.group import Rollouter
 from grpo_aflow.rollout.policies import FixedPolicy
 from grpo_aflow.run.background import Logs
 from grpo_aflow.run.files import finite, read_object, replace
-from grpo_aflow.run.folder import RunDirectory
+from grpo_aflow.run.folder import RunDirectory, evaluated_after
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.services import Services
@@ -134,7 +134,7 @@ class HeldOut:
 
 def read_record(file: Path) -> dict[str, Any]:
     """An evaluation's record, for a run that goes on behind it. Raises UserError when it cannot be read."""
-    return read_object(file, Record, "delete it, and what it held is evaluated again")
+    return read_object(file, Record, "restore it from a copy, or delete it: the run then goes on without it")
 
 
 def read_records(run: Path, step: int) -> dict[str, dict[str, Any]]:
@@ -143,5 +143,5 @@ def read_records(run: Path, step: int) -> dict[str, dict[str, Any]]:
     return {
         file.stem: read_record(file)
         for file in files
-        if file.stem == BEST_REFERENCE or int(file.stem[len("step_") :]) <= step
+        if file.stem == BEST_REFERENCE or ((at := evaluated_after(file)) is not None and at <= step)
     }

@@ -132,13 +132,10 @@ class Pipeline:
     async def _late_groups(self) -> AsyncGenerator[RolloutGroup]:
         """Groups of earlier steps that are in by now; those beyond the staleness bound are ended."""
         await self.drop_late(self._version())
-        waiting, self._late = self._late, []
-        for running, version in waiting:
-            if running.done():
-                self.counts.late_used += 1
-                yield running.result()
-            else:
-                self._late.append((running, version))
+        for late in [late for late in self._late if late[0].done()]:
+            self._late.remove(late)  # not all at once: whatever ends this in between, `close` must know the others
+            self.counts.late_used += 1
+            yield late[0].result()
 
 
 async def _arrivals(groups: Sequence[Running], left_s: Callable[[], float | None]) -> AsyncGenerator[Placed]:

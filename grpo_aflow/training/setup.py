@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, closing
 from functools import partial
@@ -26,6 +27,7 @@ from grpo_aflow.run.files import read_jsonl
 from grpo_aflow.run.folder import Lines, RunDirectory
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.records import replayed
+from grpo_aflow.run.resume import check_tasks
 from grpo_aflow.services import Services, check_machine, open_services
 from grpo_aflow.training.held_out import HeldOut, read_records
 from grpo_aflow.training.publisher import Publisher, arithmetic_of, still_measured
@@ -71,6 +73,8 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     checkpoints = Checkpoints(run.path / "checkpoints", keep=config.schedule.keep_checkpoints)
     lines = await asyncio.to_thread(_begin, config, run, checkpoints, progress)
     tasks = await _load_tasks(config, progress)
+    hashes = fingerprint(tasks.stream.tasks, tasks.evaluated)
+    check_tasks(run.manifest().get("tasks", {}), hashes, config.resume_with)
     log_to = _loggers(config, run, lines.step, progress)
     stack.push_async_exit(partial(_close, log_to, progress))
     progress.status("reaching the cluster")
@@ -116,7 +120,7 @@ async def open_training(config: TrainConfig, run: RunDirectory, stack: AsyncExit
     run.update_manifest(
         base_model=str(opened.served.model.path),
         sandbox=config.sandbox.name,
-        tasks=fingerprint(tasks.stream.tasks, tasks.evaluated),
+        tasks=hashes,
         devices=opened.devices,
     )
     if run.resumed:
@@ -225,7 +229,7 @@ async def _close(
 
 def _last_figures(metrics: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
     """The figures of the last step that a resumed run has done; none of a new one."""
-    return {name: value for line in metrics[-1:] for name, value in line.items() if value is not None}
+    return {name: math.nan if value is None else value for line in metrics[-1:] for name, value in line.items()}
 
 
 def _begin(config: TrainConfig, run: RunDirectory, checkpoints: Checkpoints, progress: Progress) -> Lines:

@@ -10,13 +10,15 @@ from grpo_aflow.evaluation.composition import Composition
 from grpo_aflow.evaluation.evaluate import Scores
 from grpo_aflow.evaluation.statistics import estimate, paired_gain
 
+BEFORE = "step_000000"  # the evaluation of the policy before training
+
 
 def last_lines(
     run: Path, scores: Mapping[str, Scores], last: Mapping[str, float], compositions: Mapping[str, Composition]
 ) -> tuple[list[str], float]:
     """The lines to print, and the run's value: held-out accuracy, or the last mean reward where nothing was evaluated.
 
-    scores: evaluation name -> scores; "step_000000" is the policy before training, the highest step the one after it.
+    scores: evaluation name -> scores; the highest step is the policy after training. No gain is told without `BEFORE`.
     last: the metrics of the last step, empty before the first.
     compositions: evaluation name -> what its workflows are made of.
     """
@@ -27,13 +29,13 @@ def last_lines(
     if not steps:
         return lines, last.get("reward/mean", math.nan)
     before, after = scores[steps[0]], scores[steps[-1]]
-    if len(steps) == 1:  # the run ended before it could be evaluated again
-        return [*lines, f"held-out accuracy, {steps[0].replace('_', ' ')}: {estimate(before)}"], estimate(before).mean
+    if len(steps) == 1 or steps[0] != BEFORE:  # it ended before it was evaluated again, or its first part was not
+        return [*lines, f"held-out accuracy, {steps[-1].replace('_', ' ')}: {estimate(after)}"], estimate(after).mean
     gain = paired_gain(before, after)
     if "best_reference" in scores:
         best, first = estimate(scores["best_reference"]), estimate(before).mean
         gap = best.mean - first
-        closed = f"; training closed {gain.mean / gap:.0%} of it" if gap > 0 and len(steps) > 1 else ""
+        closed = f"; training closed {gain.mean / gap:.0%} of it" if gap > 0 else ""
         lines.append(
             f"gap to the best workflow of each domain: {gap:.3f} = {best} - {first:.3f} before training{closed}"
         )

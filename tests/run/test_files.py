@@ -1,12 +1,15 @@
+import errno
 import json
 import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from grpo_aflow.run.faults import as_os_error, known
-from grpo_aflow.run.files import append, as_type, drop_lines, json_line, open_lines, read_object, typed_lines
-from grpo_aflow.types import UserError
+from grpo_aflow.run.files import append, as_type, drop_lines, json_line, open_lines, read_object, replace, typed_lines
+from grpo_aflow.types import InfrastructureError, UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,3 +123,22 @@ def test_whatever_a_rollout_holds_becomes_one_line_that_reads_as_it_was(value, r
     line = json_line({"a": value})
     assert line.count(b"\n") == 1
     assert json.loads(line) == {"a": read}
+
+
+def test_a_disk_that_turned_read_only_takes_nothing_and_removes_nothing(tmp_path, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(InfrastructureError, match=r"cannot write .*manifest\.json"):
+        replace(tmp_path / "gone/manifest.json", "new")
+
+
+def test_a_folder_that_cannot_be_copied_is_known_by_its_first_file(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/weights").symlink_to("nowhere")
+    with pytest.raises(shutil.Error) as copied:
+        shutil.copytree(tmp_path / "model", tmp_path / "copy")
+    assert str(known(copied.value)) == (
+        f"cannot use {tmp_path / 'copy/weights'}: No such file or directory; it was moved or deleted; put it back"
+    )

@@ -1,15 +1,18 @@
+import fcntl
 import json
 import math
 import os
 import resource
 import subprocess
+from pathlib import Path
 
 import pytest
 from rollouts import completion, rollout
 
 from grpo_aflow.run.files import read_jsonl
-from grpo_aflow.run.folder import RunDirectory, git_state
+from grpo_aflow.run.folder import RunDirectory, evaluated_after, git_state, lock_folder
 from grpo_aflow.run.saved import saved_config
+from grpo_aflow.training.held_out import read_records
 from grpo_aflow.types import UserError
 
 
@@ -37,6 +40,31 @@ def test_two_runs_in_one_second_do_not_share_a_folder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("runs", ["runs", "."])
+def test_what_is_discarded_leaves_a_link_to_the_runs_and_the_working_folder(runs, tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "runs").symlink_to(tmp_path / "disk")
+    monkeypatch.chdir(tmp_path / ("disk" if runs == "." else "."))
+    RunDirectory.create(Path(runs), "test", {}).discard()
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_lock_that_its_owner_removes_in_between_is_not_held(tmp_path, monkeypatch):
+    """What nobody else can see locks nobody out."""
+    flock, first = fcntl.flock, [tmp_path / "lock"]
+
+    def after_the_owners_end(file, operation):
+        if first:
+            first.pop().unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", after_the_owners_end)
+    lock = lock_folder(tmp_path)
+    with pytest.raises(UserError, match="is in use by process"):
+        lock_folder(tmp_path)
+    os.close(lock)
+
+
 def test_nan_is_null_and_every_line_is_json(run):
     run.metrics({"step": 1, "reward/mean": math.nan})
     assert json.loads((run.path / "metrics.jsonl").read_text()) == {"step": 1, "reward/mean": None}
@@ -56,6 +84,26 @@ def test_rewind_keeps_completions_and_forgets_outcomes(run):
     kept = list(read_jsonl(run.path / "rollouts.jsonl"))
     assert [(line["kind"], line["step"]) for line in kept] == [("completion", 1), ("rollout", 1), ("completion", 2)]
     assert [line["step"] for line in read_jsonl(run.path / "metrics.jsonl")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("step_000020.json", 20),
+        ("step_000020.jsonl", 20),
+        ("._step_000020.json", None),  # beside it, where a Mac has copied the folder
+        ("step_000020 (copy).json", None),
+        ("best_reference.json", None),
+    ],
+)
+def test_only_files_of_evaluations_are_taken_for_such(run, name, step):
+    assert evaluated_after(Path(name)) == step
+    file = run.path / "evaluations" / name
+    file.parent.mkdir()
+    file.write_text("{}")
+    run.rewind(run.lines_until(3))
+    assert file.exists() == (step is None)
+    assert step or name.startswith("best") or read_records(run.path, 30) == {}
 
 
 def test_each_task_is_kept_once(run):
@@ -101,3 +149,9 @@ def test_the_state_of_a_checkout_is_read_without_writing(tmp_path):
     (tmp_path / "file").write_text("y")
     assert git_state(tmp_path) == f"{commit}-dirty"
     assert git_state(tmp_path / ".git" / "refs") is None
+
+
+def test_a_checkout_without_git_has_no_state(tmp_path, monkeypatch):
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_state(tmp_path) is None

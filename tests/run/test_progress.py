@@ -149,3 +149,14 @@ def test_on_a_terminal_time_goes_on_in_place():
 def test_the_output_of_a_run_takes_text_as_it_is(capsys):
     Output().print("[bold]:smile: 1/2")
     assert capsys.readouterr().out == "[bold]:smile: 1/2\n"
+
+
+def test_a_run_goes_on_when_its_output_takes_no_more(monkeypatch, capsys):
+    """As where the disk of a batch system's log is full."""
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        with Progress(num_steps=3, log_every=1, console=Output()) as progress:
+            for step in (1, 2, 3):
+                progress.step({**FIGURES, "step": step})
+    told = "the output cannot be written any more (No space left on device); the run goes on, see its folder\n"
+    assert capsys.readouterr().err == told

@@ -1,9 +1,13 @@
+import shlex
+from pathlib import Path
+
 import pytest
 from rollouts import completion
 
+from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.storage.checkpoints import newest_adapter
 from grpo_aflow.run.records import replayed
-from grpo_aflow.run.resume import resumed_config
+from grpo_aflow.run.resume import check_tasks, resumed_config, resuming
 from grpo_aflow.run.saved import flatten
 from grpo_aflow.types import UserError
 
@@ -45,6 +49,42 @@ def test_what_resume_with_names_may_change():
     assert config["lora"] == {"rank": 16, "alpha": 16}
     with pytest.raises(UserError, match=r"resume_with: lora\.rnak is no key"):
         resumed_config(SAVED, composed(resume_with=["lora.rnak"]), [])
+
+
+@pytest.mark.parametrize("path", ["runs/2026-01-01/12-00-00-first_run", "my runs/x", "/home/jörg/a (1), b=c's/x"])
+def test_what_a_line_says_to_resume_with_can_be_copied(path):
+    [override] = shlex.split(resuming(Path(path)))
+    assert compose(override).resume == path
+
+
+TASKS = {"train/gsm8k": "a", "train/math": "b", "evaluated": "c"}
+
+
+@pytest.mark.parametrize(
+    ("now", "allowed"),
+    [
+        (TASKS, []),
+        ({**TASKS, "train/mbpp": "d"}, []),  # a dataset that a ratio has added
+        ({**TASKS, "train/math": "x"}, ["seed", "data_mix"]),
+        ({**TASKS, "evaluated": "x"}, ["eval.source"]),
+        ({**TASKS, "train/math": "x"}, ["eval"]),  # what is evaluated is left out of training
+    ],
+)
+def test_the_same_tasks_and_those_that_were_asked_for_are_gone_on_with(now, allowed):
+    check_tasks(TASKS, now, allowed)
+    check_tasks({}, now, [])  # a run that was killed before it knew them
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({**TASKS, "train/math": "x"}, r"tasks of train/math are .* resume_with=\[seed,data_mix\]"),
+        ({**TASKS, "evaluated": "x"}, r"tasks of evaluated are .* resume_with=\[seed,eval\]"),
+    ],
+)
+def test_data_that_was_edited_in_between_is_refused(now, told):
+    with pytest.raises(UserError, match=told):
+        check_tasks(TASKS, now, ["seed"])
 
 
 def test_flatten():

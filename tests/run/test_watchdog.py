@@ -1,5 +1,6 @@
 """The watchdog against a real SIGKILL."""
 
+import io
 import os
 import signal
 import subprocess
@@ -120,3 +121,14 @@ def test_descendants_and_segments_are_seen() -> None:
         child.wait()
         segment.close()
         segment.unlink()
+
+
+def test_a_machine_that_gives_the_watchdog_no_time_fails_no_run() -> None:
+    class Starved:
+        stdin = io.BytesIO()
+
+        def wait(self, timeout: float) -> None:
+            raise subprocess.TimeoutExpired("watchdog", timeout)
+
+    Watchdog(Starved()).close()  # type: ignore[arg-type]
+    assert Starved.stdin.closed

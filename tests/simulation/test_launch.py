@@ -104,7 +104,11 @@ def test_the_endpoint_ends_when_its_parent_is_killed(fork: bool) -> None:
 
 
 @pytest.mark.slow
-async def test_the_endpoint_speaks_openais_interface_until_it_is_closed(tmp_path: Path) -> None:
+async def test_the_endpoint_speaks_openais_interface_until_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "uvicorn.py").write_text("raise SystemExit('a file of the working folder')")
+    monkeypatch.chdir(tmp_path)
     config = compose("executor=simulated")
     executor = await config.executor.open(
         tmp_path, seed=0, tasks=TASKS, system_prompts={slot: slot for slot in SLOTS}, served=None

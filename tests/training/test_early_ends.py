@@ -4,10 +4,12 @@ import json
 import signal
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from commands import Command, finished
 from run_cases import SMALL, in_runs, only_run
+from schedules import schedule
 from small_endpoint import completion, small_endpoint
 
 from grpo_aflow import train
@@ -15,6 +17,7 @@ from grpo_aflow.config.composing import compose
 from grpo_aflow.evaluation.command import run_evaluation
 from grpo_aflow.executor.ledger import read_costs
 from grpo_aflow.run.files import read_jsonl
+from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.types import BudgetReached, InfrastructureError, UserError
 
 WORKFLOW = """
@@ -221,12 +224,23 @@ def test_a_training_whose_key_is_refused_is_saved(model_cache, tmp_path):
         assert set(answered(folder).values()) == {1}
 
 
+def test_an_evaluation_goes_on_with_the_tasks_that_it_began_with(overrides, tmp_path):
+    """A completion on file is known by its task's place: that of another task there would be run on this one."""
+    run = RunDirectory.create(tmp_path, "eval", compose(*overrides, config_name="evaluate").plain)
+    run.update_manifest(tasks={"evaluated": "of the file before a line of it was deleted"})
+    run.close("interrupted")
+    before = (run.path / "manifest.json").read_bytes()
+    with pytest.raises(UserError, match=r"the tasks of evaluated are not those .* resume_with=\[eval\]"):
+        run_evaluation(compose(*overrides, f"resume={run.path}", config_name="evaluate"))
+    assert (run.path / "manifest.json").read_bytes() == before
+
+
 @pytest.mark.parametrize("kind", [UserError, BudgetReached, InfrastructureError])
 async def test_whatever_a_user_can_correct_is_rescued(kind):
     """The loop's own ending, by itself: saved, told with the way to go on, and its report printed."""
 
     class Ended:
-        finished, reported = 4, False
+        finished, reported = 0, False
 
         async def evaluate(self, step, interrupt):
             raise kind("the server's words")
@@ -238,6 +252,29 @@ async def test_whatever_a_user_can_correct_is_rescued(kind):
             self.reported = True
 
     training = Ended()
-    with pytest.raises(kind, match="the server's words; saved step_000004; resume with: .* resume=folder"):
+    with pytest.raises(kind, match="the server's words; saved step_000000; resume with: .* resume=folder"):
         await train._run(training, interrupt=None, stepped=lambda step, figures: None)
     assert training.reported
+
+
+@pytest.mark.parametrize(("finished", "evaluated"), [(0, [0, 3]), (2, [2, 3]), (3, [3, 3])])
+async def test_only_the_policy_that_is_there_is_evaluated(finished, evaluated, monkeypatch):
+    """A run that goes on behind its first step has none from before training any more."""
+
+    class Resumed:
+        def __init__(self):
+            self.finished, self.config, self.asked = finished, SimpleNamespace(schedule=schedule(eval_every=1)), []
+
+        async def evaluate(self, step, interrupt):
+            self.asked.append(step)
+
+        def report(self):
+            return 0.5
+
+    async def steps(training, interrupt, stepped):
+        training.finished = 3
+
+    monkeypatch.setattr(train, "run_loop", steps)
+    training = Resumed()
+    await train._run(training, interrupt=None, stepped=lambda step, figures: None)
+    assert training.asked == evaluated

@@ -106,6 +106,21 @@ async def test_late_groups_are_used_within_the_bound_and_dropped_beyond():
     await pipeline.close()
 
 
+async def test_late_groups_that_nobody_took_are_ended_with_the_rest():
+    """A signal ends a step between two groups."""
+    world = World(delays={(1, 1): 0.03, (1, 2): 0.03, (1, 3): 60})
+    pipeline = world.pipeline(group_deadline_s=0.01, max_staleness=1, prompts_per_step=4)
+    assert [(g.step, g.index) async for _, g in pipeline.groups(1)] == [(1, 0)]
+    pipeline.advance(1)
+    await asyncio.sleep(0.05)
+    stream = pipeline.groups(2)
+    assert [(await anext(stream))[1].index for _ in range(5)] == [0, 1, 2, 3, 1]  # its own four, then a late one
+    await stream.aclose()
+    await pipeline.close()
+    assert (1, 3) in world.ended
+    assert len(asyncio.all_tasks()) == 1
+
+
 async def test_a_step_waits_by_a_clock_that_may_stand_still():
     """As it does during an outage of the executor."""
     world = World(delays={(1, 0): 0.05, (1, 1): 60})

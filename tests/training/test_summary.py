@@ -2,6 +2,7 @@ import math
 from pathlib import Path
 
 from grpo_aflow.evaluation.composition import Composition
+from grpo_aflow.training.setup import _last_figures
 from grpo_aflow.training.summary import best_step, last_lines
 
 RUN = Path("runs/x")
@@ -23,6 +24,21 @@ def test_an_early_end_reports_what_there_is_and_no_gain():
     assert lines[2].startswith("held-out accuracy, step 000000: 0.250")
     assert len(lines) == 3
     assert value == 0.25
+
+
+def test_a_step_without_a_reward_is_reported_after_a_resume_too():
+    """No rollout of it counted; JSON has no NaN."""
+    lines, value = last_lines(RUN, {}, _last_figures([{"step": 3, "reward/mean": None}]), {})
+    assert lines[1] == "last step: 3, mean reward nan"
+    assert math.isnan(value)
+
+
+def test_without_the_policy_before_training_there_is_no_gain():
+    scores = {"step_000004": BEFORE, "best_reference": BEST, "step_000009": AFTER}
+    lines, value = last_lines(RUN, scores, {"step": 9.0, "reward/mean": 0.9}, {})
+    assert lines[2].startswith("held-out accuracy, step 000009: 0.750")
+    assert len(lines) == 3
+    assert value == 0.75
 
 
 def test_the_whole_run_reports_gain_and_share_of_the_gap():

@@ -39,8 +39,8 @@ class Checkpoints:
                 self._aside(step).parent.rmdir()
         kept = [*self.steps()[-self._keep :], self.best]
         for old in self.steps():
-            if old not in kept:
-                shutil.rmtree(self._path(old))
+            if old not in kept:  # what another process still reads there may stay (NFS), and goes the next time
+                shutil.rmtree(self._path(old), ignore_errors=True)
         return path
 
     def choose(self, say: Callable[[str], None], at: int | None = None) -> int:

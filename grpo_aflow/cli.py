@@ -28,7 +28,7 @@ from grpo_aflow.config.parsing import build, parse
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
 from grpo_aflow.run.resources import starting
 from grpo_aflow.sweep import rows
-from grpo_aflow.sweep.jobs import Watch, check_first_job, run_job, sweep_settings
+from grpo_aflow.sweep.jobs import Watch, check_first_job, keep_in, run_job, sweep_settings
 from grpo_aflow.types import UserError
 
 HOME = re.compile(r"^([^=]+=)~(?=/|$)")  # Hydra's grammar has no ~ in values, and a shell leaves it as it is here
@@ -55,6 +55,7 @@ class SweepFolder(Callback):
             code, self.lock, _ = outcome(lambda: rows.hold(folder, sweep_settings(config)))
         if code:
             raise SystemExit(code)
+        keep_in(folder, config)
         print(f"sweep folder: {folder} (hydra.sweep.dir={folder} takes it up again)", flush=True)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:

@@ -131,13 +131,16 @@ def _check_chosen(plain: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
 
 def _check_common(plain: Mapping[str, Any]) -> None:
     """A name that makes a folder, seeds that every library takes."""
-    if not isinstance(plain["name"], str) or not NAME.fullmatch(plain["name"]):
-        raise UserError(
-            f"name={plain['name']!r}: is the last part of the run folder's name; give letters, digits, - and _"
-        )
+    check_name(plain["name"])
     for key, value in _seeds(plain, ""):
         if isinstance(value, int) and not 0 <= value <= MAX_SEED:
             raise UserError(f"{key}={value}: a seed must be from 0 to {MAX_SEED}")
+
+
+def check_name(name: Any) -> None:
+    """Refuse a `name` that cannot be the last part of a folder's name."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise UserError(f"name={name!r}: is the last part of the run folder's name; give letters, digits, - and _")
 
 
 def _seeds(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -11,11 +11,13 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -24,16 +26,18 @@ from omegaconf import DictConfig, OmegaConf
 from grpo_aflow import CONF_DIR
 from grpo_aflow.config.composing import with_defaults
 from grpo_aflow.config.outcome import outcome
-from grpo_aflow.config.parsing import build, parse
+from grpo_aflow.config.parsing import build, options, parse
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
 from grpo_aflow.run.resources import starting
+from grpo_aflow.run.resume import OF_TRAINING
 from grpo_aflow.sweep import rows
-from grpo_aflow.sweep.jobs import Watch, check_first_job, run_job, sweep_settings
+from grpo_aflow.sweep.jobs import Watch, check_first_job, keep_in, run_job, sweep_settings
 from grpo_aflow.types import UserError
 
 HOME = re.compile(r"^([^=]+=)~(?=/|$)")  # Hydra's grammar has no ~ in values, and a shell leaves it as it is here
 OF_A_RUN = re.compile(r"^(resume=(?!null$)|policy\.path=)")
 KEY = re.compile(r"^(?=\w+\.[\w.]+=)")  # of a group, as in model.path=...
+KEYS = {field.name for field in fields(EvaluateConfig)} | {"experiment", "hydra", "local", *OF_TRAINING}
 DOCTOR_HELP = """\
 grpo-aflow-doctor [--call] [overrides]: what this very run needs, and whether it is there.
 
@@ -55,6 +59,7 @@ class SweepFolder(Callback):
             code, self.lock, _ = outcome(lambda: rows.hold(folder, sweep_settings(config)))
         if code:
             raise SystemExit(code)
+        keep_in(folder, config)
         print(f"sweep folder: {folder} (hydra.sweep.dir={folder} takes it up again)", flush=True)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
@@ -76,7 +81,8 @@ def evaluate() -> None:
 
 def solve() -> None:
     """Console script `grpo-aflow-solve policy=checkpoint policy.path=... "question"`."""
-    questions = [argument for argument in sys.argv[1:] if " " in argument or not _is_hydra(argument)]
+    given = get_args_parser().parse_intermixed_args(sys.argv[1:]).overrides  # what is no option, nor its value
+    questions = [argument for argument in given if not _is_override(argument)]
     sys.argv = [argument for argument in sys.argv if argument not in questions]  # free text is no Hydra override
     _compose_and_run("evaluate", partial(_solve, questions))
 
@@ -208,8 +214,6 @@ def _settings(cfg: DictConfig) -> DictConfig:
 
 
 def _refuse_training_keys() -> None:
-    from grpo_aflow.run.resume import OF_TRAINING
-
     for name in _named():
         if name.split(".")[0] in OF_TRAINING:
             raise UserError(f"{name}: unknown key; it is of training alone: leave it out")
@@ -229,6 +233,9 @@ def _solve(questions: Sequence[str], cfg: DictConfig, watch: Watch) -> None:
             "grpo-aflow-solve: no question; for example "
             'grpo-aflow-solve policy=checkpoint policy.path=runs/... "What is 2+2?"'
         )
+    if len(questions) > 1:
+        listed = ", ".join(map(repr, questions[:4])) + (", ..." if len(questions) > 4 else "")
+        raise UserError(f"grpo-aflow-solve: one question at a time, in quotes; these are {len(questions)}: {listed}")
     from grpo_aflow.evaluation.solve import solve as run
 
     run(config, questions[0])
@@ -236,7 +243,14 @@ def _solve(questions: Sequence[str], cfg: DictConfig, watch: Watch) -> None:
 
 def _data(cfg: DictConfig, watch: Watch) -> None:
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    build({key: value for key, value in plain.items() if key != "hydra"}, "data").run()
+    if not isinstance(plain["mix"], dict):
+        raise UserError(
+            f"mix={plain['mix']}: is a group; choose data_mix@mix=<one of {', '.join(options('data_mix'))}>"
+        )
+    try:
+        build({key: value for key, value in plain.items() if key != "hydra"}, "data").run()
+    except UserError as error:  # the mix is `data_mix` everywhere else, and the keys of this command are at the top
+        raise UserError(str(error).replace("data_mix.", "mix.").removeprefix("data.")) from error
 
 
 def _compose_and_run(config_name: str, task: Callable[[DictConfig, Watch], Any]) -> None:
@@ -281,5 +295,9 @@ def _guarded(task: Callable[[], Any]) -> None:
     sys.exit(code or rows.code())
 
 
-def _is_hydra(argument: str) -> bool:
-    return argument.startswith("-") or "=" in argument
+def _is_override(argument: str) -> bool:
+    """Whether an argument of grpo-aflow-solve is Hydra's: `x=3 and y=4: what is x+y?` is a question."""
+    key = re.match(r"[+~]{0,2}(\w+)[\w./@:-]*=", argument)
+    if " " in argument:
+        return key is not None and key[1] in KEYS
+    return "=" in argument or argument.startswith("~")

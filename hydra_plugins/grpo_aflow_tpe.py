@@ -101,23 +101,37 @@ def consecutive(trials: Sequence["Suggestion"]) -> list[list["Suggestion"]]:
 
 def distribution(override: "Override") -> "BaseDistribution":
     """What a sweep of Hydra's syntax draws from; UserError for one that has no values to draw."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
     from grpo_aflow.types import UserError
+
+    try:
+        if (found := _distribution(override)) is not None:
+            return found
+        reason = ""
+    except ValueError as error:  # Optuna's word on the bounds
+        reason = f" ({error})"
+    raise UserError(
+        f"{override.input_line}: cannot be searched{reason}; give a,b,c or interval(low,high) or range(low,high,step), "
+        "low before high, and low above 0 with tag(log,...)"
+    )
+
+
+def _distribution(override: "Override") -> "BaseDistribution | None":
+    """None for a sweep of another kind; ValueError for bounds between which there is nothing."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value: Any = override.value()
     if override.is_choice_sweep():
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     if override.is_range_sweep():
-        numbers = list(value.range())
+        numbers = sorted(value.range())
+        if not numbers:
+            raise ValueError("it holds no number")
         whole = all(isinstance(number, int) for number in numbers)
-        return (IntDistribution if whole else FloatDistribution)(numbers[0], numbers[-1], step=value.step)
+        return (IntDistribution if whole else FloatDistribution)(numbers[0], numbers[-1], step=abs(value.step))
     if override.is_interval_sweep():
         whole = isinstance(value.start, int) and isinstance(value.end, int)
         return (IntDistribution if whole else FloatDistribution)(value.start, value.end, log="log" in value.tags)
-    raise UserError(
-        f"{override.input_line}: cannot be searched; give a,b,c or interval(low,high) or range(low,high,step)"
-    )
+    return None
 
 
 def _check(space: Mapping[str, Any], n_trials: int, n_jobs: int) -> None:

@@ -27,11 +27,11 @@ class Node:
 
 def missing(needs: Sequence[Need], nodes: Sequence[Node]) -> str:
     """What cannot be placed, in words; "" where all can: the largest first, each on the first node that has room."""
-    free = {node.name: [node.cpus, node.gpus] for node in nodes}
+    free = [[node.cpus, node.gpus] for node in nodes]  # not by name: one machine may be several nodes
     placed = dict.fromkeys((need.what for need in needs), 0)
     for need in sorted(needs, key=lambda need: (-need.gpus, -need.cpus)):
         for _ in range(need.number):
-            room = next((f for f in free.values() if f[0] + EPSILON >= need.cpus and f[1] + EPSILON >= need.gpus), None)
+            room = next((f for f in free if f[0] + EPSILON >= need.cpus and f[1] + EPSILON >= need.gpus), None)
             if room is None:
                 break
             room[0] -= need.cpus

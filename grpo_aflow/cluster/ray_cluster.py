@@ -92,8 +92,9 @@ def _connect(address: str | None) -> list[Node]:
             ) from error
         if address is None:
             raise InfrastructureError(
-                f"cluster=ray: Ray does not start here ({first}); its processes must come up within 15 s, so try again "
-                "when the machine is less busy; its logs are in /tmp/ray/session_latest/logs"
+                f"cluster=ray: Ray does not start here ({first}); its processes must come up within "
+                f"{START_MS // 1000} s, so try again when the machine is less busy; its logs are in "
+                "/tmp/ray/session_latest/logs"
             ) from error
         raise UserError(
             f"cluster=ray: no Ray answers at cluster.address={address} ({first}); start one there (ray start --head), "

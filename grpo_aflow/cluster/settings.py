@@ -32,7 +32,7 @@ class RaySettings:
         if self.max_engines is not None and self.max_engines < self.num_engines:
             raise ValueError(f"max_engines={self.max_engines} is less than num_engines={self.num_engines}")
         for name in ("num_workers", "engine_cpus", "engine_gpus", "rank_cpus", "rank_gpus", "worker_cpus"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
         for name in ("start_timeout_s", "rank_timeout_s"):
             if not getattr(self, name) > 0:

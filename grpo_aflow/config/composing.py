@@ -35,7 +35,7 @@ def compose(*overrides: str, config_name: str = "config") -> TrainConfig | Evalu
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
             cfg = hydra_compose(config_name, list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra raises plain ones for some overrides
         raise UserError(first_line(error)) from error
     return parse(cfg, TrainConfig) if config_name == "config" else parse(cfg, EvaluateConfig)
 

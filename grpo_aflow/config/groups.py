@@ -89,6 +89,9 @@ def due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
+MAX_TEMPERATURE = 10  # as of `sampler`
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
     """Config group `eval`: on which tasks, and with how many samples."""
@@ -112,8 +115,12 @@ class Evaluation:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         if self.max_tasks_per_dataset is not None and self.max_tasks_per_dataset < 1:
             raise ValueError(f"max_tasks_per_dataset must be at least 1 or null; got {self.max_tasks_per_dataset}")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be positive; got {self.temperature}")
+        if not 0 < self.temperature <= MAX_TEMPERATURE:
+            raise ValueError(f"temperature must be above 0 and at most {MAX_TEMPERATURE}; got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1; got {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 (off) or more; got {self.top_k}")
 
     def load(self) -> list[Task]:
         tasks: list[Task] = []

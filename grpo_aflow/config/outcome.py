@@ -27,7 +27,8 @@ def outcome(task: Callable[[], Any]) -> tuple[int, Any, str]:
         search_working_folder()  # here, since a sweep's jobs may have processes of their own
         return 0, task(), ""
     except (HydraException, OmegaConfBaseException) as error:
-        code, reason = 2, first_line(error)
+        cause = error.__cause__  # where Hydra makes an object of ours, as a sweeper
+        code, reason = 2, str(cause) if isinstance(cause, UserError) else first_line(error)
     except KeyboardInterrupt:
         code, reason = 130, "interrupted"
     except Exception as error:
@@ -57,7 +58,10 @@ def _is_of_hydra(error: Exception) -> bool:
 
 
 def _from_launcher(error: Exception) -> UserError | None:
-    """A worker's process that died is nothing that a job could tell."""
+    """A worker's process that died is nothing that a job could tell; nor is a machine without a scheduler."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1].filename
+    if "submitit" in Path(innermost).parts and isinstance(error, RuntimeError):
+        return UserError(f"hydra/launcher: {first_line(error)}; choose another, for example hydra/launcher=joblib")
     if type(error).__module__.split(".")[0] in LAUNCHERS:
         return InfrastructureError(
             f"the launcher lost a job ({first_line(error)}); "

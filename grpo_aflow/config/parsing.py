@@ -32,6 +32,7 @@ OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)
 
 SECTIONS: Mapping[str, type] = {"paths": Paths, "sweep": Sweep}  # parts of every config that have no options
 MAX_SEED = 2**32 - 1  # NumPy's, which an engine seeds
+OF_OMEGACONF = ("full_key:", "object_type=", "reference_type=")  # lines of its errors that tell a user nothing
 NAME = re.compile(r"\w[\w.+=,@-]*")  # of a run: the last part of its folder's name
 
 C = TypeVar("C")
@@ -44,6 +45,8 @@ def parse(cfg: DictConfig, kind: type[C]) -> C:
     """
     fields = _field_types(cast("type", kind))
     _check_chosen(cast("Any", OmegaConf.to_container(cfg)), fields)  # before values refer to groups that are not there
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise UserError(f"{missing[0]}: has no value; give one: {missing[0]}=...")
     try:
         OmegaConf.set_struct(cfg, False)
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -65,7 +68,7 @@ def parse(cfg: DictConfig, kind: type[C]) -> C:
         elif _is_group(hint):
             values[name] = _suitable(build(plain[name], name), hint, name)
         else:
-            values |= _typed(kind, {name: hint}, {name: plain[name]}, "config")
+            values |= _typed(kind, {name: hint}, {name: plain[name]}, "")
     return cast("C", cast("Any", kind)(**values, plain=plain))
 
 
@@ -101,9 +104,7 @@ def first_line(error: BaseException) -> str:
     if told := _told_of_key(error.__cause__):
         return told
     told = str(error).split("Config search path:")[0]
-    lines = [
-        line for line in told.splitlines() if line.strip() and "full_key:" not in line and "object_type=" not in line
-    ]
+    lines = [line for line in told.splitlines() if line.strip() and not any(word in line for word in OF_OMEGACONF)]
     listed = [line.strip() for line in lines if line.startswith("\t")]  # the options of a group
     text = " ".join([*(line.strip() for line in lines if not line.startswith("\t")), ", ".join(listed)])
     return " ".join(text.split()) or type(error).__name__
@@ -131,13 +132,16 @@ def _check_chosen(plain: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
 
 def _check_common(plain: Mapping[str, Any]) -> None:
     """A name that makes a folder, seeds that every library takes."""
-    if not isinstance(plain["name"], str) or not NAME.fullmatch(plain["name"]):
-        raise UserError(
-            f"name={plain['name']!r}: is the last part of the run folder's name; give letters, digits, - and _"
-        )
+    check_name(plain["name"])
     for key, value in _seeds(plain, ""):
         if isinstance(value, int) and not 0 <= value <= MAX_SEED:
             raise UserError(f"{key}={value}: a seed must be from 0 to {MAX_SEED}")
+
+
+def check_name(name: Any) -> None:
+    """Refuse a `name` that cannot be the last part of a folder's name."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise UserError(f"name={name!r}: is the last part of the run folder's name; give letters, digits, - and _")
 
 
 def _seeds(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -216,8 +220,11 @@ def _typed(cls: type, fields: Mapping[str, Any], values: Mapping[str, Any], wher
         return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.merge(schema, dict(values))))
     except OmegaConfBaseException as error:
         key = str(error.full_key or error.key)
-        given = f"={values[key]}" if key in values else ""
-        raise UserError(f"{where}.{key}{given}: {first_line(error)}") from error
+        named, given = f"{where}.{key}".removeprefix("."), f"={values[key]}" if key in values else ""
+        told = first_line(error)
+        if typing.get_origin(fields.get(key)) is list and isinstance(values[key], str):
+            told = f"is a list: {named}=[{values[key]}]"
+        raise UserError(f"{named}{given}: {told}") from error
 
 
 def _dotted(value: Any) -> Any:

@@ -178,8 +178,17 @@ def baseline(name: str) -> Baseline:
 def in_order(names: Sequence[str]) -> list[str]:
     """The names, each behind those that it needs, none twice. Raises UserError for one that does not exist."""
     ordered: list[str] = []
+
+    def add(name: str, behind: tuple[str, ...]) -> None:
+        if name in behind:
+            raise UserError(f"baselines: {name} needs itself, by {' and '.join(behind)}")
+        if name not in ordered:
+            for need in baseline(name).needs:
+                add(need, (*behind, name))
+            ordered.append(name)
+
     for name in names:
-        ordered += [need for need in (*baseline(name).needs, name) if need not in ordered]
+        add(name, ())
     return ordered
 
 
@@ -261,9 +270,9 @@ def _imported(name: str) -> Baseline:
     module, _, attribute = name.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"baselines: {name} cannot be imported ({error})") from error
-    made = found() if isinstance(found, type) else found
+        made = found() if isinstance(found, type) else found
+    except Exception as error:  # whatever the user's module does while it is imported
+        raise UserError(f"baselines: {name} cannot be imported ({type(error).__name__}: {error})") from error
     missing = [part for part in ("needs", "system") if not hasattr(made, part)]
     if missing:
         raise UserError(f"baselines: {name} has no {', '.join(missing)}; see grpo_aflow.evaluation.baselines.Baseline")

@@ -66,12 +66,13 @@ def join(records: Mapping[Path, Mapping[str, Any]], *, policies_only: bool) -> d
                 "tasks are compared; evaluate both with the same eval= and the same data"
             )
     systems, scores = {}, {}
-    short = len({path.name for path in records}) == len(records)
+    names = {path: path.resolve().name for path in records}
+    short = len(set(names.values())) == len(records)
     for path, one in records.items():
         for index, (name, system) in enumerate(one["systems"].items()):
             if index and policies_only:
                 continue
-            label = name if len(records) == 1 else f"{path.name if short else path}: {name}"
+            label = name if len(records) == 1 else f"{names[path] if short else path}: {name}"
             systems[label], scores[label] = system, one["scores"][name]
     compared = [asdict(one) for one in comparisons(scores, first["dataset_of"])]
     return {**first, "systems": with_pareto(systems), "scores": scores, "comparisons": finite(compared)}

@@ -16,15 +16,17 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from grpo_aflow.config.outcome import outcome
-from grpo_aflow.config.parsing import first_line
+from grpo_aflow.config.parsing import check_name, first_line
 from grpo_aflow.run.objective import intermediate
 from grpo_aflow.sweep.cards import take_card
 from grpo_aflow.sweep.rows import SIGNALLED, Job, goes_on, read_job, summarise
+from grpo_aflow.types import UserError
 
 IN_ONE_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+FOLDER_KEY = "hydra.sweep.dir"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,17 +54,33 @@ def sweep_settings(config: DictConfig) -> dict[str, Any]:
 def check_first_job(config: DictConfig) -> None:
     """Compose the first job of a sweep, so that what no job can be composed from is refused before anything is written.
 
-    config: the one under the sweep, before any job; raises Hydra's errors.
+    config: the one under the sweep, before any job; raises Hydra's errors, and UserError where no job can be.
     """
-    given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-    GlobalHydra.instance().config_loader().load_sweep_config(config, [_first_value(one) for one in given])
+    if "name" in config:
+        check_name(config.name)
+    loader = GlobalHydra.instance().config_loader()
+    given = OverridesParser.create(config_loader=loader).parse_overrides(list(config.hydra.overrides.task))
+    loader.load_sweep_config(config, [_first_value(one) for one in given])
+
+
+def keep_in(folder: Path, config: DictConfig) -> None:
+    """Have all jobs of a sweep know its folder, whose name may be made of what they differ in, as `name` or a group.
+
+    config: the one under the sweep, before any job; the jobs are composed with its `hydra.overrides`.
+    """
+    quoted = str(folder).replace("'", r"\'")
+    with read_write(config.hydra), open_dict(config.hydra):
+        others = [one for one in config.hydra.overrides.hydra if one.lstrip("+").partition("=")[0] != FOLDER_KEY]
+        config.hydra.overrides.hydra = [*others, f"{FOLDER_KEY}='{quoted}'"]
 
 
 def _first_value(override: Override) -> str:
     if override.is_interval_sweep():
         return f"{override.get_key_element()}={cast('IntervalSweep', override.value()).start}"
     if override.is_discrete_sweep():
-        return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+        for value in override.sweep_string_iterator():
+            return f"{override.get_key_element()}={value}"
+        raise UserError(f"{override.input_line}: holds no value, so there is nothing to sweep over")
     return str(override.input_line)
 
 

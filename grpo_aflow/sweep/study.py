@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grpo_aflow.config.parsing import MAX_SEED
 from grpo_aflow.sweep.rows import SIGNALLED, Job
 from grpo_aflow.types import InfrastructureError, Pruned, UserError
 
@@ -41,6 +42,11 @@ class Settings:
     def __post_init__(self) -> None:
         if self.direction not in ("maximize", "minimize"):
             raise UserError(f"hydra.sweeper.direction={self.direction}: must be maximize or minimize")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UserError(f"hydra.sweeper.seed={self.seed}: a seed must be from 0 to {MAX_SEED}")
+        for name in ("startup_trials", "prune_after_trials", "prune_after_steps"):
+            if getattr(self, name) < 0:
+                raise UserError(f"hydra.sweeper.{name}={getattr(self, name)}: must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,8 @@ class Study:
                 storage=storage, study_name=NAME, direction=settings.direction, load_if_exists=True
             )
             # another seed after a resume, or the draws before it would come again
-            self._study.sampler = _sampler(settings, seed=settings.seed + len(self._study.get_trials(deepcopy=False)))
+            seed = (settings.seed + len(self._study.get_trials(deepcopy=False))) % (MAX_SEED + 1)
+            self._study.sampler = _sampler(settings, seed=seed)
 
     @property
     def num_ended(self) -> int:

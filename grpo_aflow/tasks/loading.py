@@ -28,9 +28,11 @@ def load_tasks(name: str, *, split: str, source: str | None = None, revision: st
     hub's layout, of the original files, of AFlow's files, or written by grpo-aflow-data) or a file.
     Raises UserError, naming file, row and fix, for anything missing or broken.
     """
-    loaded = list(_with_unique_ids(_tasks(name, split, source, revision)))
-    if not loaded:
+    loaded = list(_with_unique_ids(name, _tasks(name, split, source, revision)))
+    if not loaded and name in DATASETS:
         raise UserError(f"{name}: split {split!r} of {source or 'the hub'} holds no tasks; check split and source")
+    if not loaded:
+        raise UserError(f"{name}: holds no task of split {split!r}; give it some (rows without a split are of all)")
     return loaded
 
 
@@ -90,7 +92,7 @@ def _file_tasks(path: Path, split: str) -> Iterator[Task]:
         raise UserError(f"{path} is not a file; name an existing .jsonl file of tasks")
     places: dict[str, str] = {}
     for row in read_rows(path, own.SCHEMA):
-        if row.values.get("split", split) != split:
+        if row.values.get("split") not in (None, split):
             continue
         task = own.to_task(row, own.own_name(path))
         if task.id in places:
@@ -99,10 +101,10 @@ def _file_tasks(path: Path, split: str) -> Iterator[Task]:
         yield task
 
 
-def _with_unique_ids(tasks: Iterable[Task]) -> Iterator[Task]:
+def _with_unique_ids(name: str, tasks: Iterable[Task]) -> Iterator[Task]:
     seen: set[str] = set()
     for number, task in enumerate(tasks, start=1):
         if task.id in seen:
-            raise UserError(f"task {number} repeats the id {task.id!r}; give every task an id of its own")
+            raise UserError(f"{name}: task {number} repeats the id {task.id!r}; give every task an id of its own")
         seen.add(task.id)
         yield task

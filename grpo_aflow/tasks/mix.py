@@ -82,10 +82,10 @@ class TaskMix:
 
     def one_epoch(self, *, seed: int) -> list[Task]:
         """The longest beginning of the stream in which no task comes twice."""
-        seen: set[str] = set()
+        seen: set[tuple[str, str]] = set()
         epoch: list[Task] = []
-        while (task := self.task_at(len(epoch), seed=seed)).id not in seen:
-            seen.add(task.id)
+        while ((task := self.task_at(len(epoch), seed=seed)).dataset, task.id) not in seen:
+            seen.add((task.dataset, task.id))
             epoch.append(task)
         return epoch
 
@@ -151,7 +151,8 @@ class DataMix:
             kept = [task for task in group if task.id not in drop]
             num_excluded += len(group) - len(kept)
             if not kept:
-                raise UserError(f"every {name} task of the mix is evaluated as well; set data_mix.datasets.{name}=0")
+                own = "" if name in DATASETS else "give them splits of their own (train, test), or "
+                raise UserError(f"every {name} task of the mix is evaluated as well; {own}{_leave_out(name)}")
             tasks[name] = tuple(kept[: self.limit])
             by_domain[domain][name] = self.datasets[name]
         for domain, weights in by_domain.items():
@@ -173,11 +174,16 @@ class DataMix:
         try:
             return load_tasks(name, split=self.split, source=self.source, revision=self.revision)
         except UserError as error:
-            raise UserError(f"{error} (leave it out of the mix with data_mix.datasets.{name}=0)") from error
+            raise UserError(f"{error} (to do without it, {_leave_out(name)})") from error
 
     def _domain_is_used(self, name: str) -> bool:
         domain = domain_of(name)
         return domain is None or self.ratios.get(domain, 0) > 0
+
+
+def _leave_out(name: str) -> str:
+    """How a dataset is taken out of the mix, in words; a path or a name with dots is no key of the command line."""
+    return f"set data_mix.datasets.{name}=0" if name.isidentifier() else f"take {name} out of data_mix.datasets"
 
 
 def _one_domain(name: str, tasks: Sequence[Task]) -> str:

@@ -17,6 +17,7 @@ import re
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -155,6 +156,10 @@ class Prepare:
             {name: loaded[f"{name}/{self.mix.split}"] for name in self.mix.names}, evaluated=evaluated
         )
         tasks = task_mix.one_epoch(seed=self.seed)
+        if twice := [name for name, number in Counter(task.id for task in tasks).items() if number > 1]:
+            raise UserError(
+                f"two datasets of the mix have tasks of the id {twice[0]!r}; give every task one of its own"
+            )
         if self.mix_size > len(tasks):
             raise UserError(
                 f"mix_size={self.mix_size} would repeat tasks: one pass in these ratios holds {len(tasks)}; "
@@ -249,6 +254,8 @@ def _parquet(tasks: Sequence[Task]) -> Iterator[bytes]:
     records = [own.to_record(task) for task in tasks]
     for record in records:
         record["metadata"] = json.dumps(record["metadata"], ensure_ascii=False)
+    columns = dict.fromkeys(column for record in records for column in record)  # code has more than the others
+    table = pyarrow.table({column: [record.get(column) for record in records] for column in columns})
     sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records), sink)
+    pyarrow.parquet.write_table(table, sink)
     yield sink.getvalue().to_pybytes()

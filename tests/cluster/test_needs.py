@@ -26,6 +26,10 @@ def test_a_process_lives_on_one_node():
     assert missing([need("ranks", 1, 5)], NODES) == "0 of 1 ranks (5 CPUs each)"
 
 
+def test_a_machine_may_be_several_nodes():
+    assert missing([need("engines", 2, 1, 1)], [Node(name="a", cpus=1, gpus=1)] * 2) == ""
+
+
 def test_a_cluster_in_words():
     assert described(NODES) == "a: 4 CPUs and 1 GPUs, b: 2 CPUs"
     assert described([]) == "no node"

@@ -95,7 +95,10 @@ EVALUATION = Evaluation(
         ({"samples": 0}, "samples must be at least 1; got 0"),
         ({"concurrency": 0}, "concurrency must be at least 1; got 0"),
         ({"max_tasks_per_dataset": 0}, "max_tasks_per_dataset must be at least 1 or null; got 0"),
-        ({"temperature": 0.0}, "temperature must be positive; got 0.0"),
+        ({"temperature": 0.0}, "temperature must be above 0 and at most 10; got 0.0"),
+        ({"temperature": float("nan")}, "temperature must be above 0 and at most 10; got nan"),
+        ({"top_p": 0.0}, "top_p must be above 0 and at most 1; got 0.0"),
+        ({"top_k": -7}, r"top_k must be 0 \(off\) or more; got -7"),
     ],
 )
 def test_ranges_of_an_evaluation(change, message):

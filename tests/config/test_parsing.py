@@ -92,7 +92,11 @@ def test_the_defaults_are_sound_and_light():
         ("schedule.group_size=1", r"schedule\.group_size must be at least 2"),
         ("lora=r7", "r7"),
         ("reward.tiers._target_=grpo_aflow.nothing.Tiers", r"reward\.tiers\._target_: .* cannot be imported"),
-        ("seed=x", "config.seed=x"),
+        ("seed=x", "^seed=x: "),
+        ("resume_with=seed", r"^resume_with=seed: is a list: resume_with=\[seed\]$"),
+        ("eval.datasets=gsm8k", r"^eval\.datasets=gsm8k: is a list: eval\.datasets=\[gsm8k\]$"),
+        ("data_mix.ratios.qa=null", r"^data_mix\.ratios\.qa: field 'ratios\.qa' is not Optional$"),
+        ("eval=null", "must be a string or a list"),
         ("objective_metric=reward/maen", r"objective_metric=reward/maen: no run has this.*did you mean reward/mean\?"),
         ("objective_metric=accuracy/law", r"objective_metric=accuracy/law: no run has this metric"),
     ],
@@ -146,6 +150,11 @@ def test_a_field_with_a_default_of_its_class_may_be_added():
     own = "reward._target_=own_rubrics.WithBonus"
     with pytest.raises(UserError, match=r"To append to your config use \+reward\.bonus=0\.1"):
         compose("reward=binary", own, "reward.bonus=0.1")
+
+
+def test_a_value_that_must_be_given_is_named_as_it_is_given():
+    with pytest.raises(UserError, match=r"^policy\.path: has no value; give one: policy\.path=\.\.\.$"):
+        compose("policy=checkpoint", config_name="evaluate")
 
 
 def test_combinations_that_cannot_work_are_refused():

@@ -12,6 +12,7 @@ from run_cases import only_run
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.evaluation import baseline_workflows as workflows
+from grpo_aflow.evaluation import baselines
 from grpo_aflow.evaluation.baselines import baseline, in_order, matched_votes
 from grpo_aflow.evaluation.command import run_evaluation
 from grpo_aflow.evaluation.compare_command import main as compare_main
@@ -64,6 +65,8 @@ def test_random_workflows_are_valid_and_many():
         ("file:nowhere.py", "nowhere.py is not there"),
         ("no_such_pkg.Mine", "no_such_pkg.Mine cannot be imported"),
         ("random.Random", "has no needs, system"),
+        ("fractions.Fraction.from_float", "cannot be imported"),
+        ("operator.itemgetter", r"operator.itemgetter cannot be imported \(TypeError: "),
     ],
 )
 def test_a_bad_name_is_one_line(name, message):
@@ -73,6 +76,19 @@ def test_a_bad_name_is_one_line(name, message):
 
 def test_what_is_needed_comes_first():
     assert in_order(["cot_sc@matched", "io", "cot"]) == ["cot", "cot_sc@matched", "io"]
+
+
+def test_what_is_needed_may_need_others_and_must_exist(monkeypatch):
+    def in_order_of(*needs):
+        own = baselines.Workflows(sources={}, needs=needs)
+        monkeypatch.setattr(baselines, "NAMES", {**baselines.NAMES, "own": own})
+        return in_order(["own"])
+
+    assert in_order_of("cot_sc@matched") == ["cot", "cot_sc@matched", "own"]
+    with pytest.raises(UserError, match="nothing is unknown"):
+        in_order_of("nothing")
+    with pytest.raises(UserError, match="own needs itself, by own"):
+        in_order_of("own")
 
 
 def result(tokens, *, dataset="gsm8k"):

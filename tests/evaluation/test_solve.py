@@ -1,7 +1,10 @@
 """`grpo-aflow-solve` on a question of a person's own."""
 
+import sys
+
 import pytest
 
+from grpo_aflow import cli
 from grpo_aflow.config.composing import compose
 from grpo_aflow.evaluation.solve import solve
 
@@ -28,3 +31,30 @@ def test_who_asks_the_simulated_executor_something_else_is_told_so(known, tmp_pa
     said = capsys.readouterr().out
     assert "none ()" not in said
     assert ("executor=openai" in said) is not known
+
+
+@pytest.mark.parametrize(
+    ("arguments", "questions", "left"),
+    [
+        (["policy=fixed", "What is 2+2?"], ["What is 2+2?"], ["policy=fixed"]),
+        (["policy=fixed", "x=3 and y=4: x+y?"], ["x=3 and y=4: x+y?"], ["policy=fixed"]),
+        (["eval.datasets=[gsm8k, math]", "Why?"], ["Why?"], ["eval.datasets=[gsm8k, math]"]),
+        (["--config-dir", "mine", "Why?"], ["Why?"], ["--config-dir", "mine"]),
+        (["--cfg", "job", "policy=fixed"], [], ["--cfg", "job", "policy=fixed"]),
+        (["What", "is", "it?"], ["What", "is", "it?"], []),
+    ],
+)
+def test_a_question_is_told_from_options_and_overrides(arguments, questions, left, monkeypatch):
+    asked = []
+    monkeypatch.setattr(sys, "argv", ["grpo-aflow-solve", *arguments])
+    monkeypatch.setattr(cli, "_compose_and_run", lambda name, task: asked.extend(task.args[0]))
+    cli.solve()
+    assert asked == questions
+    assert sys.argv[1:] == left
+
+
+def test_several_questions_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["grpo-aflow-solve", "policy=random_valid", "What", "is", "it?"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.solve()
+    assert "one question at a time, in quotes; these are 3: 'What', 'is', 'it?'" in capsys.readouterr().err

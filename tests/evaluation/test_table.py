@@ -165,3 +165,11 @@ def test_evaluations_that_were_made_otherwise_are_told(tmp_path, capsys):
         f"note: {tmp_path}/b was not measured as {tmp_path}/a was: executor.model (large, there small); "
         "a gain may come of that"
     ]
+
+
+def test_the_working_folder_is_named_as_any_other(tmp_path, monkeypatch):
+    figures = {"accuracy": 0.5, "per_task": {"tokens": 1.0}}
+    record = {"tasks": {}, "systems": {"policy": {"all": figures}}, "scores": {"policy": {}}, "dataset_of": {}}
+    monkeypatch.chdir(tmp_path)
+    joined = join({Path(): record, Path("other"): record}, policies_only=True)
+    assert list(joined["systems"]) == [f"{tmp_path.name}: policy", "other: policy"]

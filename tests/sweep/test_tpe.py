@@ -2,16 +2,19 @@
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from grpo_aflow import cli
 from grpo_aflow.sweep import rows, study
 from grpo_aflow.sweep.rows import hold, read_job, read_jobs
 from grpo_aflow.types import Pruned, UserError
+from hydra_plugins.grpo_aflow_tpe import distribution
 
 optuna = pytest.importorskip("optuna")
 RATE = "+rate=interval(0.0,1.0)"  # on the smallest config that there is, which has no callbacks of its own
@@ -36,7 +39,7 @@ def command(monkeypatch, tmp_path):
 
     def run(*arguments, task=quadratic, tpe=True, sweep="sweep"):
         monkeypatch.setattr(rows, "_codes", [])
-        options = [CALLBACKS, f"hydra.sweep.dir={tmp_path / sweep}", *(["hydra/sweeper=tpe"] if tpe else [])]
+        options = [CALLBACKS, f'hydra.sweep.dir="{tmp_path / sweep}"', *(["hydra/sweeper=tpe"] if tpe else [])]
         monkeypatch.setattr(sys, "argv", ["grpo-aflow-train", "-m", *options, *arguments])
         with pytest.raises(SystemExit) as ended:
             cli._compose_and_run("data", task)
@@ -132,6 +135,12 @@ def test_a_damaged_study_is_one_line(command, tmp_path, capsys):
         ([RATE, "hydra.sweeper.n_trials=0"], "n_trials=0"),
         ([RATE, "hydra.sweeper.direction=up"], "hydra.sweeper.direction=up: must be maximize or minimize"),
         ([RATE, "hydra.sweeper.n_trials=many"], "many"),
+        ([RATE, "hydra.sweeper.seed=-1"], "hydra.sweeper.seed=-1: a seed must be from 0"),
+        ([RATE, "hydra.sweeper.prune_after_steps=-1"], "hydra.sweeper.prune_after_steps=-1: must be 0 or more"),
+        (["+rate=interval(1.0,0.0)"], "+rate=interval(1.0,0.0): cannot be searched (`low <= high` must hold"),
+        (["+rate=tag(log,interval(0,1))"], "low above 0 with tag(log,...)"),
+        (["+rank=range(4,4,4)"], "+rank=range(4,4,4): holds no value"),
+        ([RATE, "+name=../mine"], "name='../mine': is the last part of the run folder's name"),
     ],
 )
 def test_a_search_that_cannot_work_is_one_line(command, capsys, arguments, told):
@@ -204,6 +213,35 @@ def test_a_grid_is_taken_up_again_too(command, tmp_path):
     assert command("+number=0,1,2", tpe=False, task=task) == 0
     assert done == [0, 1, 2, 1]
     assert [job.value for job in read_jobs(tmp_path / "sweep")] == [0.0, 1.0, 2.0]
+
+
+def test_jobs_that_differ_in_what_names_their_folder_have_one_folder(command, tmp_path):
+    assert command("seed=1,2", tpe=False, sweep="it's of ${seed}", task=lambda cfg, watch: float(cfg.seed)) == 0
+    [folder] = tmp_path.iterdir()
+    assert folder.name == "it's of 0"
+    assert [job.value for job in read_jobs(folder)] == [1.0, 2.0]
+    assert (folder / rows.TABLE).is_file()
+
+
+def test_all_options_of_a_group_are_swept_over(command, tmp_path):
+    assert command("data_mix@mix=glob(*_only)", tpe=False, task=lambda cfg, watch: 1.0) == 0
+    assert [job.overrides for job in read_jobs(tmp_path / "sweep")] == [
+        (f"data_mix@mix={name}",) for name in ("code_only", "math_only", "qa_only")
+    ]
+
+
+def test_a_machine_without_the_scheduler_is_one_line(command, capsys):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    if shutil.which("srun"):
+        pytest.skip("this machine has Slurm")
+    assert command("seed=1,2", "hydra/launcher=submitit_slurm", tpe=False) == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert "srun" in line
+
+
+def test_a_range_that_falls_is_searched_as_one_that_rises():
+    [override] = OverridesParser.create().parse_overrides(["size=range(17,4,-4)"])
+    assert distribution(override) == optuna.distributions.IntDistribution(5, 17, step=4)
 
 
 @pytest.mark.slow

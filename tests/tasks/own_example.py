@@ -1,5 +1,7 @@
 """Datasets of one's own in Python, as the documentation describes them, and some that are wrong."""
 
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 from grpo_aflow.tasks.datasets import Dataset, NumberGrader
@@ -44,6 +46,22 @@ class NoTasks(Parity):
         return ["Is 4 even or odd?"]
 
 
+class LoadFails(Parity):
+    def load(self, split):
+        return {"test": []}[split]
+
+
+class Changed(Parity):
+    """Its first task has other values."""
+
+    def __init__(self, **values):
+        self.values = values
+
+    def load(self, split):
+        first, *others = super().load(split)
+        return [replace(first, **self.values), *others]
+
+
 class OtherDomain(Parity):
     domain = "qa"
 
@@ -59,6 +77,8 @@ class NoLoader:
 
 PARITY, FIRST_LETTER, NO_GRADE, GRADE_FAILS = Parity(), FirstLetter(), NoGrade(), GradeFails()
 NO_TASKS, OTHER_DOMAIN, UNKNOWN_DOMAIN, NO_LOADER = NoTasks(), OtherDomain(), UnknownDomain(), NoLoader()
+LOAD_FAILS, NO_ANSWER, NUMBER_AS_ID = LoadFails(), Changed(answers=()), Changed(id=4)
+ODD_METADATA = Changed(metadata={"value": Fraction(1, 2)})
 
 
 def _sum_to_task(row, origin):

@@ -169,7 +169,8 @@ def test_own_jsonl(tmp_path):
     code = own_row(
         id="t/1", domain="code", answers=["def f(): return 1"], entry_point="f", hidden_tests=["assert f() == 1"]
     )
-    path = write_jsonl(tmp_path / "trivia.jsonl", [own_row(), code, own_row(id="t/2", split="test")])
+    rows = [own_row(split=None), code, own_row(id="t/2", split="test")]  # null, as in a column that not all rows have
+    path = write_jsonl(tmp_path / "trivia.jsonl", rows)
     tasks = load_tasks(str(path), split="train")
     assert [(task.id, task.dataset, task.domain) for task in tasks] == [
         ("t/0", "trivia", "qa"),
@@ -298,6 +299,19 @@ def test_an_unanswerables_empty_gold_is_a_gold(tmp_path):
 def test_duplicate_ids_are_refused(tmp_path):
     path = write_jsonl(tmp_path / "x.jsonl", [own_row(), own_row(problem="Another?")])
     with pytest.raises(UserError, match=r"x.jsonl, row 2: column 'id' repeats 't/0' of row 1"):
+        load_tasks(str(path), split="train")
+
+
+def test_a_file_without_tasks_of_the_split_is_told_by_its_own_name(tmp_path):
+    path = write_jsonl(tmp_path / "x.jsonl", [own_row(split="test")])
+    with pytest.raises(UserError, match=r"x.jsonl: holds no task of split 'train'; give it some"):
+        load_tasks(str(path), split="train", source="bundled")
+
+
+def test_another_encoding_is_named(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"id": "é"}', encoding="latin-1")
+    with pytest.raises(UserError, match=r"x.jsonl: is no UTF-8 .*save it in that encoding"):
         load_tasks(str(path), split="train")
 
 

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grpo_aflow.tasks import bundled
+from grpo_aflow.tasks import bundled, load_tasks
 from grpo_aflow.tasks.mix import DataMix, Interleaving
 from grpo_aflow.types import UserError
 
@@ -96,6 +96,15 @@ def test_a_dataset_that_is_evaluated_as_a_whole_is_refused():
         UserError, match=r"every gsm8k task of the mix is evaluated as well; set data_mix.datasets.gsm8k=0"
     ):
         balanced().load(evaluated=bundled("train"))
+
+
+def test_a_file_whose_tasks_are_all_evaluated_may_be_split(tmp_path):
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"id": "o/1", "domain": "qa", "problem": "Who?", "answers": ["me"]}) + "\n")
+    mix, evaluated = balanced(ratios={"qa": 1.0}, datasets={str(path): 1.0}), load_tasks(str(path), split="test")
+    told = r"give them splits of their own \(train, test\), or take .*own.jsonl out of data_mix.datasets"
+    with pytest.raises(UserError, match=told):
+        mix.load(evaluated=evaluated)
 
 
 @pytest.mark.parametrize("option", ["math_only", "qa_only", "code_only"])

@@ -88,6 +88,10 @@ def test_the_self_test_grades_their_golds_but_for_broken_ones(tmp_path):
         ("own_example:UNKNOWN_DOMAIN", "has the domain 'maths'; it must be math, qa, code"),
         ("own_example:OTHER_DOMAIN", "task 1 has the domain 'math', the dataset 'qa'"),
         ("own_example:NO_TASKS", "load gives 'Is 4 even or odd.'; it must give objects of grpo_aflow.types.Task"),
+        ("own_example:LOAD_FAILS", r"load\('train'\) fails in .*own_example.py, line \d+ \(KeyError: 'train'\)"),
+        ("own_example:NO_ANSWER", "task 1 has no answers; give it a gold"),
+        ("own_example:NUMBER_AS_ID", "task 1 has 4 as id; it must be text"),
+        ("own_example:ODD_METADATA", r"task 1 has metadata that JSON cannot say \(.*Fraction"),
         ("my-package:X", "there is no dataset 'my-package:X'; known: gsm8k"),
     ],
 )

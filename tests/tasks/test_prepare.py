@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from grpo_aflow import cli
 from grpo_aflow.tasks import load_tasks
 from grpo_aflow.tasks import manifest as manifests
 from grpo_aflow.tasks.mix import DataMix
@@ -55,6 +56,36 @@ def test_the_mixed_file_is_the_beginning_of_the_mix(tmp_path):
     path = tmp_path / "out" / manifest["files"]["mixed/train"]["path"]
     expected = [mix().load().task_at(position, seed=3) for position in range(20)]
     assert load_tasks(str(path), split="train") == expected
+
+
+def test_a_mixed_parquet_file_keeps_what_only_code_has(tmp_path):
+    few = mix(ratios={"math": 0.5, "code": 0.5}, datasets={"gsm8k": 1.0, "mbpp": 1.0}, limit=2)
+    made = prepare(tmp_path / "out", mix=few, test_splits={}, format=FileFormat.parquet).run()
+    path = tmp_path / "out" / json.loads(made.read_text())["files"]["mixed/train"]["path"]
+    assert load_tasks(str(path), split="train") == [few.load().task_at(position, seed=0) for position in range(4)]
+
+
+def test_a_mix_of_datasets_that_share_ids_is_refused(tmp_path):
+    files = [tmp_path / "first.jsonl", tmp_path / "second.jsonl"]
+    for number, file in enumerate(files):
+        row = {"id": "0", "domain": "qa", "problem": f"Which is {number}?", "answers": ["this"]}
+        file.write_text(json.dumps(row) + "\n")
+    own = mix(ratios={"qa": 1.0}, datasets={str(file): 1.0 for file in files})
+    with pytest.raises(UserError, match="two datasets of the mix have tasks of the id '0'"):
+        prepare(tmp_path / "out", mix=own, test_splits={}).run()
+
+
+def test_the_command_names_the_keys_that_it_has(tmp_path, monkeypatch, capsys):
+    for given, told in (
+        (["mix.ratios={math: 0, code: 0}", "mix.datasets={squad2: 0, hotpotqa: 0}"], "set mix.ratios.qa=0 to train"),
+        (["mix.limit=0"], "error: mix.limit must be at least 1"),
+        (["mix=qa_only"], "error: mix=qa_only: is a group; choose data_mix@mix=<one of balanced,"),
+    ):
+        nothing_else = ["mix.source=bundled", "~test_splits", "+test_splits={}", f"output={tmp_path / 'out'}"]
+        monkeypatch.setattr(sys, "argv", ["grpo-aflow-data", *nothing_else, *given])
+        with pytest.raises(SystemExit, match="2"):
+            cli.data()
+        assert told in capsys.readouterr().err
 
 
 def test_a_mix_that_would_repeat_tasks_is_refused(tmp_path):

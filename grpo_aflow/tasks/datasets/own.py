@@ -123,4 +123,4 @@ def to_record(task: Task) -> dict[str, object]:
 
 def own_name(path: Path) -> str:
     """The dataset's name for tasks of a file that names none."""
-    return path.name.removesuffix(".gz").removesuffix(".jsonl")
+    return path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".parquet")

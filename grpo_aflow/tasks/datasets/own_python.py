@@ -10,7 +10,9 @@ The attribute is either a `Dataset` like the six (rows on the hub or in files), 
 from __future__ import annotations
 
 import importlib
+import json
 import re
+import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -104,12 +106,39 @@ def own_dataset(name: str) -> Dataset | OwnDataset:
 
 def own_tasks(name: str, dataset: OwnDataset, split: str) -> Iterator[Task]:
     """The tasks of a split, each with the dataset's name. Raises UserError for what is no task of this dataset."""
-    for number, task in enumerate(dataset.load(split), start=1):
+    for number, task in enumerate(_loaded(name, dataset, split), start=1):
         if not isinstance(task, Task):
             raise UserError(f"the dataset {name}: load gives {task!r}; it must give objects of grpo_aflow.types.Task")
-        if task.domain != dataset.domain:
-            raise UserError(
-                f"the dataset {name}: task {number} has the domain {task.domain!r}, the dataset {dataset.domain!r}; "
-                "make a dataset for each"
-            )
+        if fault := _fault(task, dataset.domain):
+            raise UserError(f"the dataset {name}: task {number} {fault}")
         yield replace(task, dataset=name)
+
+
+def _loaded(name: str, dataset: OwnDataset, split: str) -> Iterator[object]:
+    try:
+        yield from dataset.load(split)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's code may raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"the dataset {name}: load({split!r}) fails in {place.filename}, line {place.lineno} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _fault(task: Task, domain: Domain) -> str:
+    """What a task lacks that every later step takes for granted, in words; "" for nothing."""
+    if task.domain != domain:
+        return f"has the domain {task.domain!r}, the dataset {domain!r}; make a dataset for each"
+    texts = {"id": task.id, "problem": task.problem, **{f"answers[{n}]": one for n, one in enumerate(task.answers)}}
+    for field, text in texts.items():
+        if not isinstance(text, str):
+            return f"has {text!r} as {field}; it must be text"
+    if not task.answers:
+        return 'has no answers; give it a gold, or ("",) where there is none'
+    try:
+        json.dumps(task.metadata)
+    except (TypeError, ValueError) as error:
+        return f"has metadata that JSON cannot say ({error}); give numbers, texts, lists and tables of them"
+    return ""

@@ -107,7 +107,9 @@ def read_rows(path: Path, schema: str = "") -> Iterator[DataRow]:
             if not isinstance(record, dict):
                 raise UserError(f"{path}, row {number}: not an object; each row must be one JSON object")
             yield DataRow(place=f"{path}, row {number}", values=record, schema=schema)
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no UTF-8 ({error}); save it in that encoding") from error
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); download or copy the file again") from error
 
 
@@ -126,8 +128,9 @@ def _jsonl_records(path: Path) -> Iterator[tuple[int, object]]:
 
 
 def _json_records(path: Path) -> Iterator[tuple[int, object]]:
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); the file may be cut off, copy it again") from error
     records = document.get("data") if isinstance(document, dict) else document

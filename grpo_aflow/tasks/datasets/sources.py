@@ -43,7 +43,7 @@ def _read(path: Path, dataset: Dataset) -> Iterator[DataRow]:
 def _expanded(dataset: Dataset, rows: Iterator[DataRow], split: str) -> Iterator[DataRow]:
     """Nested records unfolded; of a file that holds all splits, the rows of one."""
     for row in rows:
-        if row.values.get("split", split) not in (split, dataset.splits.get(split)):
+        if row.values.get("split") not in (None, split, dataset.splits.get(split)):
             continue
         if dataset.expand is None:
             yield row

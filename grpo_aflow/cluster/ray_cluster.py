@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from grpo_aflow.cluster.placement import Cluster
 
 START_MS = 120_000  # for Ray's own processes to come up on a machine that is busy; by itself it gives them 15 s
+ANSWER_S = 10.0  # for a head node to take a connection
 OBJECT_STORE_BYTES = 2 << 30  # of a Ray on this machine: an adapter of a 7B model, and the one before; taken when used
 
 
@@ -74,6 +76,8 @@ def _connect(address: str | None) -> list[Node]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     own: dict[str, Any] = {}
+    if address is not None and (reason := _unreachable(address)):  # Ray itself tries for minutes
+        raise _no_ray_at(address, reason)
     if address is None:
         own = {
             "include_dashboard": False,
@@ -96,10 +100,7 @@ def _connect(address: str | None) -> list[Node]:
                 f"{START_MS // 1000} s, so try again when the machine is less busy; its logs are in "
                 "/tmp/ray/session_latest/logs"
             ) from error
-        raise UserError(
-            f"cluster=ray: no Ray answers at cluster.address={address} ({first}); start one there (ray start --head), "
-            "or give cluster.address=null for one on this machine"
-        ) from error
+        raise _no_ray_at(address, first) from error
     finally:  # Ray puts its own in their place, where it can: in the main thread
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
@@ -113,6 +114,25 @@ def _connect(address: str | None) -> list[Node]:
         for node in ray.nodes()
         if node["Alive"]
     ]
+
+
+def _unreachable(address: str) -> str:
+    """Why no connection to a `host:port` comes about; "" where one does, and for an address that names no port."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return ""
+    try:
+        with socket.create_connection((host.rpartition("/")[2].strip("[]"), int(port)), timeout=ANSWER_S):
+            return ""
+    except (OSError, OverflowError) as error:
+        return str(error)
+
+
+def _no_ray_at(address: str, reason: str) -> UserError:
+    return UserError(
+        f"cluster=ray: no Ray answers at cluster.address={address} ({reason}); start one there (ray start --head), "
+        "or give cluster.address=null for one on this machine"
+    )
 
 
 def _disconnect() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import psutil
 import pytest
 from commands import Command, finished
 from installed import NEEDS_RAY
-from run_cases import SMALL, in_runs, metrics_of, only_run
+from run_cases import ROLLOUTS_A_STEP, SMALL, in_runs, metrics_of, only_run
 from safetensors.torch import load_file
 
 from grpo_aflow.config.composing import compose
@@ -67,7 +68,7 @@ class Killer(threading.Thread):
         ("EngineActor", "rollouts.jsonl", 1, {"kind": "completion", "step": 1}),
         ("WorkerActor", "ledger.jsonl", 1, {"event": "intent", "step": 1}),
         ("RankActor", "rollouts.jsonl", 1, {"kind": "rollout", "step": 2}),
-        ("run", "rollouts.jsonl", 9, {"kind": "rollout", "step": 2}),
+        ("run", "rollouts.jsonl", ROLLOUTS_A_STEP - 2, {"kind": "rollout", "step": 2}),
     )
 
     def __init__(self, root, command, actors=("EngineActor", "WorkerActor", "RankActor", "run")):
@@ -248,6 +249,15 @@ def test_a_ray_that_cannot_be_reached(monkeypatch, raised, address, kind, said):
     monkeypatch.setattr("ray.init", init)
     with pytest.raises(kind, match=said):
         compose("cluster=ray", f"cluster.address={address}").cluster.look()
+
+
+def test_an_address_where_nothing_listens_is_told_at_once(monkeypatch):
+    monkeypatch.setattr("ray.init", lambda **given: pytest.fail("Ray would try for minutes"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UserError, match=rf"no Ray answers at cluster.address={address} \(.*refused\); start one"):
+            compose("cluster=ray", f"cluster.address='{address}'").cluster.look()
 
 
 def test_the_doctor_shows_what_there_is_beside_what_is_needed(monkeypatch):

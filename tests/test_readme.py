@@ -58,7 +58,7 @@ ROWS = (
     Row(r"-eval .*policy=fixed", (*ANSWERS, "sampler=hf", "warmstart=none")),
     Row(r"-eval ", ANSWERS),
     Row(r"-compare "),
-    Row(r"-report sweeps/"),
+    Row(r"-report '?sweeps/"),
     Row(r"-report "),
     Row(r"-watch ", ("--once",)),
     Row(r"-doctor .*(model=|experiment=)", run=False, why="wants what it names; tests/training/test_doctor.py"),
@@ -75,7 +75,7 @@ def commands():
     """The commands of the README's shell blocks, comments gone, continued lines joined."""
     blocks = re.findall(r"^```sh\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.M | re.S)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [" ".join(shlex.split(line, comments=True)) for line in lines if shlex.split(line, comments=True)]
+    return [shlex.join(words) for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def row_of(command):

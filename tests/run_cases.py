@@ -5,14 +5,16 @@ from contextlib import contextmanager
 
 from grpo_aflow.run.files import read_jsonl
 
+PROMPTS_A_STEP, GROUP_SIZE = 2, 4
+ROLLOUTS_A_STEP = PROMPTS_A_STEP * GROUP_SIZE
 SMALL = (
     "sampler=hf",
     "sandbox.num_servers=1",
     "sandbox.packages=[]",  # which take their time to load, and the simulated endpoint's programs import none
     "schedule=short",
     "schedule.num_steps=3",
-    "schedule.prompts_per_step=3",
-    "schedule.group_size=4",
+    f"schedule.prompts_per_step={PROMPTS_A_STEP}",
+    f"schedule.group_size={GROUP_SIZE}",
     "schedule.save_every=1",
     "eval.datasets=[gsm8k,hotpotqa,humaneval]",  # a task of each domain
     "eval.max_tasks_per_dataset=1",

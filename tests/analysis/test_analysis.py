@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from rollouts import rollout
+from run_cases import ROLLOUTS_A_STEP
 
 from grpo_aflow.analysis import frames as analysis
 from grpo_aflow.run.files import json_line
@@ -60,7 +61,7 @@ def test_a_run_reads_as_frames(trained_run):
     assert runs["status"].tolist() == ["done"]
     assert len(analysis.metrics(runs)) == 3
     rollouts = analysis.rollouts(runs)
-    assert len(rollouts) == 36
+    assert len(rollouts) == 3 * ROLLOUTS_A_STEP
     assert {"reward", "grade/exact", "source", "advantage"} <= set(rollouts)
     names = analysis.evaluations(runs)["evaluation"].tolist()
     assert names == ["best_reference", "step_000000", "step_000003"]

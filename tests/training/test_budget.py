@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 from commands import finished
-from run_cases import SMALL, adapter_of, metrics_of, only_run
+from run_cases import ROLLOUTS_A_STEP, SMALL, adapter_of, metrics_of, only_run
 
 from grpo_aflow.executor.ledger import read_costs
 from grpo_aflow.run.files import read_jsonl
@@ -53,8 +53,8 @@ def test_a_cap_stops_the_run_within_the_step_and_a_higher_one_goes_on(trained_ru
         assert content.endswith(b"\n")
         assert all(json.loads(line) for line in content.splitlines())
     kinds = Counter((line["kind"], line["step"]) for line in read_jsonl(run / "rollouts.jsonl"))
-    assert kinds["rollout", 1] == kinds["completion", 1] == 12
-    assert kinds["rollout", 2] < 12
+    assert kinds["rollout", 1] == kinds["completion", 1] == ROLLOUTS_A_STEP
+    assert kinds["rollout", 2] < ROLLOUTS_A_STEP
 
     raised = [f"resume={run}", f"{KEY}={100 * cap}", f"resume_with=[{KEY}]"]
     resumed = finished("train", raised, tmp_path)

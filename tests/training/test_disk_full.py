@@ -89,7 +89,7 @@ def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_to_the_bit(trained_ru
     disk.mkdir()
     kept.mkdir()
     base, checkpoint = kib(trained_run / "base_model"), kib(trained_run / "checkpoints/step_000003")
-    room = str(base + 3 * checkpoint)  # the base, a cache that is written, one checkpoint; no second checkpoint
+    room = str(base + 5 * checkpoint // 2)  # the base, a cache that is written, one checkpoint; no second checkpoint
     script = ["unshare", "-rm", sys.executable, "-c", ON_A_SMALL_DISK, room, str(disk), str(kept)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:

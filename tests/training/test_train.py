@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import Command, finished
-from run_cases import SMALL, adapter_of, in_runs, metrics_of, only_run
+from run_cases import ROLLOUTS_A_STEP, SMALL, adapter_of, in_runs, metrics_of, only_run
 
 from grpo_aflow.config.composing import compose
 from grpo_aflow.executor.ledger import read_costs
@@ -31,7 +31,7 @@ def test_what_a_run_leaves_behind(trained_run):
     }
     assert [line["step"] for line in read_jsonl(trained_run / "metrics.jsonl")] == [1, 2, 3]
     kinds = Counter((line["kind"], line["step"]) for line in read_jsonl(trained_run / "rollouts.jsonl"))
-    assert kinds == {(kind, step): 12 for kind in ("completion", "rollout") for step in (1, 2, 3)}
+    assert kinds == {(kind, step): ROLLOUTS_A_STEP for kind in ("completion", "rollout") for step in (1, 2, 3)}
     assert {path.name for path in (trained_run / "checkpoints").iterdir()} >= {"step_000002", "step_000003"}
     assert not (trained_run / "lock").exists()
 

@@ -34,5 +34,8 @@ else
   UV_FIND_LINKS="$links" .venv/bin/uv pip install --quiet --compile-bytecode "$@" 2>.venv/install.log ||
     .venv/bin/uv pip install --quiet --compile-bytecode --torch-backend=cpu "$@" || { cat .venv/install.log >&2; exit 5; }
 fi
+# The packages are compiled above, an editable project is not; every process that starts would do it again, where
+# Python is told to keep no bytecode (PYTHONDONTWRITEBYTECODE).
+.venv/bin/python -m compileall -q grpo_aflow
 # What `make run` adds: the CUDA build of vLLM serves on a card alone, and adapters there in 16 bit.
 if [ -n "$DRIVER" ]; then echo "model.device=cuda model.dtype=bfloat16"; fi >.venv/.run_on

@@ -57,7 +57,7 @@ lint: $(STAMP) ## ruff (rules, format) and deptry (all that is imported is decla
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/deptry . --no-ansi
 
 types: $(STAMP) ## mypy
-	$(BIN)/mypy
+	$(BIN)/mypy -n 2
 
 clean: ## remove what the build made (runs stay)
 	rm -rf .venv dist mutants .pytest_cache .mypy_cache .ruff_cache

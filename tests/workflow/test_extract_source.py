@@ -50,6 +50,21 @@ def test_a_fence_inside_a_prompt_does_not_end_the_fence() -> None:
     assert extract_source(f"```python\n{inner}```\nDone.\n```\nother\n```").strip() == inner.strip()
 
 
+@pytest.mark.parametrize("mark", ["</s>", "<|im_end|>", "</think>"])
+def test_a_mark_in_a_string_of_the_workflow_ends_nothing(mark: str) -> None:
+    """As in workflows that split a reasoning executor's replies."""
+    inner = SOURCE.replace("return problem", f"return problem.split({mark!r})[-1]")
+    assert mark in inner
+    fenced = f"```python\n{inner}```"
+    thought = "<think>\nclass Workflow: no\n</think>\n"
+    for text in (inner, fenced, f"{fenced}<|im_end|>\n<|im_start|>user", thought + inner, f"{thought}{inner}</s>"):
+        assert extract_source(text).strip() == inner.strip()
+
+
+def test_a_draft_in_the_thoughts_is_no_answer() -> None:
+    assert "class Workflow" not in extract_source(f"<think>\n{SOURCE}\n</think>\nI cannot.")
+
+
 def test_a_broken_class_is_not_cut_to_a_sound_one() -> None:
     broken = SOURCE.replace("return problem", "x = (\n        return problem")
     checked = check_text(f"```python\n{broken}```", domain=None, rules=RULES)

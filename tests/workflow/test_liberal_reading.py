@@ -9,7 +9,7 @@ import dataclasses
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scripted_executor import FIRST_LINE, MATH, ScriptedChat, answer_of, codes, run, valid, workflow_text
 
@@ -55,6 +55,9 @@ async def test_try_is_as_in_python(shape: str, expression: str) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=12))
+@example("</s>")
+@example("</think>")
+@example("<|im_end|>")
 def test_conversions_of_any_text_are_as_in_python(text: str) -> None:
     body = f"try:\n    return float({text!r})\nexcept ValueError as e:\n    return 'no: ' + str(e)[:20]"
     assert asyncio.run(answer_of(body)) == in_python(body)

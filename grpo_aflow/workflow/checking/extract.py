@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import textwrap
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from grpo_aflow.workflow.parsing import parse
 
 _END_TOKENS = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|</s>|<\|im_start\|>")
+_THOUGHT = "</think>"
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w+.-]*)[ \t]*\r?$", re.MULTILINE)
 _CLASS = re.compile(r"^[ \t]*class[ \t]+Workflow\b", re.MULTILINE)
 _CALL = re.compile(r"\bdef[ \t]+__call__\b")
@@ -23,6 +25,7 @@ _ASSIGNED = re.compile(r"^[ \t]*([A-Z][A-Z0-9_]+)[ \t]*(?::[^=\n]*)?=(?!=)", re.
 _MARGIN = re.compile(r"^[^\s)\]}#'\"@]", re.MULTILINE)  # how a line of prose below the class begins
 _GRAPH = re.compile(r"<graph>(.*?)(?:</graph>|\Z)", re.DOTALL | re.IGNORECASE)
 _PROMPT = re.compile(r"<prompt>(.*?)(?:</prompt>|\Z)", re.DOTALL | re.IGNORECASE)
+MAX_ENDS = 3  # tried, of end tokens
 MAX_TRIES = 6  # of ends of a fence, and of lines of prose cut off
 
 
@@ -36,15 +39,37 @@ def extract_source(text: str) -> str:
 
     Returns the text itself, trimmed, where there is no class at all; never raises.
     """
-    text = text.rpartition("</think>")[2] if "</think>" in text else text
     text = text.replace("\r\n", "\n").replace("\ufeff", "")
-    ended = _END_TOKENS.search(text)
-    if ended and _CLASS.search(text, 0, ended.start()):
-        text = text[: ended.start()]
+    *_, last_class = [0, *(found.start() for found in _CLASS.finditer(text))]
+    thought = text.rfind(_THOUGHT, 0, last_class)
+    if thought >= 0:
+        return _source(text[thought + len(_THOUGHT) :])
+    if _THOUGHT in text and _THOUGHT in (source := _source(text)) and _is_python(source):
+        return source  # it stands in a string of the workflow, which splits replies at it
+    return _source(text.rpartition(_THOUGHT)[2])
+
+
+def _source(text: str) -> str:
+    """The workflow's source up to the first end token behind the class that is no part of it, as in a string."""
+    first_class = _CLASS.search(text)
+    found = _END_TOKENS.finditer(text, first_class.end()) if first_class else ()
+    ends = [end.start() for end in itertools.islice(found, MAX_ENDS)]
+    for end in ends:
+        if _is_python(source := _without_prose(text[:end])):
+            return source
+    whole = _without_prose(text)
+    return whole if not ends or _is_python(whole) else _without_prose(text[: ends[0]])
+
+
+def _without_prose(text: str) -> str:
     text = _tagged(text)
     fenced = _fenced(text)
     source = fenced if fenced is not None else _unfenced(text)
     return textwrap.dedent(source).strip("\n").rstrip() + "\n"
+
+
+def _is_python(source: str) -> bool:
+    return isinstance(parse(source), ast.Module)
 
 
 def _tagged(text: str) -> str:

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
+from grpo_aflow.sampler.settings import MAX_TEMPERATURE
 from grpo_aflow.tasks import load_tasks
 from grpo_aflow.types import SamplingParams, Task, UserError
 
@@ -87,9 +88,6 @@ class Schedule:
 def due(step: int, every: int) -> bool:
     """Whether something that happens every `every` steps (0 = never) happens at `step`."""
     return every > 0 and step % every == 0
-
-
-MAX_TEMPERATURE = 10  # as of `sampler`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

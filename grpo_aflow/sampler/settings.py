@@ -24,6 +24,7 @@ CARD_OVERHEAD = 2 << 30  # of an engine on a card besides weights and KV cache: 
 # Of vLLM's fp32 products on a card (LoRA's low-rank results, the head where it is in fp32): no TF32.
 FLOAT32_PRODUCTS = "highest"
 CPU_LORA_SWITCH = "GRPO_AFLOW_CPU_LORA"  # set in the engine's environment on the CPU; see `cpu_platform`
+MAX_TEMPERATURE = 10
 LEAST_TEMPERATURE = 0.01  # vLLM raises what is below it, 0 apart, and says so in a log line alone
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for max_lora_rank
 
@@ -67,8 +68,8 @@ class Sampling(ABC):
 
     def __post_init__(self) -> None:
         for name in ("temperature", "final_temperature"):
-            if not 0 <= getattr(self, name) <= 10:
-                raise ValueError(f"{name} must be between 0 (greedy) and 10; got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= MAX_TEMPERATURE:
+                raise ValueError(f"{name} must be between 0 (greedy) and {MAX_TEMPERATURE}; got {getattr(self, name)}")
         for name, least in (("temperature_steps", 0), ("top_k", 0), ("max_tokens", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 import psutil
 import pytest
@@ -20,7 +22,7 @@ from grpo_aflow.sandbox import Bubblewrap, Sandlock, UnsafeSubprocess
 from grpo_aflow.sandbox.inside.messages import CallReport
 from grpo_aflow.sandbox.pool import SandboxPool
 from grpo_aflow.sandbox.probe import find_leaks
-from grpo_aflow.types import CodeStatus, InfrastructureError
+from grpo_aflow.types import CodeResult, CodeStatus, InfrastructureError
 
 pytestmark = pytest.mark.slow
 
@@ -55,15 +57,19 @@ def test_it_is_a_code_runner(pool: SandboxPool) -> None:
 def test_closing_ends_a_call_that_is_under_way() -> None:
     """As of a run that is interrupted: nobody waits for the program, and the thread that did is free again."""
     pool = Sandlock(**LIGHT).open()
-    with ThreadPoolExecutor() as threads:
-        [launcher] = (server.launcher_pid for server in pool._programs)
-        assert launcher is not None
-        before_s = processor_s(family(launcher))
-        under_way = threads.submit(pool.run, "while True: pass", timeout_s=600)
-        while processor_s(running := family(launcher)) < before_s + 0.2:  # it runs
-            time.sleep(0.01)
-        pool.close()
-        result = under_way.result(timeout=60)
+    [launcher] = (server.launcher_pid for server in pool._programs)
+    assert launcher is not None
+    before_s = processor_s(family(launcher))
+    results: SimpleQueue[CodeResult] = SimpleQueue()
+
+    def call() -> None:
+        results.put(pool.run("while True: pass", timeout_s=600))
+
+    Thread(target=call, daemon=True).start()  # one that never ends is to fail this test, not to keep the others waiting
+    while processor_s(running := family(launcher)) < before_s + 0.2:  # it runs
+        time.sleep(0.01)
+    pool.close()
+    result = results.get(timeout=60)
     assert (result.status, result.error) == (CodeStatus.INFRASTRUCTURE, "the sandbox is closed")
     assert wait_until_gone(running) == []
 

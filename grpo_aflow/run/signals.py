@@ -1,4 +1,5 @@
-"""SIGINT, SIGTERM and SIGHUP, made into something that a run can end on in good order.
+"""SIGINT, SIGTERM, SIGHUP and what job schedulers announce a time limit with, made into something that a run can end
+on in good order.
 
 While a run is starting, the first signal cancels it. While it trains, the first signal is seen at the next safe point
 (between two groups): the run saves and ends. Signals that follow within two seconds are the same one: `timeout` and job
@@ -20,11 +21,15 @@ from grpo_aflow.types import UserError
 
 T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ANNOUNCED = (
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)  # as by `sbatch --signal=USR1@120`; whoever has a use of their own keeps it
 ONE_SIGNAL_S = 2.0  # what arrives within this time of the first is the first
 
 
 class Interrupted(UserError):
-    """A signal ended the run; what is to be kept is saved. Exit code 129, 130 or 143."""
+    """A signal ended the run; what is to be kept is saved. Exit code 128 + its number."""
 
     def __init__(self, text: str, number: int) -> None:
         super().__init__(text)
@@ -46,7 +51,7 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         self._main = asyncio.current_task()
-        self._watched = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self._watched = watched()
         for number in self._watched:
             asyncio.get_running_loop().add_signal_handler(number, self.arrived, number)
         return self
@@ -96,6 +101,12 @@ class Interrupt:
             self._main.cancel()
 
 
+def watched() -> list[signal.Signals]:
+    """The signals that end a run here and now."""
+    ending = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    return ending + [number for number in ANNOUNCED if signal.getsignal(number) == signal.SIG_DFL]
+
+
 def run_to_its_end(command: Sequence[str]) -> int:
     """The exit code of a command that is given every signal that reaches this process, and waited for until it ends.
 
@@ -110,8 +121,7 @@ def run_to_its_end(command: Sequence[str]) -> int:
         for process in running:
             process.send_signal(number)
 
-    watched = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, pass_on) for number in watched}
+    before = {number: signal.signal(number, pass_on) for number in watched()}
     try:
         running.append(subprocess.Popen(command))
         for number in arrived:  # while it was being started

@@ -146,7 +146,7 @@ def _stat(pid: int) -> list[str] | None:
 
 def watch(parent: int) -> None:
     """Collect what the run records until it closes the pipe or dies; clean up unless it said that it was done."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # the run itself decides when it ends
     processes: set[Identity] = set()
     paths: set[str] = set()

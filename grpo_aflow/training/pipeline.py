@@ -22,6 +22,7 @@ from grpo_aflow.types import RolloutGroup, Task
 
 StartGroup = Callable[[Task, int, int, int], Coroutine[Any, Any, RolloutGroup]]  # (task, step, index, version)
 Running = asyncio.Task[RolloutGroup]
+Dropped = Callable[[int, int], None]  # (step, index)
 RECHECK_S = 0.01  # between two looks at a deadline that an outage may have put off
 
 
@@ -37,11 +38,22 @@ class GroupCounts:
         return {f"groups/{name}": getattr(self, name) for name in ("refilled", "late_used", "late_dropped")}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Started:
+    """A group under way."""
+
+    running: Running
+    step: int
+    index: int
+    version: int  # that it was started under
+
+
 class Pipeline:
     """Keeps the groups of up to max_staleness + 1 steps under way.
 
     tasks: (step, number, refill round) -> the tasks of a batch, a pure function; round 0 is the step's own batch.
     version: the policy version that is served now.
+    dropped: told of each group that is ended because it came too late to be learned from.
     clock: seconds, by which `group_deadline_s` is counted; may stand still, as a run's does during an outage.
     """
 
@@ -53,15 +65,17 @@ class Pipeline:
         start_group: StartGroup,
         version: Callable[[], int],
         finished: int,
+        dropped: Dropped = lambda step, index: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._schedule = schedule
         self._tasks = tasks
         self._start_group = start_group
         self._version = version
+        self._dropped = dropped
         self._clock = clock
-        self._steps: dict[int, list[tuple[Running, int]]] = {}
-        self._late: list[tuple[Running, int]] = []  # with the version that it was started under
+        self._steps: dict[int, list[_Started]] = {}
+        self._late: list[_Started] = []
         self._refills: list[Running] = []
         self._launched = finished
         self.counts = GroupCounts()
@@ -74,15 +88,14 @@ class Pipeline:
             self._launched += 1
             step = self._launched
             tasks = self._tasks(step, self._schedule.prompts_per_step, 0)
-            version = self._version()
-            self._steps[step] = [(self._launch(task, step, index), version) for index, task in enumerate(tasks)]
+            self._steps[step] = [self._launch(task, step, index) for index, task in enumerate(tasks)]
 
     async def groups(self, step: int) -> AsyncGenerator[Placed]:
         """The groups to train on in `step`, as they come in: its own, then late ones of earlier steps, then refills."""
         self.counts = GroupCounts()
         own, came = self._steps[step], set()
         missing = 0
-        async for place, group in _arrivals([running for running, _ in own], self._left_s()):
+        async for place, group in _arrivals([group.running for group in own], self._left_s()):
             came.add(place)
             missing += not informative(group)
             yield place, group
@@ -98,7 +111,7 @@ class Pipeline:
             number = min(missing, budget)
             budget -= number
             tasks = self._tasks(step, number, round_)
-            self._refills = [self._launch(task, step, index + i) for i, task in enumerate(tasks)]
+            self._refills = [self._launch(task, step, index + i).running for i, task in enumerate(tasks)]
             async for i, group in _arrivals(self._refills, lambda: None):
                 self.counts.refilled += 1
                 missing -= informative(group)
@@ -110,19 +123,23 @@ class Pipeline:
 
         Called before that one is published: what they sample from an older version would keep it from being retired.
         """
-        beyond = [late for late in self._late if version - late[1] > self._schedule.max_staleness]
+        beyond = [late for late in self._late if version - late.version > self._schedule.max_staleness]
         self._late = [late for late in self._late if late not in beyond]
         self.counts.late_dropped += len(beyond)
-        await _cancel([running for running, _ in beyond])
+        await _cancel([late.running for late in beyond])
+        for late in beyond:
+            self._dropped(late.step, late.index)
 
     async def close(self) -> None:
         groups = [*self._late, *(group for groups in self._steps.values() for group in groups)]
-        await _cancel([*self._refills, *(running for running, _ in groups)])
+        await _cancel([*self._refills, *(group.running for group in groups)])
         self._late.clear()
         self._steps.clear()
 
-    def _launch(self, task: Task, step: int, index: int) -> Running:
-        return asyncio.create_task(self._start_group(task, step, index, self._version()))
+    def _launch(self, task: Task, step: int, index: int) -> _Started:
+        version = self._version()
+        running = asyncio.create_task(self._start_group(task, step, index, version))
+        return _Started(running=running, step=step, index=index, version=version)
 
     def _left_s(self) -> Callable[[], float | None]:
         """Tells what is left of the time that a step waits for its groups, from now on; None: as long as it takes."""
@@ -132,10 +149,10 @@ class Pipeline:
     async def _late_groups(self) -> AsyncGenerator[RolloutGroup]:
         """Groups of earlier steps that are in by now; those beyond the staleness bound are ended."""
         await self.drop_late(self._version())
-        for late in [late for late in self._late if late[0].done()]:
+        for late in [late for late in self._late if late.running.done()]:
             self._late.remove(late)  # not all at once: whatever ends this in between, `close` must know the others
             self.counts.late_used += 1
-            yield late[0].result()
+            yield late.running.result()
 
 
 async def _arrivals(groups: Sequence[Running], left_s: Callable[[], float | None]) -> AsyncGenerator[Placed]:

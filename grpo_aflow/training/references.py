@@ -55,6 +55,11 @@ class References:
             return None
         return await running
 
+    def forget(self, step: int, index: int) -> None:
+        """Nobody will take the scores of that group: it came too late."""
+        if (running := self._running.pop((step, index), None)) is not None:
+            running.cancel()
+
     def cancel(self) -> None:
         """End what is under way: the run ends."""
         for running in self._running.values():

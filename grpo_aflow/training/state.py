@@ -86,6 +86,7 @@ class Training:
             start_group=start,
             version=lambda: self.publisher.version,
             finished=self.finished,
+            dropped=self.references.forget,
             clock=lambda: time.monotonic() - self.services.executor.paused_s,
         )
 

@@ -19,7 +19,7 @@ class World:
     def __init__(self, delays=None, rewards=None):
         self.started, self.version, self.now = [], 0, None
         self.delays, self.rewards = delays or {}, rewards or {}
-        self.ended = []
+        self.ended, self.dropped = [], []
 
     async def start(self, task, step, index, version):
         self.started.append((step, index, version))
@@ -38,6 +38,7 @@ class World:
             start_group=self.start,
             version=lambda: self.version,
             finished=0,
+            dropped=lambda step, index: self.dropped.append((step, index)),
             clock=lambda: time.monotonic() if self.now is None else self.now,
         )
 
@@ -103,6 +104,7 @@ async def test_late_groups_are_used_within_the_bound_and_dropped_beyond():
     assert (2, 1) not in taken
     assert pipeline.counts.late_dropped == 1
     assert (2, 1) in world.ended  # cancelled, not left behind
+    assert world.dropped == [(2, 1)]
     await pipeline.close()
 
 

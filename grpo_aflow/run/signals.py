@@ -24,7 +24,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ANNOUNCED = (
     signal.SIGUSR1,
     signal.SIGUSR2,
-)  # as by `sbatch --signal=USR1@120`; whoever has a use of their own keeps it
+)  # as by `sbatch --signal=USR1@120`; who has handlers for them keeps them
 ONE_SIGNAL_S = 2.0  # what arrives within this time of the first is the first
 
 

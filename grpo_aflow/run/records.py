@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
-from grpo_aflow.run.files import as_type
+from grpo_aflow.run.files import as_type, typed_lines, unreadable
 from grpo_aflow.types import Completion, Finding, Grade, OperatorCall, Rollout
 
 RolloutKey = tuple[int, int, int]  # (step, group index, member)
@@ -55,6 +57,38 @@ def completion_line(
 def read_completion(line: Mapping[str, Any]) -> Completion:
     """The completion of a line; ValueError where it holds none."""
     return as_type(Completion, line)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """What a file of rollouts holds of what came after a step, or all of it."""
+
+    recorded: dict[RolloutKey, Completion]  # of each key what was drawn last
+    origins: dict[RolloutKey, str]  # what they were drawn from, where their lines say it
+    rollouts: set[int]  # the lines, counted from 0, that say what became of them
+
+
+def read_drawn(file: Path, after: int | None = None) -> Drawn:
+    """What came after that step (None: all); nothing of a file that is not there.
+
+    Raises UserError for a line that cannot be read.
+    """
+    drawn = Drawn(recorded={}, origins={}, rollouts=set())
+    for number, (line, raw, where) in enumerate(typed_lines(file, MemberLine)):
+        if after is not None and line.step <= after:
+            continue
+        if line.kind == "rollout":
+            drawn.rollouts.add(number)
+            continue
+        try:
+            content = json.loads(raw)
+            drawn.recorded[line.key] = read_completion(content)
+        except ValueError as error:
+            raise unreadable(where, error) from error
+        drawn.origins.pop(line.key, None)  # of an earlier draw
+        if "origin" in content:
+            drawn.origins[line.key] = content["origin"]
+    return drawn
 
 
 def rollout_line(key: RolloutKey, rollout: Rollout, advantage: float | None) -> dict[str, Any]:

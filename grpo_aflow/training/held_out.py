@@ -1,15 +1,16 @@
 """Evaluations of a training run: the current version on the held-out tasks, and how much there is to learn.
 
 Each is kept in the run folder (`evaluations/step_000020.json`), so that a resumed run measures nothing twice and knows
-which was the best. The best reference, the best known workflow of each domain, is measured once, beside the policy
-before training.
+which was the best. Completions are written ahead of their execution (`evaluations/step_000020.jsonl`): an evaluation
+that was interrupted goes on with those, whose answers are paid. The best reference, the best known workflow of each
+domain, is measured once, beside the policy before training.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,15 @@ from grpo_aflow.rollout.group import Rollouter
 from grpo_aflow.rollout.policies import FixedPolicy
 from grpo_aflow.run.background import Logs
 from grpo_aflow.run.files import finite, read_object, replace
-from grpo_aflow.run.folder import RunDirectory, evaluated_after
+from grpo_aflow.run.folder import EVALUATIONS, RunDirectory, evaluated_after
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.services import Services
+from grpo_aflow.training.replays import Replays
 from grpo_aflow.types import DOMAINS, RolloutGroup, Task
 
 BEST_REFERENCE = "best_reference"  # the name of its evaluation
+RollouterOf = Callable[[str, int], Rollouter]  # (the run's file for its lines, policy version)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +47,8 @@ class Record:
 class HeldOut:
     """Evaluates on the held-out tasks; `scores` and `compositions` are by evaluation name ("step_000020").
 
-    made: the records of the evaluations that an earlier part of the run has made, by name (see `read_records`).
+    policy: what tells a version's policy (see `Replays`). made: the records of the evaluations that an earlier part of
+    the run has made, by name (see `read_records`).
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class HeldOut:
         run: RunDirectory,
         log_to: Logs,
         progress: Progress,
+        policy: Callable[[int], str | None],
         made: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self.tasks = tasks
@@ -68,6 +73,7 @@ class HeldOut:
         self._run = run
         self._log_to = log_to
         self._progress = progress
+        self._policy = policy
         for name, record in made.items():
             self._take(name, record)
 
@@ -79,16 +85,18 @@ class HeldOut:
         """Evaluate the policy after `step`, which is `version`; nothing to do where nothing is held out."""
         if not self.tasks:
             return
-        await self._evaluate(f"step_{step:06d}", self._rollouter, version, interrupt)
+        await self._evaluate(f"step_{step:06d}", self._of_policy, version, interrupt)
         if step == 0 and self.settings.best_reference:
-            await self._evaluate(BEST_REFERENCE, self._best_reference(), version, interrupt)
+            await self._evaluate(BEST_REFERENCE, self._of_best_reference, version, interrupt)
 
-    async def _evaluate(self, name: str, rollouter: Rollouter, version: int, interrupt: Interrupt) -> None:
+    async def _evaluate(self, name: str, rollouter_of: RollouterOf, version: int, interrupt: Interrupt) -> None:
         """Make an evaluation, unless an earlier part of the run has made it."""
-        file = self._run.path / "evaluations" / f"{name}.json"
+        file = self._run.path / EVALUATIONS / f"{name}.json"
         if not file.is_file():
-            result = await interrupt.until(self._measured(name, rollouter, version))
-            self._keep(name, result, file)
+            file.parent.mkdir(exist_ok=True)
+            lines = f"{EVALUATIONS}/{name}.jsonl"
+            result = await interrupt.until(self._measured(name, rollouter_of(lines, version), version))
+            self._keep(name, result, file, lines)
         self._take(name, read_record(file))
 
     def _take(self, name: str, record: Mapping[str, Any]) -> None:
@@ -113,13 +121,11 @@ class HeldOut:
             on_group=count,
         )
 
-    def _keep(self, name: str, result: Result, file: Path) -> None:
-        file.parent.mkdir(exist_ok=True)
-        self._run.restart(f"evaluations/{name}.jsonl")
+    def _keep(self, name: str, result: Result, file: Path, lines: str) -> None:
         for group in result.groups:
             for rollout in group.rollouts:
                 key = (group.step, group.index, rollout.member)
-                self._run.rollout(key, rollout, None, file=f"evaluations/{name}.jsonl")
+                self._run.rollout(key, rollout, None, file=lines)
         composed = asdict(composition(result.rollouts, self._config.workflow))
         record = {**result.summary(), "composition": composed, "scores": result.scores}
         replace(file, json.dumps(finite(record), indent=1))
@@ -127,7 +133,24 @@ class HeldOut:
         if name != BEST_REFERENCE:
             self._log_to.log({"step": float(name[5:]), **metrics.held_out(result.rollouts)})
 
-    def _best_reference(self) -> Rollouter:
+    def _of_policy(self, lines: str, version: int) -> Rollouter:
+        """Draws from the policy; what `lines` has of the very same policy is replayed."""
+        begun = self._run.begun(lines)
+        replays = Replays(
+            self._run,
+            begun.origins,
+            version=version,
+            policy=self._policy,
+            params=lambda step: self.settings.sampling(self._config.sampler.max_tokens),
+            file=lines,
+        )
+        recorded = {key: completion for key, completion in begun.recorded.items() if completion.version == version}
+        return dataclasses.replace(
+            self._rollouter, record_ahead=replays.record, recorded=recorded, may_replay=replays.allow
+        )
+
+    def _of_best_reference(self, lines: str, version: int) -> Rollouter:
+        self._run.restart(lines)
         policy = FixedPolicy(sources={domain: best(domain) for domain in DOMAINS})
         return dataclasses.replace(self._rollouter, policy=policy)
 
@@ -139,7 +162,7 @@ def read_record(file: Path) -> dict[str, Any]:
 
 def read_records(run: Path, step: int) -> dict[str, dict[str, Any]]:
     """The records of the evaluations until `step`, by name. Raises UserError where one cannot be read."""
-    files = sorted((run / "evaluations").glob("*.json"))
+    files = sorted((run / EVALUATIONS).glob("*.json"))
     return {
         file.stem: read_record(file)
         for file in files

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from typing import Any
 
-from grpo_aflow.run.folder import RunDirectory
+from grpo_aflow.run.folder import ROLLOUTS, RunDirectory
 from grpo_aflow.run.records import RolloutKey
 from grpo_aflow.types import Completion, SamplingParams, TrainingGroup
 
@@ -37,7 +37,7 @@ class Replays:
     """Writes completions ahead with what they are drawn from, and tells which of those on file may be replayed.
 
     origins: of the recorded completions, where their lines say it. version: at which the run goes on. policy: what
-    tells a version's policy; None where there is no such version. params: of a step's samples.
+    tells a version's policy; None where there is no such version. params: of a step's samples. file: of the run's.
     """
 
     def __init__(
@@ -48,17 +48,19 @@ class Replays:
         version: int,
         policy: Callable[[int], str | None],
         params: Callable[[int], SamplingParams],
+        file: str = ROLLOUTS,
     ) -> None:
         self._run = run
         self._origins = origins
         self._version = version
         self._policy = policy
         self._params = params
+        self._file = file
 
     def record(self, key: RolloutKey, task_id: str, prompt_ids: tuple[int, ...], completion: Completion) -> None:
         """Write a completion that was just drawn."""
         origin = self._origin(key, prompt_ids, completion.version)
-        self._run.completion(key, task_id, prompt_ids, completion, origin)
+        self._run.completion(key, task_id, prompt_ids, completion, origin, self._file)
 
     def allow(self, key: RolloutKey, prompt_ids: tuple[int, ...], completion: Completion) -> bool:
         """Whether a recorded completion may be replayed."""

@@ -195,6 +195,7 @@ def _put_together(parts: _Parts, publisher: Publisher) -> Training:
             run=run,
             log_to=parts.log_to,
             progress=parts.progress,
+            policy=publisher.policy,
             made=read_records(run.path, lines.step),
         ),
         finished=lines.step,

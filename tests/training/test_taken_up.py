@@ -16,6 +16,10 @@ from grpo_aflow.train import train
 pytestmark = pytest.mark.slow
 
 
+def completions(run, file="rollouts.jsonl"):
+    return [line for line in read_jsonl(run / file) if line["kind"] == "completion"]
+
+
 @pytest.fixture(scope="module")
 def gone_on(trained_run, tmp_path_factory):
     """Two more steps behind three, of which the second did best and the third's evaluation was interrupted."""
@@ -25,6 +29,8 @@ def gone_on(trained_run, tmp_path_factory):
     third = run / "evaluations/step_000003.json"
     record = json.loads(third.read_text())
     third.unlink()
+    lines = completions(run, "evaluations/step_000003.jsonl")
+    third.with_suffix(".jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines[:-1]) + '{"torn')
     best = record | {"scores": {task: [1.0] * len(values) for task, values in record["scores"].items()}}
     (run / "evaluations/step_000002.json").write_text(json.dumps(best))
     assert estimate(json.loads((run / "evaluations/step_000000.json").read_text())["scores"]).mean < 1
@@ -39,6 +45,18 @@ def test_an_evaluation_that_was_interrupted_is_made(gone_on):
     run, _ = gone_on
     made = {path.stem for path in (run / "evaluations").glob("step_*.json")}
     assert made == {f"step_{step:06d}" for step in (0, 2, 3, 5)}
+
+
+def test_it_goes_on_with_what_it_had_drawn(gone_on, trained_run):
+    run, _ = gone_on
+    file = "evaluations/step_000003.jsonl"
+    before, after = completions(trained_run, file), completions(run, file)
+    assert after == before  # all but the last one of the first part; that one is drawn by the same seed
+    texts = {(line["group"], line["member"]): line["text"] for line in after}
+    assert len(after) == len(texts) > 1
+    rollouts = [line for line in read_jsonl(run / file) if line["kind"] == "rollout"]
+    assert {(line["group"], line["member"]): line["text"] for line in rollouts} == texts
+    assert len(rollouts) == len(texts)
 
 
 def test_the_best_evaluation_of_the_part_before_is_told_and_its_checkpoint_kept(gone_on):
@@ -67,10 +85,6 @@ def test_a_kill_while_it_goes_back_leaves_no_checkpoint_ahead_of_its_lines(train
     assert newest == "step_000002"
 
 
-def completions(run):
-    return [line for line in read_jsonl(run / "rollouts.jsonl") if line["kind"] == "completion"]
-
-
 @pytest.mark.parametrize("rate", [None, 6e-4], ids=["unchanged", "another learning rate"])
 def test_what_versions_that_are_made_again_had_drawn_is_replayed_only_where_they_are_the_same(
     trained_run, tmp_path, rate
@@ -85,5 +99,8 @@ def test_what_versions_that_are_made_again_had_drawn_is_replayed_only_where_they
     assert after[: len(before)] == before
     anew = {line["step"] for line in after[len(before) :]}
     assert anew == (set() if rate is None else {2, 3})  # the first step is drawn from the same version 0
+    evaluation = "evaluations/step_000003.jsonl"
+    drawn = len(completions(trained_run, evaluation))
+    assert len(completions(run, evaluation)) == (drawn if rate is None else 2 * drawn)
     if rate is None:
         assert adapter_of(run, 3) == adapter_of(trained_run, 3)

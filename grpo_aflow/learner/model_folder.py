@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
-CONTENT = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+CONTENT = ("*.json", "*.safetensors", "*.bin", "*.jinja", "*.model", "*.txt")
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # of the files that are downloaded
 UNSCALED = "original_max_position_embeddings"
 CHANGING_ROPES = ("dynamic", "longrope")

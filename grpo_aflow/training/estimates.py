@@ -185,9 +185,9 @@ def sampling_time(
     weights = SIZE * (shape.num_weights + shape.num_adapter_weights(lora))
     read = weights + batch * cached * (load.prompt_tokens + load.completion_tokens / 2)
     by_memory = read / (card.memory_bandwidth * assumed.bandwidth_share)
-    by_products = 2 * shape.num_weights * batch / (card.bf16_flops * assumed.matrix_share)
+    by_products = 2 * shape.num_used_weights * batch / (card.bf16_flops * assumed.matrix_share)
     step = max(max(by_memory, by_products) * assumed.lora_slowdown, assumed.decode_host_s)
-    prompts = 2 * shape.num_weights * num_groups * load.prompt_tokens / (card.bf16_flops * assumed.matrix_share)
+    prompts = 2 * shape.num_used_weights * num_groups * load.prompt_tokens / (card.bf16_flops * assumed.matrix_share)
     seconds = prompts + number / batch * load.completion_tokens * step  # a sequence that ends makes room for the next
     return SamplingTime(
         seconds=seconds,
@@ -208,7 +208,7 @@ def publishing_time(shape: ModelShape, lora: LoraSpec, assumed: Assumed = ASSUME
 
 def check_time(card: CardSpeed, shape: ModelShape, assumed: Assumed = ASSUMED) -> float:
     """Seconds of the log-prob check: on either side the probe under two sets of weights, at half the usual share."""
-    return 4 * 2 * shape.num_weights * assumed.check_tokens / (card.bf16_flops * assumed.matrix_share / 2)
+    return 4 * 2 * shape.num_used_weights * assumed.check_tokens / (card.bf16_flops * assumed.matrix_share / 2)
 
 
 def hand_over_time(card: CardSpeed, held: EngineBytes, choice: Colocate, assumed: Assumed = ASSUMED) -> float:

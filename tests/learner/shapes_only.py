@@ -81,7 +81,7 @@ def sdpa_of_a_cpu(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=Fa
 def learner_of(monkeypatch, shape, lora, objective, settings, *, dtype="bfloat16", on_card=True):
     """A learner whose base is of `shape`, in nothing but shapes, with a card's kernels or the CPU's."""
     monkeypatch.setattr(policy_model, "load_base", base_of(shape))
-    monkeypatch.setattr(policy_model, "fingerprint", lambda base: "none")
+    monkeypatch.setattr(policy_model, "fingerprint", lambda base, path: "none")
     monkeypatch.setattr(policy_model, "content_id", lambda path: "none")
     monkeypatch.setattr(policy_model, "_check_kernels", lambda base: None)  # it reads numbers
     monkeypatch.setattr(adapter, "_draw_start", lambda model, seed: None)

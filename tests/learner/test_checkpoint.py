@@ -126,3 +126,12 @@ def test_a_base_is_identified_by_content_not_by_place(random_base, tmp_path):
     torch.manual_seed(99)
     Qwen2ForCausalLM(Qwen2Config.from_pretrained(random_base)).save_pretrained(tmp_path / "other")
     assert learner(tmp_path / "other").base_id != learner(random_base).base_id
+
+
+def test_a_base_stays_the_same_under_another_version_of_transformers(random_base, monkeypatch):
+    from transformers import Qwen2Config
+
+    before = learner(random_base).base_id
+    to_dict = Qwen2Config.to_dict
+    monkeypatch.setattr(Qwen2Config, "to_dict", lambda self: to_dict(self) | {"a_new_default": 1})
+    assert learner(random_base).base_id == before

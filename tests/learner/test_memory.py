@@ -145,6 +145,33 @@ def test_weights_are_those_of_the_model_card():
     assert QWEN25_7B.num_adapter_weights(attention) == 28 * 128 * 2 * (7168 + 4096)
 
 
+@pytest.mark.parametrize(
+    ("config", "billions", "used"),
+    [  # as published, and what their model cards say: Qwen3-30B-A3B, Mixtral-8x7B, Qwen1.5-MoE-A2.7B
+        (
+            {"num_hidden_layers": 48, "hidden_size": 2048, "intermediate_size": 6144, "moe_intermediate_size": 768,
+             "num_experts": 128, "num_experts_per_tok": 8, "num_attention_heads": 32, "num_key_value_heads": 4,
+             "head_dim": 128, "vocab_size": 151936}, 30.5, 3.3,
+        ),
+        (
+            {"num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 14336, "num_local_experts": 8,
+             "num_experts_per_tok": 2, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000},
+            46.7, 12.9,
+        ),
+        (
+            {"num_hidden_layers": 24, "hidden_size": 2048, "intermediate_size": 5632, "moe_intermediate_size": 1408,
+             "shared_expert_intermediate_size": 5632, "num_experts": 60, "num_experts_per_tok": 4,
+             "num_attention_heads": 16, "num_key_value_heads": 16, "vocab_size": 151936}, 14.3, 2.7,
+        ),
+    ],
+    ids=["Qwen3", "Mixtral", "Qwen1.5"],
+)  # fmt: skip
+def test_of_a_mixture_of_experts_all_are_held_and_few_are_used(config, billions, used):
+    shape = ModelShape.from_config(config)
+    assert shape.num_weights / 1e9 == pytest.approx(billions, abs=0.05)
+    assert shape.num_used_weights / 1e9 == pytest.approx(used, abs=0.05)
+
+
 @pytest.mark.parametrize(("act", "targets"), [("gelu", ["all-linear"]), ("gelu", ["q_proj"]), ("silu", ["all-linear"])])
 def test_what_a_real_feed_forward_keeps(act, targets):
     """Gate, up, and of one whose gate is not silu what transformers keep besides: 32 tokens of 4 bytes a number."""

@@ -14,7 +14,11 @@ from grpo_aflow.types import UserError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelShape:
-    """A decoder-only transformer with gated feed-forward layers, as Qwen2, Qwen3, Llama and Mistral are."""
+    """A decoder-only transformer with gated feed-forward layers, as Qwen2, Qwen3, Llama and Mistral are.
+
+    intermediate_size: what one token passes through. Of a mixture of experts that is less than what is held,
+    `held_size`, all experts together.
+    """
 
     num_layers: int
     hidden_size: int
@@ -25,15 +29,18 @@ class ModelShape:
     vocab_size: int
     tied_embeddings: bool
     gates_by_silu: bool = True  # what else there is keeps more for its backward, see `policy.feed_forward`
+    held_size: int | None = None  # None: intermediate_size
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ModelShape:
         """Read a model folder's config.json."""
         heads = config["num_attention_heads"]
+        used, held = _feed_forward_sizes(config)
         return cls(
             num_layers=config["num_hidden_layers"],
             hidden_size=config["hidden_size"],
-            intermediate_size=config["intermediate_size"],
+            intermediate_size=used,
+            held_size=held,
             num_heads=heads,
             num_kv_heads=config.get("num_key_value_heads", heads),
             head_size=config.get("head_dim") or config["hidden_size"] // heads,
@@ -69,9 +76,21 @@ class ModelShape:
         return self.num_layers * self.num_layer_weights + embeddings
 
     @property
+    def num_used_weights(self) -> int:
+        """Of those that one token passes through."""
+        return self.num_weights - self.num_layers * self._num_resting
+
+    @property
     def num_layer_weights(self) -> int:
         """Of one decoder layer."""
-        return sum(rows * columns for rows, columns in self.linears().values()) + 4 * self.hidden_size
+        used = sum(rows * columns for rows, columns in self.linears().values())
+        return used + self._num_resting + 4 * self.hidden_size
+
+    @property
+    def _num_resting(self) -> int:
+        """Weights of a layer's experts that a token is not sent to."""
+        resting = 0 if self.held_size is None else self.held_size - self.intermediate_size
+        return 3 * self.hidden_size * resting
 
     def num_adapter_weights(self, lora: LoraSpec) -> int:
         return self.num_layers * sum(lora.rank * sum(self.linears()[name]) for name in self.adapted(lora))
@@ -80,6 +99,21 @@ class ModelShape:
         """The linear maps of a layer that have an adapter."""
         every = list(lora.target_modules) == [ALL_LINEAR]
         return [name for name in self.linears() if every or name in lora.target_modules]
+
+
+def _feed_forward_sizes(config: Mapping[str, Any]) -> tuple[int, int | None]:
+    """What of a layer's feed-forward a token passes through, and all of it; None: the same.
+
+    Experts are named in three ways: by Qwen's models, by Mixtral and gpt-oss, by DeepSeek's. Where only some layers
+    have them, all count as if they had.
+    """
+    names = ("num_experts", "num_local_experts", "n_routed_experts")
+    experts = next((config[name] for name in names if config.get(name)), 1)
+    if experts == 1:
+        return config["intermediate_size"], None
+    each = config.get("moe_intermediate_size") or config["intermediate_size"]
+    shared = config.get("shared_expert_intermediate_size") or each * (config.get("n_shared_experts") or 0)
+    return config["num_experts_per_tok"] * each + shared, experts * each + shared
 
 
 def model_shape(folder: Path) -> ModelShape:

@@ -84,11 +84,15 @@ def use_checkpointing(model: PreTrainedModel) -> None:
             module.training = True
 
 
-def fingerprint(model: PreTrainedModel) -> str:
-    """Identity of a base by content: its configuration and a sample of every weight. Equal folders agree anywhere."""
+def fingerprint(model: PreTrainedModel, path: Path) -> str:
+    """Identity of a base by content: its configuration and a sample of every weight. Equal folders agree anywhere.
+
+    The configuration is that of the folder, not what transformers makes of it: another version fills in other defaults.
+    """
     volatile = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
-    config = {key: value for key, value in model.config.to_dict().items() if key not in volatile}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    config = {key: value for key, value in config.items() if key not in volatile}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name, weight in model.named_parameters():
         digest.update(name.encode())
         digest.update(weight.detach().flatten()[:16].float().cpu().numpy().tobytes())

@@ -64,7 +64,7 @@ class PolicyModel:
         shard_base: `device` is not to hold the whole base; the model stays in the machine's memory until `shard`.
         """
         base = load_base(path, device="cpu" if shard_base else device, dtype=dtype, packing=settings.packing)
-        self.base_id = fingerprint(base)
+        self.base_id = fingerprint(base, path)
         in_base_type = settings.adapter_products == AdapterProducts.base
         self.model, self.dropout = attach(base, lora, seed=seed, in_base_type=in_base_type)
         self.model.peft_config[POLICY].base_model_name_or_path = name or str(path)

@@ -227,3 +227,23 @@ def test_an_attention_that_is_no_plain_softmax_is_one_clear_line(tmp_path):
 def test_layers_that_peft_leaves_alone_are_one_clear_line():
     with pytest.raises(UserError, match=r"^lora.target_modules: .*'out_proj' is incompatible .*; name other.*$"):
         attach(_made("FalconH1"), spec(target_modules=["q_proj", "out_proj"]), seed=0)
+
+
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+
+
+@pytest.mark.filterwarnings("ignore:The following:RuntimeWarning")  # PEFT's, of what is refused
+def test_of_a_mixture_of_experts_linear_layers_are_adapted_and_experts_are_not():
+    """PEFT itself takes all-linear to mean experts and router, too, of which vLLM is told nothing."""
+
+    def adapted(model, **changes):
+        made, _ = attach(model, spec(**changes), seed=0)
+        return {name.split(".")[-4] for name, p in made.named_parameters() if p.requires_grad}
+
+    options = {"num_experts_per_tok": 2, "moe_intermediate_size": 8}
+    assert adapted(_made("Qwen3Moe", **options, num_experts=4)) == set(ATTENTION)
+    shared = partial(_made, "Glm4Moe", **options, n_routed_experts=4, n_shared_experts=1, first_k_dense_replace=0)
+    refused = r"experts is not offered; set lora.target_modules=\[q_proj,k_proj,v_proj,o_proj\]$"
+    with pytest.raises(UserError, match=refused):  # names that experts once had
+        adapted(shared())
+    assert adapted(shared(), target_modules=ATTENTION) == set(ATTENTION)

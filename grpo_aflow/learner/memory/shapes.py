@@ -96,19 +96,24 @@ class ModelShape:
         return self.num_layers * sum(lora.rank * sum(self.linears()[name]) for name in self.adapted(lora))
 
     def adapted(self, lora: LoraSpec) -> list[str]:
-        """The linear maps of a layer that have an adapter."""
+        """The linear maps of a layer that have an adapter; experts are none, as they are stacked in one tensor."""
         every = list(lora.target_modules) == [ALL_LINEAR]
-        return [name for name in self.linears() if every or name in lora.target_modules]
+        maps = list(self.linears())[: 4 if self.held_size is not None else None]
+        return [name for name in maps if every or name in lora.target_modules]
+
+
+def num_experts(config: Mapping[str, Any]) -> int:
+    """Of a mixture's layers; 1 where there is none. Qwen's models, Mixtral and gpt-oss, and DeepSeek's each name it."""
+    names = ("num_experts", "num_local_experts", "n_routed_experts")
+    return next((int(config[name]) for name in names if config.get(name)), 1)
 
 
 def _feed_forward_sizes(config: Mapping[str, Any]) -> tuple[int, int | None]:
     """What of a layer's feed-forward a token passes through, and all of it; None: the same.
 
-    Experts are named in three ways: by Qwen's models, by Mixtral and gpt-oss, by DeepSeek's. Where only some layers
-    have them, all count as if they had.
+    Where only some layers have experts, all count as if they had.
     """
-    names = ("num_experts", "num_local_experts", "n_routed_experts")
-    experts = next((config[name] for name in names if config.get(name)), 1)
+    experts = num_experts(config)
     if experts == 1:
         return config["intermediate_size"], None
     each = config.get("moe_intermediate_size") or config["intermediate_size"]

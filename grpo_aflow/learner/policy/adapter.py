@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from grpo_aflow.learner.lora import LoraSpec
+from grpo_aflow.learner.lora import ALL_LINEAR, LoraSpec
+from grpo_aflow.learner.memory.shapes import num_experts
 from grpo_aflow.learner.model_folder import linear_layers
 from grpo_aflow.learner.policy.adapted_linear import AdaptedLinear
 from grpo_aflow.learner.policy.dropout import DropoutKey, SeededDropout
@@ -35,16 +36,19 @@ def attach(
     Returns the PEFT model, in eval mode for good, and the key that switches and seeds LoRA dropout.
     Raises UserError for layers that the model has not, or on which PEFT puts no adapter.
     """
+    layers = linear_layers(model)
+    lora.check_layers(layers)
+    is_mixture = num_experts(model.config.to_dict()) > 1
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=lora.targets,
+        # PEFT takes "all-linear" of a mixture to mean its experts and its router, too.
+        target_modules=layers if is_mixture and lora.targets == ALL_LINEAR else lora.targets,
         bias="none",
         task_type="CAUSAL_LM",
     )
     config._register_custom_module({nn.Linear: AdaptedLinear})
-    lora.check_layers(linear_layers(model))
     # PEFT draws a start from the process's generator, which others may be using: kept as it was.
     with torch.random.fork_rng(devices=[]):
         try:
@@ -52,6 +56,12 @@ def attach(
         except ValueError as error:  # such as a state-space layer's projection, which reads its weights itself
             reason = str(error).splitlines()[0][:200]
             raise UserError(f"lora.target_modules: {reason}; name other linear layers") from error
+    if config.target_parameters:  # a name that experts once had: PEFT adapts all of them, with a rank of its own
+        attention = dict.fromkeys(path.rpartition(".")[2] for path in layers if "expert" not in path)
+        raise UserError(
+            "lora.target_modules: an adapter on experts is not offered; set "
+            f"lora.target_modules=[{','.join(attention)}]"
+        )
     _draw_start(peft_model, seed)
     for module in peft_model.modules():
         if isinstance(module, AdaptedLinear):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from grpo_aflow.protocols import PreparedModel
 from grpo_aflow.run.cards import visible_devices
-from grpo_aflow.run.signals import SIGNALS
+from grpo_aflow.run.signals import ANNOUNCED, SIGNALS
 from grpo_aflow.run.watchdog import descendants, mapped_segments, name_of
 from grpo_aflow.sampler.cache_use import CacheUse, told_to
 from grpo_aflow.sampler.requirements import check_builds, check_shared_memory
@@ -162,7 +162,7 @@ def _signals_blocked() -> Iterator[None]:
     The run saves what its engine is still drawing, and ends it; an engine whose run is gone ends by the watchdog.
     """
     resource_tracker.ensure_running()  # its start would unblock them again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, *ANNOUNCED))
     try:
         yield
     finally:

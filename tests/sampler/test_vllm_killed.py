@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from installed import NEEDS_VLLM
 
+from grpo_aflow.run.signals import ANNOUNCED, SIGNALS
 from grpo_aflow.run.watchdog import descendants, identity, mapped_segments
 
 pytestmark = [pytest.mark.slow, NEEDS_VLLM]
@@ -75,7 +76,7 @@ def test_the_group_is_told_and_ten_seconds_after_a_kill_nothing_is_left(tiny_pol
     assert store.is_dir()
     if when == "serving":
         assert run.stdout.readline() == "serving\n"
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # at once: the run takes them for one
+        for number in (*SIGNALS, *ANNOUNCED):  # at once: the run takes them for one
             os.killpg(run.pid, number)
         assert run.stdout.readline() == "still serving\n"
     else:

@@ -68,7 +68,14 @@ class RunPlan:
 def plan_run(
     config: TrainConfig, shape: ModelShape, *, prompt_tokens: int, hardware: Hardware, placement: Placement
 ) -> RunPlan:
-    """Plan a run of `config` on a model of this shape, with prompts of at most `prompt_tokens`."""
+    """Plan a run of `config` on a model of this shape, with prompts of at most `prompt_tokens`.
+
+    Raises UserError for what no memory would help.
+    """
+    if shape.is_mixture and placement.sampler == CPU and isinstance(config.sampler, VllmSettings):
+        raise UserError(
+            "the model is a mixture of experts, and vLLM's CPU build serves no adapters on one: set sampler=hf"
+        )
     load = Load(
         prompt_tokens=prompt_tokens,
         completion_tokens=config.sampler.max_tokens,

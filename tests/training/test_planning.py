@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,14 @@ def test_groups_are_computed_at_once_by_the_cores_and_no_more_than_a_step_has(on
     assert on_the_cpu("cluster=ray").settings.parallel_groups == 1
     with pytest.raises(UserError, match=r"parallel_groups=2 .* cluster=ray spreads .*: set it to null"):
         on_the_cpu("cluster=ray", "learner.parallel_groups=2")
+
+
+def test_a_mixture_of_experts_is_sampled_by_transformers_on_the_cpu():
+    mixture, here = replace(QWEN25_05B, held_size=8 * 4864), Placement(learner=CPU, sampler=CPU)
+    planned = partial(plan_run, shape=mixture, prompt_tokens=200, hardware=hardware(), placement=here)
+    with pytest.raises(UserError, match="mixture of experts, .*: set sampler=hf$"):
+        planned(compose("sampler=vllm"))
+    planned(compose("sampler=hf"))
 
 
 def test_a_card_computes_one_group_after_the_other():

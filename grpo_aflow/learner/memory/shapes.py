@@ -50,6 +50,10 @@ class ModelShape:
         )
 
     @property
+    def is_mixture(self) -> bool:
+        return self.held_size is not None
+
+    @property
     def q_width(self) -> int:
         return self.num_heads * self.head_size
 
@@ -98,7 +102,7 @@ class ModelShape:
     def adapted(self, lora: LoraSpec) -> list[str]:
         """The linear maps of a layer that have an adapter; experts are none, as they are stacked in one tensor."""
         every = list(lora.target_modules) == [ALL_LINEAR]
-        maps = list(self.linears())[: 4 if self.held_size is not None else None]
+        maps = list(self.linears())[: 4 if self.is_mixture else None]
         return [name for name in maps if every or name in lora.target_modules]
 
 

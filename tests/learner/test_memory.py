@@ -257,3 +257,6 @@ def test_the_machine_and_its_folders_are_read(tmp_path):
     (tmp_path / "config.json").write_text('{"hidden_size": 64}')
     with pytest.raises(UserError, match="memory plan cannot read .*check model.path"):
         model_shape(tmp_path)
+    (tmp_path / "config.json").write_text('{"text_config": {"hidden_size": 64}, "vision_config": {}}')
+    with pytest.raises(UserError, match="is a multimodal model; choose one of text alone"):
+        model_shape(tmp_path)

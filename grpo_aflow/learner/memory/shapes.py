@@ -128,7 +128,10 @@ def _feed_forward_sizes(config: Mapping[str, Any]) -> tuple[int, int | None]:
 def model_shape(folder: Path) -> ModelShape:
     """The shape of the model in a local folder. Raises UserError when its config.json is not of a kind known here."""
     try:
-        return ModelShape.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if "text_config" in config:
+            raise UserError(f"model.path: {folder} is a multimodal model; choose one of text alone")
+        return ModelShape.from_config(config)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"the memory plan cannot read {folder}/config.json ({error!r}): check model.path") from error
 

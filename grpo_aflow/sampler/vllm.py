@@ -20,8 +20,8 @@ from grpo_aflow.sampler.cache_use import CacheUse, tokens_held
 from grpo_aflow.sampler.colocation import Colocation
 from grpo_aflow.sampler.settings import AdapterLimits, VllmSettings, fit
 from grpo_aflow.sampler.versions import ServedVersions, check_whole
-from grpo_aflow.sampler.vllm_engine import engine_segments, first_line, start_engine
-from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureError, SamplingParams
+from grpo_aflow.sampler.vllm_engine import engine_segments, first_line, layers_not_served, start_engine
+from grpo_aflow.types import Adapter, Completion, EngineDied, InfrastructureError, SamplingParams, UserError
 
 if TYPE_CHECKING:
     from vllm import RequestOutput
@@ -47,13 +47,16 @@ class VllmSampler:
         max_model_len: int,
         colocation: Colocation,
         cache_use: CacheUse,
+        layers: Sequence[str] = (),
     ) -> None:
+        """layers: names of those that adapters change, for the message where one of them is not served."""
         self._engine: AsyncLLM | None = engine
         self._cache_use = cache_use
         self._colocation = colocation
         self._asleep = False
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
+        self._layers = layers
         self._versions: ServedVersions[LoRARequest] = ServedVersions()
         self._ids = itertools.count(1)  # of adapters and requests
 
@@ -83,6 +86,7 @@ class VllmSampler:
             max_model_len=model.max_model_len,
             colocation=settings.colocation,
             cache_use=cache_use,
+            layers=adapters.layers,
         )
         await sampler.score([model.tokenizer.end_id] * 2, version=None)  # the first call compiles
         return sampler
@@ -113,8 +117,15 @@ class VllmSampler:
         check_whole(adapter)
         number = next(self._ids)
         request = LoRARequest(f"policy-v{adapter.version}-{number}", number, str(adapter.path))
-        with self._engine_or_fault(f"cannot load the adapter {adapter.path}") as engine:
-            loaded = await engine.add_lora(request)
+        try:
+            with self._engine_or_fault(f"cannot load the adapter {adapter.path}") as engine:
+                loaded = await engine.add_lora(request)
+        except InfrastructureError as error:
+            if not (refused := layers_not_served(str(error.__cause__))):
+                raise
+            others = [layer for layer in self._layers if layer not in refused]
+            fix = f"lora.target_modules=[{','.join(others)}]" if others else "other layers as lora.target_modules"
+            raise UserError(f"vLLM serves no adapter on {', '.join(refused)} of this model: set {fix}") from error
         if not loaded:
             raise InfrastructureError(f"vLLM did not load the adapter {adapter.path}")
         self._versions.add(adapter.version, request)

@@ -6,6 +6,7 @@ That takes half a minute on two cores; vLLM is imported only then.
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,3 +175,13 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = next((line for line in lines if line.startswith(("Value error,", "Assertion failed,"))), None)
     return (reason or (lines[0] if lines else type(error).__name__)).removeprefix("Value error, ")[:300]
+
+
+def layers_not_served(text: str) -> tuple[str, ...]:
+    """Plain names of the layers for which vLLM refuses an adapter, as it words it; () where it says something else.
+
+    Example: ... expected target modules in {'q_proj'} but received ['model.layers.0.mlp.gate_up_proj']. -> gate_up_proj
+    """
+    found = re.search(r"expected target modules in \{.*?\} but received \[(.*?)\]", text, re.DOTALL)
+    names = re.findall(r"'([^']+)'", found[1]) if found else []
+    return tuple(dict.fromkeys(name.rpartition(".")[2] for name in names))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from installed import NEEDS_VLLM
+from safetensors.torch import load_file, save_file
 from sampler_cases import MESSAGES, PLAIN, draw
 
 from grpo_aflow.learner.log_prob_check import LogProbCheck, Scored
@@ -222,6 +223,20 @@ async def test_damaged_weights_are_one_clear_line(sampler, adapters, prompt, tmp
         await sampler.publish(Adapter(version=9, path=folder))
     assert "\n" not in str(caught.value)
     assert len(await draw(sampler, prompt, BASE)) == 8
+
+
+async def test_layers_that_vllm_does_not_serve_are_a_line_for_the_user(sampler, adapters, tmp_path):
+    """As GLM-4's fused feed-forward, which vLLM calls by two names."""
+    folder = tmp_path / "v10"
+    shutil.copytree(adapters[1], folder)
+    weights = load_file(folder / "adapter_model.safetensors")
+    save_file(
+        {name.replace("gate_proj", "gate_up_proj"): value for name, value in weights.items()},
+        folder / "adapter_model.safetensors",
+    )
+    with pytest.raises(UserError, match=r"no adapter on gate_up_proj of this model: .*lora.target_modules") as caught:
+        await sampler.publish(Adapter(version=10, path=folder))
+    assert "\n" not in str(caught.value)
 
 
 async def test_no_room_in_shared_memory_is_one_line_before_anything_starts(tiny_policy, monkeypatch):

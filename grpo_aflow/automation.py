@@ -36,7 +36,7 @@ STATE = "pipeline.json"
 CAPS = ("executor.max_usd", "executor.max_usd_per_step")  # what a stage may spend is no part of what it makes
 OWN = ("name", "paths.runs", "resume")  # what the pipeline sets itself, to know where each stage writes
 BASELINES = "io,cot,cot_sc@5,cot_sc@matched,best_reference"
-ENTRY = "import sys; from grpo_aflow import cli; sys.argv[0] = sys.argv.pop(1); getattr(cli, sys.argv.pop(1))()"
+ENTRY = "import sys; from grpo_aflow.entry import enter; sys.argv[0] = sys.argv.pop(1); enter(sys.argv.pop(1))"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.rollout.group import EVALUATION, make_rollouter
@@ -59,7 +60,8 @@ def show(console: Console, rollout: Rollout) -> None:
         arguments = "\n".join(f"{name}: {value}" for name, value in call.arguments.items())
         result = call.error or "\n".join(f"{name}: {value}" for name, value in call.result.items())
         tokens = call.prompt_tokens + call.completion_tokens
-        trace.add_row(call.slot, arguments, result, str(call.num_calls), str(tokens), f"{call.cost_usd:.5f}")
+        cells = (call.slot, arguments, result, str(call.num_calls), str(tokens), f"{call.cost_usd:.5f}")
+        trace.add_row(*map(Text, cells))  # a plain text would be read as markup
     console.print(trace)
     execution = rollout.execution
     why = f" ({execution.reason})" if execution.reason else ""

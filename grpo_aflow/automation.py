@@ -26,9 +26,9 @@ from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.evaluation.compare_command import join
 from grpo_aflow.evaluation.results import FILE, read_results
 from grpo_aflow.evaluation.table import markdown, sheets
+from grpo_aflow.run.command_line import path_value
 from grpo_aflow.run.files import replace
 from grpo_aflow.run.folder import lock_folder
-from grpo_aflow.run.resume import path_value
 from grpo_aflow.run.signals import run_to_its_end
 from grpo_aflow.types import UserError
 
@@ -174,7 +174,7 @@ def _run(stage: Stage, identity: str, before: Mapping[str, Any] | None, folder: 
         overrides = stage.resuming(begun)
     if not is_same:
         replace(note, "\n".join([identity, *there]))  # a killed pipeline goes on with what it had begun
-    print(f"{stage.name}: {stage.command} {' '.join(overrides)}", flush=True)
+    print(f"{stage.name}: {shlex.join([stage.command, *overrides])}", flush=True)
     code = run_to_its_end([sys.executable, "-P", "-c", ENTRY, stage.command, stage.function, *overrides])
     if code:
         raise Stopped(stage.name, code if code > 0 else 128 - code, again)

@@ -28,6 +28,7 @@ from grpo_aflow.config.composing import with_defaults
 from grpo_aflow.config.outcome import outcome
 from grpo_aflow.config.parsing import build, options, parse
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
+from grpo_aflow.run.command_line import override
 from grpo_aflow.run.resources import starting
 from grpo_aflow.run.resume import OF_TRAINING
 from grpo_aflow.sweep import rows
@@ -60,7 +61,7 @@ class SweepFolder(Callback):
         if code:
             raise SystemExit(code)
         keep_in(folder, config)
-        print(f"sweep folder: {folder} (hydra.sweep.dir={folder} takes it up again)", flush=True)
+        print(f"sweep folder: {folder} ({override('hydra.sweep.dir', folder)} takes it up again)", flush=True)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)

@@ -20,12 +20,13 @@ from grpo_aflow.evaluation.table import sheets, terminal
 from grpo_aflow.protocols import ResolvedPolicy
 from grpo_aflow.rollout import metrics
 from grpo_aflow.rollout.group import EVALUATION, Rollouter, make_rollouter
+from grpo_aflow.run.command_line import argument, override
 from grpo_aflow.run.ending import ending
 from grpo_aflow.run.faults import known
 from grpo_aflow.run.files import finite, replace
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.progress import Progress
-from grpo_aflow.run.resume import check_tasks, open_run, resuming
+from grpo_aflow.run.resume import check_tasks, open_run
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.services import Services, check_machine, open_services
 from grpo_aflow.types import BudgetReached, RolloutGroup, Task, UserError
@@ -70,7 +71,8 @@ async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
                 told = known(error)
                 if told is None:
                     raise
-                told.args = (f"{told}; what was done is kept; resume with: grpo-aflow-eval {resuming(run.path)}",)
+                again = f"grpo-aflow-eval {override('resume', run.path)}"
+                told.args = (f"{told}; what was done is kept; resume with: {again}",)
                 raise told from (None if told is error else error)
         result = measuring.measured[POLICY]
         found = record(config, tasks, measuring.measured, measuring.notes)
@@ -86,7 +88,7 @@ async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
         progress.say(
             f"executor: {summary['cost/calls']} calls, {summary['cost/tokens']} tokens, {summary['cost/usd']:.4f} USD"
         )
-        progress.say(f"evaluation folder: {run.path}; look at it: grpo-aflow-report {run.path}")
+        progress.say(f"evaluation folder: {run.path}; look at it: grpo-aflow-report {argument(run.path)}")
     return result.accuracy.mean
 
 

@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 
 from grpo_aflow.config.schema import EvaluateConfig
-from grpo_aflow.evaluation.baselines import POLICY, OpenEvaluation, System, baseline, in_order
+from grpo_aflow.evaluation.baselines import POLICY, OpenEvaluation, System, baseline, planned
 from grpo_aflow.evaluation.evaluate import Result, evaluate
 from grpo_aflow.evaluation.readings import disagreement_lines, rule_counts
 from grpo_aflow.evaluation.results import record, task_hash, write_results
@@ -42,7 +42,7 @@ def run_evaluation(config: EvaluateConfig, opened: Callable[[Path], None] = lamb
 
 async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
     config.policy.check()
-    baselines = in_order(config.baselines)
+    baselines = planned(config)
     tasks = config.eval.load()
     if not tasks:
         raise UserError("eval.datasets is empty: name at least one, for example eval.datasets=[gsm8k]")

@@ -75,7 +75,10 @@ def systems_sheet(record: Mapping[str, Any]) -> Sheet:
     notes = [f"{name}: {system['note']}" for name, system in systems.items() if system["note"]]
     if any(figures["half_width"] is None for system in systems.values() for figures in _parts(system).values()):
         notes.append("–: fewer than two tasks give no interval; raise eval.max_tasks_per_dataset")
-    notes.append("* no other system is at least as accurate with as few tokens; costs are per task and rollout")
+    notes.append(
+        "* no other system is at least as accurate with as few tokens; calls, tokens, USD and seconds are the executor's "
+        "alone, per task and rollout"
+    )
     return Sheet(
         title="exact accuracy, 95 % interval",
         headings=("system", "dataset", *(h for h, _ in columns)),

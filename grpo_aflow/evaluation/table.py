@@ -76,8 +76,8 @@ def systems_sheet(record: Mapping[str, Any]) -> Sheet:
     if any(figures["half_width"] is None for system in systems.values() for figures in _parts(system).values()):
         notes.append("–: fewer than two tasks give no interval; raise eval.max_tasks_per_dataset")
     notes.append(
-        "* no other system is at least as accurate with as few tokens; calls, tokens, USD and seconds are the executor's "
-        "alone, per task and rollout"
+        "* no other system is at least as accurate with as few tokens; "
+        "calls, tokens, USD and seconds are the executor's alone, per task and rollout"
     )
     return Sheet(
         title="exact accuracy, 95 % interval",

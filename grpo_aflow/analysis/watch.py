@@ -24,6 +24,7 @@ SPARKS = 48  # steps in a sparkline
 BAR = 24
 CURVES = {"reward": "reward/mean", "exact": "accuracy/exact", "valid": "workflow/valid_rate"}
 PLAIN_WIDTH = 120  # where no terminal says its own
+MOST_S = 86_400.0  # between two looks
 QUIET_S = 600.0  # of a run that says it is running, after which that is doubted
 
 
@@ -35,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--once", action="store_true", help="print one frame and stop; so it is without a terminal")
     parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two looks (default: 2)")
     arguments = parser.parse_args(argv)
-    if not arguments.every > 0:
-        raise UserError(f"--every {arguments.every:g}: must be above 0 seconds")
+    if not 0 < arguments.every <= MOST_S:
+        raise UserError(f"--every {arguments.every:g}: must be above 0 seconds, and at most {MOST_S:g}")
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH

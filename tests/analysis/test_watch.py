@@ -230,8 +230,9 @@ def test_without_a_terminal_it_prints_one_frame(run, capsys, monkeypatch):
     assert "1 of 4 done" in capsys.readouterr().out
     main([str(run.path), "--once"])
     assert "1 of 4 done" in capsys.readouterr().out
-    with pytest.raises(UserError, match="--every 0: must be above 0 seconds"):
-        main([str(run.path), "--every", "0"])
+    for every in ("0", "inf", "nan"):
+        with pytest.raises(UserError, match=f"--every {every}: must be above 0 seconds"):
+            main([str(run.path), "--every", every])
 
 
 def test_on_a_terminal_it_follows_a_run_to_its_end(run, monkeypatch):

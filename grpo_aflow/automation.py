@@ -67,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and run what is not done yet."""
     parser = argparse.ArgumentParser(prog="grpo-aflow-pipeline", description=__doc__, formatter_class=_Plain)
     parser.add_argument("folder", type=Path, help="where everything is written; run it again to go on")
-    parser.add_argument("overrides", nargs="*", help="of training; those of groups that an evaluation has, of it, too")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], help="of training; those of groups that an evaluation has, of it, too"
+    )
     parser.add_argument("--source", default="bundled", help="bundled (default), hub, or a folder of benchmark files")
     parser.add_argument("--eval", action="append", default=[], metavar="OVERRIDE", help="of the evaluations alone")
     parser.add_argument("--baselines", default=BASELINES, help=f"default: {BASELINES}")

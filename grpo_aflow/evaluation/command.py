@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -85,9 +85,7 @@ async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
         progress.console.print(readings_table(result))
         for line in disagreement_lines(result.disagreements()):
             progress.say(line)
-        progress.say(
-            f"executor: {summary['cost/calls']} calls, {summary['cost/tokens']} tokens, {summary['cost/usd']:.4f} USD"
-        )
+        progress.say(cost_line(measuring.measured))
         progress.say(f"evaluation folder: {run.path}; look at it: grpo-aflow-report {argument(run.path)}")
     return result.accuracy.mean
 
@@ -176,6 +174,13 @@ class Measuring:
                 f"baseline {name} was not begun: it may cost {expected:.2f} USD (at {usd_per_call:.6f} a call, as so "
                 f"far) and executor.max_usd leaves {left:.2f}; raise it, or leave the baseline out"
             )
+
+
+def cost_line(measured: Mapping[str, Result]) -> str:
+    """What the executor's answers cost, of the policy and of all that was measured beside it."""
+    costs = metrics.costs([rollout for result in measured.values() for rollout in result.rollouts])
+    whom = " for the policy and its baselines together" if len(measured) > 1 else ""
+    return f"executor: {costs['cost/calls']} calls, {costs['cost/tokens']} tokens, {costs['cost/usd']:.4f} USD{whom}"
 
 
 def readings_table(result: Result) -> Table:

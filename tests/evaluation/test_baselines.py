@@ -14,7 +14,7 @@ from grpo_aflow.config.composing import compose
 from grpo_aflow.evaluation import baseline_workflows as workflows
 from grpo_aflow.evaluation import baselines
 from grpo_aflow.evaluation.baselines import baseline, in_order, matched_votes, planned
-from grpo_aflow.evaluation.command import run_evaluation
+from grpo_aflow.evaluation.command import cost_line, run_evaluation
 from grpo_aflow.evaluation.compare_command import main as compare_main
 from grpo_aflow.evaluation.evaluate import Result
 from grpo_aflow.evaluation.figures import exact_scores, pareto, per_task
@@ -150,6 +150,13 @@ def test_costs_per_task_by_hand():
     done = rollout(cost=0.5)  # one call, 3 + 2 tokens, 0.1 s
     found = per_task([group(done, done)])
     assert found == {"operator_calls": 1.0, "calls": 1.0, "tokens": 5.0, "usd": 0.5, "seconds": pytest.approx(0.1)}
+
+
+def test_the_cost_at_the_end_is_of_all_that_was_measured():
+    one = result(100)
+    assert cost_line({"policy": one}) == "executor: 1 calls, 100 tokens, 0.0000 USD"
+    both = cost_line({"policy": one, "io": result(30)})
+    assert both == "executor: 2 calls, 130 tokens, 0.0000 USD for the policy and its baselines together"
 
 
 def test_the_pareto_front_by_hand():

@@ -25,6 +25,7 @@ BAR = 24
 CURVES = {"reward": "reward/mean", "exact": "accuracy/exact", "valid": "workflow/valid_rate"}
 PLAIN_WIDTH = 120  # where no terminal says its own
 MOST_S = 86_400.0  # between two looks
+MOST_SHOWN = 10_000  # characters of a workflow: what was cut off may be endless
 QUIET_S = 600.0  # of a run that says it is running, after which that is doubted
 
 
@@ -162,7 +163,8 @@ def _workflow(line: Line) -> RenderableType:
     reward = line.get("reward")
     earned = "" if reward is None else f", reward {number(line, 'reward'):.2f}"
     title = f"last workflow: {_named(line.get('step'))}, {line.get('task')}: {line.get('status')}{earned}"
-    source = clean(str(line.get("source") or line.get("text") or "")).strip("\n")
+    whole = str(line.get("source") or line.get("text") or "")
+    source = clean(whole[:MOST_SHOWN]).strip("\n") + (" …" if len(whole) > MOST_SHOWN else "")
     code = Syntax(source, "python", word_wrap=True, background_color="default")
     return Panel(code, title=Text(clean(title)), title_align="left")
 

@@ -178,6 +178,12 @@ def test_what_a_model_wrote_steers_no_terminal(run):
     assert "# �[2J�[bold]" in text
 
 
+def test_of_an_endless_text_the_beginning_is_shown(run):
+    endless = type(done := rollout())(**{**fields(done), "source": "a = 'x'\n" * 1_000_000})
+    run.rollout((1, 0, 0), endless, 0.0)
+    assert len(shown(run.path)) < 500_000
+
+
 def test_why_a_workflow_failed_is_no_markup(run):
     failed = rollout(status=RolloutStatus.FAILED)
     execution = Execution(status=ExecutionStatus.FAILED, answer="", reason="KeyError: [/x] of [red]a list[/red]")

@@ -177,7 +177,7 @@ class Drawn:
         for place, columns in enumerate(parts):
             shown = _drawn(self.sheet, [*range(self.sheet.num_labels), *columns])
             if place == 0:
-                shown.title = Text(self.sheet.title)
+                shown.title = Text(self.sheet.title, style="table.title")
             if place == len(parts) - 1 and self.sheet.notes:
                 shown.caption = Text("\n".join(self.sheet.notes))
             yield shown

@@ -50,6 +50,16 @@ Nothing is trained, built or downloaded, except tasks from the hub. --call asks 
 Exit code: 0 when nothing is missing, else 2; each line of the table says what to do."""
 
 
+SOLVE_HELP = """\
+grpo-aflow-solve [overrides of grpo-aflow-eval] "question": the workflow for it, its trace, answer and cost.
+
+  grpo-aflow-solve policy=checkpoint policy.path=runs/2026-01-31/12-00-00-first_run "How many legs do three cats have?"
+  grpo-aflow-solve policy=fixed policy.path=my_workflow.py executor=openai "What is 2+2?"
+  grpo-aflow-solve solve_as=qa policy=... "..."      the kind of the question: math, qa or code (default: math)
+
+grpo-aflow-eval --help lists the config groups and keys; --cfg job prints what a command line composes to."""
+
+
 class SweepFolder(Callback):
     """Hydra's callbacks at both ends of a sweep. Hydra only warns of what they raise: a refusal is a SystemExit."""
 
@@ -82,6 +92,9 @@ def evaluate() -> None:
 
 def solve() -> None:
     """Console script `grpo-aflow-solve policy=checkpoint policy.path=... "question"`."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(SOLVE_HELP)
+        return
     given = get_args_parser().parse_intermixed_args(sys.argv[1:]).overrides  # what is no option, nor its value
     questions = [argument for argument in given if not _is_override(argument)]
     sys.argv = [argument for argument in sys.argv if argument not in questions]  # free text is no Hydra override

@@ -65,6 +65,12 @@ def test_what_a_model_wrote_is_shown_as_it_is(capsys):
     assert "response: [bold]x[/nope]" in shown
 
 
+def test_its_help_is_its_own(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["grpo-aflow-solve", "--help"])
+    cli.solve()
+    assert capsys.readouterr().out.startswith("grpo-aflow-solve [overrides of grpo-aflow-eval]")
+
+
 def test_several_questions_are_refused(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["grpo-aflow-solve", "policy=random_valid", "What", "is", "it?"])
     with pytest.raises(SystemExit, match="2"):

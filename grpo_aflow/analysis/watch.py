@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from grpo_aflow.analysis.following import Follower, Line, Snapshot, number
+from grpo_aflow.run.progress import clean
 from grpo_aflow.run.timing import RESOURCES
 from grpo_aflow.types import UserError
 
@@ -194,11 +195,6 @@ def counts(by_name: Mapping[str, int]) -> str:
     """The most frequent first."""
     ordered = sorted(by_name.items(), key=lambda entry: (-entry[1], entry[0]))
     return ", ".join(f"{clean(name)} {count}" for name, count in ordered)
-
-
-def clean(text: str) -> str:
-    """Text that a model wrote, without what would steer a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
 
 
 def _named(step: object) -> str:

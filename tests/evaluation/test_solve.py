@@ -59,10 +59,12 @@ def test_a_question_is_told_from_options_and_overrides(arguments, questions, lef
 def test_what_a_model_wrote_is_shown_as_it_is(capsys):
     done = rollout()
     call = replace(done.execution.trace[0], arguments={"input": "[red]a[/b]"}, result={"response": "[bold]x[/nope]"})
-    show(Console(width=100), replace(done, execution=replace(done.execution, trace=(call,))))
+    execution = replace(done.execution, trace=(call,), answer="4\x1b[2J")
+    show(Console(width=100), replace(done, execution=execution))
     shown = capsys.readouterr().out
     assert "input: [red]a[/b]" in shown
     assert "response: [bold]x[/nope]" in shown
+    assert "answer: 4�[2J" in shown
 
 
 def test_its_help_is_its_own(monkeypatch, capsys):

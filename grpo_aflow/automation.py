@@ -26,9 +26,9 @@ from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.evaluation.compare_command import join
 from grpo_aflow.evaluation.results import FILE, read_results
 from grpo_aflow.evaluation.table import markdown, sheets
+from grpo_aflow.run.command_line import path_value
 from grpo_aflow.run.files import replace
 from grpo_aflow.run.folder import lock_folder
-from grpo_aflow.run.resume import path_value
 from grpo_aflow.run.signals import run_to_its_end
 from grpo_aflow.types import UserError
 
@@ -36,7 +36,7 @@ STATE = "pipeline.json"
 CAPS = ("executor.max_usd", "executor.max_usd_per_step")  # what a stage may spend is no part of what it makes
 OWN = ("name", "paths.runs", "resume")  # what the pipeline sets itself, to know where each stage writes
 BASELINES = "io,cot,cot_sc@5,cot_sc@matched,best_reference"
-ENTRY = "import sys; from grpo_aflow import cli; sys.argv[0] = sys.argv.pop(1); getattr(cli, sys.argv.pop(1))()"
+ENTRY = "import sys; from grpo_aflow.entry import enter; sys.argv[0] = sys.argv.pop(1); enter(sys.argv.pop(1))"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and run what is not done yet."""
     parser = argparse.ArgumentParser(prog="grpo-aflow-pipeline", description=__doc__, formatter_class=_Plain)
     parser.add_argument("folder", type=Path, help="where everything is written; run it again to go on")
-    parser.add_argument("overrides", nargs="*", help="of training; those of groups that an evaluation has, of it, too")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], help="of training; those of groups that an evaluation has, of it, too"
+    )
     parser.add_argument("--source", default="bundled", help="bundled (default), hub, or a folder of benchmark files")
     parser.add_argument("--eval", action="append", default=[], metavar="OVERRIDE", help="of the evaluations alone")
     parser.add_argument("--baselines", default=BASELINES, help=f"default: {BASELINES}")
@@ -174,7 +176,7 @@ def _run(stage: Stage, identity: str, before: Mapping[str, Any] | None, folder: 
         overrides = stage.resuming(begun)
     if not is_same:
         replace(note, "\n".join([identity, *there]))  # a killed pipeline goes on with what it had begun
-    print(f"{stage.name}: {stage.command} {' '.join(overrides)}", flush=True)
+    print(f"{stage.name}: {shlex.join([stage.command, *overrides])}", flush=True)
     code = run_to_its_end([sys.executable, "-P", "-c", ENTRY, stage.command, stage.function, *overrides])
     if code:
         raise Stopped(stage.name, code if code > 0 else 128 - code, again)

@@ -28,6 +28,7 @@ from grpo_aflow.config.composing import with_defaults
 from grpo_aflow.config.outcome import outcome
 from grpo_aflow.config.parsing import build, options, parse
 from grpo_aflow.config.schema import EvaluateConfig, TrainConfig
+from grpo_aflow.run.command_line import override
 from grpo_aflow.run.resources import starting
 from grpo_aflow.run.resume import OF_TRAINING
 from grpo_aflow.sweep import rows
@@ -49,6 +50,16 @@ Nothing is trained, built or downloaded, except tasks from the hub. --call asks 
 Exit code: 0 when nothing is missing, else 2; each line of the table says what to do."""
 
 
+SOLVE_HELP = """\
+grpo-aflow-solve [overrides of grpo-aflow-eval] "question": the workflow for it, its trace, answer and cost.
+
+  grpo-aflow-solve policy=checkpoint policy.path=runs/2026-01-31/12-00-00-first_run "How many legs do three cats have?"
+  grpo-aflow-solve policy=fixed policy.path=my_workflow.py executor=openai "What is 2+2?"
+  grpo-aflow-solve solve_as=qa policy=... "..."      the kind of the question: math, qa or code (default: math)
+
+grpo-aflow-eval --help lists the config groups and keys; --cfg job prints what a command line composes to."""
+
+
 class SweepFolder(Callback):
     """Hydra's callbacks at both ends of a sweep. Hydra only warns of what they raise: a refusal is a SystemExit."""
 
@@ -60,7 +71,7 @@ class SweepFolder(Callback):
         if code:
             raise SystemExit(code)
         keep_in(folder, config)
-        print(f"sweep folder: {folder} (hydra.sweep.dir={folder} takes it up again)", flush=True)
+        print(f"sweep folder: {folder} ({override('hydra.sweep.dir', folder)} takes it up again)", flush=True)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -81,6 +92,9 @@ def evaluate() -> None:
 
 def solve() -> None:
     """Console script `grpo-aflow-solve policy=checkpoint policy.path=... "question"`."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(SOLVE_HELP)
+        return
     given = get_args_parser().parse_intermixed_args(sys.argv[1:]).overrides  # what is no option, nor its value
     questions = [argument for argument in given if not _is_override(argument)]
     sys.argv = [argument for argument in sys.argv if argument not in questions]  # free text is no Hydra override

@@ -15,6 +15,7 @@ APART = ("tasks", "workflow", "executor", "sandbox", "sampler", "learner")
 GROUND = ("types", "protocols", "syntax", "thinking", "run")
 # From the top down: each may import what stands below it (and itself).
 TOWER = (
+    ("entry",),
     ("cli",),
     ("automation",),
     ("train",),
@@ -36,6 +37,7 @@ LOOSE = (
     "__init__",
     "types",
     "protocols",
+    "entry",
     "cli",
     "automation",
     "train",

@@ -72,7 +72,7 @@ def trained(study: str, overrides: list[str]) -> None:
 def results(folder: Path, setting: str) -> list[dict]:
     """What table and picture need of each job: held-out accuracy before and after; reward and pattern entropy by step.
 
-    The entropy is that of the operators' graphs of a step's valid workflows, in nats: what is still explored.
+    The entropy is that of the sequences of operators that a step's workflows called, in nats: what is still explored.
     """
     rows = []
     for job in jobs(folder).dropna(subset=["value"]).to_dict("records"):

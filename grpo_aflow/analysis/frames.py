@@ -6,7 +6,8 @@ Only the files of a run folder are read. Functions return frames; plotting funct
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ def newest_sweep(folder: str | Path = "sweeps") -> str:
 
 def metrics(runs: pd.DataFrame | str | Path) -> pd.DataFrame:
     """One row per run and step, a column per metric; no row of a run that has not ended a step."""
-    rows = [{"run": run, **line} for run in _paths(runs) for line in read_jsonl(Path(run) / "metrics.jsonl")]
+    rows = ({"run": run, **line} for run in _paths(runs) for line in read_jsonl(Path(run) / "metrics.jsonl"))
     return _frame(rows, ("run", "step"))
 
 
@@ -83,13 +84,16 @@ def rollouts(runs: pd.DataFrame | str | Path) -> pd.DataFrame:
 
     The columns `ROLLOUT` are there even without a rollout. A masked one has no reward: NaN.
     """
-    rows = []
-    for run in _paths(runs):
+    return _frame(_rollouts(_paths(runs)), ROLLOUT)
+
+
+def _rollouts(runs: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    texts: dict[str, str] = {}
+    for run in runs:
         for line in read_jsonl(Path(run) / "rollouts.jsonl"):
             if line.get("kind") == "rollout":
                 grade = line.pop("grade") or {}
-                rows.append({"run": run, **line, **{f"grade/{key}": value for key, value in grade.items()}})
-    return _frame(rows, ROLLOUT)
+                yield {"run": run, **_shared(line, texts), **{f"grade/{key}": value for key, value in grade.items()}}
 
 
 def evaluations(runs: pd.DataFrame | str | Path) -> pd.DataFrame:
@@ -228,15 +232,37 @@ class Measured:
     accuracy: float | None
 
 
-def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+def _frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     """The rows, with these columns even where no row has them; what is null everywhere is NaN, which is a number."""
     import pandas as pd
 
-    if not rows:
+    table: dict[str, list[Any]] = {}  # not the rows: those of a long run would take half of its memory
+    num = 0
+    for num, row in enumerate(rows, 1):
+        for name in row:
+            if name not in table:
+                table[name] = [math.nan] * (num - 1)
+        for name, values in table.items():
+            values.append(row.get(name, math.nan))
+    if not num:
         return pd.DataFrame(columns=list(columns), dtype=object)
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(table)
     frame = frame.reindex(columns=[*frame.columns, *(name for name in columns if name not in frame)])
     return frame.astype({name: float for name in frame if frame[name].isna().all()})
+
+
+def _shared(value: Any, texts: dict[str, str]) -> Any:
+    """The same JSON in which equal texts are one object: rollouts repeat problems, workflows and the names of fields.
+
+    texts: those that were met before.
+    """
+    if isinstance(value, str):
+        return texts.setdefault(value, value)
+    if isinstance(value, dict):
+        return {_shared(key, texts): _shared(item, texts) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shared(item, texts) for item in value]
+    return value
 
 
 def _dot(part: pd.DataFrame) -> str | None:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from grpo_aflow.analysis.following import Follower, Line, Snapshot, number
+from grpo_aflow.run.progress import clean
 from grpo_aflow.run.timing import RESOURCES
 from grpo_aflow.types import UserError
 
@@ -24,6 +25,8 @@ SPARKS = 48  # steps in a sparkline
 BAR = 24
 CURVES = {"reward": "reward/mean", "exact": "accuracy/exact", "valid": "workflow/valid_rate"}
 PLAIN_WIDTH = 120  # where no terminal says its own
+MOST_S = 86_400.0  # between two looks
+MOST_SHOWN = 10_000  # characters of a workflow: what was cut off may be endless
 QUIET_S = 600.0  # of a run that says it is running, after which that is doubted
 
 
@@ -35,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--once", action="store_true", help="print one frame and stop; so it is without a terminal")
     parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two looks (default: 2)")
     arguments = parser.parse_args(argv)
-    if not arguments.every > 0:
-        raise UserError(f"--every {arguments.every:g}: must be above 0 seconds")
+    if not 0 < arguments.every <= MOST_S:
+        raise UserError(f"--every {arguments.every:g}: must be above 0 seconds, and at most {MOST_S:g}")
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
@@ -161,7 +164,8 @@ def _workflow(line: Line) -> RenderableType:
     reward = line.get("reward")
     earned = "" if reward is None else f", reward {number(line, 'reward'):.2f}"
     title = f"last workflow: {_named(line.get('step'))}, {line.get('task')}: {line.get('status')}{earned}"
-    source = clean(str(line.get("source") or line.get("text") or "")).strip("\n")
+    whole = str(line.get("source") or line.get("text") or "")
+    source = clean(whole[:MOST_SHOWN]).strip("\n") + (" …" if len(whole) > MOST_SHOWN else "")
     code = Syntax(source, "python", word_wrap=True, background_color="default")
     return Panel(code, title=Text(clean(title)), title_align="left")
 
@@ -191,11 +195,6 @@ def counts(by_name: Mapping[str, int]) -> str:
     """The most frequent first."""
     ordered = sorted(by_name.items(), key=lambda entry: (-entry[1], entry[0]))
     return ", ".join(f"{clean(name)} {count}" for name, count in ordered)
-
-
-def clean(text: str) -> str:
-    """Text that a model wrote, without what would steer a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
 
 
 def _named(step: object) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import re
+import traceback
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ from grpo_aflow.workflow.fixed import load_fixed
 POLICY = "policy"  # the name of the system under test among the measured ones
 MAX_VOTES = 64  # of self-consistency at matched cost
 UNBOUNDED = 10**9
+NO_MODEL = "baselines: policy_alone asks the policy's model, and none is open; give policy=base or checkpoint"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,9 +147,7 @@ class PolicyAlone:
     def system(self, evaluation: OpenEvaluation) -> System:
         served, config = evaluation.served, evaluation.config
         if served is None:
-            raise UserError(
-                "baselines: policy_alone asks the policy's model, and none is open; give policy=base or checkpoint"
-            )
+            raise UserError(NO_MODEL)
         shipped = make_rollouter(evaluation.services, config, FixedPolicy(sources={}))
         rollouter = replace(
             shipped,
@@ -155,6 +155,38 @@ class PolicyAlone:
             environment=Answering(runner=evaluation.services.runner),
         )
         return System(rollouter_of=lambda task: rollouter, note="the base model, asked for the answer")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Own:
+    """A baseline of a user's own: whatever is wrong with it is one line that names it."""
+
+    name: str
+    made: Baseline
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        needs = self.made.needs
+        if not isinstance(needs, list | tuple):
+            raise UserError(f"baselines: {self.name}: needs must be a tuple of names; got {needs!r}")
+        return tuple(needs)
+
+    def system(self, evaluation: OpenEvaluation) -> System:
+        try:
+            system = self.made.system(evaluation)
+        except UserError:
+            raise
+        except Exception as error:  # whatever the user's code may raise
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            raise UserError(
+                f"baselines: {self.name}.system fails: {type(error).__name__}: {error} "
+                f"({where.filename}, line {where.lineno})"
+            ) from error
+        if not isinstance(system, System):
+            raise UserError(
+                f"baselines: {self.name}.system gives {system!r}: it must give a grpo_aflow.evaluation.baselines.System"
+            )
+        return system
 
 
 def baseline(name: str) -> Baseline:
@@ -190,6 +222,14 @@ def in_order(names: Sequence[str]) -> list[str]:
     for name in names:
         add(name, ())
     return ordered
+
+
+def planned(config: EvaluateConfig) -> list[str]:
+    """The baselines of a config, `in_order`. Raises UserError for one that needs what will not be open."""
+    names = in_order(config.baselines)
+    if "policy_alone" in names and not config.needs_engine:
+        raise UserError(NO_MODEL)
+    return names
 
 
 def matched_votes(policy: Result, cot: Result) -> dict[str, int]:
@@ -276,7 +316,7 @@ def _imported(name: str) -> Baseline:
     missing = [part for part in ("needs", "system") if not hasattr(made, part)]
     if missing:
         raise UserError(f"baselines: {name} has no {', '.join(missing)}; see grpo_aflow.evaluation.baselines.Baseline")
-    return cast("Baseline", made)
+    return Own(name=name, made=cast("Baseline", made))
 
 
 NAMES: Mapping[str, Baseline] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 
 from grpo_aflow.config.schema import EvaluateConfig
-from grpo_aflow.evaluation.baselines import POLICY, OpenEvaluation, System, baseline, in_order
+from grpo_aflow.evaluation.baselines import POLICY, OpenEvaluation, System, baseline, planned
 from grpo_aflow.evaluation.evaluate import Result, evaluate
 from grpo_aflow.evaluation.readings import disagreement_lines, rule_counts
 from grpo_aflow.evaluation.results import record, task_hash, write_results
@@ -20,12 +20,13 @@ from grpo_aflow.evaluation.table import sheets, terminal
 from grpo_aflow.protocols import ResolvedPolicy
 from grpo_aflow.rollout import metrics
 from grpo_aflow.rollout.group import EVALUATION, Rollouter, make_rollouter
+from grpo_aflow.run.command_line import argument, override
 from grpo_aflow.run.ending import ending
 from grpo_aflow.run.faults import known
 from grpo_aflow.run.files import finite, replace
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.progress import Progress
-from grpo_aflow.run.resume import check_tasks, open_run, resuming
+from grpo_aflow.run.resume import check_tasks, open_run
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.services import Services, check_machine, open_services
 from grpo_aflow.types import BudgetReached, RolloutGroup, Task, UserError
@@ -41,7 +42,7 @@ def run_evaluation(config: EvaluateConfig, opened: Callable[[Path], None] = lamb
 
 async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
     config.policy.check()
-    baselines = in_order(config.baselines)
+    baselines = planned(config)
     tasks = config.eval.load()
     if not tasks:
         raise UserError("eval.datasets is empty: name at least one, for example eval.datasets=[gsm8k]")
@@ -70,7 +71,8 @@ async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
                 told = known(error)
                 if told is None:
                     raise
-                told.args = (f"{told}; what was done is kept; resume with: grpo-aflow-eval {resuming(run.path)}",)
+                again = f"grpo-aflow-eval {override('resume', run.path)}"
+                told.args = (f"{told}; what was done is kept; resume with: {again}",)
                 raise told from (None if told is error else error)
         result = measuring.measured[POLICY]
         found = record(config, tasks, measuring.measured, measuring.notes)
@@ -83,10 +85,8 @@ async def _run(config: EvaluateConfig, opened: Callable[[Path], None]) -> float:
         progress.console.print(readings_table(result))
         for line in disagreement_lines(result.disagreements()):
             progress.say(line)
-        progress.say(
-            f"executor: {summary['cost/calls']} calls, {summary['cost/tokens']} tokens, {summary['cost/usd']:.4f} USD"
-        )
-        progress.say(f"evaluation folder: {run.path}; look at it: grpo-aflow-report {run.path}")
+        progress.say(cost_line(measuring.measured))
+        progress.say(f"evaluation folder: {run.path}; look at it: grpo-aflow-report {argument(run.path)}")
     return result.accuracy.mean
 
 
@@ -174,6 +174,13 @@ class Measuring:
                 f"baseline {name} was not begun: it may cost {expected:.2f} USD (at {usd_per_call:.6f} a call, as so "
                 f"far) and executor.max_usd leaves {left:.2f}; raise it, or leave the baseline out"
             )
+
+
+def cost_line(measured: Mapping[str, Result]) -> str:
+    """What the executor's answers cost, of the policy and of all that was measured beside it."""
+    costs = metrics.costs([rollout for result in measured.values() for rollout in result.rollouts])
+    whom = " for the policy and its baselines together" if len(measured) > 1 else ""
+    return f"executor: {costs['cost/calls']} calls, {costs['cost/tokens']} tokens, {costs['cost/usd']:.4f} USD{whom}"
 
 
 def readings_table(result: Result) -> Table:

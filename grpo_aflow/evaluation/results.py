@@ -28,6 +28,7 @@ from grpo_aflow.evaluation.evaluate import Result
 from grpo_aflow.evaluation.figures import constant_floor, distinct_graphs, failures, figures, pareto, per_task
 from grpo_aflow.evaluation.outcomes import outcomes
 from grpo_aflow.evaluation.statistics import Scores
+from grpo_aflow.run.command_line import override
 from grpo_aflow.run.files import finite, read_object, replace
 from grpo_aflow.types import RolloutGroup, Task, UserError
 from grpo_aflow.workflow import WorkflowRules
@@ -109,9 +110,10 @@ def read_results(path: Path) -> dict[str, Any]:
     if not file.is_file():
         hint = "give the folder of a grpo-aflow-eval run"
         if (path / "checkpoints").is_dir():
-            hint = f"it is a training run: measure its policy with grpo-aflow-eval policy=checkpoint policy.path={path}"
+            given = override("policy.path", path)
+            hint = f"it is a training run: measure its policy with grpo-aflow-eval policy=checkpoint {given}"
         elif (path / "manifest.json").is_file() and not (path / "evaluation.json").is_file():
-            hint = f"it has not ended: resume it with grpo-aflow-eval resume={path}"
+            hint = f"it has not ended: resume it with grpo-aflow-eval {override('resume', path)}"
         raise UserError(f"{path} has no {FILE}; {hint}")
     made = read_object(file, Record, "evaluate again, or restore it from a copy")
     if made["schema"] > SCHEMA:

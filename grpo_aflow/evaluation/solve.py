@@ -10,10 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 from grpo_aflow.config.schema import EvaluateConfig
 from grpo_aflow.rollout.group import EVALUATION, make_rollouter
-from grpo_aflow.run.progress import Progress
+from grpo_aflow.run.progress import Progress, clean
 from grpo_aflow.services import check_machine, open_services
 from grpo_aflow.simulation.settings import SimulatedSettings
 from grpo_aflow.types import DOMAINS, Domain, Rollout, Task, UserError
@@ -48,9 +49,9 @@ async def _solve(config: EvaluateConfig, question: str) -> None:
 def show(console: Console, rollout: Rollout) -> None:
     """Print one rollout for a person: workflow, trace, answer, cost."""
     console.rule("workflow")
-    console.print(Syntax(rollout.source or rollout.completion.text, "python", word_wrap=True))
+    console.print(Syntax(clean(rollout.source or rollout.completion.text), "python", word_wrap=True))
     for finding in rollout.findings:
-        console.print(f"{finding.code} line {finding.line}: {finding.message}", markup=False)
+        console.print(f"{finding.code} line {finding.line}: {clean(finding.message)}", markup=False)
     if rollout.execution is None:
         console.print(f"not run: the workflow is {rollout.status.value}")
         return
@@ -59,11 +60,12 @@ def show(console: Console, rollout: Rollout) -> None:
         arguments = "\n".join(f"{name}: {value}" for name, value in call.arguments.items())
         result = call.error or "\n".join(f"{name}: {value}" for name, value in call.result.items())
         tokens = call.prompt_tokens + call.completion_tokens
-        trace.add_row(call.slot, arguments, result, str(call.num_calls), str(tokens), f"{call.cost_usd:.5f}")
+        cells = (call.slot, arguments, result, str(call.num_calls), str(tokens), f"{call.cost_usd:.5f}")
+        trace.add_row(*(Text(clean(cell)) for cell in cells))  # a plain text would be read as markup
     console.print(trace)
     execution = rollout.execution
     why = f" ({execution.reason})" if execution.reason else ""
-    console.print("answer:", execution.answer or f"none{why}", markup=False)
+    console.print("answer:", clean(execution.answer or f"none{why}"), markup=False)
     console.print(f"cost: {execution.num_calls} calls, {execution.num_tokens} tokens, {execution.cost_usd:.5f} USD")
 
 

@@ -5,17 +5,21 @@ Everything is drawn from the record of `results`. A gain is bold only where its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
 from grpo_aflow.evaluation.outcomes import Outcome
 from grpo_aflow.evaluation.results import ALL
 
+GAP = 2  # between two columns of a terminal's table
+MOST_LABEL = 24  # letters of a label, where there is no room for all
 ASKEW = 0.1  # of half an interval, by which its middle may lie beside the mean
 FORMATS = ("terminal", "markdown", "latex")
 SPECIAL = str.maketrans({
@@ -75,7 +79,10 @@ def systems_sheet(record: Mapping[str, Any]) -> Sheet:
     notes = [f"{name}: {system['note']}" for name, system in systems.items() if system["note"]]
     if any(figures["half_width"] is None for system in systems.values() for figures in _parts(system).values()):
         notes.append("–: fewer than two tasks give no interval; raise eval.max_tasks_per_dataset")
-    notes.append("* no other system is at least as accurate with as few tokens; costs are per task and rollout")
+    notes.append(
+        "* no other system is at least as accurate with as few tokens; "
+        "calls, tokens, USD and seconds are the executor's alone, per task and rollout"
+    )
     return Sheet(
         title="exact accuracy, 95 % interval",
         headings=("system", "dataset", *(h for h, _ in columns)),
@@ -159,15 +166,58 @@ def sheets(record: Mapping[str, Any]) -> list[Sheet]:
     return [sheet for sheet in found if sheet is not None]
 
 
-def terminal(sheet: Sheet) -> Table:
-    shown = Table(title=sheet.title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for index, heading in enumerate(sheet.headings):
-        shown.add_column(heading, justify="left" if index < sheet.num_labels else "right")
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A sheet on a terminal: where it is too narrow, in parts below each other, each with the labels."""
+
+    sheet: Sheet
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        parts = columns_within(self.sheet, options.max_width)
+        for place, columns in enumerate(parts):
+            shown = _drawn(self.sheet, [*range(self.sheet.num_labels), *columns])
+            if place == 0:
+                shown.title = Text(self.sheet.title, style="table.title")
+            if place == len(parts) - 1 and self.sheet.notes:
+                shown.caption = Text("\n".join(self.sheet.notes))
+            yield shown
+
+
+def terminal(sheet: Sheet) -> Drawn:
+    """For a console of Rich."""
+    return Drawn(sheet)
+
+
+def columns_within(sheet: Sheet, width: int) -> list[list[int]]:
+    """The places of the columns of figures, in parts that fit a terminal of this width beside the labels.
+
+    A long label may be folded, a figure never: cut, it would be another one. A part has one column at least.
+    """
+    cells = zip(sheet.headings, *([cell.text for cell in row] for row in sheet.rows), strict=True)
+    widths = [max(map(cell_len, column)) + GAP for column in cells]
+    labels = sum(widths[: sheet.num_labels])
+    if 1 + sum(widths) > width:
+        labels = sum(min(own, MOST_LABEL + GAP) for own in widths[: sheet.num_labels])
+    parts: list[list[int]] = [[]]
+    used = 1 + labels
+    for place in range(sheet.num_labels, len(widths)):
+        if parts[-1] and used + widths[place] > width:
+            parts.append([])
+            used = 1 + labels
+        parts[-1].append(place)
+        used += widths[place]
+    return parts
+
+
+def _drawn(sheet: Sheet, columns: Sequence[int]) -> Table:
+    shown = Table(title_justify="left", caption_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for place in columns:
+        if place < sheet.num_labels:
+            shown.add_column(sheet.headings[place], overflow="fold")
+        else:
+            shown.add_column(sheet.headings[place], justify="right", no_wrap=True)
     for row in sheet.rows:
-        shown.add_row(*(Text(cell.text, style="bold" if cell.bold else "") for cell in row))
-    if sheet.notes:
-        shown.caption = Text("\n".join(sheet.notes))
-        shown.caption_justify = "left"
+        shown.add_row(*(Text(row[place].text, style="bold" if row[place].bold else "") for place in columns))
     return shown
 
 

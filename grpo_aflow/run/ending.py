@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from grpo_aflow.run.command_line import override
 from grpo_aflow.run.faults import known
 from grpo_aflow.run.folder import RunDirectory
-from grpo_aflow.run.resume import resuming
 from grpo_aflow.run.signals import Interrupt, Interrupted
 from grpo_aflow.types import BudgetReached, Pruned, UserError
 
@@ -42,9 +42,10 @@ def _at_once(run: RunDirectory, number: int) -> None:
     name = signal.Signals(number).name
     with suppress(UserError, OSError):
         run.close(f"ended at once by a second {name}")
+    again = override("resume", run.path)
     with suppress(OSError, ValueError):
         print(
-            f"error: ended at once by a second {name}; what was saved before it is kept; {resuming(run.path)}",
+            f"error: ended at once by a second {name}; what was saved before it is kept; {again}",
             file=sys.stderr,
             flush=True,
         )

@@ -201,3 +201,8 @@ def _cells(figures: Mapping[str, float], num_steps: int) -> tuple[str, ...]:
         f"{int(figures['cost/calls'])}",
         f"{figures['time/step_s']:.1f}",
     )
+
+
+def clean(text: str) -> str:
+    """Text that a model wrote, without what would steer a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)

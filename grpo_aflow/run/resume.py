@@ -7,12 +7,11 @@ config is refused unless `resume_with` names its key.
 from __future__ import annotations
 
 import copy
-import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from grpo_aflow.run.command_line import override
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.saved import copy_key, damaged_config, flatten
 from grpo_aflow.types import UserError
@@ -66,17 +65,6 @@ def _among(names: Iterable[str], key: str) -> bool:
     return any(_covers(name, key) for name in names)
 
 
-def path_value(path: str | Path) -> str:
-    """A path as the value of an override: Hydra's grammar takes few characters without quotes."""
-    text = str(path)
-    return text if re.fullmatch(r"[\w./:+@% -]*", text, re.ASCII) else "'" + text.replace("'", "\\'") + "'"
-
-
-def resuming(run: Path) -> str:
-    """The override that resumes a run, as a shell takes it: for people who copy it."""
-    return shlex.quote(f"resume={path_value(run)}")
-
-
 def check_tasks(before: Mapping[str, str], now: Mapping[str, str], allowed: Sequence[str]) -> None:
     """Refuse to go on with other tasks under the same settings: data that was edited, or published anew, in between.
 
@@ -101,7 +89,7 @@ def check_kind(saved: Mapping[str, Any], run_dir: str, *, training: bool) -> Non
             raise damaged_config(run_dir, f"it has no {key}")
     if trained != training:
         kind, command = ("training run", "grpo-aflow-train") if trained else ("evaluation", "grpo-aflow-eval")
-        raise UserError(f"resume: {run_dir} is the folder of a {kind}: {command} resume={run_dir}")
+        raise UserError(f"resume: {run_dir} is the folder of a {kind}: {command} {override('resume', run_dir)}")
 
 
 def open_run(root: Path, name: str, config: Mapping[str, Any], resume: str | None) -> RunDirectory:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from grpo_aflow.run.command_line import override
 from grpo_aflow.run.files import read_object
 from grpo_aflow.types import UserError
 
@@ -54,7 +55,7 @@ def _no_run(path: Path) -> str:
         if (parent / "config.yaml").is_file() and (parent / "manifest.json").is_file():
             step = path.name.removeprefix("step_").lstrip("0")
             given = f" resume_from={step}" if path.name.startswith("step_") and step.isdigit() else ""
-            return f"{path} lies in the run folder {parent}: resume={parent}{given}"
+            return f"{path} lies in the run folder {parent}: {override('resume', parent)}{given}"
     runs = sorted(file.parent for file in path.glob("*/*/config.yaml")) or sorted(
         file.parent for file in path.glob("*/config.yaml")
     )

@@ -19,10 +19,10 @@ from grpo_aflow.protocols import ServedModel, TaskStream
 from grpo_aflow.rollout.batches import Batched
 from grpo_aflow.rollout.group import Rollouter
 from grpo_aflow.run.background import Logs
+from grpo_aflow.run.command_line import argument, override
 from grpo_aflow.run.folder import RunDirectory
 from grpo_aflow.run.progress import Progress
 from grpo_aflow.run.resources import held
-from grpo_aflow.run.resume import resuming
 from grpo_aflow.run.signals import Interrupt
 from grpo_aflow.services import Services
 from grpo_aflow.training.held_out import HeldOut
@@ -147,7 +147,7 @@ class Training:
                 told = told if str(unsaved) == told else f"{told}; {unsaved}"
         steps = self.checkpoints.steps()
         saved = f"step_{steps[-1]:06d}" if steps else "nothing"
-        return f"{told}; saved {saved}; resume with: grpo-aflow-train {resuming(self.run.path)}"
+        return f"{told}; saved {saved}; resume with: grpo-aflow-train {override('resume', self.run.path)}"
 
     def log(self, step: int, figures: dict[str, float], *, num_rollouts: int) -> None:
         """Complete the figures of a step, and tell everybody."""
@@ -181,5 +181,5 @@ class Training:
         for line in lines:
             self.progress.say(line)
             self.run.log(line)
-        self.progress.say(f"look at it: grpo-aflow-report {self.run.path}")
+        self.progress.say(f"look at it: grpo-aflow-report {argument(self.run.path)}")
         return value

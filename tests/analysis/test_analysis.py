@@ -154,6 +154,20 @@ def test_the_columns_are_those_of_a_rollouts_line(tmp_path):
     assert Grade.__dataclass_fields__.keys() == {name.removeprefix("grade/") for name in analysis.GRADE}
 
 
+def test_texts_that_rollouts_have_in_common_are_held_once(tmp_path):
+    (tmp_path / "rollouts.jsonl").write_bytes(2 * json_line(rollout_line((1, 0, 0), rollout(), None)))
+    first, second = analysis.rollouts(tmp_path).to_dict("records")
+    assert first["trace"][0]["result"]["response"] is second["trace"][0]["result"]["response"]
+    assert all(ours is theirs for ours, theirs in zip(first["trace"][0], second["trace"][0], strict=True))
+
+
+def test_a_column_that_only_later_rows_have_begins_with_nothing(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "a": 1}\n{"step": 2, "b": 2.5}\n')
+    table = analysis.metrics(tmp_path)
+    assert table["a"].tolist() == pytest.approx([1.0, math.nan], nan_ok=True)
+    assert table["b"].tolist() == pytest.approx([math.nan, 2.5], nan_ok=True)
+
+
 def test_a_figure_that_is_null_in_every_step_is_no_number(tmp_path):
     lines = [{"step": step, "reward/tier_1.0": None, "reward/mean": None} for step in (1, 2)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -269,6 +269,8 @@ def test_the_command(tmp_path, capsys):
     assert "report.html: 1 runs, 12 rollouts" in capsys.readouterr().out
     main([str(run), str(run), "--output", str(tmp_path / "both.html")])
     assert (tmp_path / "both.html").is_file()
+    main([str(run), str(run), "--output", str(tmp_path), "--title", os.fsdecode(b"caf\xe9")])  # a name in Latin-1
+    assert "<title>caf? · grpo-aflow report</title>" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -276,6 +278,7 @@ def test_the_command(tmp_path, capsys):
     [
         (["nowhere"], "nowhere is not a folder; give a run folder"),
         (["."], "has no run folder in it"),
+        ([".", "--output", "no/where.html"], "--output no/where.html: there is no folder no; make it"),
         ([".", "--max-rollouts", "0"], "--max-rollouts must be at least 1; got 0"),
     ],
 )

@@ -178,6 +178,12 @@ def test_what_a_model_wrote_steers_no_terminal(run):
     assert "# �[2J�[bold]" in text
 
 
+def test_of_an_endless_text_the_beginning_is_shown(run):
+    endless = type(done := rollout())(**{**fields(done), "source": "a = 'x'\n" * 1_000_000})
+    run.rollout((1, 0, 0), endless, 0.0)
+    assert len(shown(run.path)) < 500_000
+
+
 def test_why_a_workflow_failed_is_no_markup(run):
     failed = rollout(status=RolloutStatus.FAILED)
     execution = Execution(status=ExecutionStatus.FAILED, answer="", reason="KeyError: [/x] of [red]a list[/red]")
@@ -230,8 +236,9 @@ def test_without_a_terminal_it_prints_one_frame(run, capsys, monkeypatch):
     assert "1 of 4 done" in capsys.readouterr().out
     main([str(run.path), "--once"])
     assert "1 of 4 done" in capsys.readouterr().out
-    with pytest.raises(UserError, match="--every 0: must be above 0 seconds"):
-        main([str(run.path), "--every", "0"])
+    for every in ("0", "inf", "nan"):
+        with pytest.raises(UserError, match=f"--every {every}: must be above 0 seconds"):
+            main([str(run.path), "--every", every])
 
 
 def test_on_a_terminal_it_follows_a_run_to_its_end(run, monkeypatch):

@@ -13,8 +13,8 @@ from run_cases import only_run
 from grpo_aflow.config.composing import compose
 from grpo_aflow.evaluation import baseline_workflows as workflows
 from grpo_aflow.evaluation import baselines
-from grpo_aflow.evaluation.baselines import baseline, in_order, matched_votes
-from grpo_aflow.evaluation.command import run_evaluation
+from grpo_aflow.evaluation.baselines import baseline, in_order, matched_votes, planned
+from grpo_aflow.evaluation.command import cost_line, run_evaluation
 from grpo_aflow.evaluation.compare_command import main as compare_main
 from grpo_aflow.evaluation.evaluate import Result
 from grpo_aflow.evaluation.figures import exact_scores, pareto, per_task
@@ -91,6 +91,44 @@ def test_what_is_needed_may_need_others_and_must_exist(monkeypatch):
         in_order_of("own")
 
 
+class Nothing:
+    needs = ()
+
+    def system(self, evaluation):
+        return None
+
+
+class Raising(Nothing):
+    def system(self, evaluation):
+        return evaluation.measured["cot"]
+
+
+class NeedsText(Nothing):
+    needs = "cot"
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (Nothing, r"test_baselines.Nothing.system gives None: it must give a grpo_aflow.*System"),
+        (Raising, r"test_baselines.Raising.system fails: KeyError: 'cot' \(.*test_baselines.py, line \d+\)"),
+        (NeedsText, "test_baselines.NeedsText: needs must be a tuple of names; got 'cot'"),
+    ],
+)
+def test_what_is_wrong_with_an_own_baseline_is_one_line(own, message):
+    name = f"{__name__}.{own.__name__}"
+    evaluation = baselines.OpenEvaluation(config=None, services=None, served=None, measured={})
+    with pytest.raises(UserError, match=message):
+        [baseline(one).system(evaluation) for one in in_order([name])]
+
+
+def test_a_baseline_without_its_model_is_refused_before_anything_is_paid():
+    config = compose("policy=random_valid", "baselines=[io,policy_alone]", config_name="evaluate")
+    with pytest.raises(UserError, match="policy_alone asks the policy's model"):
+        planned(config)
+    assert planned(compose("policy=base", "baselines=[io,policy_alone]", config_name="evaluate"))
+
+
 def result(tokens, *, dataset="gsm8k"):
     task = Task(id=f"{dataset}/0", dataset=dataset, domain="math", problem="?", answers=("2",))
     done = rollout(task=task)
@@ -112,6 +150,13 @@ def test_costs_per_task_by_hand():
     done = rollout(cost=0.5)  # one call, 3 + 2 tokens, 0.1 s
     found = per_task([group(done, done)])
     assert found == {"operator_calls": 1.0, "calls": 1.0, "tokens": 5.0, "usd": 0.5, "seconds": pytest.approx(0.1)}
+
+
+def test_the_cost_at_the_end_is_of_all_that_was_measured():
+    one = result(100)
+    assert cost_line({"policy": one}) == "executor: 1 calls, 100 tokens, 0.0000 USD"
+    both = cost_line({"policy": one, "io": result(30)})
+    assert both == "executor: 2 calls, 130 tokens, 0.0000 USD for the policy and its baselines together"
 
 
 def test_the_pareto_front_by_hand():

@@ -1,12 +1,15 @@
 """`grpo-aflow-solve` on a question of a person's own."""
 
 import sys
+from dataclasses import replace
 
 import pytest
+from rich.console import Console
+from rollouts import rollout
 
 from grpo_aflow import cli
 from grpo_aflow.config.composing import compose
-from grpo_aflow.evaluation.solve import solve
+from grpo_aflow.evaluation.solve import show, solve
 
 WORKFLOW = """class Workflow:
     def __init__(self, name, llm_config, dataset):
@@ -51,6 +54,23 @@ def test_a_question_is_told_from_options_and_overrides(arguments, questions, lef
     cli.solve()
     assert asked == questions
     assert sys.argv[1:] == left
+
+
+def test_what_a_model_wrote_is_shown_as_it_is(capsys):
+    done = rollout()
+    call = replace(done.execution.trace[0], arguments={"input": "[red]a[/b]"}, result={"response": "[bold]x[/nope]"})
+    execution = replace(done.execution, trace=(call,), answer="4\x1b[2J")
+    show(Console(width=100), replace(done, execution=execution))
+    shown = capsys.readouterr().out
+    assert "input: [red]a[/b]" in shown
+    assert "response: [bold]x[/nope]" in shown
+    assert "answer: 4�[2J" in shown
+
+
+def test_its_help_is_its_own(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["grpo-aflow-solve", "--help"])
+    cli.solve()
+    assert capsys.readouterr().out.startswith("grpo-aflow-solve [overrides of grpo-aflow-eval]")
 
 
 def test_several_questions_are_refused(monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from grpo_aflow.evaluation.compare_command import join, main
@@ -110,6 +111,19 @@ def test_the_terminal_shows_brackets_as_they_are():
     shown = console.export_text()
     assert "+0.200 [-0.050, +0.250]" in shown
     assert "detectable: the true gain" in shown
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_no_figure_is_cut_on_a_narrow_terminal(width):
+    for sheet in sheets(RECORD):
+        console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+        console.print(terminal(sheet))
+        shown = console.export_text()
+        assert "…" not in shown
+        assert max(map(len, shown.splitlines())) <= width
+        for heading, *figures in list(zip(sheet.headings, *texts(sheet), strict=True))[sheet.num_labels :]:
+            assert heading in shown
+            assert all(figure in shown for figure in figures)
 
 
 def row_of(**changes):

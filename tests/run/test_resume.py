@@ -1,13 +1,9 @@
-import shlex
-from pathlib import Path
-
 import pytest
 from rollouts import completion
 
-from grpo_aflow.config.composing import compose
 from grpo_aflow.learner.storage.checkpoints import newest_adapter
 from grpo_aflow.run.records import replayed
-from grpo_aflow.run.resume import check_tasks, resumed_config, resuming
+from grpo_aflow.run.resume import check_tasks, resumed_config
 from grpo_aflow.run.saved import flatten
 from grpo_aflow.types import UserError
 
@@ -49,12 +45,6 @@ def test_what_resume_with_names_may_change():
     assert config["lora"] == {"rank": 16, "alpha": 16}
     with pytest.raises(UserError, match=r"resume_with: lora\.rnak is no key"):
         resumed_config(SAVED, composed(resume_with=["lora.rnak"]), [])
-
-
-@pytest.mark.parametrize("path", ["runs/2026-01-01/12-00-00-first_run", "my runs/x", "/home/jörg/a (1), b=c's/x"])
-def test_what_a_line_says_to_resume_with_can_be_copied(path):
-    [override] = shlex.split(resuming(Path(path)))
-    assert compose(override).resume == path
 
 
 TASKS = {"train/gsm8k": "a", "train/math": "b", "evaluated": "c"}

@@ -68,8 +68,12 @@ def test_an_evaluation_grades_and_rewards_by_them(home):
     """The simulated executor plays the solver for puzzles that it was never told of."""
     policy = ("policy=fixed", "policy.path=workflow.py")
     size = ("eval.max_tasks_per_dataset=8", "eval.samples=2", "sandbox.num_servers=1")
-    run("eval", home, "eval=countdown", "reward=brief", *policy, *size)
-    rollouts = rollouts_of(only_run(home))
+    run("eval", home, "eval=countdown", "reward=brief", *policy, *size, "baselines=[mine.baseline.ByLength]")
+    folder = only_run(home)
+    own = json.loads((folder / "results.json").read_text())["systems"]["mine.baseline.ByLength"]
+    assert own["note"] == "votes where a problem has more than 200 characters"
+    assert own["all"]["per_task"]["calls"] == 1.0  # all puzzles are short
+    rollouts = rollouts_of(folder)
     assert {rollout["dataset"] for rollout in rollouts} == {COUNTDOWN}
     graded = [rollout["grade"] for rollout in rollouts]
     assert {one["rule"] for one in graded} == {"made_it", "other_numbers"}

@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, read the runs, write the page."""
     parser = argparse.ArgumentParser(prog="grpo-aflow-report", description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs, evaluations or sweeps")
-    parser.add_argument("--output", type=Path, help=f"the page (default: {FILE} in the folder, if one is given)")
+    where = f"the page, or a folder for it (default: {FILE} in the folder, if one is given)"
+    parser.add_argument("--output", type=Path, help=where)
     parser.add_argument("--title", help="of the page (default: the folder's name)")
     most = "rollouts of each part of a run that are shown, in whole groups"
     parser.add_argument("--max-rollouts", type=int, default=MAX_ROLLOUTS, help=f"{most} (default: {MAX_ROLLOUTS})")
@@ -49,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--max-rollouts must be at least 1; got {arguments.max_rollouts}")
     logging.getLogger("hydra").setLevel(logging.CRITICAL)  # it prints whatever it cannot import; the page says so
     output = arguments.output or (arguments.runs[0] / FILE if len(arguments.runs) == 1 else Path(FILE))
+    if output.is_dir():
+        output /= FILE
+    if arguments.output and not output.parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.parent}; make it, or give another")
     report = build(arguments.runs, title=arguments.title, max_rollouts=arguments.max_rollouts, say=_say)
     replace(output, report.html)
     for notice in report.notices:

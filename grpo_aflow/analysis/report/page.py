@@ -28,7 +28,7 @@ def render(title: str, summary: Mapping[str, Any], rollouts: Mapping[str, Any]) 
     loader = FileSystemLoader(FOLDER)
     environment = Environment(loader=loader, autoescape=select_autoescape(["j2"]), undefined=StrictUndefined)
     return environment.get_template("report.html.j2").render(
-        title=title,
+        title=title.encode("utf-8", "replace").decode(),  # a folder's name may be no text
         style=_joined(STYLES),
         script=_joined(SCRIPTS),
         summary=packed(summary),

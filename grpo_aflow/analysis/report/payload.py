@@ -98,8 +98,13 @@ def _meaning(name: str) -> Plain:
 
 
 def _table(sheet: Sheet) -> Plain:
-    rows = [[{"text": cell.text, "bold": cell.bold} for cell in row] for row in sheet.rows]
-    return {"title": sheet.title, "headings": list(sheet.headings), "rows": rows, "notes": list(sheet.notes)}
+    return {
+        "title": sheet.title,
+        "headings": list(sheet.headings),
+        "labels": sheet.num_labels,
+        "rows": [[{"text": cell.text, "bold": cell.bold} for cell in row] for row in sheet.rows],
+        "notes": list(sheet.notes),
+    }
 
 
 def _change(change: GraphChange) -> Plain:

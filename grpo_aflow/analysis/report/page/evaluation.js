@@ -7,7 +7,7 @@ function tableCard(table) {
       row.map((cell, i) =>
         h(
           i === 0 ? "th" : "td",
-          { scope: i === 0 ? "row" : null, class: i > 1 ? "num" : null },
+          { scope: i === 0 ? "row" : null, class: i >= table.labels ? "num" : null },
           cell.bold ? h("strong", { text: cell.text }) : cell.text,
         ),
       ),
@@ -29,7 +29,7 @@ function tableCard(table) {
           h(
             "tr",
             {},
-            table.headings.map((text, i) => h("th", { scope: "col", class: i > 1 ? "num" : null, text })),
+            table.headings.map((text, i) => h("th", { scope: "col", class: i >= table.labels ? "num" : null, text })),
           ),
         ),
         h("tbody", {}, rows),

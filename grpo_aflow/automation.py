@@ -7,6 +7,8 @@ have not changed since, and taken up again where it was interrupted, also with a
     FOLDER/data            the prepared tasks
     FOLDER/runs            the training run and the two evaluations
     FOLDER/summary.md      before, after and gain, and the table of baselines
+
+FOLDER may be moved in between, and so may a folder of benchmark files: what counts is what lies in them.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from grpo_aflow.evaluation.table import markdown, sheets
 from grpo_aflow.run.command_line import path_value
 from grpo_aflow.run.files import replace
 from grpo_aflow.run.folder import lock_folder
+from grpo_aflow.run.saved import flatten, saved_config
 from grpo_aflow.run.signals import run_to_its_end
 from grpo_aflow.types import UserError
 
@@ -50,17 +53,21 @@ class Stage:
     made: str  # a glob below `folder`: of what it makes, the newest counts
     ended: str  # a file of what it makes that is there only at the end
     folder: Path
+    inputs: Mapping[str, Path]  # folders that it reads, by their keys
+    anywhere: tuple[str, ...]  # the overrides, wherever the folders lie
 
     def identity(self, before: str) -> str:
-        """A hash of what the stage is made from: its command and the stage before it."""
-        overrides = [override for override in self.overrides if _key(override) not in CAPS]
+        """A hash of what the stage is made from: its command and the stage before it, wherever they lie."""
+        overrides = [override for override in self.anywhere if _key(override) not in CAPS]
         return hashlib.sha256(json.dumps([self.command, overrides, before]).encode()).hexdigest()
 
     def resuming(self, begun: Path) -> tuple[str, ...]:
-        """The overrides that go on with what was begun, with the caps of now."""
-        caps = [override for override in self.overrides if _key(override) in CAPS]
-        allowed = [f"resume_with=[{','.join(dict.fromkeys(map(_key, caps)))}]"] if caps else []
-        return (f"resume={path_value(begun)}", *caps, *allowed)
+        """The overrides that go on with what was begun, with the caps of now and what it reads where that is now."""
+        saved = flatten(saved_config(begun))
+        moved = [_given(key, path) for key, path in self.inputs.items() if saved.get(key, str(path)) != str(path)]
+        changed = [*moved, *(override for override in self.overrides if _key(override) in CAPS)]
+        allowed = [f"resume_with=[{','.join(dict.fromkeys(map(_key, changed)))}]"] if changed else []
+        return (_given("resume", begun), *changed, *allowed)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -93,9 +100,9 @@ def _run_all(arguments: argparse.Namespace, folder: Path, again: str) -> str:
     for name in ("data", "train", "before", "after"):
         stage = _stage(name, folder, arguments, done)
         identity = stage.identity(identity)
-        done[name] = _run(stage, identity, done.get(name), folder, again)
+        done[name] = _run(stage, identity, done.get(name), again)
         replace(folder / STATE, json.dumps(done, indent=1))
-    text = summary({name: Path(done[name]["folder"]) for name in ("train", "before", "after")})
+    text = summary({name: folder / done[name]["folder"] for name in ("train", "before", "after")})
     replace(folder / "summary.md", text)
     return text
 
@@ -117,63 +124,66 @@ def summary(folders: Mapping[str, Path]) -> str:
 
 
 def _stage(name: str, folder: Path, arguments: argparse.Namespace, done: Mapping[str, Any]) -> Stage:
-    data, runs = folder / "data", folder / "runs"
-    held_out = (f"eval.source={path_value(data)}", "eval.split=test")
-    passed = {*EvaluateConfig.__dataclass_fields__, "experiment"}  # which sets groups of an evaluation, too
-    shared = [override for override in arguments.overrides if _group(override) in passed]
+    run = Path(done["train"]["folder"]) if name == "after" else None
+    inputs = _inputs(name, folder, run)
+    source = arguments.source if arguments.source in ("bundled", "hub") else "SOURCE"  # known by its content
+    nowhere = Path("FOLDER")
+    return Stage(
+        name=name,
+        command={"data": "grpo-aflow-data", "train": "grpo-aflow-train"}.get(name, "grpo-aflow-eval"),
+        function={"data": "data", "train": "train"}.get(name, "evaluate"),
+        overrides=_overrides(name, folder, arguments.source, inputs, arguments),
+        made="data" if name == "data" else f"runs/*/*-{name}*",
+        ended="manifest.json" if name in ("data", "train") else FILE,
+        folder=folder,
+        inputs=inputs,
+        anywhere=_overrides(name, nowhere, source, _inputs(name, nowhere, run), arguments),
+    )
+
+
+def _inputs(name: str, folder: Path, run: Path | None) -> dict[str, Path]:
+    """What a stage reads, by its keys. run: the training's, below the folder."""
+    data = folder / "data"
     if name == "data":
-        checked = ("max_failing_golds=null",) if arguments.source == "bundled" else ()
-        overrides = (f"mix.source={path_value(arguments.source)}", f"output={path_value(data)}", *checked)
-        return Stage(
-            name=name, command="grpo-aflow-data", function="data", overrides=overrides,
-            made="data", ended="manifest.json", folder=folder,
-        )  # fmt: skip
+        return {}
     if name == "train":
-        overrides = (
-            "data_mix=hub",
-            f"data_mix.source={path_value(data)}",
-            *held_out,
-            f"paths.runs={path_value(runs)}",
-            "name=train",
-            *arguments.overrides,
-        )
-        return Stage(
-            name=name, command="grpo-aflow-train", function="train", overrides=overrides,
-            made="runs/*/*-train*", ended="manifest.json", folder=folder,
-        )  # fmt: skip
+        return {"data_mix.source": data, "eval.source": data}
+    return {"eval.source": data, **({} if run is None else {"policy.path": folder / run})}
+
+
+def _overrides(
+    name: str, folder: Path, source: str, inputs: Mapping[str, Path], arguments: argparse.Namespace
+) -> tuple[str, ...]:
+    read = [_given(key, path) for key, path in inputs.items()]
+    if name == "data":
+        checked = ["max_failing_golds=null"] if arguments.source == "bundled" else []
+        return (_given("mix.source", source), _given("output", folder / "data"), *checked)
+    own = ["eval.split=test", _given("paths.runs", folder / "runs"), f"name={name}"]
+    if name == "train":
+        return ("data_mix=hub", *read, *own, *arguments.overrides)
     policy = ["policy=base"]
     if name == "after":
-        run = done["train"]["folder"]
-        policy = ["policy=checkpoint", f"policy.path={path_value(run)}", f"baselines=[{arguments.baselines}]"]
+        policy = ["policy=checkpoint", f"baselines=[{arguments.baselines}]"]
+    passed = {*EvaluateConfig.__dataclass_fields__, "experiment"}  # which sets groups of an evaluation, too
+    shared = [override for override in arguments.overrides if _group(override) in passed]
     # The tasks are named, since an experiment may evaluate on none.
-    overrides = (
-        *policy,
-        "eval=heldout",
-        *held_out,
-        f"paths.runs={path_value(runs)}",
-        f"name={name}",
-        *shared,
-        *arguments.eval,
-    )
-    return Stage(
-        name=name, command="grpo-aflow-eval", function="evaluate", overrides=overrides,
-        made=f"runs/*/*-{name}*", ended=FILE, folder=folder,
-    )  # fmt: skip
+    return (*policy, "eval=heldout", *read, *own, *shared, *arguments.eval)
 
 
-def _run(stage: Stage, identity: str, before: Mapping[str, Any] | None, folder: Path, again: str) -> dict[str, Any]:
+def _run(stage: Stage, identity: str, before: Mapping[str, Any] | None, again: str) -> dict[str, Any]:
     """Run a stage unless it is done; take up what it had begun with the same inputs. again: what goes on."""
-    if before is not None and before["identity"] == identity and _has_ended(stage, Path(before["folder"])):
-        print(f"{stage.name}: done before, {before['folder']}", flush=True)
+    folder = stage.folder
+    if before is not None and before["identity"] == identity and _has_ended(stage, folder / before["folder"]):
+        print(f"{stage.name}: done before, {folder / before['folder']}", flush=True)
         return dict(before)
     note = folder / f".{stage.name}"  # what it was begun with, and what lay there before
     last, *earlier = note.read_text(encoding="utf-8").split("\n") if note.is_file() else [""]
-    there = [str(path) for path in _made(stage)]
+    there = _made(stage)
     is_same = last == identity
     begun = _newest(stage, earlier) if is_same else None
     overrides = stage.overrides
-    if begun is not None and stage.name != "data" and (begun / "config.yaml").is_file():
-        overrides = stage.resuming(begun)
+    if begun is not None and stage.name != "data" and (folder / begun / "config.yaml").is_file():
+        overrides = stage.resuming(folder / begun)
     if not is_same:
         replace(note, "\n".join([identity, *there]))  # a killed pipeline goes on with what it had begun
     print(f"{stage.name}: {shlex.join([stage.command, *overrides])}", flush=True)
@@ -183,8 +193,8 @@ def _run(stage: Stage, identity: str, before: Mapping[str, Any] | None, folder: 
     # Told by what is new, not by names: a clock, or a time zone, may go back.
     made = begun if overrides is not stage.overrides else _newest(stage, there if stage.name != "data" else ())
     if made is None:
-        raise UserError(f"{stage.name}: {stage.command} ended well and nothing is at {stage.folder / stage.made}")
-    return {"identity": identity, "command": [stage.command, *overrides], "folder": str(made)}
+        raise UserError(f"{stage.name}: {stage.command} ended well and nothing is at {folder / stage.made}")
+    return {"identity": identity, "command": [stage.command, *overrides], "folder": made}
 
 
 class Stopped(UserError):
@@ -214,14 +224,14 @@ def _has_ended(stage: Stage, made: Path) -> bool:
         return False
 
 
-def _made(stage: Stage) -> list[Path]:
-    return sorted(path for path in stage.folder.glob(stage.made) if path.is_dir())
+def _made(stage: Stage) -> list[str]:
+    """Of what the stage has made the folders, below its own."""
+    return sorted(str(path.relative_to(stage.folder)) for path in stage.folder.glob(stage.made) if path.is_dir())
 
 
-def _newest(stage: Stage, earlier: Collection[str]) -> Path | None:
+def _newest(stage: Stage, earlier: Collection[str]) -> str | None:
     """Of what the stage has made, without what lay there earlier."""
-    found = [path for path in _made(stage) if str(path) not in earlier]
-    return found[-1] if found else None
+    return next((made for made in reversed(_made(stage)) if made not in earlier), None)
 
 
 def _hold(folder: Path) -> int:
@@ -243,6 +253,10 @@ def _read_state(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder / STATE} cannot be read ({error}); delete it, and every stage is looked at again"
         ) from error
+
+
+def _given(key: str, path: str | Path) -> str:
+    return f"{key}={path_value(path)}"
 
 
 def _key(override: str) -> str:

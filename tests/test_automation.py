@@ -82,11 +82,41 @@ def test_a_run_that_reached_its_cap_goes_on_with_a_higher_one(tmp_path, monkeypa
         main([str(tmp_path), "executor.max_usd=5", "seed=1"])
     (tmp_path / "data/manifest.json").touch()
     run.mkdir(parents=True)
-    (run / "config.yaml").touch()
+    (run / "config.yaml").write_text("seed: 1\n")
     with pytest.raises(Stopped):
         main([str(tmp_path), "executor.max_usd=9", "seed=1"])
     asked = [f"resume={run}", "executor.max_usd=9", "resume_with=[executor.max_usd]"]
     assert commands.called[-1] == ("grpo-aflow-train", asked)
+
+
+def test_a_folder_that_was_moved_goes_on_where_it_is(tmp_path, monkeypatch):
+    """And one of benchmark files: what is done is not paid again, and what was begun is taken up."""
+    commands = Commands(monkeypatch, [0, 3, 0, 7, 7])
+    source, folder = tmp_path / "files", tmp_path / "pipeline"
+    source.mkdir()
+    (source / "gsm8k.jsonl").write_text("{}\n")
+    with pytest.raises(Stopped):  # in the training
+        main([str(folder), "--source", str(source)])
+    (folder / "data/manifest.json").touch()
+    run = folder / "runs/2026-01-01/12-00-00-train"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(f"data_mix: {{source: {folder / 'data'}}}\neval: {{source: {folder / 'data'}}}\n")
+    now, files, run = (
+        tmp_path / "moved/here",
+        tmp_path / "moved files",
+        tmp_path / "moved/here" / run.relative_to(folder),
+    )
+    now.parent.mkdir()
+    folder.rename(now)
+    source.rename(files)
+    for _ in range(2):
+        with pytest.raises(Stopped):  # in the evaluation behind it
+            main([str(now), "--source", str(files)])
+        (run / "manifest.json").write_text('{"status": "done"}')
+    moved = [f"data_mix.source={now / 'data'}", f"eval.source={now / 'data'}"]
+    asked = [f"resume={run}", *moved, "resume_with=[data_mix.source,eval.source]"]
+    assert commands.called[2] == ("grpo-aflow-train", asked)
+    assert [name for name, _ in commands.called[2:]] == ["grpo-aflow-train", "grpo-aflow-eval", "grpo-aflow-eval"]
 
 
 def test_what_it_says_goes_on_with_the_same_pipeline(tmp_path, monkeypatch):
@@ -130,7 +160,7 @@ def test_what_a_stage_has_made_is_known_where_a_clock_went_back(tmp_path, monkey
     with pytest.raises(Stopped):
         main([str(tmp_path)])
     made = json.loads((tmp_path / "pipeline.json").read_text())["train"]["folder"]
-    assert made == str(tmp_path / "runs/2026-01-01/02-train")
+    assert made == "runs/2026-01-01/02-train"  # below the pipeline's folder, which may be moved
 
 
 def test_two_at_once_do_not_begin_the_same_training(tmp_path, monkeypatch):

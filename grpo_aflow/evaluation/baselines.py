@@ -158,7 +158,7 @@ class PolicyAlone:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Own:
+class OwnBaseline:
     """A baseline of a user's own: whatever is wrong with it is one line that names it."""
 
     name: str
@@ -316,7 +316,7 @@ def _imported(name: str) -> Baseline:
     missing = [part for part in ("needs", "system") if not hasattr(made, part)]
     if missing:
         raise UserError(f"baselines: {name} has no {', '.join(missing)}; see grpo_aflow.evaluation.baselines.Baseline")
-    return Own(name=name, made=cast("Baseline", made))
+    return OwnBaseline(name=name, made=cast("Baseline", made))
 
 
 NAMES: Mapping[str, Baseline] = {

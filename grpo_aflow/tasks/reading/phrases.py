@@ -23,7 +23,9 @@ from grpo_aflow.tasks.reading.marks import (
 )
 from grpo_aflow.tasks.reading.statements import DENIED
 
-_FINISH = re.compile(r"^\W*(?:Action(?:\s\d+)?:\s*)?Finish\[([^\]\n]{0,300})\]\s*$", re.I | re.M)  # as ReAct ends
+_FINISH = re.compile(
+    r"^[^\w\n]{0,16}(?:Action(?:\s\d+)?:[ \t]*)?Finish\[([^\]\n]{0,300})\][ \t]*$", re.I | re.M
+)  # as ReAct ends
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|mathrm)[a-z]*\s?\{([^{}]*)\}")
 _LEAD = re.compile(
     r"\A[\s*_#:>\"'-]*(?:(?:so|thus|therefore|hence|then),?\s+)?(?:the\s+|my\s+)?(?:(?:final|correct|short)\s+)?"

@@ -180,7 +180,7 @@ FIELD = re.compile(
     r"(?:^[^A-Za-z0-9\n$<]{0,16}(?:\d{1,2}[.)]\s?[*_]{0,3})?(?:\\text(?:bf)?\s?\{\s*)?(?:the\s+|my\s+)?"
     r"(?:(?:final|correct(?:ed)?|numerical|short|reviewed|refined|revised|exact)\s+){0,2}"
     r"(?:answer|ans)\b|\bfinal answer\b)(?:\s*\([^()\n]{0,30}\))?[*_\"'`}\s]{0,6}?"
-    r"(?:[:=：]|[*_]{1,3}\s*$|(?=\n)|(?=\s*\\boxed))[*_}\s]{0,4}?(?=\S|\s*\n)"
+    r"(?:[:=：]|[-=]>|[→—–]|[*_]{1,3}\s*$|(?=\n)|(?=\s*\\boxed))[*_}\s]{0,4}?(?=\S|\s*\n)"
     rf"|(?:{_ELSEWHERE})[*_\s]{{0,4}}[:：][*_]{{0,3}}"
     # What is returned after a check; before one, it is only what was checked.
     r"|^[^A-Za-z0-9\n$<]{0,16}original answer[*_\s]{0,4}:[*_]{0,3}(?=[^\n]*\s*\Z)",

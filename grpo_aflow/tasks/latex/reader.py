@@ -108,7 +108,7 @@ class _Answer(ExpressionParser):
     """The grammar of this module over the tokens of one text."""
 
     def answer(self) -> Node:
-        node = self.listing()
+        node = self.infix(self.listing())
         if self.place < len(self.tokens):
             raise NotRead(self.peek())
         return node
@@ -181,6 +181,8 @@ class _Answer(ExpressionParser):
             sides.append(side)
         if not signs or (signs == ["approx"] and len(sides) == 1):
             return sides[0]
+        if signs[0] == "=" and len(sides) == len(signs):
+            raise NotRead("an equation without its left side")
         return Relation(tuple(signs), tuple(sides))
 
     def is_rounded(self, before: Sequence[Node], side: Node, tokens: Sequence[str]) -> bool:

@@ -167,6 +167,8 @@ def read_words(words: str, *, in_prose: bool = False) -> Beside | None:
         lower = word.lower()
         if lower == "in" and following[0] != "^":
             continue  # "5 apples in total", not inches
+        if lower in ("more", "fewer") and (following == "^" or following.lower() not in _CHANGES):
+            continue  # "22 more euros", not "22 more than"
         if lower in SCALES and not known and not others:
             factor *= SCALES[lower]
         elif lower in changes or lower in SCALES or (lower.endswith("n't") and not in_prose):

@@ -25,7 +25,7 @@ _ROUNDED_DECIMAL = re.compile(r"-?[\d,]*\.\d+")
 _AFLOW_NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?|\d+\.\d+")
 _AFLOW_BOXED = re.compile(r"\\boxed{((?:[^{}]|{[^{}]*})*)}")
 
-_ASKS_FOR_DOZENS = re.compile(r"\bhow many dozens?\b", re.I)
+_ASKS_FOR_DOZENS = re.compile(r"\bhow many (?:more |full |whole )?dozens?\b", re.I)
 _MAX_WORDS = 3  # of plain words in an answer that is no sentence
 _PLAIN_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
 _TEXT_COMMAND = re.compile(r"\\text[a-z]*\s?\{[^{}]*\}|\\m(?:box|athrm)\s?\{[^{}]*\}")

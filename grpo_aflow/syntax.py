@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import symtable
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 _TRIES = 4
+_Parsed = TypeVar("_Parsed")
 
 
 def parse_module(source: str) -> ast.Module:
@@ -29,10 +32,19 @@ def parse_expression(source: str) -> ast.expr:
     return body
 
 
+def symbol_table(source: str) -> symtable.SymbolTable:
+    """The scopes of a program, from the module's down. Raises as `parse_module` does."""
+    return _quietly(lambda: symtable.symtable(source, "<source>", "exec"))
+
+
 def _parse(source: str, mode: str) -> Any:
+    return _quietly(lambda: ast.parse(source, mode=mode))
+
+
+def _quietly(parse: Callable[[], _Parsed]) -> _Parsed:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(_TRIES - 1):
             with contextlib.suppress(SystemError):
-                return ast.parse(source, mode=mode)
-        return ast.parse(source, mode=mode)
+                return parse()
+        return parse()

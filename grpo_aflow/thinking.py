@@ -26,11 +26,11 @@ _ENVELOPE = re.compile(
     r"<\|(?:begin_of_solution|end_of_solution|START_RESPONSE|END_RESPONSE|START_TEXT|END_TEXT)\|>", re.IGNORECASE
 )
 _CHANNEL = re.compile(
-    r"(?:<\|start\|>\s*assistant)?\s*<\|channel\|>\s*(\w+)[^<]*<\|message\|>(.*?)"
+    r"<\|channel\|>\s*+(\w++)[^<]*+<\|message\|>(.*?)"
     r"(?=<\|end\|>|<\|return\|>|<\|call\|>|<\|start\|>|<\|channel\|>|\Z)(?:<\|end\|>|<\|return\|>|<\|call\|>)?",
     re.DOTALL,
 )
-_BARE_CHANNELS = re.compile(r"\s*analysis(?=\S)(.*?)assistant(?:commentary.*?assistant)?final(?=\S)(.*)", re.DOTALL)
+_BARE_CHANNELS = re.compile(r"\s*analysis(?=\S)(.*?)assistantfinal(?=\S)(.*)", re.DOTALL)
 
 
 def split_thinking(text: str) -> tuple[str, str]:
@@ -38,7 +38,7 @@ def split_thinking(text: str) -> tuple[str, str]:
     if "<|channel|>" in text:
         return _channels(text)
     if bare := _BARE_CHANNELS.fullmatch(text):  # a server that dropped the special tokens and kept the names
-        return bare[2].strip(), bare[1].strip()
+        return bare[2].strip(), bare[1].partition("assistantcommentary")[0].strip()
     answer, thoughts = text, []
     for begin, end in _PAIRS:
         answer, found = _tagged(answer, begin, end)
@@ -65,26 +65,38 @@ def _channels(text: str) -> tuple[str, str]:
 
 def _tagged(text: str, begin: str, end: str) -> tuple[str, list[str]]:
     """Cut out every block between the tags that begins the text or a line; one that does not end goes to the end."""
-    opening, thoughts, at = re.compile(begin, re.IGNORECASE), [], 0
+    opening, thoughts = re.compile(begin, re.IGNORECASE), []
+    kept: list[str] = []
+    start = at = num_fences = 0  # text[start:] is not decided yet; the search goes on at `at`
+    is_blank_line = is_blank = True  # whether the last line that is kept, and all that is kept, is blank
     while found := opening.search(text, at):
-        before = text[: found.start()]
-        begins_line = not before.rpartition("\n")[2].strip()
-        if not begins_line or before.count("```") % 2:
-            at = found.end()
+        between = text[start : found.start()]
+        line = between.rpartition("\n")
+        is_blank_line = (is_blank_line or bool(line[1])) and not line[2].strip()
+        is_blank = is_blank and not between.strip()
+        num_fences += between.count("```")
+        kept.append(between)
+        start, at = found.start(), found.end()
+        if not is_blank_line or num_fences % 2:
+            kept.append(found.group())
+            start, is_blank_line, is_blank = at, False, False
             continue
-        closing = re.compile(end.format(re.escape(found[1])), re.IGNORECASE).search(text, found.end())
-        if closing is None and before.strip():
+        closing = re.compile(end.format(re.escape(found[1])), re.IGNORECASE).search(text, at)
+        if closing is None and not is_blank:
             break  # a tag that an answer mentions
-        thoughts.append(text[found.end() : closing.start() if closing else len(text)])
-        text = before + (text[closing.end() :] if closing else "")
-        at = len(before)
-    return text, thoughts
+        thoughts.append(text[at : closing.start() if closing else len(text)])
+        start = at = closing.end() if closing else len(text)
+    return "".join([*kept, text[start:]]), thoughts
 
 
 def _orphan_end(text: str) -> re.Match[str] | None:
     """The last end tag without a beginning: chat templates put the beginning into the prompt."""
-    ends = [found for found in _ENDS.finditer(text) if text[: found.start()].count("```") % 2 == 0]
-    return ends[-1] if ends else None
+    orphan, num_fences, at = None, 0, 0
+    for found in _ENDS.finditer(text):
+        num_fences += text.count("```", at, found.start())
+        at = found.start()
+        orphan = orphan if num_fences % 2 else found
+    return orphan
 
 
 def _soft(text: str) -> tuple[str, list[str]]:

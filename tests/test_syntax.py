@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from grpo_aflow.syntax import parse_expression, parse_module
+from grpo_aflow.syntax import parse_expression, parse_module, symbol_table
 from grpo_aflow.tasks.leaks import leaked_tests
 from grpo_aflow.types import Task
 from grpo_aflow.workflow.parsing import parse
@@ -66,3 +66,4 @@ def test_what_is_no_program_is_said():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert ast.unparse(parse_module("x = '\\d'")) == "x = '\\\\d'"
+        assert symbol_table("x = '\\d' or 1or y").lookup("y").is_global()

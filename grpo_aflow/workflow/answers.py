@@ -27,7 +27,8 @@ def answer_of(value: Any) -> Any:  # a value of the interpreted language
     for _ in range(MAX_NESTED):
         if not isinstance(value, dict):
             return value
-        value = value.get(answer_key(value))
+        key = answer_key(value)
+        value = None if key is None else value[key]
     return None
 
 
@@ -37,7 +38,8 @@ def answer_in(node: ast.expr) -> ast.expr:
         node = node.elts[0]
     for _ in range(MAX_NESTED):
         items = literal_items(node) or {}
-        node = items.get(answer_key(items), node)
+        key = answer_key(items)
+        node = node if key is None else items[key]
     return node
 
 

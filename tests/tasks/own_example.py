@@ -41,6 +41,16 @@ class GradeFails(Parity):
         return 1 / 0
 
 
+class Grades(Parity):
+    """Its grades have these values."""
+
+    def __init__(self, **values):
+        self.values = values
+
+    def grade(self, task, answer, *, runner, tiers):
+        return replace(Grade(exact=False, score=0.0, tier=0.0, rule="parity"), **self.values)
+
+
 class NoTasks(Parity):
     def load(self, split):
         return ["Is 4 even or odd?"]

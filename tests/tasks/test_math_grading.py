@@ -199,10 +199,29 @@ def test_slow_latex_is_bounded(answer):
     assert time.monotonic() - started < 6
 
 
-@pytest.mark.parametrize(
-    "answer",
-    ["9" * 1_000_000, "\\boxed{" * 140_000, "answer: " * 120_000, "1," * 500_000, "\ud800" * 1000, "\0", "$" * 10**6],
-)
+MEGABYTES = [
+    "9" * 1_000_000,
+    "\\boxed{" * 140_000,
+    "answer: " * 120_000,
+    "1," * 500_000,
+    "\ud800" * 1000,
+    "\0",
+    "$" * 10**6,
+    "\n" * 10**6,
+    "</think>" * 125_000,
+    "<think>\n</think>\n" * 55_000,
+    "<|channel|>" + "a" * 10**6,
+    " " * 900_000 + "<|channel|>",
+    "analysis: " + "assistantcommentary" * 50_000,
+    "\\boxed{1}" + " " * 30_000 + "x \\boxed{2}",
+    "\\boxed{$" + " " * 30_000 + "x}",
+    "<answer>" + " " * 30_000 + "x",
+    "[ANSWER]" + "\n" * 30_000 + "x",
+    "{}\n" * 10_000 + "x",
+]
+
+
+@pytest.mark.parametrize("answer", MEGABYTES)
 @pytest.mark.parametrize(("dataset", "gold"), [("gsm8k", "72"), ("math", r"\frac{1}{2}"), ("hotpotqa", "yes")])
 def test_a_megabyte_of_anything_is_graded_quickly(dataset, gold, answer):
     started = time.monotonic()

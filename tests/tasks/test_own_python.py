@@ -1,13 +1,17 @@
 """Datasets from outside the package: by name, as code and as rows, beside others in a mix; what is wrong with one."""
 
+import math
 import sys
 
 import pytest
-from own_example import write_sums
+from own_example import Grades, write_sums
 
 from grpo_aflow.run.own_modules import search_working_folder
 from grpo_aflow.sandbox import open_default
-from grpo_aflow.tasks import GraderReading, grade, load_tasks
+from grpo_aflow.tasks import GraderReading, grade, is_masked, load_tasks
+from grpo_aflow.tasks.datasets.own_python import OwnGrader
+from grpo_aflow.tasks.graders.math_grading import LatexGrader
+from grpo_aflow.tasks.graders.tiers import configured_tiers
 from grpo_aflow.tasks.mix import DataMix
 from grpo_aflow.tasks.selftest.quick import self_test
 from grpo_aflow.types import SelfTestFailed, Task, UserError
@@ -75,6 +79,33 @@ def test_the_self_test_grades_their_golds_but_for_broken_ones(tmp_path):
         self_test(runner, load("GRADE_FAILS"))
     with pytest.raises(UserError, match=r"own_example:NO_GRADE: grade gives True; it must give a grpo_aflow\.types"):
         self_test(runner, load("NO_GRADE"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"score": math.nan},
+            r"mine:MINE: grade gives nan as score for 'even' \(parity/4\); it must give a number from 0",
+        ),
+        ({"tier": math.nan}, "grade gives nan as tier"),
+        ({"score": math.nan, "tier": math.nan}, "grade gives nan as score"),
+        ({"score": math.inf}, "grade gives inf as score"),
+        ({"tier": -0.2}, "grade gives -0.2 as tier"),
+        ({"score": 100}, "grade gives 100 as score"),
+        ({"tier": "1"}, "grade gives '1' as tier"),
+    ],
+)
+def test_a_grade_that_is_no_share_is_refused(values, message):
+    grader = OwnGrader(name="mine:MINE", dataset=Grades(**values), votes=LatexGrader())
+    with pytest.raises(UserError, match=message):
+        grader.grade(load("PARITY")[0], "even", runner=None, tiers=configured_tiers())
+
+
+def test_a_grade_may_say_that_the_sandbox_failed():
+    masked = {"score": math.nan, "tier": math.nan, "rule": "infrastructure"}
+    grader = OwnGrader(name="mine:MINE", dataset=Grades(**masked), votes=LatexGrader())
+    assert is_masked(grader.grade(load("PARITY")[0], "even", runner=None, tiers=configured_tiers()))
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ async def test_the_answer_of_what_is_returned(name: str) -> None:
         "return self.llm.get_usage_summary()",
         "return {}",
         "return {'cost': 1}",
+        "return {None: problem}",
         "return {'answer': problem, 'solution': problem}",
         "return problem if problem else {1: 2}",
     ],
@@ -56,7 +57,9 @@ def test_a_dict_without_one_answer_is_refused(body: str) -> None:
     assert "answer, output, response, solution" in findings[0].message
 
 
-@pytest.mark.parametrize("body", ["d = {'a': 1}\nreturn d", "d = {}\nd['answer'] = d\nreturn d"])
+@pytest.mark.parametrize(
+    "body", ["d = {'a': 1}\nreturn d", "d = {None: 'a'}\nreturn d", "d = {}\nd['answer'] = d\nreturn d"]
+)
 async def test_a_dict_that_is_known_only_when_it_runs_is_no_answer(body: str) -> None:
     assert await answer_of(body) == "failed failed:NoAnswer"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from grpo_aflow.tasks import load_tasks
@@ -44,7 +45,7 @@ def rows_of(folder: Path) -> list[tuple[str, str, str, float]]:
 def task_of(name: str, question: str, expected: str, tasks: dict[str, Task]) -> Task | None:
     """The task of a row; None where it cannot be told."""
     if name == "GSM8K":
-        return text_task("gsm8k", (expected.rpartition("####")[2].strip(),))
+        return replace(text_task("gsm8k", (expected.rpartition("####")[2].strip(),)), problem=question)
     if name == "MATH":
         gold = last_boxed(expected)
         return text_task("math", (gold,)) if gold else None

@@ -16,11 +16,11 @@ import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol, runtime_checkable
+from typing import Protocol, SupportsFloat, runtime_checkable
 
 from grpo_aflow.protocols import CodeRunner
 from grpo_aflow.tasks.datasets.dataset import Dataset
-from grpo_aflow.tasks.graders.grader import Grader
+from grpo_aflow.tasks.graders.grader import MASKED, Grader
 from grpo_aflow.tasks.graders.tiers import Tiers
 from grpo_aflow.types import DOMAINS, Domain, Grade, Task, UserError
 
@@ -62,6 +62,12 @@ class OwnGrader:
         graded = self.dataset.grade(task, answer, runner=runner, tiers=tiers)
         if not isinstance(graded, Grade):
             raise UserError(f"the dataset {self.name}: grade gives {graded!r}; it must give a grpo_aflow.types.Grade")
+        for field, value in (("score", graded.score), ("tier", graded.tier)):
+            if graded != MASKED and not (isinstance(value, SupportsFloat) and 0 <= float(value) <= 1):
+                raise UserError(
+                    f"the dataset {self.name}: grade gives {value!r} as {field} for {answer[:60]!r} ({task.id}); "
+                    "it must give a number from 0 to 1"
+                )
         return graded
 
     def grade_as_aflow(self, task: Task, answer: str, *, runner: CodeRunner | None, tiers: Tiers) -> Grade:

@@ -69,6 +69,7 @@ def find_files(dataset: Dataset, split: str, folder: Path) -> list[Path]:
         for patterns in _patterns(dataset, split):
             files = [file for pattern in patterns for file in sorted(root.glob(pattern))]
             if files:
+                _check_configs(files, root, patterns)
                 _check_shards(files)
                 return files
     wanted = ", ".join(dict.fromkeys(pattern for patterns in _patterns(dataset, split) for pattern in patterns))
@@ -95,6 +96,13 @@ def _patterns(dataset: Dataset, split: str) -> list[tuple[str, ...]]:
         (f"{hub}.jsonl",),
     ]
     return [in_configs, *plain, *((name,) for name in dataset.files.get(split, ()))]
+
+
+def _check_configs(files: list[Path], root: Path, patterns: tuple[str, ...]) -> None:
+    """A dataset of several configs is whole only with a file of each."""
+    for pattern in patterns:
+        if not any(file.match(pattern) for file in files):
+            raise UserError(f"{root / pattern} is missing: the split is incomplete; download the folder again")
 
 
 def _check_shards(files: list[Path]) -> None:

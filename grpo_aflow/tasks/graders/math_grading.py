@@ -25,6 +25,7 @@ _ROUNDED_DECIMAL = re.compile(r"-?[\d,]*\.\d+")
 _AFLOW_NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?|\d+\.\d+")
 _AFLOW_BOXED = re.compile(r"\\boxed{((?:[^{}]|{[^{}]*})*)}")
 
+_ASKS_FOR_DOZENS = re.compile(r"\bhow many (?:more |full |whole )?dozens?\b", re.I)
 _MAX_WORDS = 3  # of plain words in an answer that is no sentence
 _PLAIN_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
 _TEXT_COMMAND = re.compile(r"\\text[a-z]*\s?\{[^{}]*\}|\\m(?:box|athrm)\s?\{[^{}]*\}")
@@ -65,7 +66,7 @@ class NumberGrader:
     """The gold is a number."""
 
     def grade(self, task: Task, answer: str, *, runner: CodeRunner | None, tiers: Tiers) -> Grade:
-        return grade_number(task.answers[0], answer, tiers)
+        return grade_number(task.answers[0], answer, tiers, problem=task.problem)
 
     def grade_as_aflow(self, task: Task, answer: str, *, runner: CodeRunner | None, tiers: Tiers) -> Grade:
         return grade_number_aflow(task.answers[0], answer)
@@ -88,8 +89,8 @@ class LatexGrader:
         return normalise_math(answer)
 
 
-def grade_number(gold: str, answer: str, tiers: Tiers) -> Grade:
-    """The number that the answer states equals the gold's."""
+def grade_number(gold: str, answer: str, tiers: Tiers, *, problem: str = "") -> Grade:
+    """The number that the answer states equals the gold's; "2 dozen" is 24, but 2 where the problem asks for dozens."""
     found = find_final_answer(answer, NUMBER)
     number, value = read_number(found.text), parse_number(gold)
     if number is None or value is None:
@@ -97,6 +98,8 @@ def grade_number(gold: str, answer: str, tiers: Tiers) -> Grade:
     values = [number.value]
     if number.is_percent:  # "60%" in a text may answer "what percentage"; alone it is a share
         values = [number.value / 100] if found.rule == "bare" else [number.value, number.value / 100]
+    if number.is_dozens and _ASKS_FOR_DOZENS.search(problem):
+        values = [number.value / 12]
     if value in values and number.is_plain:
         return Grade(exact=True, score=1.0, tier=EXACT, rule=found.rule, read=found.text)
     if value == number.value:

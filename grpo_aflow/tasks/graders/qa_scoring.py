@@ -12,7 +12,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
-from grpo_aflow.tasks.reading.phrases import says_no_answer
+from grpo_aflow.tasks.reading.phrases import begins_with_no_answer, says_no_answer
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -25,8 +25,11 @@ def normalise_answer(text: str) -> str:
 
 
 def is_no_answer(text: str) -> bool:
-    """Whether a prediction says that there is no answer, in a closed list of forms (the empty text is none)."""
-    return len(text) < 100 and says_no_answer(normalise_answer(text))
+    """Whether a prediction says that there is no answer, in a closed list of forms (the empty text is none).
+
+    "Unanswerable" may be followed by a reason.
+    """
+    return begins_with_no_answer(text) or (len(text) < 100 and says_no_answer(normalise_answer(text)))
 
 
 def squad_scores(prediction: str, golds: Sequence[str]) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from grpo_aflow.tasks.latex.nodes import Group, Matrix, Node, NotRead, Operation
 from grpo_aflow.tasks.latex.tokens import OPENING, SEPARATORS, SETS, Cursor, set_operation
 
 _TRANSPOSED = frozenset({"T", "\\top", "\\intercal", "\\text{T}"})
+_GIVEN = frozenset({"|", "\\mid", "\\vert"})
 _SUCH_THAT = frozenset({"|", "\\mid", "\\vert", ":", "\\colon"})
 
 
@@ -37,12 +38,15 @@ class EnclosedParser(Cursor):
             return condition
         items = [self.item()] if self.peek() != OPENING[opening] else []
         has_choice = False
-        while self.peek() in SEPARATORS:
+        separators = SEPARATORS | _GIVEN if opening == "(" else SEPARATORS  # P(A | B)
+        while self.peek() in separators:
             has_choice |= set_operation(self.take()) == "cup"
             items.append(self.item())
         closing = self.expect(")", "]") if opening in "([" else self.expect(OPENING[opening])
         self.depth -= 1
         if opening in ("\\lfloor", "\\lceil"):
+            if len(items) != 1:
+                raise NotRead("no value is rounded")
             return Operation(opening[2:], tuple(items))
         if opening == "(" and closing == ")" and len(items) == 1:
             return items[0]

@@ -49,7 +49,7 @@ def one_spelling(answer: str) -> str:
 
 
 def _as_text(text: str) -> str:
-    return re.sub(r"\s+", "", re.sub(r"\\text\s?\{([^{}]*)\}", r"\1", plain_latex(text))).strip(".")
+    return re.sub(r"\s+", "", re.sub(r"\\text\s?\{([^{}]*)\}", r"\1", plain_latex(text))).rstrip(".")
 
 
 def _spelling(node: Node) -> str:

@@ -19,13 +19,15 @@ from grpo_aflow.tasks.latex.tokens import (
     CLOSING,
     CONSTANTS,
     FUNCTIONS,
+    INFIX,
+    NORMS,
     OPENING,
     RELATIONS,
     SEPARATORS,
     SETS,
     is_text,
 )
-from grpo_aflow.tasks.latex.vectors import transposed
+from grpo_aflow.tasks.latex.vectors import negated, times, transposed
 from grpo_aflow.tasks.reading.units import Unit
 
 _MAX_DEPTH = 40
@@ -34,8 +36,19 @@ _GREEK = re.compile(
     r"\\(?:var)?(?:alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho|sigma|tau|upsilon|phi|"
     r"chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Sigma|Phi|Psi|Omega|ell)"
 )
+_NAMING = frozenset(
+    {"angle", "measuredangle", "triangle", "overline", "overrightarrow", "widehat", "vec", "hat", "bar"}
+)
+_OF_ANGLES = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
 _TIMES = frozenset({"\\cdot", "\\times", "*", "\\ast"})
 _OVER = frozenset({"/", "\\div"})
+
+
+def _in_radians(angle: Node) -> Node:
+    """The argument of a sine: 30^\\circ is \\pi/6 there, and 30 is 30."""
+    if not isinstance(angle, Quantity) or angle.unit.known != ("deg",):
+        return angle
+    return Operation("*", (angle.value, Operation("/", (Symbol("pi"), Number(Fraction(180))))))
 
 
 class ExpressionParser(EnclosedParser):
@@ -67,7 +80,8 @@ class ExpressionParser(EnclosedParser):
             token = self.peek()
             if token in _TIMES or token in _OVER:
                 self.place += 1
-                node = Operation("*" if token in _TIMES else "/", (node, self.factor()))
+                right = self.factor()
+                node = times(node, right) if token in _TIMES else Operation("/", (node, right))
             elif self.starts_atom():
                 node = self.joined(node)
             else:
@@ -88,7 +102,7 @@ class ExpressionParser(EnclosedParser):
             return Number(left.value + above / below)
         if self.peek()[0].isdigit() or self.peek()[0] == ".":
             raise NotRead("two numbers side by side")
-        return Operation("*", (left, self.factor()))
+        return times(left, self.factor())
 
     def starts_atom(self) -> bool:
         token = self.peek()
@@ -106,7 +120,7 @@ class ExpressionParser(EnclosedParser):
         if self.peek() in ("-", "+"):
             sign = self.take()
             inner = self.factor()
-            node = Operation("neg", (inner,)) if sign == "-" else inner
+            node = inner if sign == "+" else negated(inner)
         else:
             node = self.powered(self.atom())
         self.depth -= 1
@@ -140,12 +154,12 @@ class ExpressionParser(EnclosedParser):
         if token in OPENING:
             return self.bracket(token)
         if token == "{":
-            node = self.listing()
+            node = self.infix(self.listing())
             self.expect("}")
             return node
-        if token == "|" or token in ("\\lvert", "\\vert"):
-            node = self.sum()
-            self.expect(*{"|": ("|",), "\\lvert": ("\\rvert",), "\\vert": ("\\vert",)}[token])
+        if token in NORMS:
+            node = self.union()
+            self.expect(NORMS[token])
             return Operation("abs", (node,))
         if token.startswith("\\begin"):
             return self.matrix()
@@ -158,6 +172,10 @@ class ExpressionParser(EnclosedParser):
         if _GREEK.fullmatch(token):
             return self.subscripted(token.lstrip("\\"))
         return self.named(token)
+
+    def infix(self, above: Node) -> Node:
+        """What TeX's {1 \\over 2} and {n \\choose k} make of what stands before the command."""
+        return Operation(INFIX[self.take()], (above, self.listing())) if self.peek() in INFIX else above
 
     def number(self, token: str) -> Node:
         if self.peek() == "_":
@@ -197,11 +215,26 @@ class ExpressionParser(EnclosedParser):
             return Operation("binomial", (self.argument(), self.argument()))
         if name in FUNCTIONS:
             return self.function(name)
-        if name in ("overline", "mathbb", "mathcal", "vec", "hat", "bar") or token[0] == "\\":
+        if name in _NAMING:
+            return self.figure(name)
+        if token[0] == "\\":
             raise NotRead(token)
         if len(token) == 1 and token.isalpha():
             return self.subscripted(token)
         raise NotRead(token)
+
+    def figure(self, name: str) -> Node:
+        """\\angle ABC, \\overline{AB}, \\vec{v}: a name of several letters."""
+        is_braced = self.accept("{")
+        start = self.place
+        while len(self.peek()) == 1 and self.peek().isalpha():
+            self.place += 1
+        letters = "".join(self.tokens[start : self.place])
+        if is_braced:
+            self.expect("}")
+        if not letters:
+            raise NotRead(name)
+        return Symbol(f"{name} {letters}")
 
     def root(self) -> Node:
         degree: Node = Number(Fraction(2))
@@ -225,6 +258,8 @@ class ExpressionParser(EnclosedParser):
             arguments = argument.items if isinstance(argument, Group) and argument.opening == "(" else (argument,)
         else:
             arguments = (self.simple_product(),)
+        if name in _OF_ANGLES:
+            arguments = tuple(map(_in_radians, arguments))
         node: Node = Operation(name, (*arguments, *base))
         if (
             isinstance(power, Operation)
@@ -251,7 +286,11 @@ class ExpressionParser(EnclosedParser):
             return Symbol(name)
         self.place += 1
         start = self.place
-        self.script()
+        is_word = is_text(self.peek(1)) or self.peek(1) in FUNCTIONS
+        if is_word and self.peek() == "{" and self.peek(2) == "}":  # n_{\\text{new}}
+            self.place += 3
+        else:
+            self.script()
         return Symbol(f"{name}_{''.join(self.tokens[start : self.place]).strip('{}')}")
 
     def argument(self, *, whole_number: bool = False) -> Node:

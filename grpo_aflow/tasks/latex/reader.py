@@ -43,6 +43,7 @@ from grpo_aflow.tasks.reading.units import is_label, read_words
 MAX_CHARS = 2_000  # a final answer longer than this is not read
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _IN_BASE = re.compile(r"(\d)\s?(?:\\text\{\s*)?\(?\s?(?:in )?base\s?-?(\d+|[a-z]+)\s?\)?\s?\}?", re.I)
+_LEADING_MARKS = re.compile(r"\A(?:[ ,]|\.(?!\d))+")  # .25 begins with a point
 _PLAIN_LABEL = re.compile(r"([A-Za-z(][A-Za-z,'()\s-]*?(?::|\)|\.(?=\s)|\s(?:is|are)(?=\s)))\s*(?=\S)")
 _IN_UNITS = frozenset({"^", "/", "'", "''", '"', "2", "3", "{", "}", "(", ")", "."})
 _DECIMAL = re.compile(r"[-+]?\d*(?:\.(\d+))?")
@@ -72,7 +73,7 @@ def read_latex(text: str) -> list[Node]:
 
 def read_gold(text: str) -> list[Node]:
     """The readings of a gold: as `read_latex`, but a gold is never what a program printed."""
-    plain = plain_latex(text).strip(" .,") if len(text) <= MAX_CHARS else ""
+    plain = _LEADING_MARKS.sub("", plain_latex(text)).rstrip(" .,") if len(text) <= MAX_CHARS else ""
     if plain.startswith("{\\text{") and plain.endswith("}}"):
         plain = plain[1:-1].strip()
     if not plain:
@@ -107,7 +108,7 @@ class _Answer(ExpressionParser):
     """The grammar of this module over the tokens of one text."""
 
     def answer(self) -> Node:
-        node = self.listing()
+        node = self.infix(self.listing())
         if self.place < len(self.tokens):
             raise NotRead(self.peek())
         return node
@@ -180,6 +181,8 @@ class _Answer(ExpressionParser):
             sides.append(side)
         if not signs or (signs == ["approx"] and len(sides) == 1):
             return sides[0]
+        if signs[0] == "=" and len(sides) == len(signs):
+            raise NotRead("an equation without its left side")
         return Relation(tuple(signs), tuple(sides))
 
     def is_rounded(self, before: Sequence[Node], side: Node, tokens: Sequence[str]) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from grpo_aflow.tasks.latex.nodes import INFINITY, Group, Node, Number, Operation, Relation, Symbol, Words
+from grpo_aflow.tasks.latex.nodes import INFINITY, Group, Matrix, Node, Number, Operation, Relation, Symbol, Words
 from grpo_aflow.tasks.latex.tokens import FUNCTIONS
 from grpo_aflow.tasks.latex.values import NoValue, is_positive, points_for, quotient, same_value, value_of, variables_of
 
-_OF_NAMES = FUNCTIONS | {"+", "neg", "/"}
+_OF_NAMES = FUNCTIONS | {"+", "neg", "/", "abs", "floor", "ceil"}
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 
 
@@ -28,9 +28,9 @@ def is_name(node: Node) -> bool:
         return True
     if isinstance(node, Group):
         return node.opening == "(" and all(isinstance(item, Symbol) and is_name(item) for item in node.items)
-    if isinstance(node, Operation) and node.name in ("*", "^", "abs") and node.arguments:
+    if isinstance(node, Operation) and node.name in ("*", "^", "abs", "cup", "cap") and node.arguments:
         return all(
-            is_name(part) or isinstance(part, Number | Operation | Group) for part in node.arguments
+            is_name(part) or isinstance(part, Number | Operation | Group | Relation) for part in node.arguments
         ) and is_name(node.arguments[0])
     return isinstance(node, Symbol) and node.name not in ("infinity",)
 
@@ -47,7 +47,12 @@ def gives_value(relation: Relation) -> bool:
 
 
 def _is_of_names(node: Node) -> bool:
-    """Names, functions of them, their sums, ratios and powers, without a number among them: not 2x, x/2 and x - 5."""
+    """Names, functions of them, their sums, ratios and powers, without a number among them: not 2x, x/2 and x - 5.
+
+    A matrix is one, too: what stands to the right of a determinant is its value.
+    """
+    if isinstance(node, Matrix):
+        return True
     if is_name(node) or not isinstance(node, Operation):
         return is_name(node) and not isinstance(node, Words)
     if node.name == "^":

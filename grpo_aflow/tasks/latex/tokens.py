@@ -11,15 +11,15 @@ from grpo_aflow.tasks.reading.units import SHORT_UNITS, SHORT_WORDS
 _MAX_TOKENS = 400
 _TOKEN = re.compile(
     r"\\text\{[^{}]*\}|\\begin\s?\{[a-z]*matrix\}|\\end\s?\{[a-z]*matrix\}|\\begin\s?\{array\}\s?(?:\{[^{}]*\})?|"
-    r"\\end\s?\{array\}|\\operatorname\*?\s?\{[A-Za-z]+\}|\\[A-Za-z]+|\\.|(?:\d+(?:\.\d+)?|\.\d+)|[A-Za-z]+|\*\*|<=|>=|!=|''|\S"
+    r"\\end\s?\{array\}|\\operatorname\*?\s?\{[A-Za-z]+\}|\\[A-Za-z]+|\\.|(?:\d+(?:\.\d+)?|\.\d+)|[A-Za-z]+|\*\*|==|<=|>=|!=|''|\S"
 )
-_FUNCTION_NAMES = "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh exp ln log gcd lcm max min"
+_FUNCTION_NAMES = "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh exp ln log gcd lcm max min det dim arg"
 FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
 ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log"}
 RELATIONS = {
-    "=": "=", "<": "<", ">": ">", "\\lt": "<", "\\gt": ">", "\\le": "<=", "\\leq": "<=", "\\leqslant": "<=", "<=": "<=",
-    "\\ge": ">=", "\\geq": ">=", "\\geqslant": ">=", ">=": ">=", "\\ne": "!=", "\\neq": "!=", "!=": "!=", "\\in": "in",
-    "\\notin": "notin", "\\approx": "approx", "\\equiv": "equiv", "\\to": "to", "\\sim": "approx",
+    "=": "=", "==": "=", "<": "<", ">": ">", "\\lt": "<", "\\gt": ">", "\\le": "<=", "\\leq": "<=", "\\leqslant": "<=",
+    "<=": "<=", "\\ge": ">=", "\\geq": ">=", "\\geqslant": ">=", ">=": ">=", "\\ne": "!=", "\\neq": "!=", "!=": "!=",
+    "\\in": "in", "\\notin": "notin", "\\approx": "approx", "\\equiv": "equiv", "\\to": "to", "\\sim": "approx",
 }  # fmt: skip
 CONSTANTS = {
     **dict.fromkeys(("\\infty", "infinity", "inf", "oo"), "infinity"),
@@ -27,7 +27,12 @@ CONSTANTS = {
 }
 SETS = {"\\cup": "cup", "\\cap": "cap", "\\setminus": "setminus", "\\backslash": "setminus"}
 OPENING = {"(": ")", "[": "]", "\\{": "\\}", "\\langle": "\\rangle", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
-CLOSING = frozenset({")", "]", "\\}", "\\rangle", "\\rfloor", "\\rceil", "}", "|", "&", "\\\\", "\\end"})
+INFIX = {"\\over": "/", "\\choose": "binomial"}
+NORMS = {"|": "|", "\\lvert": "\\rvert", "\\vert": "\\vert", "\\|": "\\|", "\\lVert": "\\rVert", "\\Vert": "\\Vert"}
+CLOSING = frozenset({")", "]", "\\}", "\\rangle", "\\rfloor", "\\rceil", "}", "&", "\\\\", "\\end"}) | {
+    *NORMS.values(),
+    *INFIX,
+}
 _AND, _OR = frozenset({"and", "\\land", "\\wedge"}), frozenset({"or", "\\lor", "\\vee"})
 SEPARATORS = frozenset({",", ";"}) | _AND | _OR
 _CONNECTOR = re.compile(r"\s*,?\s*(and|or)\s*,?\s*", re.I)

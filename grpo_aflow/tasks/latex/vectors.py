@@ -9,6 +9,7 @@ from grpo_aflow.tasks.latex.nodes import Group, Matrix, Node, NotRead, Number, O
 from grpo_aflow.tasks.latex.values import variables_of
 
 _UNITS = ("i", "j", "k")
+_VECTORS = {("(", ")"), ("langle", "rangle")}
 
 
 def rows_of(node: Node) -> Sequence[Sequence[Node]] | None:
@@ -29,6 +30,20 @@ def transposed(node: Group | Matrix) -> Matrix:
     if node.opening not in ("(", "["):
         raise NotRead("no vector")
     return Matrix(tuple((item,) for item in node.items))
+
+
+def times(factor: Node, node: Node) -> Node:
+    """A product; of a number and a vector, or of anything and a matrix, entry by entry."""
+    if isinstance(node, Matrix) and not isinstance(factor, Matrix | Group):
+        return Matrix(tuple(tuple(Operation("*", (factor, entry)) for entry in row) for row in node.rows))
+    is_number = isinstance(factor, Number | Operation) and not variables_of(factor)
+    if is_number and isinstance(node, Group) and (node.opening, node.closing) in _VECTORS and len(node.items) > 1:
+        return Group(node.opening, tuple(Operation("*", (factor, item)) for item in node.items), node.closing)
+    return Operation("*", (factor, node))
+
+
+def negated(node: Node) -> Node:
+    return times(Number(Fraction(-1)), node) if isinstance(node, Matrix | Group) else Operation("neg", (node,))
 
 
 def in_units(column: Node, expression: Node) -> tuple[Node, Node] | None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from grpo_aflow.syntax import parse_expression
 from grpo_aflow.tasks.reading.code_blocks import (
     CODE_START,
     Fence,
@@ -251,7 +252,7 @@ def _values(text: str) -> list[str]:
         value = json.loads(text, strict=False)
     except (ValueError, RecursionError):
         try:
-            value = ast.literal_eval(text) if len(text) < 64_000 else None
+            value = ast.literal_eval(parse_expression(text)) if len(text) < 64_000 else None
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             value = None
     if isinstance(value, list) and len(value) == 1:

@@ -22,6 +22,7 @@ _MAX_STATEMENT = 1_000
 
 _THINKING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.I | re.S)
 _END_OF_THINKING = re.compile(r"\A.*</(?:think|thinking|thought)>", re.I | re.S)
+_WIDE_GAP = re.compile(r"\s{9,}")
 _SPECIAL = re.compile(r"<\|[^|<>\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|\[/?INST\]|\ufeff")
 _BOX_TOKENS = re.compile(r"<\|begin_of_box\|>(.{0,2000}?)<\|end_of_box\|>", re.S)  # GLM's way to box an answer
 _STRUCK_OUT = re.compile(
@@ -34,11 +35,15 @@ def visible(text: str) -> str:
     """The text as it is shown: without what was only thought, what is struck out, and the tokens that end a turn.
 
     A `<think>` that is never closed hides all that follows; a `</think>` that was never opened, all before it.
-    Of a long text the end is kept.
+    Of a long text the end is kept, and long white space is cut: the time of many patterns grows with its square.
     """
     text = _END_OF_THINKING.sub("", _THINKING.sub(" ", split_thinking(text)[0]))[-_MAX_SHOWN:]
     text = _BOX_TOKENS.sub(lambda box: f"\\boxed{{{box[1].strip()}}}", text)
-    return _SPECIAL.sub("", _STRUCK_OUT.sub(" ", text))
+    return _WIDE_GAP.sub(_narrow_gap, _SPECIAL.sub("", _STRUCK_OUT.sub(" ", text)))
+
+
+def _narrow_gap(gap: re.Match[str]) -> str:
+    return "\n\n" if "\n" in gap.group() else " "
 
 
 def last(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
@@ -51,7 +56,7 @@ def last(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*")
 _LEADING_BOX = re.compile(r"[\s$]*(?:\\\(|\\\[)?\s*\\(?:boxed|fbox|framebox)(?![A-Za-z])")
 _BETWEEN_BOXES = re.compile(r"[\s$]*(?:\\\)|\\\])?[^.=\n]{0,40}?(?:,|;|\band\b|\bor\b|&)[^.\n0-9]{0,40}?", re.I)
-_NAMED_BOX = re.compile(r"(?:[A-Za-z]\w{0,2}\s?=\s?)?[\s$]*(?:\\\(|\\\[)?\s*\Z")
+_NAMED_BOX = re.compile(r"(?:[A-Za-z]\w{0,2}\s?=\s?)?[\s$]{0,16}(?:\\\(|\\\[)?\s{0,8}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ def _group(text: str, start: int) -> tuple[str, int]:
 
 TAG = re.compile(r"<((?:final_)?answer)>\s*(.{0,2000}?)\s*</\1>|\[ANSWER\]\s*(.{0,2000}?)\s*\[/ANSWER\]", re.I | re.S)
 OPEN_TAG = re.compile(r"<(?:final_)?answer>\s*([^<]{1,300})\Z", re.I)
-_RECORD_AT_END = re.compile(r"^[ \t]*(\{.*\})\s*\Z", re.M | re.S)
+_RECORD_START = re.compile(r"^[ \t]*(?=\{)", re.M)
 _FENCE_AT_END = re.compile(r"^[ \t]*```\w*[ \t]*\n((?:(?!```).)*?)\n?[ \t]*```\s*\Z", re.M | re.S)
 _ANSWER_KEYS = ("final_answer", "answer", "result")
 # A backslash that JSON does not know, or that begins a LaTeX command whose first letter it takes for a control sign.
@@ -131,12 +136,21 @@ def tags(text: str) -> list[tuple[int, str]]:
 
 def record_field(text: str) -> tuple[int, Any] | None:
     """(place, value) of the answer's field where the text ends in a record: JSON or a Python dict, bare or fenced."""
-    found = _FENCE_AT_END.search(text) or _RECORD_AT_END.search(text)
-    record = _record(found[1]) if found else None
+    place, content = _at_end(text)
+    record = _record(content)
     for name in _ANSWER_KEYS:
-        if found and record is not None and name in record:
-            return found.start(), record[name]
+        if record is not None and name in record:
+            return place, record[name]
     return None
+
+
+def _at_end(text: str) -> tuple[int, str]:
+    """(place, content) of the fence or the braces in which a text ends; "" where it ends in neither."""
+    if fence := _FENCE_AT_END.search(text):
+        return fence.start(), fence[1]
+    bare = text.rstrip()
+    start = _RECORD_START.search(bare) if bare.endswith("}") else None
+    return (start.start(), bare[start.end() :]) if start else (0, "")
 
 
 def _record(text: str) -> dict[str, Any] | None:
@@ -166,7 +180,7 @@ FIELD = re.compile(
     r"(?:^[^A-Za-z0-9\n$<]{0,16}(?:\d{1,2}[.)]\s?[*_]{0,3})?(?:\\text(?:bf)?\s?\{\s*)?(?:the\s+|my\s+)?"
     r"(?:(?:final|correct(?:ed)?|numerical|short|reviewed|refined|revised|exact)\s+){0,2}"
     r"(?:answer|ans)\b|\bfinal answer\b)(?:\s*\([^()\n]{0,30}\))?[*_\"'`}\s]{0,6}?"
-    r"(?:[:=：]|[*_]{1,3}\s*$|(?=\n)|(?=\s*\\boxed))[*_}\s]{0,4}?(?=\S|\s*\n)"
+    r"(?:[:=：]|[-=]>|[→—–]|[*_]{1,3}\s*$|(?=\n)|(?=\s*\\boxed))[*_}\s]{0,4}?(?=\S|\s*\n)"
     rf"|(?:{_ELSEWHERE})[*_\s]{{0,4}}[:：][*_]{{0,3}}"
     # What is returned after a check; before one, it is only what was checked.
     r"|^[^A-Za-z0-9\n$<]{0,16}original answer[*_\s]{0,4}:[*_]{0,3}(?=[^\n]*\s*\Z)",

@@ -51,12 +51,14 @@ _UNIT_VECTOR = re.compile(
     r"\\(?:hat|widehat|vec)\s?(\{\s?)?(\{\s?)?\\?([ijk])(?:math)?(?![A-Za-z])(?(2)\s?\})(?(1)\s?\})"
 )
 _REALS = re.compile(r"\\mathbb\s?(?:\{\s?R\s?\}|R(?![A-Za-z]))|\\(?:R|Reals|reals)(?![A-Za-z])")
+_OF_CHANCE = re.compile(r"\\mathbb\s?\{\s?([EP])\s?\}|\\(P)r(?![A-Za-z])")  # expectation and probability
 _STYLE = re.compile(r"\\(?:boldsymbol|mathbf|bm|mathnormal|underline|emph|color\{[^{}]*\}|textcolor\{[^{}]*\})\s?\{")
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![A-Za-z])|\\(?:thin|med|thick)space(?![A-Za-z])|~|\s")
 _GROUPS = re.compile(r"(?<![\d.,])(\d{1,3})((?:(?:,?\\[,!;: ]|\{,\},?|,?\s)\s?\d{3})+)(?![\d])(?!\s?\\[dtc]?frac|\s?/)")
 _DOTS = re.compile(r"\\(?:dots[cbmio]?|cdots|hdots)(?![A-Za-z])|\.\.\.+")
 _LEADING_TEXT = re.compile(r"\\text\{([^{}]{1,100})\}\s?(:?)\s?(?=\S)")
+_ROW_GAP = re.compile(r"\\\\\s?\[\s?-?[\d.]+\s?(?:pt|em|ex|mm|cm|in)\s?\]")  # \\\\[4pt] between rows
 _BRACED_COMMA = re.compile(r"\{,\}")
 
 
@@ -79,11 +81,12 @@ def plain_latex(text: str) -> str:
     text = unicode_to_latex(text).replace("\\$", "").replace("\\textdollar", "").replace("$", " ")
     for name, bracket in _BRACKETS.items():
         text = text.replace(name, bracket)
-    text = _SIZES.sub("", text)
+    text = _ROW_GAP.sub(r"\\\\", _SIZES.sub("", text))
     text = _DOTS.sub(r"\\ldots ", text)
     text = _GROUPS.sub(lambda match: match[1] + re.sub(r"\D", "", match[2]), text)
     text = _DEGREE.sub(r"\\circ ", _FRACTIONS.sub(r"\\frac", _BRACED_COMMA.sub(",", text)))
     text = _STYLE.sub("{", _TEXT.sub(r"\\text{", text))
+    text = _OF_CHANCE.sub(r"\1\2", text)
     text = _REALS.sub(r"\\R ", _UNIT_VECTOR.sub(r"{\3}", text))
     return _without_label(" ".join(_SPACES.sub(" ", text).split()))
 

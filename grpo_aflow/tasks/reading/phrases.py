@@ -23,7 +23,9 @@ from grpo_aflow.tasks.reading.marks import (
 )
 from grpo_aflow.tasks.reading.statements import DENIED
 
-_FINISH = re.compile(r"^\W*(?:Action(?:\s\d+)?:\s*)?Finish\[([^\]\n]{0,300})\]\s*$", re.I | re.M)  # as ReAct ends
+_FINISH = re.compile(
+    r"^[^\w\n]{0,16}(?:Action(?:\s\d+)?:[ \t]*)?Finish\[([^\]\n]{0,300})\][ \t]*$", re.I | re.M
+)  # as ReAct ends
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|mathrm)[a-z]*\s?\{([^{}]*)\}")
 _LEAD = re.compile(
     r"\A[\s*_#:>\"'-]*(?:(?:so|thus|therefore|hence|then),?\s+)?(?:the\s+|my\s+)?(?:(?:final|correct|short)\s+)?"
@@ -53,7 +55,7 @@ _SOURCE = (
     r"(?:context|passage|text|paragraph|article|information|document)s?(?: provided| given| above)?)?"
 )
 _NO_ANSWER = re.compile(
-    r"(?:answer |information |question |this |it )?(?:is |was |are )?(?:"
+    r"(?:answer |information |(?:this )?question |this |it )?(?:is |was |are )?(?:"
     r"not (?:explicitly |directly |clearly )?(?:answerable|given|mentioned|provided|specified|stated|found|available|"
     r"included|contained|present|known|answered|determined|possible to (?:answer|determine|say))|"
     r"(?:cannot|can not|cant) be (?:answered|determined|found|inferred)|"
@@ -63,13 +65,16 @@ _NO_ANSWER = re.compile(
     rf"){_SOURCE}"
     r"|not enough (?:information|context)(?: to (?:answer|determine|say)(?: (?:question|this question|this|it))?)?"
     rf"{_SOURCE}"
-    r"|i (?:do not|dont|cannot|cant) (?:know|tell|answer(?: (?:question|this question|this|that))?)"
+    r"|i (?:do not|dont|cannot|cant) (?:know|tell|answer(?: (?:question|this question|this|that|it))?)"
+    rf"{_SOURCE}"
     r"|there is no (?:answer|information|mention)(?: (?:of|about) (?:it|this|that))?"
     rf"{_SOURCE}"
     r"|(?:given |provided )?(?:context|passage|text|paragraph|article) (?:does not|doesnt|did not) (?:explicitly )?"
     r"(?:say|mention|specify|state|provide|contain|give|include|tell|answer)"
     r"(?: (?:it|this|that|answer|(?:this )?question|(?:this )?information|anything about (?:it|this)))?"
 )
+
+_UNANSWERABLE_FIRST = re.compile(r"\W*(?:the (?:question|answer) is )?unanswerable\W*?(?:[.:;,()\n–—]|\s-\s)", re.I)
 
 
 def read_phrase(text: str) -> str:
@@ -79,6 +84,11 @@ def read_phrase(text: str) -> str:
         if (phrase := find(shown)) is not None:
             return _bare(phrase)
     return shown
+
+
+def begins_with_no_answer(text: str) -> bool:
+    """Whether it begins with the word that the prompt asks for, before a reason: "Unanswerable. The passage ...\""""
+    return bool(_UNANSWERABLE_FIRST.match(text))
 
 
 def says_no_answer(normalised: str) -> bool:

@@ -2,7 +2,7 @@
 
 Works on one candidate that `final_answer` has found; `graders.math_grading` compares the value with the gold. "18
 clips", "$1,234.00", "4 1/2" and "-5 degrees" state a number outright; of "12/4" and "10-5" the value is known though
-not worked out; "4 dozen", "5 or more", "10-20", "1,2" and "3:1" state none.
+not worked out; "4 pairs", "5 or more", "10-20", "1,2" and "3:1" state none.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class StatedNumber:
     value: Fraction
     is_plain: bool = True  # nothing but formatting and a unit had to be dropped; False: 12/4, 10-5
     is_percent: bool = False
+    is_dozens: bool = False  # "2 dozen", the value of which is 24
 
 
 def read_number(text: str) -> StatedNumber | None:
@@ -183,7 +184,12 @@ def _with_words(statement: str, start: int, end: int) -> StatedNumber | None:
     beside = read_words(words.replace("%", ""), in_prose=True)
     if beside is None or "\\" in words or _says_another(value, rest):
         return None
-    return StatedNumber(value=value * beside.factor, is_plain=_is_plain(statement[start:end]), is_percent=is_percent)
+    return StatedNumber(
+        value=value * beside.factor,
+        is_plain=_is_plain(statement[start:end]),
+        is_percent=is_percent,
+        is_dozens=beside.is_dozens,
+    )
 
 
 def _says_another(value: Fraction, rest: str) -> bool:

@@ -10,7 +10,7 @@ import builtins
 import symtable
 from collections.abc import Iterable, Iterator
 
-from grpo_aflow.syntax import parse_module
+from grpo_aflow.syntax import parse_module, symbol_table
 
 _OWN_SCOPE = (
     ast.FunctionDef,
@@ -96,7 +96,7 @@ def names_functions_need(source: str) -> set[str]:
 def _symbol_tables(source: str) -> list[symtable.SymbolTable]:
     """The scopes of a program, the module's first; none for what is no program."""
     try:
-        tables = [symtable.symtable(source, "<answer>", "exec")]
+        tables = [symbol_table(source)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     for table in tables:  # grows on the way

@@ -10,11 +10,12 @@ import re
 from dataclasses import dataclass
 from itertools import zip_longest
 
-SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_DOZENS = dict.fromkeys(("dozen", "dozens"), 12)
+SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, **_DOZENS}
 
 # Words after (or before) a number with which it states another value, or no single one.
 _CHANGE = """
-dozen dozens score k gross hundreds thousands millions billions trillions squared cubed factorial times plus minus
+score k gross hundreds thousands millions billions trillions squared cubed factorial times plus minus
 over divided by choose mod modulo multiplied pi sqrt root sin cos tan log ln half halves third thirds quarter quarters
 fourth fourths fifth fifths sixth sixths seventh eighth ninth tenth tenths hundredth hundredths thousandth thousandths
 or if and more less fewer greater least most than when unless where otherwise except not without between to through
@@ -30,7 +31,7 @@ i.e ie overall all together so far now today unit units
 # Words of two or three letters that are no product of variables.
 _SHORT = """
 of the to for per is are all day and in on at by we he she it its as be an if so no not one two six ten yes odd men boy
-box car cat dog egg way sum
+box car cat dog egg way sum bad big old new red hot wet dry few own low top raw pen cup bag hat toy bus kid
 """
 # Of these, what a sentence may say beside a number all the same: "20 fewer cans", "6 times", "18 is what".
 _PROSE = """
@@ -130,6 +131,7 @@ class Beside:
 
     factor: int
     unit: Unit
+    is_dozens: bool = False
 
 
 def is_unit(word: str) -> bool:
@@ -165,6 +167,8 @@ def read_words(words: str, *, in_prose: bool = False) -> Beside | None:
         lower = word.lower()
         if lower == "in" and following[0] != "^":
             continue  # "5 apples in total", not inches
+        if lower in ("more", "fewer") and (following == "^" or following.lower() not in _CHANGES):
+            continue  # "22 more euros", not "22 more than"
         if lower in SCALES and not known and not others:
             factor *= SCALES[lower]
         elif lower in changes or lower in SCALES or (lower.endswith("n't") and not in_prose):
@@ -175,7 +179,11 @@ def read_words(words: str, *, in_prose: bool = False) -> Beside | None:
             known.append(_KNOWN[lower])
         elif lower not in _SAYS_NOTHING:
             others.add(lower.removesuffix("s"))
-    return Beside(factor=factor, unit=Unit(known=_in_one_spelling(known), others=frozenset(others)))
+    return Beside(
+        factor=factor,
+        unit=Unit(known=_in_one_spelling(known), others=frozenset(others)),
+        is_dozens=any(word.lower() in _DOZENS for word in found),
+    )
 
 
 def _power(known: list[str], word: str) -> str:

@@ -91,8 +91,8 @@ ARCHITECTURES = (
     Architecture(name="Cohere", models="Command R"),
     Architecture(name="Qwen3Moe", models="Qwen3-30B-A3B", options={**MIXTURE, "num_experts": 8}, fix=("sampler=hf",)),
     Architecture(name="Mixtral", models="Mixtral", options={"num_local_experts": 4}, fix=("sampler=hf",)),
-    Architecture(name="GptOss", models="gpt-oss", options={"num_local_experts": 4}),
-    Architecture(name="FalconH1", models="Falcon-H1"),
+    Architecture(name="GptOss", models="gpt-oss", options={"num_local_experts": 4}, fix=("sampler=hf",)),
+    Architecture(name="FalconH1", models="Falcon-H1", fix=("learner.packing=padded",)),
 )
 
 

@@ -183,6 +183,8 @@ IN_CALL = {
 }  # fmt: skip
 
 WHOLE = {
+    "nothing but fences": "```\nx\n" * 8000,
+    "nothing but prompts in fences": "```python\n\'\'\'\n```\n" * 4000 + "class Workflow",
     "ten megabytes": "x = 1\n" * 1_700_000,
     "ten megabytes of fences": "```python\n" * 1_000_000,
     "ten megabytes in a workflow": workflow_text("x = '" + "a" * 10_000_000 + "'\nreturn x"),

@@ -155,8 +155,7 @@ def _opens(text: str, fences: list[re.Match[str]], i: int) -> bool:
     begin, end = fences[i].end(), fences[i + 1].start() if i + 1 < len(fences) else len(text)
     blank = _BLANK_LINES.match(text, begin)
     return (
-        _CLASS.search(text, begin, end) is not None
-        and _START.match(text, blank.end() if blank else begin) is not None
+        _CLASS.search(text, begin, end) is not None and _START.match(text, blank.end() if blank else begin) is not None
     )
 
 

@@ -30,8 +30,8 @@ def tagged(text: str, name: str) -> str | None:
     return (content if end < 0 else content[:end]).strip()
 
 
-# Two repetitions side by side never share a character below, and none goes on over lines that each may begin a match:
-# else reading what a model writes that repeats itself takes time that grows with its square.
+# A model may repeat itself to the end of its tokens. Where two repetitions side by side share a character, or one goes
+# on over lines at each of which a match may begin, reading that takes time that grows with its square.
 
 # --- answers ----------------------------------------------------------------------------------------------------------
 

@@ -90,17 +90,17 @@ class Endpoint:
                 self._known.set()
         if isinstance(found, Attempt):
             return replace(found, error=self._clean(found.error))
-        error, wait_s = found
+        error, response = found
         outcomes = [classify(error, answered=answered).outcome for answered in (False, True)]
         if not self._answered and outcomes[0] is not outcomes[1]:
             await self._wait_for_others()
-        return self._classified(error, wait_s)
+        return self._classified(error, response)
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def _send(self, request: Request) -> Attempt | tuple[ServerError, float]:
-        """An attempt, or an error of the server with the wait that it asks for."""
+    async def _send(self, request: Request) -> Attempt | tuple[ServerError, httpx2.Response]:
+        """An attempt, or an error of the server with the response that told it."""
         import aiohttp
         import openai
 
@@ -114,9 +114,9 @@ class Endpoint:
         except _TooLarge:
             return self._too_large()
         except openai.APIStatusError as error:
-            content, headers = error.response.content, error.response.headers
-            found = read_error(error.status_code, content, headers.get("content-type", ""))
-            return found, stated_wait_s(headers, content.decode("utf-8", "replace"))
+            response = error.response
+            content_type = response.headers.get("content-type", "")
+            return read_error(error.status_code, response.content, content_type), response
         except zlib.error:
             return _malformed("a body that cannot be unpacked")
         except (openai.APIConnectionError, aiohttp.ClientError, ssl.SSLError) as error:  # some come through unwrapped
@@ -130,10 +130,10 @@ class Endpoint:
 
     # --- what came back -----------------------------------------------------------------------------------------------
 
-    def _read(self, response: httpx2.Response, request: Request) -> Attempt | tuple[ServerError, float]:
+    def _read(self, response: httpx2.Response, request: Request) -> Attempt | tuple[ServerError, httpx2.Response]:
         found = read_answer(response.content, response.headers.get("content-type", ""), request.messages)
         if isinstance(found, ServerError):
-            return found, stated_wait_s(response.headers, response.content.decode("utf-8", "replace"))
+            return found, response
         if isinstance(found, Unreadable):
             if found.page and not self._answered:
                 raise UserError(
@@ -145,7 +145,7 @@ class Endpoint:
         self._known.set()
         return _attempt(found)
 
-    def _classified(self, error: ServerError, wait_s: float) -> Attempt:
+    def _classified(self, error: ServerError, response: httpx2.Response) -> Attempt:
         """An error as an attempt. Raises UserError where it concerns every call."""
         outcome = classify(error, answered=self._answered).outcome
         said = f"HTTP {error.code}: {self._clean(error.text)}"
@@ -159,13 +159,15 @@ class Endpoint:
                     "check executor.max_tokens and executor.model"
                 )
             return Attempt(kind="refused_request", status=ChatStatus.REFUSED, error=said)
+        limited, body = outcome is Outcome.RATE, response.content.decode("utf-8", "replace")
+        wait_s = stated_wait_s(response.headers, body, limited=limited)
         return Attempt(
             kind="half_answer" if error.reason == "half_answer" else f"http_{error.code}",
             status=ChatStatus.INFRASTRUCTURE,
             error=said,
             retry_after_s=wait_s,
             retriable=outcome in (Outcome.RATE, Outcome.RETRY),
-            limited=outcome is Outcome.RATE or (outcome is Outcome.RETRY and wait_s > 0),
+            limited=limited or (outcome is Outcome.RETRY and wait_s > 0),
             owed=may_be_billed(error),
         )
 
@@ -213,8 +215,8 @@ class Endpoint:
         response.stream = _Bounded(response.stream, self._settings.max_answer_bytes, packed=packed)
 
     def _clean(self, text: str) -> str:
-        """One line of at most 300 characters without the key."""
-        line = " ".join(text.split())
+        """One line of at most 300 characters without the key, and without lone surrogates, which no file can hold."""
+        line = " ".join(text.encode("utf-8", "replace").decode().split())
         if self._key:
             line = line.replace(self._key, "<key>")
         return line if len(line) <= 300 else line[:297] + "..."

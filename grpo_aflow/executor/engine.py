@@ -7,6 +7,7 @@ takes the place of an endpoint over HTTP, so ledger, cache, replay, caps and mas
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -25,13 +26,14 @@ from grpo_aflow.types import (
     Completion,
     EngineDied,
     InfrastructureError,
+    Message,
     SamplingParams,
     Task,
     UserError,
 )
 
 BEFORE_THE_POLICY = -1  # priority in the engine's queue: an executor call closes a rollout, a sample opens one
-PROVIDER = "shared"  # in the addresses of kept answers, beside the model
+PROBE: tuple[Message, ...] = ({"role": "system", "content": "a"}, {"role": "user", "content": "b"})
 
 
 class EngineTransport:
@@ -85,6 +87,13 @@ class EngineTransport:
             "leaves no room for an answer"
         )
         return Attempt(kind="refused_request", status=ChatStatus.REFUSED, error=error)
+
+
+def _provider(tokenizer: Tokenizer) -> str:
+    """Stands beside the model in the addresses of kept answers: the form of its chat, which `model.enable_thinking`
+    changes."""
+    form = hashlib.blake2b(repr(tuple(tokenizer.encode_chat(PROBE))).encode(), digest_size=4).hexdigest()
+    return f"shared {form}"
 
 
 def _attempt(completion: Completion, *, num_prompt_tokens: int) -> Attempt:
@@ -153,5 +162,10 @@ class SharedExecutor(EndpointSettings):
             served.sampler, model.tokenizer, max_model_len=model.max_model_len, timeout_s=self.timeout_s
         )
         return open_client(
-            self, run_dir, transport=transport, provider=PROVIDER, model=self.model or model.name, seed=seed
+            self,
+            run_dir,
+            transport=transport,
+            provider=_provider(model.tokenizer),
+            model=self.model or model.name,
+            seed=seed,
         )

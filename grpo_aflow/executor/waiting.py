@@ -29,14 +29,19 @@ _PARAMETERS = {"q": "limit", "r": "remaining", "t": "reset"}  # of the header Ra
 _LONGEST_S = 30 * 86400.0
 
 
-def stated_wait_s(headers: Mapping[str, str], body: str) -> float:
-    """Seconds until the endpoint wants to be asked again; 0 where it does not say."""
+def stated_wait_s(headers: Mapping[str, str], body: str, *, limited: bool) -> float:
+    """Seconds until the endpoint wants to be asked again; 0 where it does not say.
+
+    Args:
+        limited: the answer is a rate limit's. With any other, servers tell the state of their rate windows as well (of
+            OpenAI's every answer has it), and only one that is used up is waited for.
+    """
     lower, body = {name.lower(): value.strip() for name, value in headers.items()}, body[:MOST_WORDS]
     for wait_s in (
         _number(lower.get("retry-after-ms", ""), 0.001),
         _retry_after_s(lower),
         _from_body_s(body),
-        _from_resets_s(lower),
+        _from_resets_s(lower, limited=limited),
     ):
         if wait_s is not None and math.isfinite(wait_s):
             return min(max(0.0, wait_s), _LONGEST_S)
@@ -65,11 +70,11 @@ def _from_body_s(body: str) -> float | None:
     return None
 
 
-def _from_resets_s(headers: Mapping[str, str]) -> float | None:
+def _from_resets_s(headers: Mapping[str, str], *, limited: bool) -> float | None:
     """The longest reset among the windows that are used up.
 
-    Where none is, the request needs more than one of them has left: of the one with the smallest share, as far as all
-    of them tell theirs, else the shortest, which is the one to try first.
+    Where none is, a request that was limited needs more than one of them has left: of the one with the smallest share,
+    as far as all of them tell theirs, else the shortest, which is the one to try first.
     """
     resets = [
         (_share_left(window), wait_s)
@@ -79,6 +84,8 @@ def _from_resets_s(headers: Mapping[str, str]) -> float | None:
     shares = [(share, wait_s) for share, wait_s in resets if share is not None]
     if used_up := [wait_s for share, wait_s in shares if share == 0]:
         return max(used_up)
+    if not limited:
+        return None
     if shares and len(shares) == len(resets):
         return min(shares)[1]
     return min((wait_s for _, wait_s in resets), default=None)

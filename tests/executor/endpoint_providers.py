@@ -127,7 +127,12 @@ def passing() -> list[Behaviour]:
     crashed = http(400, {"error": "The model has crashed without additional information. (Exit code: 18446744072635812000)"})
     undone = http(200, {"message": {"role": "assistant", "content": "", "thinking": "Here's a thinking process"}, "done": False})
     stopped = http(200, {"message": {"role": "assistant", "content": "fine"}, "done": True, "done_reason": "stop", "prompt_eval_count": 7, "eval_count": 3})
+    told = {"x_ratelimit_limit_requests": "10000", "x_ratelimit_remaining_requests": "9999", "x_ratelimit_reset_requests": "6ms"}
+    failed = http(500, {"error": {"message": "The server had an error"}}, **told)
+    broken_off = http(200, {"choices": [{"finish_reason": "error", "message": {"content": "half an ans"}}]}, **told)
     return [
+        Behaviour(name="a 500 with the state of the rate windows, three times", seen_at="OpenAI", answers=[*[failed] * 3, GOOD], outcome=MASKED, says="server had an error", why=PASSES),
+        Behaviour(name="half an answer with the state of the rate windows, three times", seen_at="gateways", answers=[*[broken_off] * 3, GOOD], outcome=MASKED, tokens=OWED, says="broke off", why=PASSES),
         Behaviour(name="throttling as a 500, six times", seen_at="Bedrock's gateway", answers=[*[http(500, {"detail": busy})] * 6, GOOD], outcome=ANSWER, tokens=USUAL, why=WAITED),
         Behaviour(name="a call quota as a 403, six times", seen_at="Azure API Management", answers=[*[quota] * 6, GOOD], outcome=ANSWER, tokens=USUAL, why=WAITED),
         Behaviour(name="a call quota for five days as a 403", seen_at="Azure API Management", answers=[far], outcome=MASKED, says="Out of call volume quota", why="longer than an outage is waited for"),

@@ -88,6 +88,7 @@ def filtered() -> list[Behaviour]:
         ("censorship_blocked", "StepFun", refuses(451, "The content you provided or machine outputted is blocked.", type="censorship_blocked")),
         ("new_sensitive", "MiniMax", refuses(422, "input new_sensitive (1026)", type="invalid_request_error")),
         ("content that is not safe", "Baidu", refuses(400, "the content of message is not safe", code="content_illegal")),
+        ("words that end in half an emoji", "gateways in JavaScript", refuses(400, "Input was flagged by moderation: \ud83d")),
         ("prohibited content", "Gemini", refuses(400, "Request blocked: PROHIBITED_CONTENT", status="INVALID_ARGUMENT")),
     ]
     made = [Behaviour(name=n, seen_at=s, answers=[a], outcome=VALUE, why=FILTER) for n, s, a in rows]
@@ -109,8 +110,9 @@ def filtered() -> list[Behaviour]:
         Behaviour(name=f"finish_reason content_filter: PROHIBITED_CONTENT, {name}", seen_at="Gemini", answers=[http(200, {"choices": [blocked | more], "usage": tokens})], outcome=VALUE, tokens=USUAL, why=FILTER)
         for name, more in [("no message", {}), ("a message of null", {"message": None}), ("a message without content", {"message": {"role": "assistant"}})]
     ]
-    refusal = says(None, refusal="I cannot help with that")
-    return [*made, early, *inside, Behaviour(name="message.refusal", seen_at="OpenAI", answers=[refusal], outcome=VALUE, tokens=USUAL, why=FILTER)]
+    for name, words in (("message.refusal", "I cannot help with that"), ("message.refusal that ends in half an emoji", "I cannot \ud83d")):
+        inside.append(Behaviour(name=name, seen_at="OpenAI", answers=[says(None, refusal=words)], outcome=VALUE, tokens=USUAL, why=FILTER))
+    return [*made, early, *inside]
 
 
 def other_4xx() -> list[Behaviour]:

@@ -110,7 +110,8 @@ def test_any_bytes(body: bytes) -> None:
     st.text(max_size=40) | st.from_regex(r"try again in \d{1,400}(\.\d+)?(ms|s|h)", fullmatch=True),
 )
 def test_any_wait(headers: dict[str, str], body: str) -> None:
-    assert 0 <= stated_wait_s(headers, body) < math.inf
+    for limited in (True, False):
+        assert 0 <= stated_wait_s(headers, body, limited=limited) < math.inf
 
 
 @given(st.lists(st.sampled_from(TAGS), max_size=12).map("".join))

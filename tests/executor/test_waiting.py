@@ -61,7 +61,20 @@ def windows(**of: tuple[str | None, str | None, str]) -> dict[str, str]:
     ],
 )
 def test_the_window_that_is_waited_for(headers: dict[str, str], wait_s: float) -> None:
-    assert stated_wait_s(headers, "{}") == pytest.approx(wait_s)
+    assert stated_wait_s(headers, "{}", limited=True) == pytest.approx(wait_s)
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        (windows(requests=("10000", "9999", "6ms"), tokens=("30000", "29000", "2s")), 0.0),
+        (windows(requests=("10000", "9999", "6ms"), tokens=("30000", "0", "2s")), 2.0),
+        (windows(requests=("10000", "9999", "6ms")) | {"retry-after": "3"}, 3.0),
+    ],
+)
+def test_a_fault_waits_for_no_window_that_has_room(headers: dict[str, str], wait_s: float) -> None:
+    """OpenAI tells the state of its windows with every answer, so with a 500 as well."""
+    assert stated_wait_s(headers, "{}", limited=False) == wait_s
 
 
 @pytest.mark.parametrize(
@@ -74,4 +87,4 @@ def test_the_window_that_is_waited_for(headers: dict[str, str], wait_s: float) -
 )
 def test_a_quota_that_is_replenished(words: str, wait_s: float) -> None:
     """Azure API Management writes d.hh:mm:ss."""
-    assert stated_wait_s({}, words) == wait_s
+    assert stated_wait_s({}, words, limited=True) == wait_s

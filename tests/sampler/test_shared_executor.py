@@ -40,9 +40,10 @@ async def sampler(tiny_policy):
 
 @pytest.fixture
 def open_shared(tiny_policy):
-    def open_with(sampler, run_dir, *overrides):
+    def open_with(sampler, run_dir, *overrides, tokenizer=tiny_policy.tokenizer):
         config = compose("executor=shared", "executor.backoff_s=0.01", *overrides, config_name="evaluate")
-        served = ServedModel(model=dataclasses.replace(tiny_policy, name="tiny"), sampler=sampler)
+        model = dataclasses.replace(tiny_policy, name="tiny", tokenizer=tokenizer)
+        served = ServedModel(model=model, sampler=sampler)
         return config.executor.open(run_dir, seed=3, tasks=[], system_prompts={}, served=served)
 
     return open_with
@@ -108,6 +109,26 @@ async def test_draws_are_those_of_the_call_and_are_kept(sampler, open_shared, tm
     )
     assert (await ask(replay, member=1)).text == replies[1].text
     await replay.close()
+
+
+class Thinking:
+    """A tokenizer whose chat opens the assistant's turn in another way, as with `model.enable_thinking`."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+
+    def encode_chat(self, messages):
+        return (*self._tokenizer.encode_chat(messages), 1)
+
+
+async def test_a_shared_folder_keeps_the_answers_of_each_form_of_the_chat(open_shared, tiny_policy, tmp_path):
+    folder = f"executor.cache_folder={tmp_path}"
+    answers = []
+    for run, tokenizer in enumerate([tiny_policy.tokenizer, Thinking(tiny_policy.tokenizer)] * 2):
+        executor = await open_shared(Scripted(f"answer {run}"), tmp_path / str(run), folder, tokenizer=tokenizer)
+        answers.append((await ask(executor)).text)
+        await executor.close()
+    assert answers == ["answer 0", "answer 1", "answer 0", "answer 1"]
 
 
 async def test_caps_hold(sampler, open_shared, tmp_path):

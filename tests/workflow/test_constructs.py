@@ -15,6 +15,14 @@ RUNS = {
     "augmented assignment": ("x = 1\nx += 2\nx *= 5\nx -= 1\nx //= 2\nreturn x", "7"),
     "augmented item": ("d = {'n': 1}\nd['n'] += 2\nreturn d['n']", "3"),
     "augmented list is in place": ("a = [1]\nb = a\na += [2]\nreturn b", "[1, 2]"),
+    "augmented item is in place": (
+        "a = [1]\nd = {'k': a}\nd['k'] += (2,)\nd['k'] *= 2\nreturn a",
+        "[1, 2, 1, 2]",
+    ),
+    "augmented set and dict are in place": (
+        "s = {1}\nd = {'a': 1}\nx = [s, d]\ns |= {2}\nd |= {'b': 2}\nreturn str(x)",
+        "[{1, 2}, {'a': 1, 'b': 2}]",
+    ),
     "unpacking": ("a, (b, c) = 1, (2, 3)\nreturn f'{a}{b}{c}'", "123"),
     "starred unpacking": ("a, *b, c = [1, 2, 3, 4]\nreturn b", "[2, 3]"),
     "result changed by item": (
@@ -80,8 +88,10 @@ RUNS = {
     "map and join": ("return ', '.join(map(str, [1, 2]))", "1, 2"),
     "zip": ("return list(zip([1, 2], 'ab'))", "[(1, 'a'), (2, 'b')]"),
     "any all": ("return any(x > 1 for x in [1, 2]) and not all([0, 1])", "True"),
+    "any all end early": ("return any(1 / x for x in [1, 0]) and not all(1 % x for x in [1, 0])", "True"),
     "isinstance": ("return isinstance(problem, str) and not isinstance(problem, (int, list))", "True"),
     "conversions": ("return int('7') + float('0.5') + len(str(12)) + int(bool('x'))", "10.5"),
+    "round by keyword": ("return round(2.567, ndigits=1)", "2.6"),
     "round abs sum": ("return round(2.567, 1) + abs(-1) + sum([1, 2])", "6.6"),
     "reversed": ("return list(reversed([1, 2]))", "[2, 1]"),
     "print does nothing": ("print('x', problem)\nreturn 'y'", "y"),
@@ -126,6 +136,22 @@ RUNS = {
         "2",
     ),
     "create_task": ("t = asyncio.create_task(self.answer_generate(problem))\nr = await t\nreturn r['answer']", "4"),
+    "task awaited again": (
+        "t = asyncio.create_task(self.custom(problem, 'a'))\nawait asyncio.gather(t)\nr = await t\n"
+        "return r['response'][:6], self.llm.get_usage_summary()['call_count']",
+        "custom",
+    ),
+    "call gathered twice": (
+        "t = self.custom(problem, 'a')\na, b = await asyncio.gather(t, t)\n"
+        "return str([a == b, self.llm.get_usage_summary()['call_count']])",
+        "[True, 1]",
+    ),
+    "key before value": (
+        "d = {(await self.custom('k', 'a'))['response']: self.llm.get_usage_summary()['call_count']}\n"
+        "return list(d.values())",
+        "[1]",
+    ),
+    "one of a set": ("s = {'b', 'c', 'a'}\nreturn s.pop() + repr(s)", "a{'b', 'c'}"),
     "awaited later": ("t = self.answer_generate(problem)\nr = await t\nreturn r['answer']", "4"),
     "awaited one by one": (
         "t = [self.answer_generate(problem) for _ in range(2)]\nr = [await x for x in t]\nreturn r[1]['answer']",

@@ -124,6 +124,7 @@ IN_CALL = {
     "string bomb by empty replace": f"{BOMB}return x.replace('', x)",
     "string bomb by f-string": BOMB + "return f'" + "{x}" * 500 + "'",
     "string bomb by format": f"{BOMB}return ('{{0}}' * 1000).format(x)",
+    "string bomb by percent of a name": f"{BOMB}return ('%(x)s' * 450) % {{'x': x + '€'}}",
     "string bomb by percent": f"{BOMB}return ('%s' * 1000) % tuple([x] * 1000)",
     "string bomb by repr": "x = '\\U0001f600' * 900000\nreturn repr([x])",
     "padding": "return 'a'.ljust(10 ** 10)",
@@ -148,6 +149,7 @@ IN_CALL = {
     "sorting texts": f"{BOMB}return sorted([x] * 10000)",
     "counting texts": f"{BOMB}return ([x] * 10000).count(x + '')",
     "reverse search": f"{BOMB}return x.rfind('a' * 200000 + 'b')",
+    "reverse search by keyword": f"{BOMB}return len(x.rsplit(sep='ab' + 'a' * 100000))",
     "strip of many": f"{BOMB}return x.strip(x)",
     "zip bomb": "x = list(range(1000))\nreturn [list(zip(x, x, x)) for i in range(10000)]",
     "sum of lists": "return sum([[1] * 10000] * 1000, [])",
@@ -181,6 +183,8 @@ IN_CALL = {
 }  # fmt: skip
 
 WHOLE = {
+    "nothing but fences": "```\nx\n" * 8000,
+    "nothing but prompts in fences": "```python\n\'\'\'\n```\n" * 4000 + "class Workflow",
     "ten megabytes": "x = 1\n" * 1_700_000,
     "ten megabytes of fences": "```python\n" * 1_000_000,
     "ten megabytes in a workflow": workflow_text("x = '" + "a" * 10_000_000 + "'\nreturn x"),
@@ -236,12 +240,21 @@ HARMLESS = frozenset(
     )
 )
 
+REPLIES = {  # of an executor that repeats itself to the end of its tokens
+    "blank lines": "\n" * 20000,
+    "blank lines in an answer": "The answer is" + "\n" * 20000 + "x" * 300,
+    "blanks in an answer": "answer" + " " * 20000 + "x",
+    "emphasis in a choice": "choice" + "*" * 20000 + "x",
+    "blank lines in a program": "x =" + "\n" * 60000 + "y",
+}
+
 PROBE = """
 import asyncio, json, sys, time, tracemalloc, resource
 sys.path.insert(0, sys.argv[1])
 from scripted_executor import RULES, MATH, ScriptedChat, run
 from grpo_aflow.workflow import check_text
-from test_escapes import HOSTILE
+from grpo_aflow.workflow.operators import programs, replies
+from test_escapes import HOSTILE, REPLIES
 def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 start = peak_mb()
@@ -258,6 +271,11 @@ for name in json.loads(sys.argv[2]):
         assert execution.num_calls <= checked.workflow.max_llm_calls, name
         assert len(execution.answer) < 10**6 + 1, name
     print(json.dumps([name, outcome, time.process_time() - began, peak_mb() - start]), flush=True)
+for name, text in REPLIES.items():
+    began = time.process_time()
+    replies.thought_and_answer(text), replies.short_answer(text), replies.verdict(text)
+    replies.choice(text, ["x", "y"]), programs.code(text), programs.solving_program(text)
+    print(json.dumps([name, "read", time.process_time() - began, 0]), flush=True)
 """
 
 
@@ -282,3 +300,9 @@ def test_refused_or_bounded(name: str, outcomes: dict[str, tuple[str, float, flo
     assert outcome.startswith("E") or outcome in BOUNDED or (outcome == "ok" and name in HARMLESS)
     assert seconds < 1.0
     assert megabytes < 200
+
+
+@pytest.mark.parametrize("name", REPLIES)
+def test_a_reply_that_repeats_itself_is_read_at_once(name: str, outcomes: dict[str, tuple[str, float, float]]) -> None:
+    outcome, seconds, _ = outcomes[name]
+    assert (outcome, seconds < 1.0) == ("read", True)

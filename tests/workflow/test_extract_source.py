@@ -50,6 +50,13 @@ def test_a_fence_inside_a_prompt_does_not_end_the_fence() -> None:
     assert extract_source(f"```python\n{inner}```\nDone.\n```\nother\n```").strip() == inner.strip()
 
 
+@pytest.mark.parametrize("end", ["```", "", "```\nDone.\n```bash\nls\n```", "```\n" * 9])
+def test_a_bare_fence_inside_a_prompt_ends_nothing(end: str) -> None:
+    example = '"""\n```\nx: 1\n```\n"""'
+    for inner in (f"P = {example}\n{SOURCE}", SOURCE.replace("return problem", f"return {example}")):
+        assert extract_source(f"Sure.\n```python\n{inner}{end}").strip() == inner.strip()
+
+
 @pytest.mark.parametrize("mark", ["</s>", "<|im_end|>", "</think>"])
 def test_a_mark_in_a_string_of_the_workflow_ends_nothing(mark: str) -> None:
     """As in workflows that split a reasoning executor's replies."""

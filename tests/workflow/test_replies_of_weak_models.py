@@ -92,6 +92,7 @@ def test_code(text: str) -> None:
     "source",
     [
         "def solve():\n    return 18", "print(9 * 2)", "x = 9\nprint('so')\nprint(x * 2)", "def eggs():\n    return 9 * 2", "x = 9 * 2", "x = 9\nx * 2",
+        "x = 9\n" + "-" * 1500 + "x + x", "x = 9\nsum([  # twice\n    x, x\n])",
         "def main():\n    print(18)\n\nif __name__ == '__main__':\n    main()", "def eggs(n=9):\n    return n * 2\n\nprint(eggs())", "def f(a):\n    return a * 2\n\nresult = f(9)\nprint(result)",
     ],
 )  # fmt: skip

@@ -92,7 +92,9 @@ def _builtin(walk: Walk, node: ast.Call, function: ast.Name) -> Cost:
         return walk.value(node.args[0])
     if name == "map" and node.args and _is_key(walk, node.args[0]):
         return _arguments(walk, node, skip=1)
-    return _arguments(walk, node, keys=name in ("min", "max", "sorted"))
+    cost = _arguments(walk, node, keys=name in ("min", "max", "sorted"))
+    ends_early = name in ("any", "all") and any(isinstance(argument, ast.GeneratorExp) for argument in node.args)
+    return cost.at_least(min(cost.least, 1)) if ends_early else cost
 
 
 def _arguments(walk: Walk, node: ast.Call, *, skip: int = 0, keys: bool = False) -> Cost:

@@ -6,6 +6,7 @@ import ast
 import itertools
 import re
 import textwrap
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
 from grpo_aflow.workflow.parsing import parse
@@ -20,6 +21,7 @@ _START = re.compile(
     r"|[A-Z][A-Z0-9_]*[ \t]*(?::[ \t]*str[ \t]*)?=)",
     re.MULTILINE,
 )
+_BLANK_LINES = re.compile(r"(?:[ \t]*\n)*")
 _CONSTANT = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
 _ASSIGNED = re.compile(r"^[ \t]*([A-Z][A-Z0-9_]+)[ \t]*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
 _MARGIN = re.compile(r"^[^\s)\]}#'\"@]", re.MULTILINE)  # how a line of prose below the class begins
@@ -126,6 +128,8 @@ def _only_constants(block: str) -> bool:
 def _blocks(text: str) -> Iterator[str]:
     """What stands in the fences of a text, one after the other."""
     fences = list(_FENCE.finditer(text))
+    bare = [i for i, fence in enumerate(fences) if not fence.group(1)]  # those that can close one
+    classes = [found.start() for found in _CLASS.finditer(text)]
     i = 0
     while i < len(fences):
         opening = fences[i]
@@ -133,33 +137,39 @@ def _blocks(text: str) -> Iterator[str]:
         if following and following.group(1) and not text[opening.end() : following.start()].strip():
             i += 1  # a stray opening: ```python and, below it, ```python again
             continue
-        closings = [j for j in range(i + 1, len(fences)) if not fences[j].group(1)]
+        first = bisect_right(bare, i)
+        closings = bare[first : first + MAX_TRIES]
         if closings and not text[opening.end() : fences[closings[0]].start()].strip():
             i = closings[0] + (0 if _opens(text, fences, closings[0]) else 1)  # an empty fence, then the real one
             continue
-        block, used = _block(text, opening.end() + 1, [fences[j].start() for j in closings])
+        ends = [fences[j].start() for j in closings]
+        if len(ends) < MAX_TRIES:
+            ends.append(len(text))  # of a fence that is not closed
+        block, used = _block(text, opening.end() + 1, ends, classes)
         yield block
-        i = closings[used] + 1 if closings else len(fences)
+        i = closings[used] + 1 if used < len(closings) else len(fences)
 
 
 def _opens(text: str, fences: list[re.Match[str]], i: int) -> bool:
     """Whether the bare fence that ends an empty one opens the class itself: ``` ``` class Workflow … ```."""
-    end = fences[i + 1].start() if i + 1 < len(fences) else len(text)
+    begin, end = fences[i].end(), fences[i + 1].start() if i + 1 < len(fences) else len(text)
+    blank = _BLANK_LINES.match(text, begin)
     return (
-        _CLASS.search(text, fences[i].end(), end) is not None
-        and _START.match(text[fences[i].end() :].lstrip()) is not None
+        _CLASS.search(text, begin, end) is not None and _START.match(text, blank.end() if blank else begin) is not None
     )
 
 
-def _block(text: str, start: int, ends: list[int]) -> tuple[str, int]:
-    """The text of a fence and which closing it took: the first that leaves sound Python, since prompts hold fences."""
-    if not ends:
-        return text[start:], 0
-    first = text[start : ends[0]]
-    if len(ends) == 1 or not _CLASS.search(first) or isinstance(parse(textwrap.dedent(first)), ast.Module):
+def _block(text: str, start: int, ends: list[int], classes: list[int]) -> tuple[str, int]:
+    """The text of a fence and which end it took: the first that leaves sound Python, since prompts hold fences.
+
+    Only for the sake of the class: a fence from which none can be reached ends where it is closed first.
+    """
+    first, place = text[start : ends[0]], bisect_left(classes, start)
+    begin = classes[place] if place < len(classes) else len(text)
+    if begin >= ends[-1] or _is_python(textwrap.dedent(first)):
         return first, 0
-    for i, end in enumerate(ends[1:MAX_TRIES], start=1):
-        if isinstance(parse(textwrap.dedent(text[start:end])), ast.Module):
+    for i, end in enumerate(ends[1:], start=1):
+        if begin < end and _is_python(textwrap.dedent(text[start:end])):
             return text[start:end], i
     return first, 0
 

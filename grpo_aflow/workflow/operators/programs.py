@@ -39,7 +39,7 @@ def _unfenced(text: str) -> str:
     tag = _CODE_TAG.search(text)
     if tag and not isinstance(parse(tag.group(1)), SyntaxError):
         return tag.group(1)
-    text = re.sub(r"^\s*```.*?$", "", text.strip(), flags=re.MULTILINE).strip("\n")  # a fence that is not closed
+    text = re.sub(r"^[^\S\n]*```.*$", "", text.strip(), flags=re.MULTILINE).strip("\n")  # a fence that is not closed
     if isinstance(parse(text), ast.Module):
         return text
     lines = text.split("\n")
@@ -73,7 +73,7 @@ def solving_program(text: str) -> str:
     names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     shown = last.value if isinstance(last, ast.Expr) and not isinstance(last.value, ast.Constant) else None
     if shown is not None and (not isinstance(shown, ast.Name) or shown.id in names):
-        return f"{source}\n\ndef solve():\n    return {ast.unparse(shown)}\n"
+        return f"{source}\n\ndef solve():\n    return ({ast.get_source_segment(source, shown)})\n"
     callable_ = [name for name, node in functions.items() if _takes_nothing(node)]
     if callable_:
         called = "main" if "main" in callable_ else callable_[-1]

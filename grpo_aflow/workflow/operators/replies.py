@@ -30,15 +30,19 @@ def tagged(text: str, name: str) -> str | None:
     return (content if end < 0 else content[:end]).strip()
 
 
+# A model may repeat itself to the end of its tokens. Where two repetitions side by side share a character, or one goes
+# on over lines at each of which a match may begin, reading that takes time that grows with its square.
+
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 _LABEL = re.compile(
-    r"(?:^|\n|(?<=[.!?] ))[\s*_#>-]*(?:(?:so|therefore|thus|hence)[, ]+)?(?:the\s+)?(?:(?:final|short|correct)\s+)*"
-    r"(?:answer|solution|result)\b[\s*_]*(?:to\b[^:\n]{0,80}?)?(?:is\s*:|:|is\b|=)[\s*_]*([^\n]+)",
+    r"(?:^|\n|(?<=[.!?] ))(?:[^\S\n]|[*_#>-])*(?:(?:so|therefore|thus|hence)[, ]+)?(?:the\s+)?"
+    r"(?:(?:final|short|correct)\s+)*(?:answer|solution|result)\b[\s*_]*(?:to\b[^:\n]{0,80}?)?(?:is\s*:|:|is\b|=)[\s*_]*([^\n]+)",
     re.IGNORECASE,
 )
 _ANSWER_IS = re.compile(
-    r"^\s*(?:(?:so|thus|therefore|hence),?\s+)?the\s+(?:short\s+|final\s+|correct\s+)*answer\s*(?:is\s*:?|:|=)\s*(.{1,200}?)\s*$",
+    r"^[^\S\n]*(?:(?:so|thus|therefore|hence),?\s+)?the\s+(?:short\s+|final\s+|correct\s+)*answer\s*(?:is[\s:]*|[:=]\s*)"
+    r"(.{1,200}?)\s*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _TAGS = re.compile(r"</?[a-z]{1,12}>", re.IGNORECASE)
@@ -146,15 +150,15 @@ def _bare(text: str) -> str:
 _CHOICE_TAG = re.compile(r"<(?:choice|solution_letter|answer|id)>\s*(.*?)\s*(?:</|\Z)", re.DOTALL | re.IGNORECASE)
 _NOUN = r"(?:answer|choice|choose|chosen|solution|candidate|option|best|pick|select(?:ed)?|id)"
 _CHOICE_WORD = re.compile(
-    rf"\b{_NOUN}\b[\s*_:\"'(\[]*(?:is\b|id\b|would be\b)?[\s*_:=\"'(\[<>]*(?:(?:candidate|solution|option)\b[\s*_]*)?"
-    r"([A-Z]{1,3})\b(?![a-z'])"
+    rf"\b{_NOUN}\b(?:[\s*_:\"'(\[]*(?:is|id|would be)\b)?[\s*_:=\"'(\[<>]*"
+    r"(?:(?:candidate|solution|option)\b[\s*_]*)?([A-Z]{1,3})\b(?![a-z'])"
 )
 _CHOICE_LOWER = re.compile(
-    r"\b(?:answer|choice|solution|candidate|option)\b[\"']?\s*(?:is\b)?[\s:=\"'(*]*([a-z]{1,2})\b(?!\s+[a-z])",
+    r"\b(?:answer|choice|solution|candidate|option)\b[\"']?(?:\s*is\b)?[\s:=\"'(*]*([a-z]{1,2})\b(?!\s+[a-z])",
     re.IGNORECASE,
 )
 _CHOICE_NUMBER = re.compile(
-    r"\b(?:choice|choose|solution|candidate|option|pick|select|id)\b[\"']?\s*(?:is\b)?[\s:=#\"'(*]*(\d{1,2})\b(?!\.\d)",
+    r"\b(?:choice|choose|solution|candidate|option|pick|select|id)\b[\"']?(?:\s*is\b)?[\s:=#\"'(*]*(\d{1,2})\b(?!\.\d)",
     re.IGNORECASE,
 )
 _CHOICE_ALONE = re.compile(r"[\s*_\"'(\[`.<]*([A-Za-z]{1,3})[\s*_\"')\]`.:,!>]*")

@@ -30,10 +30,10 @@ def _range(values: Values, *limits: Value) -> list[int]:
     return list(span)
 
 
-def _round(values: Values, number: Value, digits: Value = None) -> Value:
-    if isinstance(digits, int) and abs(digits) > MAX_DIGITS:
+def _round(values: Values, number: Value, ndigits: Value = None) -> Value:
+    if isinstance(ndigits, int) and abs(ndigits) > MAX_DIGITS:
         raise Exceeded("steps")
-    return round(number, digits)
+    return round(number, ndigits)
 
 
 def _sum(values: Values, items: Value, start: Value = 0) -> Value:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from grpo_aflow.workflow.language import BUILTINS, TYPES
 from grpo_aflow.workflow.operators.spec import Kind, OperatorSpec
 from grpo_aflow.workflow.running.builtins import call_builtin
+from grpo_aflow.workflow.running.comprehensions import turns
 from grpo_aflow.workflow.running.data import Value
 from grpo_aflow.workflow.running.evaluator import Evaluator
 from grpo_aflow.workflow.running.faults import Exhausted, Failed
@@ -24,13 +25,18 @@ async def awaiting(evaluator: Evaluator, node: ast.Await) -> Value:
 
 
 async def finish_all(evaluator: Evaluator, unawaited: list[Value]) -> list[Value]:
-    """Run calls side by side. Each sees what was spent before them, never what the others spend."""
-    if not all(isinstance(item, UnawaitedCall) and not item.done for item in unawaited):
+    """Run calls side by side. Each sees what was spent before them, never what the others spend.
+
+    As in Python, one that is named twice runs once, and a task that has ended gives its result again.
+    """
+    if not all(isinstance(item, UnawaitedCall) and (item.is_task or not item.done) for item in unawaited):
         raise Failed("TypeError", "only operator calls can be awaited, each once")
-    for item in unawaited:
+    beginning = [item for item in dict.fromkeys(unawaited) if not item.done]
+    for item in beginning:
         item.done = True
     before = evaluator.spent()
-    return await all_of([run_operator(evaluator.inputs, item.call, replace(before)) for item in unawaited])
+    await all_of([run_operator(evaluator.inputs, item.call, replace(before)) for item in beginning])
+    return [item.call.result for item in unawaited]
 
 
 async def call(evaluator: Evaluator, node: ast.Call) -> Value:
@@ -46,7 +52,10 @@ async def call(evaluator: Evaluator, node: ast.Call) -> Value:
     if function.attr == "gather":
         return await finish_all(evaluator, await evaluator.all_values(node.args))
     if function.attr in ("create_task", "ensure_future", "wait_for"):
-        return (await evaluator.all_values(node.args))[0]
+        awaited = (await evaluator.all_values(node.args))[0]
+        if isinstance(awaited, UnawaitedCall) and function.attr != "wait_for":
+            awaited.is_task = True
+        return awaited
     if function.attr == "get_usage_summary":
         return _usage(evaluator)
     return await _method(evaluator, node, function)
@@ -60,11 +69,19 @@ async def _builtin(evaluator: Evaluator, node: ast.Call, name: str) -> Value:
     if name == "map" and node.args:
         function = await _function(evaluator, node.args[0])
         return call_builtin(evaluator.values, name, [function, *await evaluator.all_values(node.args[1:])], {})
+    match node.args:
+        case [ast.GeneratorExp() as generator] if name in ("any", "all"):
+            return await _decided(evaluator, generator, by=name == "any")
     args = await evaluator.all_values(node.args)
     sorted_items = args[0] if len(args) == 1 else args
     return call_builtin(
         evaluator.values, name, args, await _keywords(evaluator, node, sorted_items, keys=name != "dict")
     )
+
+
+async def _decided(evaluator: Evaluator, node: ast.GeneratorExp, *, by: bool) -> bool:
+    """`any` and `all` of a generator: what follows the item that decides is not evaluated."""
+    return await turns(evaluator, node, lambda item: bool(item) is by) is by
 
 
 async def _keywords(evaluator: Evaluator, node: ast.Call, sorted_items: Value, *, keys: bool) -> dict[str, Value]:

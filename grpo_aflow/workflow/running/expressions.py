@@ -1,15 +1,15 @@
-"""Evaluates expressions: names and constants, plain data, comprehensions. Calls and awaits are in `calls`."""
+"""Evaluates expressions: names and constants, plain data. Comprehensions and calls have modules of their own."""
 
 from __future__ import annotations
 
 import ast
 
 from grpo_aflow.workflow.running import calls
-from grpo_aflow.workflow.running.data import ITEM_SIZE, Value
+from grpo_aflow.workflow.running.comprehensions import comprehension
+from grpo_aflow.workflow.running.data import Value
 from grpo_aflow.workflow.running.evaluator import Evaluations, Evaluator
 from grpo_aflow.workflow.running.faults import Failed
 
-Comprehension = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
 _ABSENT = object()
 
 
@@ -55,11 +55,10 @@ async def set_(evaluator: Evaluator, node: ast.Set) -> Value:
 async def dict_(evaluator: Evaluator, node: ast.Dict) -> Value:
     pairs: list[tuple[Value, Value]] = []
     for key, value in zip(node.keys, node.values, strict=True):
-        found = await evaluator.value(value)
         if key is None:
-            pairs += evaluator.values.method(found, "items", [], {})
+            pairs += evaluator.values.method(await evaluator.value(value), "items", [], {})
         else:
-            pairs.append((await evaluator.value(key), found))
+            pairs.append((await evaluator.value(key), await evaluator.value(value)))
     return evaluator.values.mapping(pairs)
 
 
@@ -106,52 +105,6 @@ async def compare(evaluator: Evaluator, node: ast.Compare) -> Value:
 
 async def conditional(evaluator: Evaluator, node: ast.IfExp) -> Value:
     return await evaluator.value(node.body if await evaluator.value(node.test) else node.orelse)
-
-
-# --- comprehensions -----------------------------------------------------------------------------------------------
-
-
-async def comprehension(evaluator: Evaluator, node: Comprehension) -> Value:
-    found: list[Value] = []
-    evaluator.names.inner.append({})
-    try:
-        await _turns(evaluator, node, node.generators, found)
-    finally:
-        evaluator.names.inner.pop()
-    if isinstance(node, ast.DictComp):
-        return evaluator.values.mapping(found)
-    return evaluator.values.collect(set if isinstance(node, ast.SetComp) else list, found)
-
-
-async def _turns(
-    evaluator: Evaluator, node: Comprehension, generators: list[ast.comprehension], found: list[Value]
-) -> None:
-    if not generators:
-        evaluator.values.reserve(ITEM_SIZE)
-        if isinstance(node, ast.DictComp):
-            found.append((await evaluator.value(node.key), await evaluator.value(node.value)))
-        else:
-            found.append(await evaluator.value(node.elt))
-        return
-    first = generators[0]
-    bound = evaluator.workflow.loop_bounds.get((first.iter.lineno, first.iter.col_offset))
-    for number, item in enumerate(evaluator.values.items(await evaluator.value(first.iter))):
-        evaluator.check_bound(number, bound)
-        await _bind(evaluator, first.target, item)
-        for condition in first.ifs:
-            if not await evaluator.value(condition):
-                break
-        else:
-            await _turns(evaluator, node, generators[1:], found)
-
-
-async def _bind(evaluator: Evaluator, target: ast.expr, item: Value) -> None:
-    names = evaluator.names
-    outside, names.locals = names.locals, names.inner[-1]
-    try:
-        await evaluator.assign(target, item)
-    finally:
-        names.locals = outside
 
 
 EVALUATIONS: Evaluations = {

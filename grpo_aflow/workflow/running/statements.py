@@ -66,20 +66,15 @@ async def _statement(evaluator: Evaluator, node: ast.stmt) -> None:
 
 
 async def _augmented(evaluator: Evaluator, node: ast.AugAssign) -> None:
-    """`x += y`: for a list in place, as in Python."""
-    target = node.target
+    """`x += y`; what the target is, is evaluated once."""
+    target, values = node.target, evaluator.values
     if isinstance(target, ast.Subscript):
         container, index = await evaluator.value(target.value), await evaluator.index(target.slice)
-        before = evaluator.values.item(container, index)
-        after = evaluator.values.binary(type(node.op), before, await evaluator.value(node.value))
-        evaluator.values.set_item(container, index, after)
+        before = values.item(container, index)
+        values.set_item(container, index, values.augmented(type(node.op), before, await evaluator.value(node.value)))
         return
     before = await evaluator.value(target)
-    added = await evaluator.value(node.value)
-    if isinstance(before, list) and isinstance(node.op, ast.Add):
-        evaluator.values.method(before, "extend", [added], {})
-        return
-    await evaluator.assign(target, evaluator.values.binary(type(node.op), before, added))
+    await evaluator.assign(target, values.augmented(type(node.op), before, await evaluator.value(node.value)))
 
 
 async def _turn(evaluator: Evaluator, body: list[ast.stmt]) -> bool:

@@ -72,11 +72,12 @@ class RunningCall:
 class UnawaitedCall:
     """The value of `self.custom(…)` before it is awaited: a call with its number and its arguments."""
 
-    __slots__ = ("call", "done")
+    __slots__ = ("call", "done", "is_task")
 
     def __init__(self, call: RunningCall) -> None:
         self.call = call
         self.done = False
+        self.is_task = False  # of asyncio.create_task: it can be awaited again
 
     def __repr__(self) -> str:
         return f"<call of {self.call.spec.slot}, not awaited>"

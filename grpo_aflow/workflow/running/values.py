@@ -88,6 +88,15 @@ class Values:
             raise Failed("TypeError", "complex numbers are no plain data")
         return result if kind is ast.Add else self.made(result)
 
+    @plain
+    def augmented(self, kind: type[ast.operator], a: Value, b: Value) -> Value:
+        """`a += b` and the like: a list, dict or set stays the object that other names hold, too."""
+        if isinstance(a, list) and kind is ast.Add:
+            self.method(a, "extend", [b], {})
+            return a
+        result = self.binary(kind, a, b)  # beside its value: whether there is room for it
+        return _IN_PLACE[kind](a, b) if isinstance(a, list | dict | set) else result
+
     def _reserve_product(self, a: Value, b: Value) -> None:
         for many, count in ((a, b), (b, a)):
             if isinstance(many, str | list | tuple) and isinstance(count, int):
@@ -102,7 +111,9 @@ class Values:
     def _check_percent(self, text: str, values: Value) -> None:
         if "%" in _PERCENT.sub("", text):
             raise Failed("ValueError", "this % format is not in the language")
-        self.reserve(len(text) + text.count("%") * 1000 + self.weigh(values))
+        fields = text.count("%")
+        repeats = fields if isinstance(values, dict) else 1  # %(name)s may write the same value again and again
+        self.reserve(len(text) + fields * 1000 + repeats * self.weigh(values))
 
     @plain
     def unary(self, kind: type[ast.unaryop], value: Value) -> Value:
@@ -185,6 +196,8 @@ class Values:
 
     @plain
     def repr(self, value: Value) -> str:
+        if isinstance(value, set):
+            return self.text(value)
         self.weigh(value)
         return self.made(repr(value))
 
@@ -246,7 +259,7 @@ class Values:
             old, new = args[0], args[1]
             self.reserve(len(value) + value.count(old) * max(len(new) - len(old), 0))
         elif name in ("rfind", "rindex", "rpartition", "rsplit"):
-            parts = [part for part in args if isinstance(part, str)]
+            parts = [part for part in (*args, *kwargs.values()) if isinstance(part, str)]
             if any(len(value) * len(part) > MAX_REVERSE_SEARCH for part in parts):
                 raise Exceeded("steps")
         elif name in ("strip", "lstrip", "rstrip") and args and isinstance(args[0], str):
@@ -264,6 +277,10 @@ class Values:
         if name == "sort":
             value[:] = self.sorted(value, **kwargs)
             return None
+        if isinstance(value, set) and name == "pop" and value and not args:
+            first, *_ = self.items(value)  # the same one in every process
+            value.remove(first)
+            return first
         if isinstance(value, dict | set) and args:
             self.key(args[0])
         if name == "append" or name == "insert" or name == "add" or name == "setdefault":
@@ -296,6 +313,14 @@ _BINARY: Mapping[type[ast.operator], Callable[[Value, Value], Value]] = {
     ast.BitAnd: operator.and_,
     ast.BitXor: operator.xor,
 }
+_IN_PLACE: Mapping[type[ast.operator], Callable[[Value, Value], Value]] = {
+    ast.Add: operator.iadd,
+    ast.Sub: operator.isub,
+    ast.Mult: operator.imul,
+    ast.BitOr: operator.ior,
+    ast.BitAnd: operator.iand,
+    ast.BitXor: operator.ixor,
+}  # what a list, dict or set has
 _UNARY: Mapping[type[ast.unaryop], Callable[[Value], Value]] = {
     ast.Not: operator.not_,
     ast.USub: operator.neg,

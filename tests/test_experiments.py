@@ -74,6 +74,13 @@ def test_the_table_of_groups_at_once_is_that_of_its_results(monkeypatch, readme)
     assert readme.part(at_once.HERE / "README.md", "at_once") == at_once.table(found)
 
 
+def test_the_table_of_architectures_is_that_of_its_results(monkeypatch, readme):
+    check = load(EXPERIMENTS / "architectures/check.py", monkeypatch)
+    found = json.loads(check.RESULTS.read_text())
+    assert readme.part(check.HERE / "README.md", "architectures") == check.table(found)
+    assert {architecture.key for architecture in check.ARCHITECTURES} == set(found)
+
+
 def test_the_main_readme_quotes_the_strongest_peer_of_the_results(tables, readme, results):
     assert readme.part(ROOT / "README.md", "step_speed") == tables.claim(results)
 

@@ -88,11 +88,11 @@ ARCHITECTURES = (
     Architecture(name="Gemma3", models="Gemma 3 1B", options={"sliding_window": 64}, fix=("learner.packing=padded",)),
     Architecture(name="Gemma2", models="Gemma 2"),
     Architecture(name="Granite", models="Granite 3", options={"logits_scaling": 8.0}),
-    Architecture(name="Cohere", models="Command R"),
+    Architecture(name="Cohere", models="Command R", options={"logit_scale": 0.0625}),
     Architecture(name="Qwen3Moe", models="Qwen3-30B-A3B", options={**MIXTURE, "num_experts": 8}, fix=("sampler=hf",)),
     Architecture(name="Mixtral", models="Mixtral", options={"num_local_experts": 4}, fix=("sampler=hf",)),
     Architecture(name="GptOss", models="gpt-oss", options={"num_local_experts": 4}, fix=("sampler=hf",)),
-    Architecture(name="FalconH1", models="Falcon-H1", fix=("learner.packing=padded",)),
+    Architecture(name="FalconH1", models="Falcon-H1"),
 )
 
 

@@ -19,6 +19,7 @@ from grpo_aflow.learner.lora import ALL_LINEAR, LoraSpec
 from grpo_aflow.learner.memory.shapes import num_experts
 from grpo_aflow.learner.model_folder import linear_layers
 from grpo_aflow.learner.policy.adapted_linear import AdaptedLinear
+from grpo_aflow.learner.policy.base import first_sentence
 from grpo_aflow.learner.policy.dropout import DropoutKey, SeededDropout
 from grpo_aflow.learner.policy.feed_forward import keep_less
 from grpo_aflow.types import UserError
@@ -54,7 +55,7 @@ def attach(
         try:
             peft_model = get_peft_model(model, config)
         except ValueError as error:  # such as a state-space layer's projection, which reads its weights itself
-            reason = str(error).splitlines()[0][:200]
+            reason = first_sentence(error).removeprefix("[PEFT:PeftType.LORA] ")
             raise UserError(f"lora.target_modules: {reason}; name other linear layers") from error
     if config.target_parameters:  # a name that experts once had: PEFT adapts all of them, with a rank of its own
         attention = dict.fromkeys(path.rpartition(".")[2] for path in layers if "expert" not in path)

@@ -18,14 +18,8 @@ from grpo_aflow.learner.settings import Packing
 from grpo_aflow.run import cpu_functions
 from grpo_aflow.types import UserError
 
-# Names under which architectures scale or bound their logits behind the LM head.
-LOGIT_SCALINGS = (
-    "final_logit_softcapping",
-    "logit_scale",
-    "logits_scaling",
-    "output_multiplier",
-    "lm_head_multiplier",
-)
+# Names under which architectures change attention scores, or logits behind the LM head, as it is not computed here.
+NOT_COMPUTED = ("final_logit_softcapping", "attn_logit_softcapping", "output_multiplier", "lm_head_multiplier")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -44,13 +38,16 @@ def load_base(path: Path, *, device: str, dtype: str, packing: Packing) -> PreTr
             path, dtype=DTYPES[dtype], attn_implementation=register(), local_files_only=True
         )
     except ValueError as error:  # such as an architecture whose attention is no plain softmax
-        raise UserError(
-            f"the learner cannot load {path}: {str(error).splitlines()[0][:200]}; choose another model"
-        ) from error
+        raise UserError(f"the learner cannot load {path}: {first_sentence(error)}; choose another model") from error
     _check_supported(model, packing)
     model.requires_grad_(False)
     cast(nn.Module, model).to(device)  # transformers' own `to` has no usable type
     return model.eval()
+
+
+def first_sentence(error: Exception) -> str:
+    """What is wrong, of a text that goes on with advice."""
+    return str(error).splitlines()[0].partition(". ")[0].rstrip(".")[:200]
 
 
 def _check_supported(model: PreTrainedModel, packing: Packing) -> None:
@@ -58,14 +55,31 @@ def _check_supported(model: PreTrainedModel, packing: Packing) -> None:
     name = type(model).__name__
     if head is None or getattr(head, "bias", None) is not None:
         raise UserError(f"{name} has no LM head without bias, which the learner needs: choose another model")
-    for scaling in LOGIT_SCALINGS:
+    for scaling in NOT_COMPUTED:
         if getattr(model.config, scaling, None) not in (None, 1, 1.0):
-            raise UserError(
-                f"{name} scales its logits ({scaling}), which the learner does not do: choose another model"
-            )
+            raise UserError(f"{name} has {scaling}, which the learner does not compute: choose another model")
+    logit_scale(model)
     layers = _layer_types(model)
     if packing == Packing.shared_prefix and layers != {"full_attention"}:
         raise UserError(f"{name} has {', '.join(sorted(layers))} layers: set learner.packing=padded")
+
+
+def logit_scale(model: PreTrainedModel) -> float:
+    """By what a model multiplies its logits behind the LM head: 1 for most, not for Cohere's and Granite's.
+
+    Raises UserError where what its configuration says of it is not known.
+    """
+    config, kind = model.config, model.config.model_type
+    scale, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
+    if scale is not None and kind.startswith("cohere"):
+        return float(scale)
+    if divisor is not None and kind.startswith("granite"):
+        return 1 / float(divisor)
+    if scale in (None, 1) and divisor in (None, 1):
+        return 1.0
+    raise UserError(
+        f"{type(model).__name__} scales its logits, which the learner does not compute: choose another model"
+    )
 
 
 def _layer_types(model: PreTrainedModel) -> set[str]:

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from grpo_aflow.learner.lora import LoraSpec
 from grpo_aflow.learner.model_folder import BASE_FILE, content_id
 from grpo_aflow.learner.policy.adapter import adapter_parameters, attach, load_adapter
-from grpo_aflow.learner.policy.base import DTYPES, fingerprint, load_base, use_checkpointing
+from grpo_aflow.learner.policy.base import DTYPES, fingerprint, load_base, logit_scale, use_checkpointing
 from grpo_aflow.learner.policy.head import Scores, Truncation, token_scores
 from grpo_aflow.learner.policy.kernel_check import check_kernels
 from grpo_aflow.learner.policy.packing import Layout, PaddedRows, SharedPrefix
@@ -70,6 +70,7 @@ class PolicyModel:
         self.model.peft_config[POLICY].base_model_name_or_path = name or str(path)
         self.parameters = adapter_parameters(self.model)
         self._content_id = content_id(path)
+        self._logit_scale = logit_scale(base)
         self._reference = BASE
         if start is not None:
             load_adapter(start, self.parameters)
@@ -150,7 +151,7 @@ class PolicyModel:
             hidden,
             self._head,
             targets,
-            temperature=temperature,
+            temperature=temperature / self._logit_scale,
             chunk=self._settings.logits_chunk,
             entropy_gradient=entropy_gradient,
             truncation=truncation,

@@ -67,6 +67,7 @@ def _run(script, arguments, folder, environment, out, err, ignored):
     import signal
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a server may ignore, as jobs in the background do
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and this one tests below nohup
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
     os.chdir(folder)

@@ -92,7 +92,7 @@ ARCHITECTURES = (
     Architecture(name="Qwen3Moe", models="Qwen3-30B-A3B", options={**MIXTURE, "num_experts": 8}, fix=("sampler=hf",)),
     Architecture(name="Mixtral", models="Mixtral", options={"num_local_experts": 4}, fix=("sampler=hf",)),
     Architecture(name="GptOss", models="gpt-oss", options={"num_local_experts": 4}, fix=("sampler=hf",)),
-    Architecture(name="FalconH1", models="Falcon-H1"),
+    Architecture(name="FalconH1", models="Falcon-H1", fix=("learner.packing=padded",)),
 )
 
 
@@ -159,7 +159,9 @@ def trained(folder: Path, more: Sequence[str]) -> dict[str, Any]:
 
 
 def table(found: Mapping[str, Any]) -> str:
+    days = sorted({row["date"] for row in found.values()})
     lines = [
+        f"{' to '.join(dict.fromkeys((days[0], days[-1])))}, two cores.\n",
         "| architecture | for example | as it is | with the fix | adapter's effect |",
         "|---|---|---|---|--:|",
     ]

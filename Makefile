@@ -2,9 +2,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-# pytest rewrites the assertions of every test file: with bytecode kept, the first worker that comes to a file does it for all.
-PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q
-
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-fast lint types selftest pipeline fixture-runs mutants bench bench-step plan gpu-check clean
 
@@ -21,17 +18,17 @@ run: $(STAMP) ## install, then train the tiny policy on two CPU cores and evalua
 	$(BIN)/grpo-aflow-train $$(cat .venv/.run_on)
 
 test: $(STAMP) lint types ## install, then lint, types and all tests
-	$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP) ## the tests that take no models and no long waits
-	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 fixture-runs: $(STAMP) ## make the small runs anew that the notebooks are tried on (tests/fixtures)
 	$(BIN)/python tests/fixture_runs.py
 
 selftest: $(STAMP) ## every gold and every attack on the real benchmark files in DATA (default ../shared/data)
 	$(BIN)/python -m grpo_aflow.tasks.selftest.full --data $(or $(DATA),../shared/data)
-	WHOLE_BATTERY=1 $(PYTEST) tests/sandbox/test_sandbox_attacks.py
+	WHOLE_BATTERY=1 $(BIN)/python -m pytest -q tests/sandbox/test_sandbox_attacks.py
 
 pipeline: $(STAMP) ## data, training, evaluation with baselines and summary, into pipelines/tiny (goes on)
 	$(BIN)/grpo-aflow-pipeline pipelines/tiny

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import re
-import traceback
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from grpo_aflow.learner.preparation.reference_workflows import best
 from grpo_aflow.protocols import CodeRunner, ServedModel
 from grpo_aflow.rollout.group import Rollouter, make_rollouter
 from grpo_aflow.rollout.policies import FixedPolicy, SampledPolicy
+from grpo_aflow.run.faults import raised_at
 from grpo_aflow.services import Services
 from grpo_aflow.tasks import grade, is_masked
 from grpo_aflow.types import (
@@ -177,10 +177,8 @@ class OwnBaseline:
         except UserError:
             raise
         except Exception as error:  # whatever the user's code may raise
-            where = traceback.extract_tb(error.__traceback__)[-1]
             raise UserError(
-                f"baselines: {self.name}.system fails: {type(error).__name__}: {error} "
-                f"({where.filename}, line {where.lineno})"
+                f"baselines: {self.name}.system fails: {type(error).__name__}: {error} ({raised_at(error)})"
             ) from error
         if not isinstance(system, System):
             raise UserError(

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, SupportsFloat, runtime_checkable
 
 from grpo_aflow.protocols import Rubric
+from grpo_aflow.run.faults import raised_at
 from grpo_aflow.tasks.graders.tiers import Tiers
 from grpo_aflow.types import TIERS, Execution, Grade, Rollout, RolloutStatus, UserError
 
@@ -118,10 +118,7 @@ def base_reward(rubric: Rubric, grade: Grade) -> float:
     try:
         value = rubric.base(grade)
     except Exception as error:  # whatever a rubric of a user's own may raise
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        raise UserError(
-            f"{name} fails on {grade}: {type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
-        ) from error
+        raise UserError(f"{name} fails on {grade}: {type(error).__name__}: {error} ({raised_at(error)})") from error
     if not isinstance(value, SupportsFloat) or isinstance(value, str) or not math.isfinite(float(value)):
         raise UserError(f"{name} gives {value!r} for {grade}: it must give a finite number")
     return float(value)

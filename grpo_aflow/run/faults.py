@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sqlite3
+import traceback
 from pathlib import Path
 
 from grpo_aflow.types import InfrastructureError, UserError
@@ -49,6 +50,12 @@ def known(error: BaseException) -> UserError | None:
     if isinstance(error, MemoryError):
         return InfrastructureError("this machine has no memory left; give the run more, or a smaller one")
     return None
+
+
+def raised_at(error: BaseException) -> str:
+    """The place in a user's own code, for the line that tells of it: its file and line."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{innermost.filename}, line {innermost.lineno}"
 
 
 def _remedy(error: OSError) -> str:

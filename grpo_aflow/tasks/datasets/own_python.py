@@ -12,13 +12,13 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol, SupportsFloat, runtime_checkable
 
 from grpo_aflow.protocols import CodeRunner
+from grpo_aflow.run.faults import raised_at
 from grpo_aflow.tasks.datasets.dataset import Dataset
 from grpo_aflow.tasks.graders.grader import MASKED, Grader
 from grpo_aflow.tasks.graders.tiers import Tiers
@@ -126,10 +126,8 @@ def _loaded(name: str, dataset: OwnDataset, split: str) -> Iterator[object]:
     except UserError:
         raise
     except Exception as error:  # whatever the user's code may raise
-        place = traceback.extract_tb(error.__traceback__)[-1]
         raise UserError(
-            f"the dataset {name}: load({split!r}) fails in {place.filename}, line {place.lineno} "
-            f"({type(error).__name__}: {error})"
+            f"the dataset {name}: load({split!r}) fails in {raised_at(error)} ({type(error).__name__}: {error})"
         ) from error
 
 

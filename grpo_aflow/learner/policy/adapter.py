@@ -44,7 +44,8 @@ def attach(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        # PEFT takes "all-linear" of a mixture to mean its experts and its router, too.
+        # PEFT takes "all-linear" of a mixture to mean its experts and its router, too (huggingface/peft#3232), and vLLM
+        # has left such adapters out without a word (vllm-project/vllm#41384).
         target_modules=layers if is_mixture and lora.targets == ALL_LINEAR else lora.targets,
         bias="none",
         task_type="CAUSAL_LM",
@@ -57,7 +58,9 @@ def attach(
         except ValueError as error:  # such as a state-space layer's projection, which reads its weights itself
             reason = first_sentence(error).removeprefix("[PEFT:PeftType.LORA] ")
             raise UserError(f"lora.target_modules: {reason}; name other linear layers") from error
-    if config.target_parameters:  # a name that experts once had: PEFT adapts all of them, with a rank of its own
+    # A name that experts once had: PEFT adapts all of them, with a rank of its own (also for a shared expert that is
+    # named by its path, huggingface/peft#3711).
+    if config.target_parameters:
         attention = dict.fromkeys(path.rpartition(".")[2] for path in layers if "expert" not in path)
         raise UserError(
             "lora.target_modules: an adapter on experts is not offered; set "

@@ -33,8 +33,8 @@ def stated_wait_s(headers: Mapping[str, str], body: str, *, limited: bool) -> fl
     """Seconds until the endpoint wants to be asked again; 0 where it does not say.
 
     Args:
-        limited: the answer is a rate limit's. With any other, servers tell the state of their rate windows as well (of
-            OpenAI's every answer has it), and only one that is used up is waited for.
+        limited: the answer is a rate limit's. Where it is not, a server may tell the state of its rate windows all the
+            same, as OpenAI documents it of every answer: then only a window that is used up is waited for.
     """
     lower, body = {name.lower(): value.strip() for name, value in headers.items()}, body[:MOST_WORDS]
     for wait_s in (

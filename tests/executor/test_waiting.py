@@ -73,7 +73,7 @@ def test_the_window_that_is_waited_for(headers: dict[str, str], wait_s: float) -
     ],
 )
 def test_a_fault_waits_for_no_window_that_has_room(headers: dict[str, str], wait_s: float) -> None:
-    """OpenAI tells the state of its windows with every answer, so with a 500 as well."""
+    """A server that tells the state of its windows with every answer may do so with a 500 as well."""
     assert stated_wait_s(headers, "{}", limited=False) == wait_s
 
 
